@@ -1,0 +1,1 @@
+//! Dispatcher, ResourceManager, JobMaster and TaskManager.

@@ -1,0 +1,1 @@
+//! The layer between actix and every Hurtig actor.

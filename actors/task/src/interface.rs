@@ -1,0 +1,240 @@
+//! The seam between a TaskManager and the tasks that it runs.
+//!
+//! What crosses processes later is serde ([`TaskDescriptor`], [`TaskFailure`], [`TaskReport`]); what
+//! stays on an arbiter is a trait object each way: a task reports through its [`TaskLink`] and is
+//! commanded through its [`TaskHandle`]. Neither ever blocks, and neither knows the other's actor.
+
+use crate::accumulators::AccumulatorValues;
+use hurtig_core::error::{Error, Fault};
+use hurtig_core::ids::{AllocationId, EdgeId, ExecutionId, JobId, NodeId};
+use hurtig_core::key::KeyGroupRange;
+use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
+use hurtig_dataflow::source::{Split, SplitEnumerator};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::Range;
+
+/// One input of a task: an edge, as seen by one consuming subtask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputDescriptor {
+    /// The edge.
+    pub edge: EdgeId,
+    /// Which input of the chain's head: 0 or 1.
+    pub input: u8,
+    /// How the producers partition.
+    pub partition: PartitionKind,
+    /// The producing subtasks that are connected; one channel each.
+    pub producers: Range<u32>,
+}
+
+/// One output of a task: an edge, as seen by one producing subtask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputDescriptor {
+    /// The edge.
+    pub edge: EdgeId,
+    /// The operator of the chain whose output it is.
+    pub producer: NodeId,
+    /// The side output; `None`: the main one.
+    pub side: Option<String>,
+    /// How records find their consumer.
+    pub partition: PartitionKind,
+    /// The consuming subtasks that are connected; one channel each.
+    pub consumers: Range<u32>,
+    /// The parallelism of the consuming vertex.
+    pub consumer_parallelism: u32,
+    /// The key groups of the consuming vertex.
+    pub consumer_max_parallelism: u32,
+}
+
+/// Everything that a TaskManager is told about a task; the rest is in the job's graph.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskDescriptor {
+    /// The job.
+    pub job: JobId,
+    /// Vertex, subtask and attempt.
+    pub execution: ExecutionId,
+    /// The vertex's name, for logs.
+    pub name: String,
+    /// The operators of the chain, first first.
+    pub operators: Vec<NodeId>,
+    /// How many subtasks the vertex has.
+    pub parallelism: u32,
+    /// How many key groups the vertex has.
+    pub max_parallelism: u32,
+    /// The key groups of this subtask.
+    pub key_groups: KeyGroupRange,
+    /// The slot that it occupies.
+    pub slot: AllocationId,
+    /// Whether it needs a thread of its own.
+    pub blocking: bool,
+    /// The deployment: goes into every [`hurtig_core::ids::ChannelId`] of the task.
+    pub generation: u32,
+    /// Its inputs.
+    pub inputs: Vec<InputDescriptor>,
+    /// Its outputs.
+    pub outputs: Vec<OutputDescriptor>,
+}
+
+/// Why a task failed, as it crosses processes: the chain of causes is text by then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFailure {
+    /// Who has to do something about it.
+    pub fault: TaskFault,
+    /// The error and its causes, joined by `: `.
+    pub message: String,
+    /// The operator that failed, when one of the chain can be blamed.
+    pub operator: Option<NodeId>,
+    /// Whether user or engine code panicked.
+    pub panicked: bool,
+}
+
+/// [`Fault`] on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskFault {
+    /// Program, input or configuration.
+    User,
+    /// Something outside of the engine.
+    External,
+    /// Hurtig itself.
+    Internal,
+}
+
+impl From<Fault> for TaskFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::User => Self::User,
+            Fault::External => Self::External,
+            Fault::Internal => Self::Internal,
+        }
+    }
+}
+
+impl From<TaskFault> for Fault {
+    fn from(fault: TaskFault) -> Self {
+        match fault {
+            TaskFault::User => Self::User,
+            TaskFault::External => Self::External,
+            TaskFault::Internal => Self::Internal,
+        }
+    }
+}
+
+impl TaskFailure {
+    /// The failure that an error of an operator (or of the task itself) means.
+    pub fn new(error: &Error, operator: Option<NodeId>) -> Self {
+        Self { fault: error.fault().into(), message: error.chain(), operator, panicked: false }
+    }
+
+    /// The failure that a caught panic means; `message` is what it said.
+    pub fn panic(fault: Fault, message: impl fmt::Display, operator: Option<NodeId>) -> Self {
+        Self { fault: fault.into(), message: format!("panicked: {message}"), operator, panicked: true }
+    }
+}
+
+impl fmt::Display for TaskFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What a task measures, as totals since it started; a later report replaces an earlier one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskReport {
+    /// Accumulators of all operators of the chain, merged, by name.
+    pub accumulators: AccumulatorValues,
+    /// Milliseconds spent working.
+    pub busy_ms: u64,
+    /// Milliseconds spent waiting for input.
+    pub idle_ms: u64,
+    /// Milliseconds spent waiting for room in an output.
+    pub backpressured_ms: u64,
+    /// Records read from channels.
+    pub records_in: u64,
+    /// Records written to channels, or by sinks.
+    pub records_out: u64,
+}
+
+/// How a task talks to its TaskManager and, through it, to the JobMaster. Called on the arbiter's
+/// thread; never blocks.
+pub trait TaskLink: 'static {
+    /// The task is in another state: INITIALIZING, RUNNING, then one of FINISHED, CANCELED, FAILED;
+    /// `failure` goes with FAILED. A terminal state is the last call on this link, and says that
+    /// everything the task held (state, files, channels) is released. DEPLOYING and CANCELING are
+    /// the JobMaster's own and are not reported.
+    fn state_changed(&self, state: TaskState, failure: Option<TaskFailure>);
+
+    /// The reader of source `node` wants a split. [`TaskHandle::add_split`] is called exactly once
+    /// for each request, unless the task ends before; a source asks again only after that.
+    fn request_split(&self, node: NodeId);
+
+    /// New totals; a task reports every so often and just before FINISHED.
+    fn report(&self, report: TaskReport);
+}
+
+/// What a running task can be told. Implemented over the Task actor's mailbox; calls never block
+/// and, once the task has ended, do nothing.
+pub trait TaskControl: 'static {
+    /// Stop as soon as possible and report CANCELED. Repeated calls mean the same.
+    fn cancel(&self);
+
+    /// The answer to a split request of source `node`; `None`: there are no more and never will be.
+    fn add_split(&self, node: NodeId, split: Option<Split>);
+
+    /// Report totals now, through [`TaskLink::report`].
+    fn report_now(&self) {}
+}
+
+/// Control of a running task, kept by its TaskManager on the task's arbiter.
+pub struct TaskHandle {
+    control: Box<dyn TaskControl>,
+}
+
+impl TaskHandle {
+    /// The handle of a task that `control` commands.
+    pub fn new(control: impl TaskControl) -> Self {
+        Self { control: Box::new(control) }
+    }
+
+    /// See [`TaskControl::cancel`].
+    pub fn cancel(&self) {
+        self.control.cancel();
+    }
+
+    /// See [`TaskControl::add_split`].
+    pub fn add_split(&self, node: NodeId, split: Option<Split>) {
+        self.control.add_split(node, split);
+    }
+
+    /// See [`TaskControl::report_now`].
+    pub fn report_now(&self) {
+        self.control.report_now();
+    }
+}
+
+impl fmt::Debug for TaskHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TaskHandle")
+    }
+}
+
+/// What a TaskManager and a JobMaster need from the job's code.
+pub trait TaskFactory: Send + Sync {
+    /// The graph that the program built; its fingerprint must be that of the submitted one.
+    fn job_graph(&self) -> &JobGraph;
+
+    /// An enumerator for a source, if it has splits. Called once for each (re)start of the job.
+    fn enumerator(&self, node: NodeId) -> Option<Box<dyn SplitEnumerator>>;
+
+    /// Starts the task of one subtask; called on the thread of the arbiter that is to run it, inside
+    /// its local set. Tasks of one generation are started in any order; channels are made by
+    /// whichever side comes first. An error here fails the task.
+    ///
+    /// # Errors
+    /// When the task cannot be built; nothing of it is left then.
+    fn start_task(&self, descriptor: TaskDescriptor, link: Box<dyn TaskLink>) -> Result<TaskHandle, Error>;
+
+    /// All tasks of a generation are over: channels that nobody took may be dropped.
+    fn generation_ended(&self, generation: u32) {
+        let _ = generation;
+    }
+}

@@ -1,0 +1,4 @@
+//! The task actor: dataflow behind a mailbox.
+
+pub mod accumulators;
+pub mod interface;

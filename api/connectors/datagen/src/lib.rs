@@ -1,0 +1,1 @@
+//! Generated data: sequences and rate-limited generators.

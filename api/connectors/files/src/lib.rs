@@ -1,0 +1,1 @@
+//! Files, folders and globs as sources and sinks.

@@ -1,0 +1,1 @@
+//! Sockets and standard streams as sources and sinks.

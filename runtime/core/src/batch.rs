@@ -1,0 +1,539 @@
+//! Batches: the unit of every virtual call, queue operation and frame.
+//!
+//! A [`Batch`] is a column of records with their event times and, behind a hash partitioner, their
+//! key hashes. It is filled at the back and consumed from the front, in parts if need be: whoever
+//! stops early leaves the rest where it was.
+
+use crate::time::NO_TIMESTAMP;
+
+/// Event times of a batch's records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Times {
+    /// One time for all; [`NO_TIMESTAMP`] means that they have none.
+    All(i64),
+    /// One each; entry `i` belongs to record `i` of the batch as it was filled.
+    Each(Vec<i64>),
+}
+
+/// Records with event times and, optionally, key hashes.
+///
+/// # Invariants
+/// `Times::Each` and a non-empty hash column hold `consumed + len` entries.
+#[derive(Clone, Debug)]
+pub struct Batch<T> {
+    records: Vec<T>,
+    /// The records stand in reverse, so that the front can be popped at the vector's end.
+    reversed: bool,
+    times: Times,
+    hashes: Vec<u64>,
+    /// How many records have left from the front; columns of plain numbers are not shifted.
+    consumed: usize,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Batch<T> {
+    /// An empty batch that holds no memory.
+    pub const fn new() -> Self {
+        Self {
+            records: Vec::new(),
+            reversed: false,
+            times: Times::All(NO_TIMESTAMP),
+            hashes: Vec::new(),
+            consumed: 0,
+        }
+    }
+
+    /// An empty batch with room for `capacity` records.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self {
+            records: Vec::with_capacity(capacity),
+            ..Self::new()
+        }
+    }
+
+    /// A batch of records without event times.
+    pub fn from_records(records: Vec<T>) -> Self {
+        Self {
+            records,
+            ..Self::new()
+        }
+    }
+
+    /// Records that are left.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether no record is left.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Appends a record without hash. `time` is [`NO_TIMESTAMP`] for a record that has none.
+    #[inline]
+    pub fn push(&mut self, record: T, time: i64) {
+        debug_assert!(self.hashes.is_empty(), "a batch has all hashes or none");
+        self.push_time(time);
+        self.restore_order();
+        self.records.push(record);
+    }
+
+    /// Appends a record with the hash of its key.
+    #[inline]
+    pub fn push_hashed(&mut self, record: T, time: i64, hash: u64) {
+        debug_assert_eq!(
+            self.hashes.len(),
+            self.consumed + self.records.len(),
+            "a batch has all hashes or none"
+        );
+        self.push_time(time);
+        self.restore_order();
+        self.records.push(record);
+        self.hashes.push(hash);
+    }
+
+    #[inline]
+    fn push_time(&mut self, time: i64) {
+        match &mut self.times {
+            Times::All(all) if *all == time => {}
+            Times::Each(each) => each.push(time),
+            Times::All(_) => self.widen_times(time),
+        }
+    }
+
+    #[cold]
+    fn widen_times(&mut self, time: i64) {
+        let filled = self.consumed + self.records.len();
+        if self.records.is_empty() && self.hashes.is_empty() {
+            self.consumed = 0;
+            self.times = Times::All(time);
+        } else if let Times::All(all) = self.times {
+            let mut each = Vec::with_capacity((filled + 1).max(self.records.capacity()));
+            each.resize(filled, all);
+            each.push(time);
+            self.times = Times::Each(each);
+        }
+    }
+
+    #[inline]
+    fn restore_order(&mut self) {
+        if self.reversed {
+            self.reverse();
+        }
+    }
+
+    #[cold]
+    fn reverse(&mut self) {
+        self.records.reverse();
+        self.reversed = !self.reversed;
+    }
+
+    /// The records that are left, in order.
+    pub fn records(&mut self) -> &[T] {
+        self.restore_order();
+        &self.records
+    }
+
+    /// The records that are left, in order, to be changed in place.
+    pub fn records_mut(&mut self) -> &mut [T] {
+        self.restore_order();
+        &mut self.records
+    }
+
+    /// Event time of the `i`-th record that is left.
+    #[inline]
+    pub fn time(&self, i: usize) -> i64 {
+        match &self.times {
+            Times::All(all) => *all,
+            Times::Each(each) => each[self.consumed + i],
+        }
+    }
+
+    /// The time that all records share, if they do.
+    pub fn common_time(&self) -> Option<i64> {
+        match &self.times {
+            Times::All(all) => Some(*all),
+            Times::Each(_) => None,
+        }
+    }
+
+    /// Event times of the records that are left, when they differ.
+    pub fn each_time(&self) -> Option<&[i64]> {
+        match &self.times {
+            Times::All(_) => None,
+            Times::Each(each) => Some(&each[self.consumed..]),
+        }
+    }
+
+    /// Smallest and largest event time of what is left. Cost: one pass when times differ.
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        if self.is_empty() {
+            return None;
+        }
+        match &self.times {
+            Times::All(all) => Some((*all, *all)),
+            Times::Each(each) => each[self.consumed..].iter().fold(None, |range, &t| match range {
+                None => Some((t, t)),
+                Some((min, max)) => Some((t.min(min), t.max(max))),
+            }),
+        }
+    }
+
+    /// Gives every record that is left its event time, computed from the record and its old time.
+    pub fn assign_times(&mut self, mut time_of: impl FnMut(&T, i64) -> i64) {
+        self.restore_order();
+        self.compact_columns();
+        let old = std::mem::replace(&mut self.times, Times::All(NO_TIMESTAMP));
+        let mut each = match old {
+            Times::Each(each) => each,
+            Times::All(all) => vec![all; self.records.len()],
+        };
+        for (record, time) in self.records.iter().zip(each.iter_mut()) {
+            *time = time_of(record, *time);
+        }
+        self.times = Times::Each(each);
+    }
+
+    /// Gives every record that is left one common event time.
+    pub fn assign_common_time(&mut self, time: i64) {
+        self.compact_columns();
+        self.times = Times::All(time);
+    }
+
+    fn compact_columns(&mut self) {
+        if self.consumed > 0 {
+            if let Times::Each(each) = &mut self.times {
+                each.drain(..self.consumed);
+            }
+            self.hashes.drain(..self.consumed.min(self.hashes.len()));
+            self.consumed = 0;
+        }
+    }
+
+    /// Key hashes of the records that are left; empty when the batch has none.
+    pub fn hashes(&self) -> &[u64] {
+        if self.hashes.is_empty() {
+            &[]
+        } else {
+            &self.hashes[self.consumed..]
+        }
+    }
+
+    /// Hashes and records side by side, for loops that need both while records are changed in place.
+    pub fn hashes_and_records_mut(&mut self) -> (&[u64], &mut [T]) {
+        self.restore_order();
+        let hashes = if self.hashes.is_empty() {
+            &[]
+        } else {
+            &self.hashes[self.consumed..]
+        };
+        (hashes, &mut self.records)
+    }
+
+    /// Replaces the hash column by the hashes that `fill` appends for the records that are left.
+    ///
+    /// # Panics
+    /// When `fill` appends another number of hashes than there are records.
+    pub fn set_hashes(&mut self, fill: impl FnOnce(&[T], &mut Vec<u64>)) {
+        self.restore_order();
+        self.compact_columns();
+        self.hashes.clear();
+        fill(&self.records, &mut self.hashes);
+        assert_eq!(self.hashes.len(), self.records.len(), "one hash for each record");
+    }
+
+    /// Drops the hash column; the records leave the keyed context that it belonged to.
+    pub fn clear_hashes(&mut self) {
+        if !self.hashes.is_empty() {
+            self.compact_columns();
+            self.hashes.clear();
+        }
+    }
+
+    /// Takes the first record. Cost: amortised O(1) while the batch is only popped.
+    #[inline]
+    pub fn pop_front(&mut self) -> Option<(T, i64)> {
+        if !self.reversed {
+            self.reverse();
+        }
+        let time = if self.records.is_empty() {
+            NO_TIMESTAMP
+        } else {
+            self.time(0)
+        };
+        let record = self.records.pop()?;
+        self.advance(1);
+        Some((record, time))
+    }
+
+    /// Takes the first `n` records out, in order. `n` may exceed what is left.
+    pub fn drain(&mut self, n: usize) -> std::vec::Drain<'_, T> {
+        self.restore_order();
+        let n = n.min(self.records.len());
+        self.consumed += n;
+        if n == self.records.len() && self.hashes.is_empty() && matches!(self.times, Times::All(_)) {
+            self.consumed = 0;
+        }
+        self.records.drain(..n)
+    }
+
+    /// Takes the first `n` records out with their columns, for loops that need them side by side.
+    pub fn drain_columns(&mut self, n: usize) -> Drained<'_, T> {
+        self.restore_order();
+        let n = n.min(self.records.len());
+        let from = self.consumed;
+        self.consumed += n;
+        let times = match &self.times {
+            Times::All(all) => TimeColumn::All(*all),
+            Times::Each(each) => TimeColumn::Each(&each[from..from + n]),
+        };
+        let hashes = if self.hashes.is_empty() {
+            &[]
+        } else {
+            &self.hashes[from..from + n]
+        };
+        Drained {
+            records: self.records.drain(..n),
+            times,
+            hashes,
+        }
+    }
+
+    #[inline]
+    fn advance(&mut self, n: usize) {
+        self.consumed += n;
+        if self.records.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Empties the batch and keeps its memory.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.reversed = false;
+        self.hashes.clear();
+        self.consumed = 0;
+        match &mut self.times {
+            Times::Each(each) if each.capacity() > 0 => {
+                each.clear();
+                // An empty `Each` would make the next uniform batch pay for a column it does not need.
+                self.times = Times::All(NO_TIMESTAMP);
+            }
+            times => *times = Times::All(NO_TIMESTAMP),
+        }
+    }
+
+    /// Takes everything, leaving an empty batch without memory behind.
+    #[must_use]
+    pub fn take(&mut self) -> Batch<T> {
+        std::mem::take(self)
+    }
+
+    /// Appends the records that `map` makes of the first `n` of `from`, with their times and hashes
+    /// dropped or kept: times are kept, hashes are not (a mapped record may have another key).
+    #[inline]
+    pub fn extend_mapped<S>(&mut self, from: &mut Batch<S>, n: usize, map: impl FnMut(S) -> T) {
+        debug_assert!(self.hashes.is_empty(), "mapped records have no hashes");
+        self.restore_order();
+        let Drained {
+            records,
+            times,
+            hashes: _,
+        } = from.drain_columns(n);
+        self.append_times(&times, records.len());
+        self.records.extend(records.map(map));
+        from.reset_if_empty();
+    }
+
+    /// Moves the first `n` records of `from` to the end of this batch, columns and all.
+    pub fn append(&mut self, from: &mut Batch<T>, n: usize) {
+        self.restore_order();
+        if self.is_empty() && n >= from.len() {
+            self.clear();
+            std::mem::swap(self, from);
+            return;
+        }
+        let Drained {
+            records,
+            times,
+            hashes,
+        } = from.drain_columns(n);
+        self.append_times(&times, records.len());
+        self.hashes.extend_from_slice(hashes);
+        self.records.extend(records);
+        from.reset_if_empty();
+    }
+
+    fn append_times(&mut self, times: &TimeColumn<'_>, count: usize) {
+        match times {
+            TimeColumn::All(time) => self.append_common_time(*time, count),
+            TimeColumn::Each(more) => {
+                let filled = self.consumed + self.records.len();
+                if let Times::All(all) = self.times {
+                    let mut each = Vec::with_capacity((filled + count).max(self.records.capacity()));
+                    each.resize(filled, all);
+                    self.times = Times::Each(each);
+                }
+                if let Times::Each(each) = &mut self.times {
+                    each.extend_from_slice(more);
+                }
+            }
+        }
+    }
+
+    fn append_common_time(&mut self, time: i64, count: usize) {
+        let filled = self.consumed + self.records.len();
+        match &mut self.times {
+            Times::All(all) if *all == time => {}
+            Times::All(_) if self.records.is_empty() => {
+                self.consumed = 0;
+                self.hashes.clear();
+                self.times = Times::All(time);
+            }
+            Times::All(all) => {
+                let mut each = vec![*all; filled];
+                each.resize(filled + count, time);
+                self.times = Times::Each(each);
+            }
+            Times::Each(each) => each.resize(each.len() + count, time),
+        }
+    }
+
+    /// Forgets columns and consumption once nothing is left. Call after [`Batch::drain_columns`].
+    pub fn reset_if_empty(&mut self) {
+        if self.records.is_empty() {
+            self.clear();
+        }
+    }
+}
+
+/// What [`Batch::drain_columns`] hands out.
+#[derive(Debug)]
+pub struct Drained<'a, T> {
+    /// The records.
+    pub records: std::vec::Drain<'a, T>,
+    /// Their event times.
+    pub times: TimeColumn<'a>,
+    /// Their key hashes; empty when the batch has none.
+    pub hashes: &'a [u64],
+}
+
+/// Event times of drained records.
+#[derive(Clone, Copy, Debug)]
+pub enum TimeColumn<'a> {
+    /// One for all.
+    All(i64),
+    /// One each.
+    Each(&'a [i64]),
+}
+
+impl TimeColumn<'_> {
+    /// Event time of the `i`-th drained record.
+    #[inline]
+    pub fn get(&self, i: usize) -> i64 {
+        match self {
+            TimeColumn::All(all) => *all,
+            TimeColumn::Each(each) => each[i],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    #[test]
+    fn equal_times_need_no_column() {
+        let mut batch = Batch::new();
+        batch.push('a', 7);
+        batch.push('b', 7);
+        assert_eq!(batch.common_time(), Some(7));
+        batch.push('c', 8);
+        assert_eq!(batch.common_time(), None);
+        assert_eq!(batch.time_range(), Some((7, 8)));
+        assert_eq!(batch.each_time(), Some(&[7, 7, 8][..]));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Push(i64),
+        Pop,
+        Drain(usize),
+        DrainColumns(usize),
+        Append(Vec<i64>, usize),
+        Assign,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            4 => (0i64..3).prop_map(Op::Push),
+            3 => Just(Op::Pop),
+            1 => (0usize..5).prop_map(Op::Drain),
+            1 => (0usize..5).prop_map(Op::DrainColumns),
+            1 => (prop::collection::vec(0i64..3, 0..6), 0usize..7).prop_map(|(t, n)| Op::Append(t, n)),
+            1 => Just(Op::Assign),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is done to it, a batch is a queue of (record, time, hash).
+        #[test]
+        fn a_batch_is_a_queue(ops in prop::collection::vec(op(), 0..60)) {
+            let mut batch = Batch::new();
+            let mut model: VecDeque<(u64, i64)> = VecDeque::new();
+            let mut next = 0u64;
+            for op in ops {
+                match op {
+                    Op::Push(t) => {
+                        batch.push_hashed(next, t, next * 10);
+                        model.push_back((next, t));
+                        next += 1;
+                    }
+                    Op::Pop => prop_assert_eq!(batch.pop_front(), model.pop_front()),
+                    Op::Drain(n) => {
+                        let got: Vec<u64> = batch.drain(n).collect();
+                        batch.reset_if_empty();
+                        let want: Vec<u64> = model.drain(..n.min(model.len())).map(|(r, _)| r).collect();
+                        prop_assert_eq!(got, want);
+                    }
+                    Op::DrainColumns(n) => {
+                        let Drained { records, times, hashes } = batch.drain_columns(n);
+                        for (i, r) in records.enumerate() {
+                            let want = model.pop_front().unwrap();
+                            prop_assert_eq!((r, times.get(i)), want);
+                            prop_assert_eq!(hashes[i], r * 10);
+                        }
+                        batch.reset_if_empty();
+                    }
+                    Op::Append(times, n) => {
+                        let mut other = Batch::new();
+                        for &t in &times {
+                            other.push_hashed(next, t, next * 10);
+                            if (other.len()) <= n { model.push_back((next, t)); }
+                            next += 1;
+                        }
+                        batch.append(&mut other, n);
+                        prop_assert_eq!(other.len(), times.len().saturating_sub(n));
+                    }
+                    Op::Assign => {
+                        batch.assign_times(|r, t| t + (*r as i64 % 2));
+                        for (r, t) in &mut model { *t += *r as i64 % 2; }
+                    }
+                }
+                prop_assert_eq!(batch.len(), model.len());
+                for (i, (r, t)) in model.iter().enumerate() {
+                    prop_assert_eq!(batch.time(i), *t);
+                    prop_assert_eq!(batch.hashes()[i], *r * 10);
+                    prop_assert_eq!(batch.records()[i], *r);
+                }
+            }
+        }
+    }
+}

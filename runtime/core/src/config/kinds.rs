@@ -1,0 +1,153 @@
+//! The types that single options have: numbers with a word for "no number", and enums.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::value::{ConfigValue, config_enum};
+use crate::key::{MAX_KEY_GROUPS, default_max_parallelism};
+
+/// The number of key groups of a job: chosen from its parallelism, or given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MaxParallelism {
+    /// From the parallelism; see [`default_max_parallelism`].
+    Auto,
+    /// This many.
+    Groups(u32),
+}
+
+impl MaxParallelism {
+    /// The number of key groups of a vertex with this parallelism.
+    #[must_use]
+    pub fn resolve(self, parallelism: u32) -> u32 {
+        match self {
+            Self::Auto => default_max_parallelism(parallelism),
+            Self::Groups(groups) => groups,
+        }
+    }
+}
+
+impl ConfigValue for MaxParallelism {
+    fn type_name() -> Cow<'static, str> {
+        "integer".into()
+    }
+
+    fn expected() -> Cow<'static, str> {
+        "an integer from 1 to 32768, or -1 or `auto`".into()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "-1" | "auto" => Some(Self::Auto),
+            number => {
+                let groups = number.parse().ok()?;
+                (1..=MAX_KEY_GROUPS).contains(&groups).then_some(Self::Groups(groups))
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Auto => "-1".to_owned(),
+            Self::Groups(groups) => groups.to_string(),
+        }
+    }
+}
+
+/// When a batch that is not full leaves its operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum BufferTimeout {
+    /// After every record: the lowest latency, the highest cost.
+    EachRecord,
+    /// When the first of its records has waited this long.
+    After(Duration),
+    /// Never: batches leave when they are full, at barriers and at the end of input.
+    OnlyWhenFull,
+}
+
+impl ConfigValue for BufferTimeout {
+    fn type_name() -> Cow<'static, str> {
+        "duration".into()
+    }
+
+    fn expected() -> Cow<'static, str> {
+        "a duration such as `10 ms`, `0` for each record or -1 for full batches only".into()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        if matches!(text.trim(), "-1" | "-1 ms" | "-1ms") {
+            return Some(Self::OnlyWhenFull);
+        }
+        Some(match Duration::parse(text)? {
+            Duration::ZERO => Self::EachRecord,
+            interval => Self::After(interval),
+        })
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::EachRecord => "0 ms".to_owned(),
+            Self::After(interval) => interval.text(),
+            Self::OnlyWhenFull => "-1".to_owned(),
+        }
+    }
+}
+
+/// A count that may be without end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Limit {
+    /// No limit.
+    Infinite,
+    /// At most this many.
+    AtMost(u32),
+}
+
+impl Limit {
+    /// Whether `count` is still within the limit.
+    #[must_use]
+    pub const fn allows(self, count: u32) -> bool {
+        match self {
+            Self::Infinite => true,
+            Self::AtMost(limit) => count <= limit,
+        }
+    }
+}
+
+impl ConfigValue for Limit {
+    fn type_name() -> Cow<'static, str> {
+        "integer".into()
+    }
+
+    fn expected() -> Cow<'static, str> {
+        "an integer of at least 0, or `infinite`".into()
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "infinite" => Some(Self::Infinite),
+            number => number.parse().ok().map(Self::AtMost),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Infinite => "infinite".to_owned(),
+            Self::AtMost(limit) => limit.to_string(),
+        }
+    }
+}
+
+config_enum! {
+    /// What happens after a job has failed.
+    pub enum RestartStrategy {
+        /// The job stays failed.
+        None = "none" | "off" | "disable",
+        /// A fixed number of attempts, each after the same delay.
+        FixedDelay = "fixed-delay" | "fixeddelay",
+        /// Attempts without end, each after a longer delay.
+        ExponentialDelay = "exponential-delay" | "exponentialdelay",
+        /// Attempts until failures come too often.
+        FailureRate = "failure-rate" | "failurerate",
+    }
+}

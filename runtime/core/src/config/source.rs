@@ -1,0 +1,50 @@
+//! Where a setting was written.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The place where a setting was written; a later kind wins over an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A line of a YAML file.
+    File {
+        /// The file's name as it was given.
+        name: String,
+        /// The line of the key, counted from 1.
+        line: u32,
+    },
+    /// An environment variable.
+    Environment {
+        /// Its name.
+        variable: String,
+    },
+    /// `-D key=value` on the command line.
+    CommandLine,
+    /// Program code.
+    Program,
+}
+
+impl Source {
+    /// Settings of a greater rank win.
+    pub(super) const fn rank(&self) -> u8 {
+        match self {
+            Self::File { .. } => 0,
+            Self::Environment { .. } => 1,
+            Self::CommandLine => 2,
+            Self::Program => 3,
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { name, line } => write!(f, "{name}:{line}"),
+            Self::Environment { variable } => write!(f, "environment variable {variable}"),
+            Self::CommandLine => f.write_str("-D"),
+            Self::Program => f.write_str("program code"),
+        }
+    }
+}

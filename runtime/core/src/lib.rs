@@ -1,0 +1,18 @@
+//! What every other crate speaks: ids, time, keys, batches, errors, options and metrics.
+//!
+//! This crate promises stable encodings (key hashes and key groups never change within a version)
+//! and typed vocabulary. It refuses to know threads, sockets, files of records, actors and clocks
+//! other than the one it is handed.
+
+pub mod batch;
+pub mod element;
+pub mod error;
+pub mod ids;
+pub mod key;
+pub mod str;
+pub mod time;
+pub mod types;
+
+pub use batch::Batch;
+pub use element::{Element, Event, WatermarkStatus};
+pub use error::{Error, Fault, Result, UserError};

@@ -1,0 +1,243 @@
+//! What every operator of a chain has around it: its services, its futures, and the call that is
+//! still to be completed.
+
+use super::{NodeStats, Turn};
+use crate::operator::{Budget, Collector, Completion, CompletionId, Cx, Progress, Services, TaskFuture};
+use hurtig_core::time::Time;
+use hurtig_core::{Error, Event, Result};
+use std::collections::VecDeque;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A call that is repeated until it is done.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Watermark(i64),
+    ProcessingTime(i64),
+    Completion(Completion),
+    End,
+}
+
+/// Calls are repeated with the same arguments, so an operator may be asked to do this much at most
+/// in one: adapted to what it costs, so that one call fits a fraction of the quantum.
+const MIN_FUEL: u32 = 16;
+const MAX_FUEL: u32 = 1 << 16;
+const FIRST_FUEL: u32 = 1_024;
+/// A call should not take longer than this.
+const CALL_BOUND: Duration = Duration::from_micros(500);
+
+pub(crate) struct Driver {
+    pub(crate) services: Services,
+    futures: Vec<(CompletionId, TaskFuture)>,
+    completed: VecDeque<Completion>,
+    call: Option<Call>,
+    waiting: bool,
+    fuel: u32,
+    pub(crate) records_in: u64,
+    pub(crate) records_out: u64,
+    pub(crate) watermark: i64,
+    side_event: Option<Event>,
+}
+
+impl Driver {
+    pub(crate) fn new(services: Services) -> Self {
+        Self {
+            services,
+            futures: Vec::new(),
+            completed: VecDeque::new(),
+            call: None,
+            waiting: false,
+            fuel: FIRST_FUEL,
+            records_in: 0,
+            records_out: 0,
+            watermark: i64::MIN,
+            side_event: None,
+        }
+    }
+
+    /// Names the operator in an error.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        error.context(self.place())
+    }
+
+    /// `operator 'name' (uid 'u'), subtask 1 of 4`
+    pub(crate) fn place(&self) -> String {
+        let info = self.services.info();
+        let uid = info.uid.as_ref().map(|uid| format!(" (uid '{uid}')")).unwrap_or_default();
+        format!("operator '{}'{uid}, subtask {} of {}", info.operator, info.index + 1, info.parallelism)
+    }
+
+    /// Sends side outputs on; true when none of them holds anything back.
+    fn drain_sides(&self, now: Time) -> bool {
+        self.services.side().sinks().iter_mut().fold(true, |all, sink| sink.drain(now) & all)
+    }
+
+    /// Polls the operator's futures and chooses what comes before any input: a call in progress, a
+    /// completion, or processing time that is due. `None` when input may be processed.
+    pub(crate) fn next_call(&mut self, turn: &mut Turn<'_, '_>) -> Option<Call> {
+        self.poll_futures(turn);
+        if self.waiting {
+            // Only a completion ends the wait; what waited is called again after it.
+            if self.completed.is_empty() {
+                return None;
+            }
+            self.waiting = false;
+        }
+        if let Some(call) = self.call.take() {
+            return Some(call);
+        }
+        if let Some(done) = self.completed.pop_front() {
+            return Some(Call::Completion(done));
+        }
+        if self.services.wake_at() <= turn.wall_ms {
+            self.services.clear_schedule();
+            return Some(Call::ProcessingTime(turn.wall_ms));
+        }
+        None
+    }
+
+    /// Whether the operator waits for one of its futures.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting
+    }
+
+    /// Whether a call is still to be completed.
+    pub(crate) fn is_calling(&self) -> bool {
+        self.call.is_some()
+    }
+
+    fn poll_futures(&mut self, turn: &mut Turn<'_, '_>) {
+        if self.services.has_spawned() {
+            self.futures.extend(self.services.take_spawned());
+        }
+        let mut i = 0;
+        while i < self.futures.len() {
+            match self.futures[i].1.as_mut().poll(turn.task) {
+                Poll::Ready(value) => {
+                    let (id, _) = self.futures.swap_remove(i);
+                    self.completed.push_back(Completion { id, value });
+                }
+                Poll::Pending => i += 1,
+            }
+        }
+    }
+
+    /// Whether futures are still running or their results have not been handed over.
+    pub(crate) fn has_futures(&self) -> bool {
+        !self.futures.is_empty() || !self.completed.is_empty() || self.services.has_spawned()
+    }
+
+    /// Runs one call within the operator's fuel, adapts the fuel to its cost, and checks that
+    /// `More` has achieved something.
+    pub(crate) fn run<Out>(
+        &mut self,
+        turn: &Turn<'_, '_>,
+        out: &mut Collector<Out>,
+        call: impl FnOnce(Cx<'_>, &mut Collector<Out>, &mut Budget) -> Result<Progress>,
+    ) -> Result<Progress> {
+        let mut budget = Budget::new(self.fuel);
+        let before = out.len();
+        let started = turn.clock.now();
+        let progress = call(self.services.cx(), out, &mut budget);
+        let took = turn.clock.now().since(started);
+        let progress = progress.map_err(|error| self.locate(error))?;
+        self.records_out += out.len().saturating_sub(before) as u64;
+        let spent = self.fuel - budget.left();
+        if progress == Progress::More && spent == 0 && !out.full() && !self.services.side().full() {
+            let error = Error::internal("asked to be called again without having used fuel or filled its output");
+            return Err(self.locate(error));
+        }
+        self.adapt_fuel(spent, took);
+        self.waiting = progress == Progress::Wait;
+        if self.waiting && !self.has_futures() {
+            return Err(self.locate(Error::internal("waits for a future but has spawned none")));
+        }
+        Ok(progress)
+    }
+
+    fn adapt_fuel(&mut self, spent: u32, took: Duration) {
+        if took > CALL_BOUND && spent > MIN_FUEL {
+            self.fuel = (self.fuel / 2).max(MIN_FUEL);
+        } else if spent == self.fuel && took < CALL_BOUND / 4 {
+            self.fuel = (self.fuel * 2).min(MAX_FUEL);
+        }
+    }
+
+    /// Runs a call other than `process`; keeps it when it is not done. Returns the event that is
+    /// to be passed on when it is.
+    pub(crate) fn run_call<Out>(
+        &mut self,
+        mut call: Call,
+        turn: &Turn<'_, '_>,
+        out: &mut Collector<Out>,
+        dispatch: impl FnOnce(&mut Call, Cx<'_>, &mut Collector<Out>, &mut Budget) -> Result<Progress>,
+    ) -> Result<Option<Event>> {
+        let progress = self.run(turn, out, |cx, out, budget| dispatch(&mut call, cx, out, budget))?;
+        if progress != Progress::Done {
+            self.call = Some(call);
+            return Ok(None);
+        }
+        let held = self.services.take_held();
+        let own = out.take_watermark().filter(|&wm| wm > self.watermark);
+        let event = match call {
+            Call::Watermark(wm) if !held => Some(Event::Watermark(wm)),
+            Call::End => Some(Event::EndOfInput),
+            _ => own.map(Event::Watermark),
+        };
+        if let Some(Event::Watermark(wm)) = event {
+            self.watermark = wm;
+        }
+        Ok(event)
+    }
+
+    /// The watermark that the operator emitted itself during `process`.
+    pub(crate) fn own_watermark<Out>(&mut self, out: &mut Collector<Out>) -> Option<Event> {
+        let wm = out.take_watermark().filter(|&wm| wm > self.watermark)?;
+        self.watermark = wm;
+        Some(Event::Watermark(wm))
+    }
+
+    /// Sends an event to all side outputs, behind what they hold. One that finds no room is kept;
+    /// no record can overtake it, because the operator is not called before
+    /// [`Driver::settle_sides`] has sent it.
+    pub(crate) fn pass_to_sides(&mut self, event: Event, now: Time) {
+        debug_assert!(self.side_event.is_none(), "one event at a time");
+        self.side_event = Some(event);
+        self.settle_sides(now);
+    }
+
+    /// Sends side outputs on, and the event that waits behind them. True when nothing is left.
+    pub(crate) fn settle_sides(&mut self, now: Time) -> bool {
+        if !self.drain_sides(now) {
+            return false;
+        }
+        match self.side_event.take() {
+            Some(event) => {
+                self.services.side().sinks().iter_mut().for_each(|sink| sink.send_event(event, now));
+                self.drain_sides(now)
+            }
+            None => true,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> NodeStats {
+        NodeStats {
+            operator: self.services.info().operator.clone(),
+            records_in: self.records_in,
+            records_out: self.records_out,
+            watermark: self.watermark,
+        }
+    }
+
+    pub(crate) fn sides_flushed(&self) -> bool {
+        self.side_event.is_none() && self.services.side().sinks().iter().all(|sink| sink.is_flushed())
+    }
+
+    pub(crate) fn flush_sides_due(&self, now: Time) {
+        self.services.side().sinks().iter_mut().for_each(|sink| sink.flush_due(now));
+    }
+
+    pub(crate) fn flush_sides_idle(&self, now: Time) -> Option<Time> {
+        self.services.side().sinks().iter_mut().filter_map(|sink| sink.flush_idle(now)).min()
+    }
+}

@@ -1,0 +1,330 @@
+//! The chain and the loop that turns it.
+//!
+//! A task's operators lie in a flat array of nodes with a typed link between neighbours. The loop
+//! turns them tail first, so that what is inside leaves before more comes in. A node runs only when
+//! its output link has room, an event passes on only behind the records before it, and nothing in
+//! here blocks: a [`TaskCore`] is a brain that its shell polls.
+
+mod driver;
+mod gate;
+mod link;
+mod node;
+mod source;
+mod tail;
+mod two_input;
+
+pub use gate::{GateHead, InputGate};
+pub use link::{AnyLink, Link};
+pub use node::{Node, OperatorNode};
+pub use source::{SourceHead, SplitRequests};
+pub use tail::{Outlet, SidePort, Tail};
+pub use two_input::TwoInputHead;
+
+use crate::source::Split;
+use hurtig_core::time::{Clock, Time};
+use hurtig_core::{Error, Result};
+use hurtig_exchange::Signal;
+use hurtig_state::OperatorSnapshot;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+/// What one turn of a node achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turned {
+    /// It did something; there may be more.
+    Worked,
+    /// It had nothing to do.
+    Starved,
+    /// It had no room for its output.
+    Blocked,
+}
+
+/// The moment at which nodes are turned.
+pub struct Turn<'a, 'b> {
+    /// Engine time, read once a pass.
+    pub now: Time,
+    /// Wall-clock milliseconds, read once a pass.
+    pub wall_ms: i64,
+    /// The clock, for what must be measured within a pass.
+    pub clock: &'a dyn Clock,
+    /// The task's waker, for readers and futures.
+    pub task: &'a mut Context<'b>,
+}
+
+/// Counts of one operator.
+#[derive(Clone, Debug)]
+pub struct NodeStats {
+    /// The operator's name.
+    pub operator: Arc<str>,
+    /// Records consumed.
+    pub records_in: u64,
+    /// Records emitted into the main output.
+    pub records_out: u64,
+    /// Last watermark emitted.
+    pub watermark: i64,
+}
+
+/// Where a task's input comes from.
+pub trait Head: Send {
+    /// Opens readers and operators.
+    fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()>;
+    /// Puts the next input into the first link if that is empty.
+    fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned>;
+    /// Engine time and wall-clock milliseconds at which to pull again without being woken.
+    fn wake_at(&self) -> (Option<Time>, i64);
+    /// Receives a split, or the news that there are no more.
+    fn add_split(&mut self, split: Option<Split>) -> Result<()> {
+        drop(split);
+        Err(Error::internal("a task without source was assigned a split"))
+    }
+    /// Tells the head whether the task is back-pressured: idleness of a source does not count then.
+    fn set_back_pressured(&mut self, now: Time, back_pressured: bool) {
+        let _ = (now, back_pressured);
+    }
+    /// Hands over side output buffers that have waited for the buffer timeout.
+    fn flush_due(&mut self, now: Time) {
+        let _ = now;
+    }
+    /// The task goes idle: hands over side outputs; returns when to call again.
+    fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        let _ = now;
+        None
+    }
+    /// Whether side outputs hold nothing back.
+    fn is_flushed(&self) -> bool {
+        true
+    }
+    /// What readers or operators remember.
+    fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>>;
+    /// Ends a successful run.
+    fn close(&mut self) -> Result<()>;
+    /// Counts for metrics, if there is an operator in the head.
+    fn stats(&self) -> Option<NodeStats>;
+    /// Who it is, for errors.
+    fn place(&self) -> String;
+}
+
+/// How a round of the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Round {
+    /// The quantum is over and there is more to do.
+    Busy,
+    /// Nothing to do before the task's signal rings, or before the given time.
+    Idle(Option<Time>),
+    /// No room for output before the signal rings, or something else to do at the given time.
+    BackPressured(Option<Time>),
+    /// Input has ended, everything has left, and the operators are closed.
+    Finished,
+}
+
+/// A task's dataflow: head, nodes, tail, and the links between them.
+pub struct TaskCore {
+    head: Box<dyn Head>,
+    nodes: Vec<Box<dyn Node>>,
+    /// `links[i]` stands before node `i`, the last one before the outlet.
+    links: Vec<Box<dyn AnyLink>>,
+    outlet: Box<dyn Outlet>,
+    signal: Signal,
+    clock: Arc<dyn Clock>,
+    next_flush: Time,
+    flush_every: Duration,
+    poisoned: bool,
+    /// Whose turn it is: 0 for the head, `i + 1` for node `i`. Names the place of a panic.
+    at: usize,
+}
+
+/// The parts of a [`TaskCore`].
+pub struct TaskParts {
+    /// Where input comes from.
+    pub head: Box<dyn Head>,
+    /// The operators, in order.
+    pub nodes: Vec<Box<dyn Node>>,
+    /// One link before each node and one before the outlet.
+    pub links: Vec<Box<dyn AnyLink>>,
+    /// Where output goes.
+    pub outlet: Box<dyn Outlet>,
+    /// The bell that the task's channels ring.
+    pub signal: Signal,
+    /// The buffer timeout; `None` when buffers are never flushed by time.
+    pub buffer_timeout: Option<Duration>,
+}
+
+impl TaskCore {
+    /// A task made of `parts`.
+    ///
+    /// # Panics
+    /// When there is not one link more than nodes.
+    pub fn new(parts: TaskParts, clock: Arc<dyn Clock>) -> Self {
+        assert_eq!(parts.links.len(), parts.nodes.len() + 1, "one link before each node and one before the outlet");
+        Self {
+            head: parts.head,
+            nodes: parts.nodes,
+            links: parts.links,
+            outlet: parts.outlet,
+            signal: parts.signal,
+            next_flush: Time::ZERO,
+            flush_every: parts.buffer_timeout.map_or(Duration::MAX, |timeout| timeout / 4),
+            clock,
+            poisoned: false,
+            at: 0,
+        }
+    }
+
+    /// Opens all operators, the last first, so that each finds its consumers ready.
+    pub fn open(&mut self, restored: &dyn Fn(usize) -> Option<OperatorSnapshot>) -> Result<()> {
+        self.guarded(|core| {
+            for i in (0..core.nodes.len()).rev() {
+                core.at = i + 1;
+                core.nodes[i].open(restored(i + 1).as_ref())?;
+            }
+            core.at = 0;
+            core.head.open(restored(0).as_ref())
+        })
+    }
+
+    /// Turns the chain until the quantum is over or there is nothing to do. The task's waker is
+    /// registered when it returns `Idle` or `BackPressured`.
+    ///
+    /// # Errors
+    /// What an operator returned, or its panic. The chain is then poisoned and must be dropped.
+    pub fn round(&mut self, task: &mut Context<'_>, quantum: Duration) -> Result<Round> {
+        self.guarded(|core| core.round_inner(task, quantum))
+    }
+
+    fn round_inner(&mut self, task: &mut Context<'_>, quantum: Duration) -> Result<Round> {
+        let clock = self.clock.clone();
+        let started = clock.now();
+        let mut listening = false;
+        loop {
+            let now = clock.now();
+            let mut turn = Turn { now, wall_ms: clock.wall_ms(), clock: &*clock, task: &mut *task };
+            let (worked, blocked) = self.pass(&mut turn)?;
+            if self.outlet.is_finished() && self.sides_flushed() {
+                self.close()?;
+                return Ok(Round::Finished);
+            }
+            if worked {
+                self.flush_due(now);
+                if clock.now().since(started) >= quantum {
+                    return Ok(Round::Busy);
+                }
+            } else if listening {
+                return Ok(self.rest(now, turn.wall_ms, blocked));
+            } else {
+                // Whoever finds room or input from here on rings; one more pass sees what came before.
+                self.signal.listen(turn.task.waker());
+                listening = true;
+            }
+        }
+    }
+
+    /// One pass over everything, tail first. Returns whether anything moved, and whether the outlet
+    /// had no room.
+    fn pass(&mut self, turn: &mut Turn<'_, '_>) -> Result<(bool, bool)> {
+        let nodes = self.nodes.len();
+        let out = self.outlet.turn(&mut *self.links[nodes], turn);
+        let mut worked = out == Turned::Worked;
+        let mut blocked = out == Turned::Blocked;
+        for i in (0..nodes).rev() {
+            self.at = i + 1;
+            let (before, after) = self.links.split_at_mut(i + 1);
+            let turned = self.nodes[i].turn(&mut *before[i], &mut *after[0], turn)?;
+            worked |= turned == Turned::Worked;
+            blocked |= turned == Turned::Blocked;
+        }
+        self.at = 0;
+        let pulled = self.head.pull(&mut *self.links[0], turn)?;
+        worked |= pulled == Turned::Worked;
+        self.head.set_back_pressured(turn.now, blocked && !worked);
+        Ok((worked, blocked))
+    }
+
+    fn rest(&mut self, now: Time, wall_ms: i64, blocked: bool) -> Round {
+        let flush = [
+            self.outlet.flush_idle(now),
+            self.head.flush_idle(now),
+            self.nodes.iter_mut().filter_map(|node| node.flush_idle(now)).min(),
+        ];
+        let (pull_at, head_ms) = self.head.wake_at();
+        let due_ms = self.nodes.iter().map(|node| node.wake_at()).min().unwrap_or(i64::MAX).min(head_ms);
+        let due = (due_ms != i64::MAX).then(|| {
+            now.after(Duration::from_millis(u64::try_from(due_ms.saturating_sub(wall_ms)).unwrap_or(0)))
+        });
+        let wake = flush.into_iter().chain([pull_at, due]).flatten().min();
+        if blocked { Round::BackPressured(wake) } else { Round::Idle(wake) }
+    }
+
+    fn flush_due(&mut self, now: Time) {
+        if now < self.next_flush || self.flush_every == Duration::MAX {
+            return;
+        }
+        self.next_flush = now.after(self.flush_every);
+        self.outlet.flush_due(now);
+        self.head.flush_due(now);
+        self.nodes.iter_mut().for_each(|node| node.flush_due(now));
+    }
+
+    fn sides_flushed(&self) -> bool {
+        self.head.is_flushed() && self.nodes.iter().all(|node| node.is_flushed())
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.head.close()?;
+        self.nodes.iter_mut().try_for_each(|node| node.close())
+    }
+
+    /// Hands a split to the source.
+    pub fn add_split(&mut self, split: Option<Split>) -> Result<()> {
+        self.guarded(|core| core.head.add_split(split))
+    }
+
+    /// What every operator remembers, the head first.
+    pub fn snapshot(&mut self) -> Result<Vec<OperatorSnapshot>> {
+        self.guarded(|core| {
+            let head = core.head.snapshot()?.unwrap_or_default();
+            let rest = core.nodes.iter_mut().map(|node| node.snapshot());
+            std::iter::once(Ok(head)).chain(rest).collect()
+        })
+    }
+
+    /// Counts of the head, if it is an operator or source, and of every node.
+    pub fn stats(&self) -> Vec<NodeStats> {
+        self.head.stats().into_iter().chain(self.nodes.iter().map(|node| node.stats())).collect()
+    }
+
+    /// Records and estimated bytes that left the task.
+    pub fn totals(&self) -> (u64, u64) {
+        self.outlet.totals()
+    }
+
+    /// The operator whose turn it is.
+    fn place(&self) -> String {
+        self.at.checked_sub(1).map_or_else(|| self.head.place(), |i| self.nodes[i].place())
+    }
+
+    /// Runs `f` unless the chain is poisoned, and poisons it when `f` fails or panics: a chain that
+    /// stopped half-way is never called again.
+    fn guarded<R>(&mut self, f: impl FnOnce(&mut Self) -> Result<R>) -> Result<R> {
+        if self.poisoned {
+            return Err(Error::internal("the task has failed before"));
+        }
+        // The chain is not looked at again after a panic, so nobody sees it half changed.
+        let result = catch_unwind(AssertUnwindSafe(|| f(&mut *self)));
+        let result = result.unwrap_or_else(|panic| Err(panicked(&*panic).context(self.place())));
+        self.poisoned = result.is_err();
+        result
+    }
+}
+
+/// A panic in user code or an operator, as an error.
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is not text".to_owned());
+    Error::user(format!("panicked: {message}"))
+}

@@ -1,0 +1,179 @@
+//! One operator in a chain.
+
+use super::driver::{Call, Driver};
+use super::link::{AnyLink, Link, typed};
+use super::{NodeStats, Turn, Turned};
+use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress, Services};
+use hurtig_core::time::Time;
+use hurtig_core::{Event, Result};
+use hurtig_state::OperatorSnapshot;
+use std::marker::PhantomData;
+
+/// An operator whose types its neighbours know.
+pub trait Node: Send {
+    /// Opens the operator.
+    fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()>;
+    /// Makes one step if there is anything to do and room for its output.
+    fn turn(&mut self, input: &mut dyn AnyLink, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned>;
+    /// Wall-clock milliseconds at which the operator wants to be called; `i64::MAX` for never.
+    fn wake_at(&self) -> i64;
+    /// Hands over side output buffers that have waited for the buffer timeout.
+    fn flush_due(&mut self, now: Time);
+    /// The task goes idle: hands over side outputs; returns when to call again.
+    fn flush_idle(&mut self, now: Time) -> Option<Time>;
+    /// Whether side outputs hold nothing back.
+    fn is_flushed(&self) -> bool;
+    /// What the operator remembers.
+    fn snapshot(&mut self) -> Result<OperatorSnapshot>;
+    /// Ends a successful run.
+    fn close(&mut self) -> Result<()>;
+    /// Counts for metrics.
+    fn stats(&self) -> NodeStats;
+    /// `operator 'name', subtask 1 of 4`, for errors.
+    fn place(&self) -> String;
+}
+
+/// A [`Node`] around an operator.
+pub struct OperatorNode<In, Out, O> {
+    operator: O,
+    driver: Driver,
+    types: PhantomData<fn(In) -> Out>,
+}
+
+impl<In, Out, O: Operator<In, Out>> OperatorNode<In, Out, O> {
+    /// The node of `operator`, which runs with `services`.
+    pub fn new(operator: O, services: Services) -> Self {
+        Self { operator, driver: Driver::new(services), types: PhantomData }
+    }
+}
+
+fn dispatch<In, Out, O: Operator<In, Out>>(
+    operator: &mut O,
+    call: &mut Call,
+    cx: Cx<'_>,
+    out: &mut Collector<Out>,
+    budget: &mut Budget,
+) -> Result<Progress> {
+    match call {
+        Call::Watermark(wm) => operator.on_watermark(*wm, cx, out, budget),
+        Call::ProcessingTime(now) => operator.on_processing_time(*now, cx, out, budget),
+        Call::Completion(done) => operator.on_completion(done, cx, out, budget),
+        Call::End => operator.end_input(cx, out, budget),
+    }
+}
+
+impl<In, Out, O> OperatorNode<In, Out, O>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    O: Operator<In, Out>,
+{
+    fn process(&mut self, input: &mut Link<In>, output: &mut Link<Out>, turn: &Turn<'_, '_>) -> Result<Turned> {
+        let batch = input.collector.batch();
+        let before = batch.len();
+        let operator = &mut self.operator;
+        let progress = self.driver.run(turn, &mut output.collector, |cx, out, budget| operator.process(batch, cx, out, budget))?;
+        let left = input.collector.len();
+        debug_assert!(progress != Progress::Done || left == 0, "{} left input behind", self.driver.place());
+        self.driver.records_in += (before - left) as u64;
+        if let Some(event) = self.driver.own_watermark(&mut output.collector) {
+            self.pass(event, output, turn);
+        }
+        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+    }
+
+    fn call(&mut self, call: Call, output: &mut Link<Out>, turn: &Turn<'_, '_>) -> Result<Turned> {
+        let operator = &mut self.operator;
+        let event = self.driver.run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
+            dispatch(operator, call, cx, out, budget)
+        })?;
+        if let Some(event) = event {
+            self.pass(event, output, turn);
+        }
+        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+    }
+
+    fn pass(&mut self, event: Event, output: &mut Link<Out>, turn: &Turn<'_, '_>) {
+        debug_assert!(output.event.is_none(), "the event slot was free when the turn began");
+        output.event = Some(event);
+        self.driver.pass_to_sides(event, turn.now);
+    }
+}
+
+impl<In, Out, O> Node for OperatorNode<In, Out, O>
+where
+    In: Send + 'static,
+    Out: Send + 'static,
+    O: Operator<In, Out>,
+{
+    fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
+        let opened = self.operator.open(&mut OpenContext::new(&self.driver.services, restored));
+        opened.map_err(|error| self.driver.locate(error))
+    }
+
+    fn turn(&mut self, input: &mut dyn AnyLink, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
+        if !self.driver.settle_sides(turn.now) || !output.is_open() {
+            return Ok(Turned::Blocked);
+        }
+        if let Some(call) = self.driver.next_call(turn) {
+            return self.call(call, typed::<Out>(output), turn);
+        }
+        if self.driver.is_waiting() || input.is_empty() {
+            return Ok(Turned::Starved);
+        }
+        let (input, output) = (typed::<In>(input), typed::<Out>(output));
+        if !input.collector.is_empty() {
+            return self.process(input, output, turn);
+        }
+        match input.event.take() {
+            Some(Event::Watermark(wm)) => {
+                self.driver.services.set_watermark(wm);
+                self.call(Call::Watermark(wm), output, turn)
+            }
+            Some(Event::EndOfInput) if self.driver.has_futures() => {
+                input.event = Some(Event::EndOfInput);
+                Ok(Turned::Starved)
+            }
+            Some(Event::EndOfInput) => self.call(Call::End, output, turn),
+            Some(event) => {
+                self.pass(event, output, turn);
+                Ok(Turned::Worked)
+            }
+            None => Ok(Turned::Starved),
+        }
+    }
+
+    fn wake_at(&self) -> i64 {
+        self.driver.services.wake_at()
+    }
+
+    fn flush_due(&mut self, now: Time) {
+        self.driver.flush_sides_due(now);
+    }
+
+    fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        self.driver.flush_sides_idle(now)
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.driver.sides_flushed()
+    }
+
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        let mut snapshot = OperatorSnapshot::default();
+        self.operator.snapshot(&mut snapshot).map_err(|error| self.driver.locate(error))?;
+        Ok(snapshot)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.operator.close().map_err(|error| self.driver.locate(error))
+    }
+
+    fn stats(&self) -> NodeStats {
+        self.driver.stats()
+    }
+
+    fn place(&self) -> String {
+        self.driver.place()
+    }
+}

@@ -1,0 +1,199 @@
+//! The head of a source task: a reader and the watermarks of its splits.
+
+use super::link::{AnyLink, Link, typed};
+use super::{Head, NodeStats, Turn, Turned};
+use crate::operator::{Budget, OpenContext, Services};
+use crate::operators::splits::SplitWatermarks;
+use crate::operators::watermark::WatermarkStrategy;
+use crate::source::{SourceReader, SourceStatus, Split};
+use hurtig_core::time::Time;
+use hurtig_core::{Error, Event, Result};
+use hurtig_state::OperatorSnapshot;
+use std::collections::VecDeque;
+use std::task::Poll;
+use std::time::Duration;
+
+/// How a source asks for another split; carried to the enumerator by the task's shell.
+pub type SplitRequests = Box<dyn Fn() + Send>;
+
+/// Records a reader may emit in one call.
+const READ_FUEL: u32 = 4_096;
+
+/// A source reader as the head of a chain.
+pub struct SourceHead<T> {
+    reader: Box<dyn SourceReader<T>>,
+    watermarks: SplitWatermarks<T>,
+    services: Services,
+    request: SplitRequests,
+    asked: bool,
+    events: VecDeque<Event>,
+    wait_until: Option<Time>,
+    next_watermark: Option<Time>,
+    finished: bool,
+    records_out: u64,
+    watermark: i64,
+}
+
+impl<T: Send + 'static> SourceHead<T> {
+    /// The head that polls `reader`.
+    pub fn new(
+        reader: Box<dyn SourceReader<T>>,
+        strategy: WatermarkStrategy<T>,
+        interval: Duration,
+        services: Services,
+        request: SplitRequests,
+    ) -> Self {
+        Self {
+            reader,
+            watermarks: SplitWatermarks::new(strategy, interval),
+            services,
+            request,
+            asked: false,
+            events: VecDeque::new(),
+            wait_until: None,
+            next_watermark: None,
+            finished: false,
+            records_out: 0,
+            watermark: i64::MIN,
+        }
+    }
+
+    fn locate(&self, error: Error) -> Error {
+        error.context(self.place())
+    }
+
+    fn poll_watermark(&mut self, now: Time) {
+        let update = self.watermarks.poll(now);
+        self.queue(update.events());
+        self.next_watermark = self.watermarks.next_poll(now);
+    }
+
+    fn queue(&mut self, events: impl Iterator<Item = Event>) {
+        for event in events {
+            if let Event::Watermark(wm) = event {
+                self.watermark = wm;
+            }
+            self.events.push_back(event);
+        }
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        let last = self.watermarks.finish();
+        self.queue(last.events());
+        self.events.push_back(Event::EndOfInput);
+    }
+
+    fn ask_for_split(&mut self) {
+        if !self.asked && self.reader.wants_split() {
+            self.asked = true;
+            (self.request)();
+        }
+    }
+
+    fn read(&mut self, link: &mut Link<T>, turn: &mut Turn<'_, '_>) -> Result<Turned> {
+        let mut budget = Budget::new(READ_FUEL);
+        let polled = self.reader.poll_batch(turn.task, &mut link.collector, &mut budget);
+        let read = link.collector.len();
+        self.records_out += read as u64;
+        if read > 0 {
+            self.watermarks.on_batch(self.reader.current_split(), link.collector.batch(), turn.now);
+        }
+        self.ask_for_split();
+        let status = match polled {
+            Poll::Pending => return Ok(self.after_reading(read, turn.now)),
+            Poll::Ready(status) => status.map_err(|error| self.locate(error))?,
+        };
+        match status {
+            SourceStatus::More => {}
+            SourceStatus::WaitUntil(at) => {
+                self.wait_until = Some(at);
+                return Ok(self.after_reading(read, turn.now));
+            }
+            SourceStatus::SplitFinished => self.watermarks.split_finished(self.reader.current_split()),
+            SourceStatus::Finished => {
+                self.finish();
+                return Ok(Turned::Worked);
+            }
+        }
+        self.poll_watermark(turn.now);
+        Ok(Turned::Worked)
+    }
+
+    fn after_reading(&mut self, read: usize, now: Time) -> Turned {
+        self.poll_watermark(now);
+        if read > 0 || !self.events.is_empty() { Turned::Worked } else { Turned::Starved }
+    }
+}
+
+impl<T: Send + 'static> Head for SourceHead<T> {
+    fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
+        let opened = self.reader.open(&mut OpenContext::new(&self.services, restored));
+        opened.map_err(|error| self.locate(error))?;
+        self.ask_for_split();
+        Ok(())
+    }
+
+    fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
+        if !output.is_empty() {
+            return Ok(Turned::Starved);
+        }
+        let link = typed::<T>(output);
+        if let Some(event) = self.events.pop_front() {
+            link.event = Some(event);
+            return Ok(Turned::Worked);
+        }
+        if self.finished {
+            return Ok(Turned::Starved);
+        }
+        if self.wait_until.is_some_and(|at| turn.now < at) {
+            self.poll_watermark(turn.now);
+            return Ok(if self.events.is_empty() { Turned::Starved } else { Turned::Worked });
+        }
+        self.wait_until = None;
+        self.read(link, turn)
+    }
+
+    fn wake_at(&self) -> (Option<Time>, i64) {
+        if self.finished {
+            return (None, i64::MAX);
+        }
+        (self.wait_until.into_iter().chain(self.next_watermark).min(), self.services.wake_at())
+    }
+
+    fn add_split(&mut self, split: Option<Split>) -> Result<()> {
+        self.asked = false;
+        let added = self.reader.add_split(split);
+        added.map_err(|error| self.locate(error))?;
+        self.ask_for_split();
+        Ok(())
+    }
+
+    fn set_back_pressured(&mut self, now: Time, back_pressured: bool) {
+        self.watermarks.set_back_pressured(back_pressured, now);
+    }
+
+    fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {
+        let mut snapshot = OperatorSnapshot::default();
+        self.reader.snapshot(&mut snapshot).map_err(|error| self.locate(error))?;
+        Ok(Some(snapshot))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.reader.close().map_err(|error| self.locate(error))
+    }
+
+    fn stats(&self) -> Option<NodeStats> {
+        Some(NodeStats {
+            operator: self.services.info().operator.clone(),
+            records_in: 0,
+            records_out: self.records_out,
+            watermark: self.watermark,
+        })
+    }
+
+    fn place(&self) -> String {
+        let info = self.services.info();
+        format!("source '{}', subtask {} of {}", info.operator, info.index + 1, info.parallelism)
+    }
+}

@@ -1,0 +1,176 @@
+//! Where a chain ends: the edges that lead to other tasks.
+
+use super::link::{AnyLink, typed};
+use super::{Turn, Turned};
+use crate::operator::{Collector, SideSink};
+use hurtig_core::time::Time;
+use hurtig_core::{Batch, Event};
+use hurtig_exchange::EdgeWriter;
+use std::any::Any;
+use std::sync::Arc;
+
+/// All edges of one output. Without any, what arrives is dropped (a stream that nobody consumes,
+/// or the output of a sink).
+#[derive(Debug)]
+pub struct Tail<T> {
+    edges: Vec<EdgeWriter<T>>,
+    /// One batch an edge that has found no room yet.
+    staged: Vec<Batch<T>>,
+    ended: bool,
+}
+
+impl<T: Clone> Tail<T> {
+    /// The end of a stream with these consumers.
+    pub fn new(edges: Vec<EdgeWriter<T>>) -> Self {
+        let staged = edges.iter().map(|_| Batch::new()).collect();
+        Self { edges, staged, ended: false }
+    }
+
+    /// Takes the whole batch in if the one before has gone. True when it has gone too.
+    fn push(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
+        match self.edges.len() {
+            0 => batch.clear(),
+            1 => return self.edges[0].write(batch, now),
+            n => {
+                for staged in &mut self.staged[1..n] {
+                    *staged = batch.clone();
+                }
+                self.staged[0] = batch.take();
+            }
+        }
+        self.settle(now)
+    }
+
+    /// Goes on with what found no room. True when nothing is left before the edges' buffers.
+    fn settle(&mut self, now: Time) -> bool {
+        let mut settled = true;
+        for (edge, staged) in self.edges.iter_mut().zip(&mut self.staged) {
+            settled &= edge.write(staged, now);
+        }
+        settled
+    }
+
+    fn push_event(&mut self, event: Event, now: Time) {
+        self.ended |= event == Event::EndOfInput;
+        for edge in &mut self.edges {
+            // An edge without room keeps the event; `settle` reports it.
+            edge.send_event(event, now);
+        }
+    }
+
+    fn flush_due(&mut self, now: Time) {
+        self.edges.iter_mut().for_each(|edge| edge.flush_due(now));
+    }
+
+    fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        self.edges.iter_mut().filter_map(|edge| edge.flush_idle(now)).min()
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.edges.iter().all(EdgeWriter::is_flushed) && self.staged.iter().all(Batch::is_empty)
+    }
+}
+
+/// A tail whose record type the last node knows.
+pub trait Outlet: Send {
+    /// Moves what the last link holds on.
+    fn turn(&mut self, input: &mut dyn AnyLink, turn: &Turn) -> Turned;
+    /// Hands over buffers that have waited for the buffer timeout.
+    fn flush_due(&mut self, now: Time);
+    /// The task goes idle: hands over what waits; returns when to call again.
+    fn flush_idle(&mut self, now: Time) -> Option<Time>;
+    /// Whether the end of input has left, and nothing waits.
+    fn is_finished(&self) -> bool;
+    /// Records and estimated bytes handed on so far.
+    fn totals(&self) -> (u64, u64);
+}
+
+impl<T: Clone + Send + 'static> Outlet for Tail<T> {
+    fn turn(&mut self, input: &mut dyn AnyLink, turn: &Turn) -> Turned {
+        if !self.settle(turn.now) {
+            return Turned::Blocked;
+        }
+        let link = typed::<T>(input);
+        if !link.collector.is_empty() {
+            let before = link.collector.len();
+            if self.push(link.collector.batch(), turn.now) {
+                return Turned::Worked;
+            }
+            return if link.collector.len() < before { Turned::Worked } else { Turned::Blocked };
+        }
+        match link.event.take() {
+            Some(event) => {
+                self.push_event(event, turn.now);
+                Turned::Worked
+            }
+            None => Turned::Starved,
+        }
+    }
+
+    fn flush_due(&mut self, now: Time) {
+        Tail::flush_due(self, now);
+    }
+
+    fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        Tail::flush_idle(self, now)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.ended && self.is_flushed()
+    }
+
+    fn totals(&self) -> (u64, u64) {
+        self.edges.iter().map(EdgeWriter::totals).fold((0, 0), |(r, b), (records, bytes)| (r + records, b + bytes))
+    }
+}
+
+/// A side output with its consumers.
+pub struct SidePort<T> {
+    tag: Arc<str>,
+    collector: Collector<T>,
+    tail: Tail<T>,
+}
+
+impl<T: Clone + Send + 'static> SidePort<T> {
+    /// The side output `tag` that leads to `edges`.
+    pub fn new(tag: Arc<str>, edges: Vec<EdgeWriter<T>>) -> Self {
+        Self { tag, collector: Collector::default(), tail: Tail::new(edges) }
+    }
+}
+
+impl<T: Clone + Send + 'static> SideSink for SidePort<T> {
+    fn name(&self) -> &str {
+        &self.tag
+    }
+
+    fn collector(&mut self) -> &mut dyn Any {
+        &mut self.collector
+    }
+
+    fn full(&self) -> bool {
+        self.collector.full()
+    }
+
+    fn drain(&mut self, now: Time) -> bool {
+        if !self.tail.settle(now) {
+            return false;
+        }
+        self.collector.is_empty() || self.tail.push(self.collector.batch(), now)
+    }
+
+    fn send_event(&mut self, event: Event, now: Time) {
+        self.tail.push_event(event, now);
+    }
+
+    fn flush_due(&mut self, now: Time) {
+        self.tail.flush_due(now);
+    }
+
+    fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        self.tail.flush_idle(now)
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.collector.is_empty() && self.tail.is_flushed()
+    }
+}

@@ -1,0 +1,206 @@
+//! The head of a task that reads two streams.
+
+use super::driver::{Call, Driver};
+use super::gate::{InputGate, MergedEvents};
+use super::link::{AnyLink, Link, typed};
+use super::{Head, NodeStats, Turn, Turned};
+use crate::operator::{Budget, Collector, Cx, InputMask, OpenContext, Progress, Services, TwoInputOperator};
+use hurtig_core::time::Time;
+use hurtig_core::{Batch, Event, Result};
+use hurtig_state::OperatorSnapshot;
+use std::marker::PhantomData;
+
+/// Two gates and the operator that reads them.
+pub struct TwoInputHead<A, B, Out, O> {
+    operator: O,
+    driver: Driver,
+    first: InputGate<A>,
+    second: InputGate<B>,
+    first_batch: Batch<A>,
+    second_batch: Batch<B>,
+    second_next: bool,
+    events: MergedEvents,
+    out: PhantomData<fn() -> Out>,
+}
+
+impl<A, B, Out, O: TwoInputOperator<A, B, Out>> TwoInputHead<A, B, Out, O> {
+    /// The head of `operator` with its inputs.
+    pub fn new(operator: O, first: InputGate<A>, second: InputGate<B>, services: Services) -> Self {
+        let events = MergedEvents::new(first.len() + second.len());
+        Self {
+            operator,
+            driver: Driver::new(services),
+            first,
+            second,
+            first_batch: Batch::new(),
+            second_batch: Batch::new(),
+            second_next: false,
+            events,
+            out: PhantomData,
+        }
+    }
+
+    /// Reads a batch or events from the inputs that the operator wants, which take turns.
+    fn receive(&mut self) {
+        // An input that has ended cannot be waited for.
+        let wants = match self.operator.wants() {
+            InputMask::First if self.first.all_ended() => InputMask::Both,
+            InputMask::Second if self.second.all_ended() => InputMask::Both,
+            wants => wants,
+        };
+        for _ in 0..2 {
+            let second = self.second_next;
+            self.second_next = !second;
+            if second && wants != InputMask::First {
+                if let Some(batch) = self.second.next_batch(self.first.len(), &mut self.events) {
+                    self.second_batch = batch;
+                    return;
+                }
+            } else if !second
+                && wants != InputMask::Second
+                && let Some(batch) = self.first.next_batch(0, &mut self.events)
+            {
+                self.first_batch = batch;
+                return;
+            }
+            if !self.events.is_empty() {
+                return;
+            }
+        }
+    }
+}
+
+fn dispatch<A, B, Out, O: TwoInputOperator<A, B, Out>>(
+    operator: &mut O,
+    call: &mut Call,
+    cx: Cx<'_>,
+    out: &mut Collector<Out>,
+    budget: &mut Budget,
+) -> Result<Progress> {
+    match call {
+        Call::Watermark(wm) => operator.on_watermark(*wm, cx, out, budget),
+        Call::ProcessingTime(now) => operator.on_processing_time(*now, cx, out, budget),
+        Call::Completion(done) => operator.on_completion(done, cx, out, budget),
+        Call::End => operator.end_input(cx, out, budget),
+    }
+}
+
+impl<A, B, Out, O> TwoInputHead<A, B, Out, O>
+where
+    Out: Send + 'static,
+    O: TwoInputOperator<A, B, Out>,
+{
+    fn process(&mut self, output: &mut Link<Out>, turn: &Turn<'_, '_>) -> Result<Turned> {
+        let before = self.first_batch.len() + self.second_batch.len();
+        let (operator, first, second) = (&mut self.operator, &mut self.first_batch, &mut self.second_batch);
+        self.driver.run(turn, &mut output.collector, |cx, out, budget| {
+            if first.is_empty() {
+                operator.process_second(second, cx, out, budget)
+            } else {
+                operator.process_first(first, cx, out, budget)
+            }
+        })?;
+        self.driver.records_in += (before - self.first_batch.len() - self.second_batch.len()) as u64;
+        if let Some(event) = self.driver.own_watermark(&mut output.collector) {
+            self.pass(event, output, turn);
+        }
+        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+    }
+
+    fn call(&mut self, call: Call, output: &mut Link<Out>, turn: &Turn<'_, '_>) -> Result<Turned> {
+        let operator = &mut self.operator;
+        let event = self.driver.run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
+            dispatch(operator, call, cx, out, budget)
+        })?;
+        if let Some(event) = event {
+            self.pass(event, output, turn);
+        }
+        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+    }
+
+    fn pass(&mut self, event: Event, output: &mut Link<Out>, turn: &Turn<'_, '_>) {
+        output.event = Some(event);
+        self.driver.pass_to_sides(event, turn.now);
+    }
+}
+
+impl<A, B, Out, O> Head for TwoInputHead<A, B, Out, O>
+where
+    A: Send + 'static,
+    B: Send + 'static,
+    Out: Send + 'static,
+    O: TwoInputOperator<A, B, Out>,
+{
+    fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
+        let opened = self.operator.open(&mut OpenContext::new(&self.driver.services, restored));
+        opened.map_err(|error| self.driver.locate(error))
+    }
+
+    fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
+        if !self.driver.settle_sides(turn.now) || !output.is_open() {
+            return Ok(Turned::Blocked);
+        }
+        let output = typed::<Out>(output);
+        if let Some(call) = self.driver.next_call(turn) {
+            return self.call(call, output, turn);
+        }
+        if self.driver.is_waiting() {
+            return Ok(Turned::Starved);
+        }
+        if self.first_batch.is_empty() && self.second_batch.is_empty() && self.events.is_empty() {
+            self.receive();
+        }
+        if !self.first_batch.is_empty() || !self.second_batch.is_empty() {
+            return self.process(output, turn);
+        }
+        if self.driver.has_futures() && self.first.all_ended() && self.second.all_ended() {
+            return Ok(Turned::Starved);
+        }
+        match self.events.pop() {
+            Some(Event::Watermark(wm)) => {
+                self.driver.services.set_watermark(wm);
+                self.call(Call::Watermark(wm), output, turn)
+            }
+            Some(Event::EndOfInput) => self.call(Call::End, output, turn),
+            Some(event) => {
+                self.pass(event, output, turn);
+                Ok(Turned::Worked)
+            }
+            None => Ok(Turned::Starved),
+        }
+    }
+
+    fn wake_at(&self) -> (Option<Time>, i64) {
+        (None, self.driver.services.wake_at())
+    }
+
+    fn flush_due(&mut self, now: Time) {
+        self.driver.flush_sides_due(now);
+    }
+
+    fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        self.driver.flush_sides_idle(now)
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.driver.sides_flushed()
+    }
+
+    fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {
+        let mut snapshot = OperatorSnapshot::default();
+        self.operator.snapshot(&mut snapshot).map_err(|error| self.driver.locate(error))?;
+        Ok(Some(snapshot))
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.operator.close().map_err(|error| self.driver.locate(error))
+    }
+
+    fn stats(&self) -> Option<NodeStats> {
+        Some(self.driver.stats())
+    }
+
+    fn place(&self) -> String {
+        self.driver.place()
+    }
+}

@@ -1,0 +1,79 @@
+//! How a keyed stream finds the key of a record.
+
+use hurtig_core::key::{OwnedKey, StableKey};
+use std::borrow::Borrow;
+use std::marker::PhantomData;
+
+/// Computes or borrows the key of a record.
+///
+/// Every keyed operator is generic over its selector, so that hashing and look-up are inlined into
+/// its loop; nothing is called through a table for each record.
+pub trait KeySelector<T>: Send + Sync + 'static {
+    /// The key as state stores it.
+    type Key: OwnedKey + Borrow<Self::Borrowed>;
+    /// The key as functions see it: the same type, or what it is borrowed as (`str` for `String`).
+    type Borrowed: StableKey + ToOwned<Owned = Self::Key> + ?Sized + 'static;
+
+    /// Calls `f` with the record's key.
+    fn with_key<R>(&self, record: &T, f: impl FnOnce(&Self::Borrowed) -> R) -> R;
+
+    /// Appends the stable hash of each record's key.
+    fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
+        hashes.extend(records.iter().map(|record| self.with_key(record, StableKey::stable_hash)));
+    }
+}
+
+/// A key that a closure computes: `key_by(|click| click.user_id)`.
+pub struct ByValue<F, K> {
+    select: F,
+    key: PhantomData<fn() -> K>,
+}
+
+impl<F, K> ByValue<F, K> {
+    /// The selector that calls `select`.
+    pub fn new(select: F) -> Self {
+        Self { select, key: PhantomData }
+    }
+}
+
+impl<T, K, F> KeySelector<T> for ByValue<F, K>
+where
+    K: OwnedKey,
+    F: Fn(&T) -> K + Send + Sync + 'static,
+{
+    type Key = K;
+    type Borrowed = K;
+
+    #[inline]
+    fn with_key<R>(&self, record: &T, f: impl FnOnce(&K) -> R) -> R {
+        f(&(self.select)(record))
+    }
+}
+
+/// A key that a closure borrows from the record: `key_by_ref(|click| click.user.as_str())`.
+pub struct ByRef<F, Q: ?Sized> {
+    select: F,
+    key: PhantomData<fn() -> Box<Q>>,
+}
+
+impl<F, Q: ?Sized> ByRef<F, Q> {
+    /// The selector that calls `select`.
+    pub fn new(select: F) -> Self {
+        Self { select, key: PhantomData }
+    }
+}
+
+impl<T, Q, F> KeySelector<T> for ByRef<F, Q>
+where
+    Q: StableKey + ToOwned + ?Sized + 'static,
+    Q::Owned: OwnedKey,
+    F: Fn(&T) -> &Q + Send + Sync + 'static,
+{
+    type Key = Q::Owned;
+    type Borrowed = Q;
+
+    #[inline]
+    fn with_key<R>(&self, record: &T, f: impl FnOnce(&Q) -> R) -> R {
+        f((self.select)(record))
+    }
+}

@@ -1,0 +1,13 @@
+//! Dataflow: what runs inside a task.
+//!
+//! Holds the operator contract, the chain that runs operators batch by batch, timers, windows, and
+//! the graphs that describe a job. Promises that everything here is sans-I/O and replayable:
+//! no threads, no clocks but the injected one, no actor. Channels come from `hurtig-exchange`.
+
+pub mod graph;
+pub mod operator;
+pub mod key;
+pub mod sink;
+pub mod source;
+pub mod timers;
+pub mod operators;

@@ -1,0 +1,235 @@
+//! What an operator can ask of the task that runs it.
+
+use super::side::{OutputTag, SideOutputs};
+
+use hurtig_core::time::{Clock, MIN_WATERMARK, Time};
+use hurtig_state::OperatorSnapshot;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A future that a task drives for an operator.
+pub type TaskFuture = Pin<Box<dyn Future<Output = Box<dyn Any + Send>> + Send>>;
+
+/// Which of an operator's futures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CompletionId(pub u64);
+
+/// A future's result.
+pub struct Completion {
+    /// As [`Cx::spawn`] returned it.
+    pub id: CompletionId,
+    /// What the future returned.
+    pub value: Box<dyn Any + Send>,
+}
+
+impl fmt::Debug for Completion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Completion({})", self.id.0)
+    }
+}
+
+/// Where an operator runs.
+#[derive(Clone, Debug)]
+pub struct SubtaskInfo {
+    /// The operator's name.
+    pub operator: Arc<str>,
+    /// The operator's uid, if the user gave one.
+    pub uid: Option<Arc<str>>,
+    /// Which of the parallel instances, from 0.
+    pub index: u32,
+    /// How many instances there are.
+    pub parallelism: u32,
+    /// How many key groups the job has.
+    pub max_parallelism: u32,
+    /// The key groups of this instance.
+    pub key_groups: Range<u16>,
+    /// How often this subtask was started before.
+    pub attempt: u32,
+}
+
+impl SubtaskInfo {
+    /// The only instance of an operator with all of 128 key groups, as tests use it.
+    pub fn single(operator: &str) -> Self {
+        Self {
+            operator: operator.into(),
+            uid: None,
+            index: 0,
+            parallelism: 1,
+            max_parallelism: 128,
+            key_groups: 0..128,
+            attempt: 0,
+        }
+    }
+}
+
+/// What [`super::Operator::open`] is given.
+#[derive(Debug)]
+pub struct OpenContext<'a> {
+    services: &'a Services,
+    restored: Option<&'a OperatorSnapshot>,
+}
+
+impl<'a> OpenContext<'a> {
+    /// A context over `services`, with what a restore brought.
+    pub fn new(services: &'a Services, restored: Option<&'a OperatorSnapshot>) -> Self {
+        Self { services, restored }
+    }
+
+    /// Where the operator runs.
+    pub fn info(&self) -> &'a SubtaskInfo {
+        &self.services.info
+    }
+
+    /// The state to start from; `None` on a fresh start.
+    pub fn restored(&self) -> Option<&'a OperatorSnapshot> {
+        self.restored
+    }
+
+    /// The same services that later calls receive.
+    pub fn cx(&self) -> Cx<'a> {
+        Cx { services: self.services }
+    }
+}
+
+/// One operator's view of its task. Interior mutability in each part keeps [`Cx`] `Copy`.
+pub struct Services {
+    info: SubtaskInfo,
+    clock: Arc<dyn Clock>,
+    side: SideOutputs,
+    watermark: Cell<i64>,
+    held: Cell<bool>,
+    wake_at: Cell<i64>,
+    spawned: RefCell<Vec<(CompletionId, TaskFuture)>>,
+    next_completion: Cell<u64>,
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("info", &self.info).field("watermark", &self.watermark).finish_non_exhaustive()
+    }
+}
+
+impl Services {
+    /// Services of an operator that runs as `info`.
+    pub fn new(info: SubtaskInfo, clock: Arc<dyn Clock>, side: SideOutputs) -> Self {
+        Self {
+            info,
+            clock,
+            side,
+            watermark: Cell::new(MIN_WATERMARK),
+            held: Cell::new(false),
+            wake_at: Cell::new(i64::MAX),
+            spawned: RefCell::default(),
+            next_completion: Cell::new(0),
+        }
+    }
+
+    /// The handle that is passed to calls.
+    pub fn cx(&self) -> Cx<'_> {
+        Cx { services: self }
+    }
+
+    /// Tells the operator's event time; the chain calls it before `on_watermark`.
+    pub fn set_watermark(&self, wm: i64) {
+        debug_assert!(wm >= self.watermark.get(), "event time moved backwards");
+        self.watermark.set(wm);
+    }
+
+    /// Whether the operator asked to emit the watermark itself; clears the mark.
+    pub fn take_held(&self) -> bool {
+        self.held.replace(false)
+    }
+
+    /// The earliest processing time that was asked for; `i64::MAX` when none.
+    pub fn wake_at(&self) -> i64 {
+        self.wake_at.get()
+    }
+
+    /// Clears what [`Cx::schedule`] asked for, before `on_processing_time` is called.
+    pub fn clear_schedule(&self) {
+        self.wake_at.set(i64::MAX);
+    }
+
+    /// Takes the futures that were spawned since the last call.
+    pub fn take_spawned(&self) -> Vec<(CompletionId, TaskFuture)> {
+        self.spawned.take()
+    }
+
+    /// Whether futures wait to be taken.
+    pub fn has_spawned(&self) -> bool {
+        !self.spawned.borrow().is_empty()
+    }
+
+    /// The side outputs.
+    pub fn side(&self) -> &SideOutputs {
+        &self.side
+    }
+
+    /// Where the operator runs.
+    pub fn info(&self) -> &SubtaskInfo {
+        &self.info
+    }
+}
+
+/// Shared access to the services of the operator that is being called.
+#[derive(Clone, Copy, Debug)]
+pub struct Cx<'a> {
+    services: &'a Services,
+}
+
+impl<'a> Cx<'a> {
+    /// Where the operator runs.
+    pub fn info(self) -> &'a SubtaskInfo {
+        &self.services.info
+    }
+
+    /// Monotonic engine time, for measuring.
+    pub fn now(self) -> Time {
+        self.services.clock.now()
+    }
+
+    /// Processing time in wall-clock milliseconds.
+    pub fn processing_time(self) -> i64 {
+        self.services.clock.wall_ms()
+    }
+
+    /// The operator's event time: the last watermark that reached it.
+    pub fn watermark(self) -> i64 {
+        self.services.watermark.get()
+    }
+
+    /// Emits into a side output.
+    pub fn side_output<T: 'static>(self, tag: &OutputTag<T>, record: T, time: i64) {
+        self.services.side.push(tag, record, time);
+    }
+
+    /// Whether a side output is full, so that the operator should return `Progress::More`.
+    pub fn side_full(self) -> bool {
+        self.services.side.full()
+    }
+
+    /// Asks for `on_processing_time` at or after `at_ms` (wall-clock milliseconds). Several calls
+    /// keep the earliest; the request is gone once it was served.
+    pub fn schedule(self, at_ms: i64) {
+        self.services.wake_at.set(self.services.wake_at.get().min(at_ms));
+    }
+
+    /// Keeps the watermark that is being processed from being forwarded; the operator emits it
+    /// later with `Collector::watermark`.
+    pub fn hold_watermark(self) {
+        self.services.held.set(true);
+    }
+
+    /// Hands a future to the task; its result comes back through `on_completion`.
+    pub fn spawn(self, future: TaskFuture) -> CompletionId {
+        let id = CompletionId(self.services.next_completion.get());
+        self.services.next_completion.set(id.0 + 1);
+        self.services.spawned.borrow_mut().push((id, future));
+        id
+    }
+}

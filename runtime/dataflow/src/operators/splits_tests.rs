@@ -1,0 +1,148 @@
+use super::*;
+use crate::operators::watermark::Watermarks;
+use WatermarkStatus::{Active, Idle};
+use hurtig_core::time::{DurationExt, NO_TIMESTAMP};
+
+fn at(ms: u64) -> Time {
+    Time::from_nanos(ms * 1_000_000)
+}
+
+fn bounded(interval_ms: u64) -> SplitWatermarks<i64> {
+    let strategy = Watermarks::bounded(5.millis(), |t: &i64| *t).with_idleness(100.millis());
+    SplitWatermarks::new(strategy, interval_ms.millis())
+}
+
+fn wm(watermark: i64) -> WatermarkUpdate {
+    WatermarkUpdate { watermark: Some(watermark), status: None }
+}
+
+fn feed(splits: &mut SplitWatermarks<i64>, split: u64, times: &[i64], ms: u64) {
+    splits.on_batch(split, &mut Batch::from_records(times.to_vec()), at(ms));
+}
+
+#[test]
+fn times_come_from_the_record() {
+    let mut splits = bounded(0);
+    let mut batch = Batch::from_records(vec![30, 10]);
+    splits.on_batch(0, &mut batch, at(0));
+    assert_eq!(batch.each_time(), Some(&[30, 10][..]));
+    assert_eq!(splits.poll(at(0)), wm(30 - 5 - 1));
+}
+
+#[test]
+fn the_slowest_split_decides_until_it_has_finished() {
+    let mut splits = bounded(0);
+    splits.split_added(2, at(0));
+    feed(&mut splits, 1, &[1_000], 0);
+    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE, "split 2 has said nothing yet");
+    feed(&mut splits, 2, &[500], 1);
+    assert_eq!(splits.poll(at(1)), wm(494));
+    splits.split_finished(2);
+    assert_eq!(splits.poll(at(2)), wm(994));
+    feed(&mut splits, 3, &[10], 3);
+    assert_eq!(splits.poll(at(3)), WatermarkUpdate::NONE, "never backwards");
+    assert_eq!(splits.finish(), wm(MAX_WATERMARK));
+}
+
+#[test]
+fn what_a_finished_split_knew_is_not_lost() {
+    let mut splits = bounded(0);
+    feed(&mut splits, 1, &[100], 0);
+    splits.split_finished(1);
+    assert_eq!(splits.poll(at(0)), wm(94));
+}
+
+#[test]
+fn watermarks_are_sent_once_in_an_interval() {
+    let mut splits = bounded(5);
+    feed(&mut splits, 0, &[10], 0);
+    assert_eq!(splits.poll(at(0)), wm(4));
+    feed(&mut splits, 0, &[20], 1);
+    assert_eq!(splits.poll(at(1)), WatermarkUpdate::NONE);
+    assert_eq!(splits.next_poll(at(1)), Some(at(5)));
+    assert_eq!(splits.poll(at(5)), wm(14));
+}
+
+#[test]
+fn a_silent_split_turns_idle_and_lets_the_other_go_on() {
+    let mut splits = bounded(0);
+    feed(&mut splits, 1, &[10], 0);
+    feed(&mut splits, 2, &[50], 0);
+    assert_eq!(splits.poll(at(0)), wm(4));
+    feed(&mut splits, 2, &[60], 60);
+    assert_eq!(splits.poll(at(60)), WatermarkUpdate::NONE);
+    assert_eq!(splits.next_poll(at(60)), Some(at(100)));
+    assert_eq!(splits.poll(at(100)), wm(54));
+    assert_eq!(splits.poll(at(160)), WatermarkUpdate { watermark: None, status: Some(Idle) });
+    feed(&mut splits, 1, &[200], 170);
+    assert_eq!(splits.poll(at(170)), WatermarkUpdate { watermark: Some(194), status: Some(Active) });
+}
+
+#[test]
+fn idleness_is_not_measured_under_back_pressure() {
+    let mut splits = bounded(0);
+    feed(&mut splits, 1, &[10], 0);
+    assert_eq!(splits.poll(at(0)), wm(4));
+    splits.set_back_pressured(true, at(50));
+    assert_eq!(splits.next_poll(at(60)), None);
+    assert_eq!(splits.poll(at(1_000)), WatermarkUpdate::NONE);
+    splits.set_back_pressured(false, at(1_050));
+    assert_eq!(splits.poll(at(1_099)), WatermarkUpdate::NONE);
+    assert_eq!(splits.poll(at(1_100)), WatermarkUpdate { watermark: None, status: Some(Idle) });
+}
+
+#[test]
+fn a_reader_without_splits_turns_idle_too() {
+    let mut splits = bounded(0);
+    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE);
+    assert_eq!(splits.next_poll(at(10)), Some(at(100)));
+    assert_eq!(splits.poll(at(100)), WatermarkUpdate { watermark: None, status: Some(Idle) });
+    splits.split_added(1, at(110));
+    assert_eq!(splits.poll(at(110)), WatermarkUpdate { watermark: None, status: Some(Active) });
+}
+
+#[test]
+fn punctuated_watermarks_come_from_records() {
+    let strategy = Watermarks::punctuated(|t: &i64| *t, |t, time| (t % 10 == 0).then_some(time));
+    let mut splits = SplitWatermarks::new(strategy, Duration::ZERO);
+    feed(&mut splits, 0, &[7, 40, 41], 0);
+    assert_eq!(splits.poll(at(0)), wm(40));
+}
+
+#[test]
+fn none_keeps_quiet_and_custom_speaks_by_the_clock() {
+    struct Counting(i64);
+    impl WatermarkGenerator<i64> for Counting {
+        fn on_event(&mut self, _: &i64, _: i64, out: &mut WatermarkOutput) {
+            self.0 += 100;
+            out.mark_active();
+        }
+        fn on_periodic(&mut self, out: &mut WatermarkOutput) {
+            self.0 += 1;
+            out.emit(self.0);
+        }
+        fn by_clock(&self) -> bool {
+            true
+        }
+    }
+    let mut silent = SplitWatermarks::new(Watermarks::none(), Duration::ZERO);
+    feed(&mut silent, 0, &[7], 0);
+    assert_eq!(silent.poll(at(0)), WatermarkUpdate::NONE);
+    let mut custom = SplitWatermarks::new(Watermarks::custom(|t: &i64| *t, || Counting(0)), 5.millis());
+    feed(&mut custom, 0, &[1, 2], 0);
+    assert_eq!(custom.poll(at(0)), wm(201));
+    assert_eq!(custom.next_poll(at(1)), Some(at(6)));
+    assert_eq!(custom.poll(at(6)), wm(202));
+}
+
+#[test]
+fn records_without_time_say_nothing() {
+    let mut splits = SplitWatermarks::new(Watermarks::monotonous_by_record_time::<i64>(), Duration::ZERO);
+    feed(&mut splits, 0, &[5], 0);
+    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE);
+    let mut batch = Batch::new();
+    batch.push(1, 10);
+    batch.push(2, NO_TIMESTAMP);
+    splits.on_batch(0, &mut batch, at(1));
+    assert_eq!(splits.poll(at(1)), wm(9));
+}

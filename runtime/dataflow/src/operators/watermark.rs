@@ -1,0 +1,263 @@
+//! How event times and watermarks are made.
+//!
+//! A [`WatermarkStrategy`] is what a program says: where the time of a record is, and how far behind
+//! it another record may still come. A [`WatermarkGenerator`] is one split's (or subtask's) running
+//! instance of it. [`Watermarks`] names the built-in strategies, which are Flink's.
+
+use hurtig_core::Batch;
+use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP, to_event_millis};
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a generator has to say.
+#[derive(Clone, Debug)]
+pub struct WatermarkOutput {
+    watermark: i64,
+    idle: bool,
+}
+
+impl Default for WatermarkOutput {
+    fn default() -> Self {
+        Self { watermark: MIN_WATERMARK, idle: false }
+    }
+}
+
+impl WatermarkOutput {
+    /// No later record is expected with a time up to and including `watermark`. One that does not
+    /// advance is ignored; any of them ends idleness.
+    pub fn emit(&mut self, watermark: i64) {
+        self.watermark = self.watermark.max(watermark);
+        self.idle = false;
+    }
+
+    /// Nothing is known to come for now: others need not wait.
+    pub fn mark_idle(&mut self) {
+        self.idle = true;
+    }
+
+    /// Ends idleness without a watermark.
+    pub fn mark_active(&mut self) {
+        self.idle = false;
+    }
+
+    /// The greatest watermark so far.
+    pub fn watermark(&self) -> i64 {
+        self.watermark
+    }
+
+    /// Whether the last word was idleness.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+}
+
+/// Watches records and says how far event time has come. One instance watches one split.
+pub trait WatermarkGenerator<T>: Send {
+    /// A record with event time `time` has passed.
+    fn on_event(&mut self, record: &T, time: i64, out: &mut WatermarkOutput);
+
+    /// A whole batch has passed. Generators that need only times do better than one call a record.
+    fn on_batch(&mut self, batch: &mut Batch<T>, out: &mut WatermarkOutput) {
+        for i in 0..batch.len() {
+            let time = batch.time(i);
+            self.on_event(&batch.records()[i], time, out);
+        }
+    }
+
+    /// Called before a watermark is sent, at most once in `pipeline.auto-watermark-interval`.
+    fn on_periodic(&mut self, out: &mut WatermarkOutput);
+
+    /// Whether [`Self::on_periodic`] has something to say although no record has passed.
+    fn by_clock(&self) -> bool {
+        false
+    }
+}
+
+type Assign<T> = Arc<dyn Fn(&mut Batch<T>) + Send + Sync>;
+type Make<T> = Arc<dyn Fn() -> Box<dyn WatermarkGenerator<T>> + Send + Sync>;
+
+/// How a stream gets its event times and watermarks.
+pub struct WatermarkStrategy<T> {
+    assign: Option<Assign<T>>,
+    make: Make<T>,
+    idleness: Option<Duration>,
+}
+
+impl<T> Clone for WatermarkStrategy<T> {
+    fn clone(&self) -> Self {
+        Self { assign: self.assign.clone(), make: self.make.clone(), idleness: self.idleness }
+    }
+}
+
+impl<T> fmt::Debug for WatermarkStrategy<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatermarkStrategy")
+            .field("assigns_times", &self.assign.is_some())
+            .field("idleness", &self.idleness)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T: 'static> WatermarkStrategy<T> {
+    /// The strategy whose generators `make` makes; records keep the times that they have.
+    pub fn for_generator<G>(make: impl Fn() -> G + Send + Sync + 'static) -> Self
+    where
+        G: WatermarkGenerator<T> + 'static,
+    {
+        Self { assign: None, make: Arc::new(move || Box::new(make())), idleness: None }
+    }
+
+    /// Takes the time of a record, in milliseconds since the Unix epoch, from the record.
+    #[must_use]
+    pub fn with_timestamps(self, time_of: impl Fn(&T) -> i64 + Send + Sync + 'static) -> Self {
+        self.with_timestamps_from(move |record, _| time_of(record))
+    }
+
+    /// Takes the time of a record from the record and the time that it has
+    /// ([`NO_TIMESTAMP`] when it has none).
+    #[must_use]
+    pub fn with_timestamps_from(self, time_of: impl Fn(&T, i64) -> i64 + Send + Sync + 'static) -> Self {
+        let assign: Assign<T> = Arc::new(move |batch| batch.assign_times(&time_of));
+        Self { assign: Some(assign), ..self }
+    }
+
+    /// A split that has brought nothing for `timeout` does not hold others back until it does. Time
+    /// during which the task was back-pressured does not count.
+    #[must_use]
+    pub fn with_idleness(self, timeout: Duration) -> Self {
+        Self { idleness: Some(timeout), ..self }
+    }
+
+    /// After how long without records a split is idle.
+    pub fn idleness(&self) -> Option<Duration> {
+        self.idleness
+    }
+
+    /// Gives the records of a batch their times.
+    pub fn assign_times(&self, batch: &mut Batch<T>) {
+        if let Some(assign) = &self.assign {
+            assign(batch);
+        }
+    }
+
+    /// A new generator, for one split.
+    pub fn generator(&self) -> Box<dyn WatermarkGenerator<T>> {
+        (self.make)()
+    }
+}
+
+/// The built-in strategies.
+///
+/// ```
+/// use hurtig_core::time::DurationExt;
+/// use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
+///
+/// struct Click { at: i64 }
+/// let strategy: WatermarkStrategy<Click> =
+///     Watermarks::bounded(5.seconds(), |click: &Click| click.at).with_idleness(1.minutes());
+/// # let _ = strategy;
+/// ```
+#[derive(Debug)]
+pub enum Watermarks {}
+
+impl Watermarks {
+    /// Times never fall: the watermark is just below the greatest time seen.
+    pub fn monotonous<T: 'static>(time_of: impl Fn(&T) -> i64 + Send + Sync + 'static) -> WatermarkStrategy<T> {
+        Self::bounded(Duration::ZERO, time_of)
+    }
+
+    /// A record comes at most `delay` after one that is newer: the watermark is the greatest time
+    /// seen, less `delay`, less a millisecond.
+    pub fn bounded<T: 'static>(
+        delay: Duration,
+        time_of: impl Fn(&T) -> i64 + Send + Sync + 'static,
+    ) -> WatermarkStrategy<T> {
+        Self::bounded_by_record_time(delay).with_timestamps(time_of)
+    }
+
+    /// As [`Self::monotonous`], by the times that the source gave its records.
+    pub fn monotonous_by_record_time<T: 'static>() -> WatermarkStrategy<T> {
+        Self::bounded_by_record_time(Duration::ZERO)
+    }
+
+    /// As [`Self::bounded`], by the times that the source gave its records.
+    pub fn bounded_by_record_time<T: 'static>(delay: Duration) -> WatermarkStrategy<T> {
+        let delay = to_event_millis(delay);
+        WatermarkStrategy::for_generator(move || Bounded { delay, max: NO_TIMESTAMP })
+    }
+
+    /// No watermark but the last one, at the end of input.
+    pub fn none<T: 'static>() -> WatermarkStrategy<T> {
+        WatermarkStrategy::for_generator(|| Silent)
+    }
+
+    /// `mark` looks at each record and its time, and says when one of them carries a watermark.
+    pub fn punctuated<T: 'static>(
+        time_of: impl Fn(&T) -> i64 + Send + Sync + 'static,
+        mark: impl Fn(&T, i64) -> Option<i64> + Send + Sync + 'static,
+    ) -> WatermarkStrategy<T> {
+        let mark = Arc::new(mark);
+        let make = move || Punctuated { mark: mark.clone(), record: PhantomData };
+        WatermarkStrategy::for_generator(make).with_timestamps(time_of)
+    }
+
+    /// Generators of the user's own making, one a split.
+    pub fn custom<T: 'static, G>(
+        time_of: impl Fn(&T) -> i64 + Send + Sync + 'static,
+        make: impl Fn() -> G + Send + Sync + 'static,
+    ) -> WatermarkStrategy<T>
+    where
+        G: WatermarkGenerator<T> + 'static,
+    {
+        WatermarkStrategy::for_generator(make).with_timestamps(time_of)
+    }
+}
+
+struct Bounded {
+    delay: i64,
+    /// [`NO_TIMESTAMP`] until a record with a time has passed.
+    max: i64,
+}
+
+impl<T> WatermarkGenerator<T> for Bounded {
+    fn on_event(&mut self, _: &T, time: i64, _: &mut WatermarkOutput) {
+        self.max = self.max.max(time);
+    }
+
+    fn on_batch(&mut self, batch: &mut Batch<T>, _: &mut WatermarkOutput) {
+        if let Some((_, newest)) = batch.time_range() {
+            self.max = self.max.max(newest);
+        }
+    }
+
+    fn on_periodic(&mut self, out: &mut WatermarkOutput) {
+        if self.max != NO_TIMESTAMP {
+            out.emit(self.max.saturating_sub(self.delay).saturating_sub(1));
+        }
+    }
+}
+
+struct Silent;
+
+impl<T> WatermarkGenerator<T> for Silent {
+    fn on_event(&mut self, _: &T, _: i64, _: &mut WatermarkOutput) {}
+    fn on_batch(&mut self, _: &mut Batch<T>, _: &mut WatermarkOutput) {}
+    fn on_periodic(&mut self, _: &mut WatermarkOutput) {}
+}
+
+struct Punctuated<T, F> {
+    mark: Arc<F>,
+    record: PhantomData<fn(&T)>,
+}
+
+impl<T, F: Fn(&T, i64) -> Option<i64> + Send + Sync> WatermarkGenerator<T> for Punctuated<T, F> {
+    fn on_event(&mut self, record: &T, time: i64, out: &mut WatermarkOutput) {
+        if let Some(watermark) = (self.mark)(record, time) {
+            out.emit(watermark);
+        }
+    }
+
+    fn on_periodic(&mut self, _: &mut WatermarkOutput) {}
+}

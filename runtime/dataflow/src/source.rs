@@ -1,0 +1,133 @@
+//! The source contract: readers that produce batches, and the enumerators that deal out splits.
+
+use crate::operator::{Budget, Collector, OpenContext};
+use hurtig_core::Result;
+use hurtig_core::time::Time;
+use hurtig_state::OperatorSnapshot;
+use serde::{Deserialize, Serialize};
+use std::task::{Context, Poll};
+
+/// What a reader's call achieved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceStatus {
+    /// There may be more at once: fuel or room ran out, or the end of a chunk was reached.
+    More,
+    /// The split that was being read has ended; its watermark no longer counts.
+    SplitFinished,
+    /// Nothing is due before this engine time, though records may have been added in this call. The
+    /// loop counts as idle until then. It calls the reader again when the clock has reached the time
+    /// (at once when that lies in the past), and earlier only if the reader's waker was woken: a
+    /// reader that gave its waker to nobody may take the next call as the news that it is due.
+    WaitUntil(Time),
+    /// Nothing will ever follow.
+    Finished,
+}
+
+/// A piece of a source's input, opaque to the engine: MessagePack with named fields of whatever
+/// the source calls a split (a file range, a partition).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Unique within the source; names the split in watermarks, metrics and logs.
+    pub id: String,
+    /// What the reader needs to know.
+    pub bytes: Vec<u8>,
+}
+
+/// One subtask's reader. It never blocks: a reader that must wait for the outside returns
+/// `Poll::Pending` and arranges for the context's waker to be called.
+pub trait SourceReader<T>: Send {
+    /// Called once, on the thread that will run the reader. Restores positions if there are any.
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Appends records to `out` until it is full, fuel ran out, or nothing is ready. All records of
+    /// one call belong to one split. `Pending` only when `out` was not added to.
+    ///
+    /// # Errors
+    /// Any error fails the task. Malformed input is not an error: it is counted and skipped, or
+    /// handed on as data.
+    fn poll_batch(&mut self, cx: &mut Context<'_>, out: &mut Collector<T>, b: &mut Budget) -> Poll<Result<SourceStatus>>;
+
+    /// The split that the last records came from: an index that is new for each split.
+    fn current_split(&self) -> u64 {
+        0
+    }
+
+    /// Whether the reader wants another split now. The engine asks after each call.
+    fn wants_split(&self) -> bool {
+        false
+    }
+
+    /// Receives a split that was asked for, or `None` when there are no more and never will be.
+    fn add_split(&mut self, split: Option<Split>) -> Result<()> {
+        let _ = split;
+        Ok(())
+    }
+
+    /// Adds the reading positions to `snapshot`.
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// Called once at the end of a successful run.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What an enumerator answers a reader that asks for a split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assignment {
+    /// Read this.
+    Split(Split),
+    /// Nothing now; ask again after so many milliseconds.
+    Later(u64),
+    /// Nothing now or ever.
+    NoMore,
+}
+
+/// Discovers splits and deals them out to readers. It lives with the JobMaster, one a source, and
+/// may block briefly (it lists folders): it is called on a thread that may.
+pub trait SplitEnumerator: Send {
+    /// Finds the splits; called once before any reader starts. Missing input is an error here, so
+    /// that the job fails before it runs.
+    fn start(&mut self, parallelism: u32) -> Result<()>;
+
+    /// Answers subtask `reader` that asks for work.
+    fn next_split(&mut self, reader: u32) -> Result<Assignment>;
+
+    /// Takes back splits of a reader that failed.
+    fn add_back(&mut self, splits: Vec<Split>);
+}
+
+/// What a program knows about a source before it runs: how to make its readers.
+pub trait Source<T>: Send + Sync + 'static {
+    /// Whether the input ends by itself.
+    fn bounded(&self) -> bool;
+
+    /// Checks what can be checked before the job starts (paths, options).
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// A reader for one subtask.
+    fn reader(&self) -> Box<dyn SourceReader<T>>;
+
+    /// The enumerator, for sources with splits.
+    fn enumerator(&self) -> Option<Box<dyn SplitEnumerator>> {
+        None
+    }
+
+    /// Whether the reader blocks its thread and needs one of its own.
+    fn blocking(&self) -> bool {
+        false
+    }
+
+    /// The largest parallelism that makes sense; sockets and standard input have 1.
+    fn parallelism_limit(&self) -> Option<u32> {
+        None
+    }
+}

@@ -1,0 +1,15 @@
+//! The exchange: what stands between two subtasks.
+//!
+//! Holds the bounded channels that batches cross, and the writers that spread a producer's output
+//! over them. Promises order within a channel, bounded memory, and that the absence of room is the
+//! only back pressure. Refuses to know operators, time semantics and who runs a task.
+
+mod channel;
+mod partition;
+mod signal;
+mod writer;
+
+pub use channel::{Announcement, ChannelOptions, Receiver, SendOutcome, Sender, channel};
+pub use partition::{HashRecords, Partitioner, Route};
+pub use signal::Signal;
+pub use writer::{EdgeWriter, FlushPolicy};

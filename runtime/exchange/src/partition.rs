@@ -1,0 +1,131 @@
+//! Where each record goes.
+
+use hurtig_core::Batch;
+use hurtig_core::key::key_group;
+use std::fmt;
+use std::sync::Arc;
+
+/// Fills the hash column of a batch: one call a batch, a typed loop inside.
+pub trait HashRecords<T>: Send + Sync {
+    /// Appends the stable hash of each record's key.
+    fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>);
+}
+
+/// A user's choice of channel: record and number of channels to channel.
+pub type Route<T> = Arc<dyn Fn(&T, usize) -> usize + Send + Sync>;
+
+/// How an edge spreads records over its channels.
+pub enum Partitioner<T> {
+    /// To the one channel that there is.
+    Forward,
+    /// By key group; records carry their key's hash afterwards.
+    Hash {
+        /// Computes the hashes.
+        hasher: Arc<dyn HashRecords<T>>,
+        /// Number of key groups.
+        max_parallelism: u32,
+        /// Channel of each key group.
+        channel_of_group: Vec<u16>,
+    },
+    /// One after the other, in runs that keep batches whole.
+    Rebalance {
+        /// The channel whose turn it is.
+        next: usize,
+    },
+    /// At random, from a seeded generator.
+    Shuffle {
+        /// State of the generator; never 0.
+        state: u64,
+    },
+    /// To all.
+    Broadcast,
+    /// To the first.
+    Global,
+    /// As a function says; its result is taken modulo the number of channels.
+    Custom(Route<T>),
+}
+
+impl<T> fmt::Debug for Partitioner<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Partitioner::Forward => "Forward",
+            Partitioner::Hash { .. } => "Hash",
+            Partitioner::Rebalance { .. } => "Rebalance",
+            Partitioner::Shuffle { .. } => "Shuffle",
+            Partitioner::Broadcast => "Broadcast",
+            Partitioner::Global => "Global",
+            Partitioner::Custom(_) => "Custom",
+        })
+    }
+}
+
+impl<T> Partitioner<T> {
+    /// A hash partitioner over `channels` subtasks.
+    pub fn hash(hasher: Arc<dyn HashRecords<T>>, max_parallelism: u32, channels: u32) -> Self {
+        let channel_of = |group: u32| u64::from(group) * u64::from(channels) / u64::from(max_parallelism);
+        let channel_of_group = (0..max_parallelism).map(|g| u16::try_from(channel_of(g)).unwrap_or(u16::MAX)).collect();
+        Partitioner::Hash { hasher, max_parallelism, channel_of_group }
+    }
+
+    /// Whether all records of a batch go to one channel of `channels`, and which.
+    pub(crate) fn single_target(&self, channels: usize) -> Option<usize> {
+        match self {
+            Partitioner::Forward | Partitioner::Global => Some(0),
+            Partitioner::Broadcast => None,
+            _ => (channels == 1).then_some(0),
+        }
+    }
+
+    /// Prepares a batch: fills the hash column, or drops one that no longer says anything.
+    pub(crate) fn prepare(&self, batch: &mut Batch<T>) {
+        match self {
+            Partitioner::Hash { hasher, .. } => batch.set_hashes(|records, hashes| hasher.hash_all(records, hashes)),
+            _ => batch.clear_hashes(),
+        }
+    }
+
+    /// Appends the channel of each record of a prepared batch.
+    pub(crate) fn route(&mut self, batch: &mut Batch<T>, channels: usize, targets: &mut Vec<u16>) {
+        targets.clear();
+        match self {
+            Partitioner::Hash { max_parallelism, channel_of_group, .. } => {
+                let max = *max_parallelism;
+                let groups = batch.hashes().iter().map(|&hash| key_group(hash, max));
+                targets.extend(groups.map(|group| channel_of_group[group.index()]));
+            }
+            Partitioner::Rebalance { next } => {
+                // A run of records a channel: cheaper than one each, and as even over time.
+                let run = batch.len().div_ceil(channels).clamp(1, REBALANCE_RUN);
+                for i in 0..batch.len() {
+                    targets.push(to_u16((*next + i / run) % channels));
+                }
+                *next = (*next + batch.len().div_ceil(run)) % channels;
+            }
+            Partitioner::Shuffle { state } => {
+                targets.extend((0..batch.len()).map(|_| to_u16((next_random(state) % channels as u64) as usize)));
+            }
+            Partitioner::Custom(route) => {
+                let route = route.clone();
+                targets.extend(batch.records().iter().map(|record| to_u16(route(record, channels) % channels)));
+            }
+            Partitioner::Forward | Partitioner::Global | Partitioner::Broadcast => {
+                targets.resize(batch.len(), 0);
+            }
+        }
+    }
+}
+
+/// Records that go to one channel before the next has its turn.
+const REBALANCE_RUN: usize = 128;
+
+fn to_u16(channel: usize) -> u16 {
+    u16::try_from(channel).unwrap_or(u16::MAX)
+}
+
+/// One step of xorshift64*.
+fn next_random(state: &mut u64) -> u64 {
+    *state ^= *state >> 12;
+    *state ^= *state << 25;
+    *state ^= *state >> 27;
+    state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+}

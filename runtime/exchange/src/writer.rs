@@ -1,0 +1,334 @@
+//! The producing side of an edge: scatter buffers, flushing, and back pressure.
+
+use crate::channel::{SendOutcome, Sender};
+use crate::partition::Partitioner;
+use hurtig_core::time::Time;
+use hurtig_core::types::TypeInfo;
+use hurtig_core::{Batch, Event};
+use std::time::Duration;
+
+/// When buffers are handed over before they are full.
+#[derive(Clone, Copy, Debug)]
+pub struct FlushPolicy {
+    /// Records of a full buffer (`pipeline.batch-size`).
+    pub batch_size: usize,
+    /// Bytes of a full buffer (`pipeline.batch-bytes`).
+    pub batch_bytes: usize,
+    /// Longest wait under load (`execution.buffer-timeout.interval`); zero flushes behind every
+    /// input batch, `None` never flushes by time.
+    pub timeout: Option<Duration>,
+    /// Shortest pause between two flushes of a channel because its task went idle.
+    pub idle_pause: Duration,
+}
+
+impl Default for FlushPolicy {
+    fn default() -> Self {
+        Self {
+            batch_size: 1_024,
+            batch_bytes: 256 << 10,
+            timeout: Some(Duration::from_millis(10)),
+            idle_pause: Duration::from_micros(500),
+        }
+    }
+}
+
+/// One channel of an edge with the records that wait to fill a batch.
+#[derive(Debug)]
+struct Lane<T> {
+    sender: Sender<T>,
+    buffer: Batch<T>,
+    /// When the oldest waiting record came.
+    since: Time,
+    flushed: Time,
+}
+
+/// Spreads a producer's output over the channels of one edge.
+///
+/// Nothing here blocks: a call that finds no room leaves what it could not place where it was and
+/// says so; the task's signal rings when there is room again.
+#[derive(Debug)]
+pub struct EdgeWriter<T> {
+    lanes: Vec<Lane<T>>,
+    partitioner: Partitioner<T>,
+    types: TypeInfo<T>,
+    policy: FlushPolicy,
+    /// Records at which a buffer is full, from the batch size and the sampled size of records.
+    limit: usize,
+    targets: Vec<u16>,
+    /// An event that some channels have not received, because buffers before it had no room.
+    pending: Option<Event>,
+    /// Lane from which `pending` goes on.
+    pending_from: usize,
+    /// The batch at hand has its hash column.
+    prepared: bool,
+    records_out: u64,
+    bytes_out: u64,
+}
+
+impl<T: Clone> EdgeWriter<T> {
+    /// A writer over the channels in the order of the consuming subtasks.
+    ///
+    /// # Panics
+    /// Without any channel.
+    pub fn new(senders: Vec<Sender<T>>, partitioner: Partitioner<T>, types: TypeInfo<T>, policy: FlushPolicy) -> Self {
+        assert!(!senders.is_empty(), "an edge leads somewhere");
+        let lanes = senders
+            .into_iter()
+            .map(|sender| Lane { sender, buffer: Batch::new(), since: Time::ZERO, flushed: Time::ZERO })
+            .collect();
+        Self {
+            lanes,
+            partitioner,
+            types,
+            limit: policy.batch_size,
+            policy,
+            targets: Vec::new(),
+            pending: None,
+            pending_from: 0,
+            prepared: false,
+            records_out: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// Takes records from the front of `batch`, as many as find room. True when all did.
+    pub fn write(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
+        if self.pending.is_some() && !self.continue_event(now) {
+            return false;
+        }
+        if batch.is_empty() {
+            return true;
+        }
+        if !self.prepared {
+            self.partitioner.prepare(batch);
+            self.prepared = true;
+        }
+        let placed = match self.partitioner.single_target(self.lanes.len()) {
+            Some(lane) => self.write_to_one(lane, batch, now),
+            None if matches!(self.partitioner, Partitioner::Broadcast) => self.write_to_all(batch, now),
+            None => self.scatter(batch, now),
+        };
+        self.prepared = !placed;
+        placed
+    }
+
+    fn write_to_one(&mut self, lane: usize, batch: &mut Batch<T>, now: Time) -> bool {
+        while !batch.is_empty() {
+            let room = self.make_room(lane, now);
+            if room == 0 {
+                return false;
+            }
+            self.note_first(lane, now);
+            self.records_out += room.min(batch.len()) as u64;
+            self.lanes[lane].buffer.append(batch, room);
+            if self.lanes[lane].buffer.len() >= self.limit {
+                self.flush_lane(lane, now);
+            }
+        }
+        true
+    }
+
+    fn write_to_all(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
+        while !batch.is_empty() {
+            let rooms = (0..self.lanes.len()).map(|lane| self.make_room(lane, now)).collect::<Vec<_>>();
+            let n = rooms.into_iter().min().unwrap_or(0).min(batch.len());
+            if n == 0 {
+                return false;
+            }
+            let mut part = Batch::new();
+            part.append(batch, n);
+            for lane in 1..self.lanes.len() {
+                self.note_first(lane, now);
+                self.lanes[lane].buffer.append(&mut part.clone(), n);
+            }
+            self.note_first(0, now);
+            self.lanes[0].buffer.append(&mut part, n);
+            self.records_out += n as u64;
+        }
+        true
+    }
+
+    fn scatter(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
+        let mut targets = std::mem::take(&mut self.targets);
+        self.partitioner.route(batch, self.lanes.len(), &mut targets);
+        let mut done = 0;
+        while done < targets.len() {
+            let n = self.placeable(&targets[done..], now);
+            if n == 0 {
+                break;
+            }
+            self.place(&targets[done..done + n], batch, now);
+            done += n;
+        }
+        self.targets = targets;
+        batch.reset_if_empty();
+        batch.is_empty()
+    }
+
+    /// How many of the next records find room in their buffers, after flushing full ones.
+    fn placeable(&mut self, targets: &[u16], now: Time) -> usize {
+        let mut least = usize::MAX;
+        for lane in 0..self.lanes.len() {
+            least = least.min(self.make_room(lane, now));
+        }
+        if least >= targets.len() {
+            return targets.len();
+        }
+        let mut rooms: Vec<usize> = self.lanes.iter().map(|l| self.limit.saturating_sub(l.buffer.len())).collect();
+        for (i, &target) in targets.iter().enumerate() {
+            let room = &mut rooms[usize::from(target)];
+            if *room == 0 {
+                return i;
+            }
+            *room -= 1;
+        }
+        targets.len()
+    }
+
+    fn place(&mut self, targets: &[u16], batch: &mut Batch<T>, now: Time) {
+        for lane in 0..self.lanes.len() {
+            self.note_first(lane, now);
+        }
+        self.records_out += targets.len() as u64;
+        let common = batch.common_time();
+        let drained = batch.drain_columns(targets.len());
+        let (times, hashes) = (drained.times, drained.hashes);
+        let lanes = &mut self.lanes[..];
+        match (common, hashes.is_empty()) {
+            (Some(time), false) => {
+                for ((record, &target), &hash) in drained.records.zip(targets).zip(hashes) {
+                    lanes[usize::from(target)].buffer.push_hashed(record, time, hash);
+                }
+            }
+            (_, true) => {
+                for (i, (record, &target)) in drained.records.zip(targets).enumerate() {
+                    lanes[usize::from(target)].buffer.push(record, times.get(i));
+                }
+            }
+            (None, false) => {
+                for (i, ((record, &target), &hash)) in drained.records.zip(targets).zip(hashes).enumerate() {
+                    lanes[usize::from(target)].buffer.push_hashed(record, times.get(i), hash);
+                }
+            }
+        }
+    }
+
+    fn note_first(&mut self, lane: usize, now: Time) {
+        let lane = &mut self.lanes[lane];
+        if lane.buffer.is_empty() {
+            lane.since = now;
+        }
+    }
+
+    /// Room in a lane's buffer; flushes it first when it is full.
+    fn make_room(&mut self, lane: usize, now: Time) -> usize {
+        if self.lanes[lane].buffer.len() >= self.limit {
+            self.flush_lane(lane, now);
+        }
+        self.limit.saturating_sub(self.lanes[lane].buffer.len())
+    }
+
+    /// Hands a lane's buffer over; true when the buffer is empty afterwards.
+    fn flush_lane(&mut self, index: usize, now: Time) -> bool {
+        let lane = &mut self.lanes[index];
+        if lane.buffer.is_empty() {
+            return true;
+        }
+        if !lane.sender.has_room() {
+            return false;
+        }
+        let mut batch = lane.buffer.take();
+        let bytes = self.types.bytes_held_by(batch.records());
+        self.limit = fitting_limit(self.policy, bytes, batch.len());
+        // The next batch is about as large as this one: reserve once instead of growing.
+        lane.buffer = Batch::with_capacity(batch.len().next_power_of_two().clamp(16, self.limit.max(16)));
+        lane.flushed = now;
+        self.bytes_out += bytes as u64;
+        match lane.sender.try_send(batch, bytes) {
+            SendOutcome::Sent | SendOutcome::Gone => true,
+            SendOutcome::Full(batch) => {
+                debug_assert!(false, "only this producer fills the channel");
+                lane.buffer = batch;
+                false
+            }
+        }
+    }
+
+    /// Sends an event behind everything written so far. True when every channel has it; otherwise
+    /// it is kept and goes first at the next call.
+    ///
+    /// # Panics
+    /// When an earlier event is still waiting.
+    pub fn send_event(&mut self, event: Event, now: Time) -> bool {
+        assert!(self.pending.is_none(), "one event at a time");
+        self.pending = Some(event);
+        self.pending_from = 0;
+        self.continue_event(now)
+    }
+
+    /// Goes on with an event that found no room. True when none is waiting.
+    pub fn continue_event(&mut self, now: Time) -> bool {
+        let Some(event) = self.pending else { return true };
+        while self.pending_from < self.lanes.len() {
+            if !self.flush_lane(self.pending_from, now) {
+                return false;
+            }
+            self.lanes[self.pending_from].sender.send_event(event);
+            self.pending_from += 1;
+        }
+        self.pending = None;
+        true
+    }
+
+    /// Hands over buffers whose oldest record has waited for the buffer timeout.
+    pub fn flush_due(&mut self, now: Time) {
+        let Some(timeout) = self.policy.timeout else { return };
+        for lane in 0..self.lanes.len() {
+            let waiting = &self.lanes[lane];
+            if !waiting.buffer.is_empty() && now.since(waiting.since) >= timeout {
+                self.flush_lane(lane, now);
+            }
+        }
+    }
+
+    /// The task is about to go idle: hands over what waits, at most once in the idle pause a
+    /// channel. Returns when to call again for what could not go yet.
+    pub fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        let mut again: Option<Time> = None;
+        for lane in 0..self.lanes.len() {
+            let waiting = &self.lanes[lane];
+            if waiting.buffer.is_empty() {
+                continue;
+            }
+            let allowed = waiting.flushed.after(self.policy.idle_pause);
+            if allowed <= now || waiting.flushed == Time::ZERO {
+                self.flush_lane(lane, now);
+            } else {
+                again = Some(again.map_or(allowed, |at| at.min(allowed)));
+            }
+        }
+        again
+    }
+
+    /// Whether a batch written now would find room at least in part: no full buffer stands before
+    /// a full channel, and no event waits.
+    pub fn is_ready(&mut self, now: Time) -> bool {
+        self.continue_event(now) && (0..self.lanes.len()).all(|lane| self.make_room(lane, now) > 0)
+    }
+
+    /// Whether nothing waits in buffers.
+    pub fn is_flushed(&self) -> bool {
+        self.pending.is_none() && self.lanes.iter().all(|lane| lane.buffer.is_empty())
+    }
+
+    /// Records and estimated bytes handed on so far.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.records_out, self.bytes_out)
+    }
+}
+
+/// Records of a full buffer, given that `count` records held `bytes`.
+fn fitting_limit(policy: FlushPolicy, bytes: usize, count: usize) -> usize {
+    let each = (bytes / count.max(1)).max(1);
+    (policy.batch_bytes / each).clamp(1, policy.batch_size)
+}

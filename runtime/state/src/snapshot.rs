@@ -1,0 +1,105 @@
+//! What one operator's subtask puts into a snapshot, and what it finds again at restore.
+//!
+//! A snapshot is plain data: named sections of entries, keys and values already encoded. Keyed
+//! entries carry their key group, so that a snapshot can be cut and joined for another parallelism
+//! without knowing any type. Values are MessagePack with named fields, keys are `StableKey` bytes.
+
+use hurtig_core::error::{Error, Result};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// One entry of keyed state.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeyedEntry {
+    /// The key's group.
+    pub group: u16,
+    /// `StableKey` bytes of the key.
+    pub key: Vec<u8>,
+    /// `StableKey` bytes of the namespace (a window, a timer's time); empty without one.
+    pub namespace: Vec<u8>,
+    /// The value in MessagePack with named fields.
+    pub value: Vec<u8>,
+}
+
+/// How a section of operator state is handed to subtasks at restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Redistribution {
+    /// Entries are dealt out evenly.
+    Split,
+    /// Every subtask receives all entries.
+    Union,
+    /// Every subtask has the same entries and receives one copy.
+    Broadcast,
+}
+
+/// A section of state that belongs to no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorSection {
+    /// How entries find their subtask at restore.
+    pub redistribution: Redistribution,
+    /// The entries, each MessagePack with named fields.
+    pub entries: Vec<Vec<u8>>,
+}
+
+/// Everything that one operator's subtask remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorSnapshot {
+    /// Keyed sections by state name.
+    pub keyed: BTreeMap<String, Vec<KeyedEntry>>,
+    /// Sections without key by state name.
+    pub operator: BTreeMap<String, OperatorSection>,
+}
+
+impl OperatorSnapshot {
+    /// Adds a keyed section.
+    ///
+    /// # Panics
+    /// When the section exists: two states of one operator would overwrite each other.
+    pub fn put_keyed(&mut self, name: &str, entries: Vec<KeyedEntry>) {
+        let old = self.keyed.insert(name.to_owned(), entries);
+        assert!(old.is_none(), "keyed state '{name}' was snapshotted twice");
+    }
+
+    /// Entries of a keyed section; none when it does not exist.
+    pub fn keyed(&self, name: &str) -> &[KeyedEntry] {
+        self.keyed.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds a section without key, encoding its entries.
+    pub fn put_operator<V: Serialize>(&mut self, name: &str, how: Redistribution, values: &[V]) -> Result<()> {
+        let entries = values.iter().map(encode).collect::<Result<_>>()?;
+        let section = OperatorSection { redistribution: how, entries };
+        let old = self.operator.insert(name.to_owned(), section);
+        assert!(old.is_none(), "operator state '{name}' was snapshotted twice");
+        Ok(())
+    }
+
+    /// Decoded entries of a section without key; none when it does not exist.
+    pub fn operator<V: DeserializeOwned>(&self, name: &str) -> Result<Vec<V>> {
+        let Some(section) = self.operator.get(name) else { return Ok(Vec::new()) };
+        section.entries.iter().map(|bytes| decode(bytes)).collect()
+    }
+
+    /// The keyed part that belongs to `groups`, for a restore at another parallelism.
+    #[must_use]
+    pub fn for_key_groups(&self, groups: Range<u16>) -> Self {
+        let cut = |entries: &Vec<KeyedEntry>| {
+            entries.iter().filter(|entry| groups.contains(&entry.group)).cloned().collect::<Vec<_>>()
+        };
+        let keyed = self.keyed.iter().map(|(name, entries)| (name.clone(), cut(entries))).collect();
+        Self { keyed, operator: self.operator.clone() }
+    }
+}
+
+/// Encodes a state value: MessagePack with named fields.
+pub fn encode<V: Serialize>(value: &V) -> Result<Vec<u8>> {
+    rmp_serde::to_vec_named(value)
+        .map_err(|e| Error::user(format!("cannot encode a state value of type {}", std::any::type_name::<V>())).because(e))
+}
+
+/// Decodes a state value.
+pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
+    rmp_serde::from_slice(bytes)
+        .map_err(|e| Error::user(format!("cannot decode a state value of type {}", std::any::type_name::<V>())).because(e))
+}
