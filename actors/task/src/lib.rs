@@ -1,4 +1,17 @@
 //! The task actor: dataflow behind a mailbox.
+//!
+//! Holds the actor that runs one subtask, the assembly of its dataflow from a program's code, and
+//! the seam to TaskManager and JobMaster. Promises that records and control messages never run at
+//! the same time, that a busy task starves neither its neighbours nor its own mailbox, and that
+//! nothing here blocks an arbiter. Refuses to know who schedules tasks and why.
+
+mod actor;
+mod assemble;
+mod channels;
+mod program;
 
 pub mod accumulators;
 pub mod interface;
+
+pub use assemble::TaskSettings;
+pub use program::LinkedProgram;

@@ -72,7 +72,7 @@ fn bytes_are_the_fields_in_order() {
         }),
         [0, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0]
     );
-    assert_eq!(bytes_of(&Unit), []);
+    assert!(bytes_of(&Unit).is_empty());
     assert_eq!(bytes_of(&Event::<u8, 1>::Start), [0]);
     assert_eq!(bytes_of(&Event::<u8, 1>::At(0, 9)), [1, 0x80, 0, 0, 0, 9]);
     assert_eq!(

@@ -4,11 +4,15 @@
 //! and typed vocabulary. It refuses to know threads, sockets, files of records, actors and clocks
 //! other than the one it is handed.
 
+pub mod accumulator;
+pub mod accumulators;
 pub mod batch;
+pub mod config;
 pub mod element;
 pub mod error;
 pub mod ids;
 pub mod key;
+pub mod metrics;
 pub mod str;
 pub mod time;
 pub mod types;

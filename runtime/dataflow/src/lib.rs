@@ -4,10 +4,13 @@
 //! the graphs that describe a job. Promises that everything here is sans-I/O and replayable:
 //! no threads, no clocks but the injected one, no actor. Channels come from `hurtig-exchange`.
 
+pub mod chain;
 pub mod graph;
-pub mod operator;
 pub mod key;
+pub mod operator;
+pub mod operators;
+pub mod program;
 pub mod sink;
 pub mod source;
 pub mod timers;
-pub mod operators;
+pub mod function;

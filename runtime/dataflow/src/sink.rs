@@ -55,4 +55,9 @@ pub trait Sink<T>: Send + Sync + 'static {
     fn blocking(&self) -> bool {
         false
     }
+
+    /// The largest parallelism that makes sense; a single file has 1.
+    fn parallelism_limit(&self) -> Option<u32> {
+        None
+    }
 }

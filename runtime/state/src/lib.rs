@@ -3,7 +3,29 @@
 //! This crate stores typed values in tables by key hash and hands out `Copy` handles to them. It
 //! promises that a snapshot restored into a new instance gives the same answers, at any
 //! parallelism. It refuses to know threads, time, windows and what the values mean.
+//!
+//! | Room | Holds |
+//! |---|---|
+//! | [`table`] | [`GroupedTable`]: one state of one subtask in memory, in key-group order |
+//! | [`keyed`] | [`KeyedState`]: an operator's keyed states, declared by name, reached by handles |
+//! | [`namespaced`] | [`NamespacedTable`]: a table for each window |
+//! | [`operator`] | [`OperatorListState`] and [`BroadcastState`]: state without a key |
+//! | [`function`] | the functions that reducing and aggregating states are made of |
+//! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
+mod entries;
+pub mod function;
+pub mod keyed;
+pub mod namespaced;
+pub mod operator;
 pub mod snapshot;
+pub mod table;
 
+pub use function::{AggregateFunction, ReduceFunction, StateValue};
+pub use keyed::{
+    AggregatingState, CurrentKey, KeyScope, KeyedState, ListState, MapState, ReducingState, Table, ValueState,
+};
+pub use namespaced::NamespacedTable;
+pub use operator::{BroadcastState, OperatorListState};
 pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
+pub use table::GroupedTable;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::Source;
+use super::registry::nearest_key;
+use super::{AnyOption, Source};
 use crate::error::Error;
 
 /// One thing wrong with a configuration. The fault is the user's; a retry does not help.
@@ -70,8 +71,33 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    pub(super) fn unknown(key: &str, at: Source) -> Self {
+        Self::UnknownKey {
+            at,
+            key: key.to_owned(),
+            nearest: nearest_key(key),
+        }
+    }
+
+    pub(super) fn bad_value(option: &dyn AnyOption, found: &str, at: Source) -> Self {
+        Self::BadValue {
+            at,
+            key: option.key().to_owned(),
+            expected: option.expected().into_owned(),
+            found: if found.is_empty() {
+                "nothing".to_owned()
+            } else {
+                format!("`{found}`")
+            },
+        }
+    }
+}
+
 fn did_you_mean(nearest: Option<&str>) -> String {
-    nearest.map(|key| format!("; did you mean `{key}`?")).unwrap_or_default()
+    nearest
+        .map(|key| format!("; did you mean `{key}`?"))
+        .unwrap_or_default()
 }
 
 /// Everything wrong with a configuration: at least one [`ConfigError`], printed one on each line.
@@ -81,7 +107,11 @@ pub struct ConfigErrors(Vec<ConfigError>);
 impl ConfigErrors {
     /// `Ok(value)` when there are no errors, all of them otherwise.
     pub(super) fn unless_none<T>(errors: Vec<ConfigError>, value: T) -> Result<T, Self> {
-        if errors.is_empty() { Ok(value) } else { Err(Self(errors)) }
+        if errors.is_empty() {
+            Ok(value)
+        } else {
+            Err(Self(errors))
+        }
     }
 
     /// The errors, in the order of the layers and of the lines in them.

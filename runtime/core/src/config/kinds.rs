@@ -42,7 +42,9 @@ impl ConfigValue for MaxParallelism {
             "-1" | "auto" => Some(Self::Auto),
             number => {
                 let groups = number.parse().ok()?;
-                (1..=MAX_KEY_GROUPS).contains(&groups).then_some(Self::Groups(groups))
+                (1..=MAX_KEY_GROUPS)
+                    .contains(&groups)
+                    .then_some(Self::Groups(groups))
             }
         }
     }

@@ -41,13 +41,15 @@ pub struct ConfigOption<T: 'static> {
 
 impl<T> ConfigOption<T> {
     /// An option with this key, default and documentation (Markdown, one paragraph).
-    pub(super) const fn new(
-        key: &'static str,
-        scope: Scope,
-        default: fn() -> T,
-        doc: &'static str,
-    ) -> Self {
-        Self { key, scope, default, doc, flink: None, condition: None }
+    pub(super) const fn new(key: &'static str, scope: Scope, default: fn() -> T, doc: &'static str) -> Self {
+        Self {
+            key,
+            scope,
+            default,
+            doc,
+            flink: None,
+            condition: None,
+        }
     }
 
     /// Notes that Flink has this option, under the same key, with this default.

@@ -16,8 +16,10 @@ pub(super) const VARIABLE_PREFIX: &str = "HURTIG_";
 const MIN_SIMILARITY: f64 = 0.6;
 
 /// Every option, in the order of the reference.
-pub fn all() -> impl Iterator<Item = &'static dyn AnyOption> {
-    REGISTRY.iter().flat_map(|section| section.options.iter().copied())
+pub fn all() -> impl Iterator<Item = &'static dyn AnyOption> + Clone {
+    REGISTRY
+        .iter()
+        .flat_map(|section| section.options.iter().copied())
 }
 
 /// The option with this key.
@@ -28,16 +30,22 @@ pub fn find(key: &str) -> Option<&'static dyn AnyOption> {
 
 /// The map option that `key` is an entry of, and the entry's own key: `pipeline.x.a` of `pipeline.x`.
 pub(super) fn find_map_entry(key: &str) -> Option<(&'static dyn AnyOption, &str)> {
-    all().filter(|option| option.shape() == Shape::Map).find_map(|option| {
-        let entry = key.strip_prefix(option.key())?.strip_prefix('.')?;
-        Some((option, entry))
-    })
+    all()
+        .filter(|option| option.shape() == Shape::Map)
+        .find_map(|option| {
+            let entry = key.strip_prefix(option.key())?.strip_prefix('.')?;
+            Some((option, entry))
+        })
 }
 
 /// The environment variable that sets the option with this key.
 pub(super) fn variable_of(key: &str) -> String {
     let word = |character: char| {
-        if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' }
+        if character.is_ascii_alphanumeric() {
+            character.to_ascii_uppercase()
+        } else {
+            '_'
+        }
     };
     VARIABLE_PREFIX.chars().chain(key.chars().map(word)).collect()
 }

@@ -3,7 +3,12 @@
 
 /// Splits at `separator` outside of quotes; `None` when a quote is not closed.
 pub(super) fn split(text: &str, separator: char) -> Option<Vec<String>> {
-    Some(split_raw(text, separator)?.iter().map(|part| unquote(part)).collect())
+    Some(
+        split_raw(text, separator)?
+            .iter()
+            .map(|part| unquote(part))
+            .collect(),
+    )
 }
 
 /// Splits `k:v,k:v`; `None` when a quote is not closed or a pair has no colon.
@@ -69,7 +74,11 @@ fn quote(part: &str, separators: &str) -> String {
     let plain = !part.is_empty()
         && part.trim() == part
         && !part.contains(|character| separators.contains(character) || matches!(character, '\'' | '"'));
-    if plain { part.to_owned() } else { format!("'{}'", part.replace('\'', "''")) }
+    if plain {
+        part.to_owned()
+    } else {
+        format!("'{}'", part.replace('\'', "''"))
+    }
 }
 
 #[cfg(test)]

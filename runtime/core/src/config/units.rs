@@ -14,8 +14,14 @@ const TIME_UNITS: [(u128, &[&str]); 7] = [
     (3_600_000_000_000, &["h", "hour", "hours"]),
     (60_000_000_000, &["min", "m", "minute", "minutes"]),
     (1_000_000_000, &["s", "sec", "secs", "second", "seconds"]),
-    (1_000_000, &["ms", "milli", "millis", "millisecond", "milliseconds"]),
-    (1_000, &["µs", "us", "micro", "micros", "microsecond", "microseconds"]),
+    (
+        1_000_000,
+        &["ms", "milli", "millis", "millisecond", "milliseconds"],
+    ),
+    (
+        1_000,
+        &["µs", "us", "micro", "micros", "microsecond", "microseconds"],
+    ),
     (1, &["ns", "nano", "nanos", "nanosecond", "nanoseconds"]),
 ];
 
@@ -31,7 +37,9 @@ const SIZE_UNITS: [(u64, &[&str]); 5] = [
 /// Splits `10 s` into its number and its unit, which may be missing.
 fn number_and_unit(text: &str) -> Option<(u64, String)> {
     let text = text.trim();
-    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     Some((number.parse().ok()?, unit.trim().to_lowercase()))
 }
@@ -127,7 +135,9 @@ impl ConfigValue for ByteSize {
     }
 
     fn text(&self) -> String {
-        let exact = SIZE_UNITS.iter().find(|(unit, _)| self.0 != 0 && self.0.is_multiple_of(*unit));
+        let exact = SIZE_UNITS
+            .iter()
+            .find(|(unit, _)| self.0 != 0 && self.0.is_multiple_of(*unit));
         let (unit, words) = exact.unwrap_or(&SIZE_UNITS[4]);
         format!("{} {}", self.0 / unit, words[0])
     }
@@ -154,7 +164,15 @@ mod tests {
         ] {
             assert_eq!(Duration::parse(text), Some(expected), "{text}");
         }
-        for text in ["", "s", "ten s", "-1 s", "1.5 s", "10 parsecs", "99999999999999999999 s"] {
+        for text in [
+            "",
+            "s",
+            "ten s",
+            "-1 s",
+            "1.5 s",
+            "10 parsecs",
+            "99999999999999999999 s",
+        ] {
             assert_eq!(Duration::parse(text), None, "{text}");
         }
         assert_eq!(Duration::from_millis(1_500).text(), "1500 ms");

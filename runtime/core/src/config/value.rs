@@ -101,7 +101,10 @@ impl ConfigValue for f64 {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        text.trim().parse().ok().filter(|number: &Self| number.is_finite())
+        text.trim()
+            .parse()
+            .ok()
+            .filter(|number: &Self| number.is_finite())
     }
 
     fn text(&self) -> String {
@@ -140,7 +143,11 @@ impl<T: ConfigValue> ConfigValue for Option<T> {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() { Some(None) } else { T::parse(text).map(Some) }
+        if text.is_empty() {
+            Some(None)
+        } else {
+            T::parse(text).map(Some)
+        }
     }
 
     fn text(&self) -> String {
@@ -160,7 +167,10 @@ impl<T: ConfigValue> ConfigValue for Vec<T> {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        structured::split(text, ';')?.iter().map(|element| T::parse(element)).collect()
+        structured::split(text, ';')?
+            .iter()
+            .map(|element| T::parse(element))
+            .collect()
     }
 
     fn text(&self) -> String {

@@ -4,10 +4,9 @@
 //! Values stay the text that was written, so that `1.10` is not mistaken for `1.1`. Anchors,
 //! aliases and further documents are refused: nothing in a configuration needs them.
 
-use granit_parser::{Event, Parser, ScalarStyle};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, StrInput};
 
-use super::registry::{find, find_map_entry};
-use super::{AnyOption, ConfigError, Shape, structured};
+use super::{AnyOption, ConfigError, Shape, find, structured};
 
 /// Nested maps and sequences deeper than this are refused.
 const MAX_DEPTH: usize = 32;
@@ -43,7 +42,11 @@ enum Node {
 ///
 /// [`ConfigError::Syntax`] with the line of the first thing that is not understood.
 pub(super) fn read(file: &str, text: &str) -> Result<Vec<Line>, ConfigError> {
-    let mut reader = Reader { file, events: Parser::new_from_str(text), line: 1 };
+    let mut reader = Reader {
+        file,
+        events: Parser::new_from_str(text),
+        line: 1,
+    };
     let mut lines = Vec::new();
     match reader.document()? {
         Node::Null => {}
@@ -55,7 +58,11 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vec<Line>, ConfigError> {
 
 fn flatten(prefix: &str, entries: Vec<(String, u32, Node)>, lines: &mut Vec<Line>) {
     for (name, line, node) in entries {
-        let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+        let key = if prefix.is_empty() {
+            name
+        } else {
+            format!("{prefix}.{name}")
+        };
         let value = match node {
             // A key without a value sets nothing, but must be an option or a section of some.
             Node::Null if find(&key).is_some() || is_section(&key) => continue,
@@ -75,7 +82,12 @@ fn flatten(prefix: &str, entries: Vec<(String, u32, Node)>, lines: &mut Vec<Line
 }
 
 fn is_section(key: &str) -> bool {
-    super::all().any(|option| option.key().strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+    super::all().any(|option| {
+        option
+            .key()
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
 }
 
 fn sequence_value(option: Option<&dyn AnyOption>, elements: Vec<Node>) -> Value {
@@ -102,12 +114,6 @@ fn map_text(option: Option<&dyn AnyOption>, entries: &[(String, u32, Node)]) -> 
     Some(structured::join_map(pairs?.into_iter()))
 }
 
-/// The key of a map option and the pair `entry:value` when `key` names one entry of it.
-pub(super) fn as_map_entry(key: &str, value: &str) -> Option<(&'static str, String)> {
-    let (option, entry) = find_map_entry(key)?;
-    Some((option.key(), structured::join_map(std::iter::once((entry, value.to_owned())))))
-}
-
 impl Node {
     fn into_scalar(self) -> Option<String> {
         match self {
@@ -117,18 +123,13 @@ impl Node {
     }
 }
 
-struct Reader<'a, I: Iterator> {
+struct Reader<'a> {
     file: &'a str,
-    events: I,
+    events: Parser<'a, StrInput<'a>>,
     line: u32,
 }
 
-impl<'a, 'input, I, S, E> Reader<'a, I>
-where
-    I: Iterator<Item = Result<(Event<'input>, S), E>>,
-    S: Position,
-    E: Problem,
-{
+impl<'a> Reader<'a> {
     fn document(&mut self) -> Result<Node, ConfigError> {
         let mut found = Node::Null;
         let mut documents = 0;
@@ -147,21 +148,21 @@ where
         }
     }
 
-    fn next(&mut self) -> Result<Event<'input>, ConfigError> {
+    fn next(&mut self) -> Result<Event<'a>, ConfigError> {
         match self.events.next() {
-            Some(Ok((event, position))) => {
-                self.line = position.line();
+            Some(Ok((event, span))) => {
+                self.line = line_of(&span.start);
                 Ok(event)
             }
             Some(Err(error)) => {
-                self.line = error.line();
-                Err(self.problem(&error.text()))
+                self.line = line_of(error.marker());
+                Err(self.problem(&format!("not YAML: {}", error.kind())))
             }
             None => Ok(Event::StreamEnd),
         }
     }
 
-    fn node(&mut self, event: Event<'input>, depth: usize) -> Result<Node, ConfigError> {
+    fn node(&mut self, event: Event<'a>, depth: usize) -> Result<Node, ConfigError> {
         if depth > MAX_DEPTH {
             return Err(self.problem("nested too deeply"));
         }
@@ -202,7 +203,11 @@ where
     }
 
     fn problem(&self, problem: &str) -> ConfigError {
-        ConfigError::Syntax { file: self.file.to_owned(), line: self.line, problem: problem.to_owned() }
+        ConfigError::Syntax {
+            file: self.file.to_owned(),
+            line: self.line,
+            problem: problem.to_owned(),
+        }
     }
 }
 
@@ -211,29 +216,6 @@ fn is_null(text: &str) -> bool {
     matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-/// The place of an event.
-trait Position {
-    fn line(&self) -> u32;
-}
-
-impl Position for granit_parser::Span {
-    fn line(&self) -> u32 {
-        u32::try_from(self.start.line()).unwrap_or(u32::MAX)
-    }
-}
-
-/// What the parser complains about.
-trait Problem {
-    fn line(&self) -> u32;
-    fn text(&self) -> String;
-}
-
-impl Problem for granit_parser::ScanError {
-    fn line(&self) -> u32 {
-        u32::try_from(self.marker().line()).unwrap_or(u32::MAX)
-    }
-
-    fn text(&self) -> String {
-        format!("not YAML: {}", self.kind())
-    }
+fn line_of(marker: &Marker) -> u32 {
+    u32::try_from(marker.line()).unwrap_or(u32::MAX)
 }

@@ -161,7 +161,8 @@ proptest! {
 
     #[test]
     fn order_is_that_of_str(a in ".{0,30}", b in ".{0,30}") {
-        prop_assert_eq!(Str::from(a.as_str()).cmp(&Str::from(b.as_str())), a.cmp(&b));
-        prop_assert_eq!(Str::from(a.as_str()) == Str::from(b.as_str()), a == b);
+        let (made_a, made_b) = (Str::from(a.as_str()), Str::from(b.as_str()));
+        prop_assert_eq!(made_a.cmp(&made_b), a.cmp(&b));
+        prop_assert_eq!(made_a == made_b, a == b);
     }
 }

@@ -101,11 +101,6 @@ impl Driver {
         self.waiting
     }
 
-    /// Whether a call is still to be completed.
-    pub(crate) fn is_calling(&self) -> bool {
-        self.call.is_some()
-    }
-
     fn poll_futures(&mut self, turn: &mut Turn<'_, '_>) {
         if self.services.has_spawned() {
             self.futures.extend(self.services.take_spawned());

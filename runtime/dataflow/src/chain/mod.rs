@@ -16,11 +16,12 @@ mod two_input;
 pub use gate::{GateHead, InputGate};
 pub use link::{AnyLink, Link};
 pub use node::{Node, OperatorNode};
-pub use source::{SourceHead, SplitRequests};
+pub use source::SourceHead;
 pub use tail::{Outlet, SidePort, Tail};
 pub use two_input::TwoInputHead;
 
 use crate::source::Split;
+use hurtig_core::accumulators::{AccumulatorValues, merge_accumulators};
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Result};
 use hurtig_exchange::Signal;
@@ -80,6 +81,10 @@ pub trait Head: Send {
         drop(split);
         Err(Error::internal("a task without source was assigned a split"))
     }
+    /// Whether the reader has asked for a split since the last call.
+    fn take_split_request(&mut self) -> bool {
+        false
+    }
     /// Tells the head whether the task is back-pressured: idleness of a source does not count then.
     fn set_back_pressured(&mut self, now: Time, back_pressured: bool) {
         let _ = (now, back_pressured);
@@ -101,6 +106,10 @@ pub trait Head: Send {
     fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>>;
     /// Ends a successful run.
     fn close(&mut self) -> Result<()>;
+    /// The operator's accumulators.
+    fn accumulators(&self) -> AccumulatorValues {
+        AccumulatorValues::new()
+    }
     /// Counts for metrics, if there is an operator in the head.
     fn stats(&self) -> Option<NodeStats>;
     /// Who it is, for errors.
@@ -212,7 +221,8 @@ impl TaskCore {
                     return Ok(Round::Busy);
                 }
             } else if listening {
-                return Ok(self.rest(now, turn.wall_ms, blocked));
+                let wall_ms = turn.wall_ms;
+                return self.rest(now, wall_ms, blocked);
             } else {
                 // Whoever finds room or input from here on rings; one more pass sees what came before.
                 self.signal.listen(turn.task.waker());
@@ -242,7 +252,11 @@ impl TaskCore {
         Ok((worked, blocked))
     }
 
-    fn rest(&mut self, now: Time, wall_ms: i64, blocked: bool) -> Round {
+    fn rest(&mut self, now: Time, wall_ms: i64, blocked: bool) -> Result<Round> {
+        for i in 0..self.nodes.len() {
+            self.at = i + 1;
+            self.nodes[i].on_idle()?;
+        }
         let flush = [
             self.outlet.flush_idle(now),
             self.head.flush_idle(now),
@@ -254,7 +268,7 @@ impl TaskCore {
             now.after(Duration::from_millis(u64::try_from(due_ms.saturating_sub(wall_ms)).unwrap_or(0)))
         });
         let wake = flush.into_iter().chain([pull_at, due]).flatten().min();
-        if blocked { Round::BackPressured(wake) } else { Round::Idle(wake) }
+        Ok(if blocked { Round::BackPressured(wake) } else { Round::Idle(wake) })
     }
 
     fn flush_due(&mut self, now: Time) {
@@ -281,6 +295,11 @@ impl TaskCore {
         self.guarded(|core| core.head.add_split(split))
     }
 
+    /// Whether the source has asked for a split since the last call.
+    pub fn take_split_request(&mut self) -> bool {
+        self.head.take_split_request()
+    }
+
     /// What every operator remembers, the head first.
     pub fn snapshot(&mut self) -> Result<Vec<OperatorSnapshot>> {
         self.guarded(|core| {
@@ -293,6 +312,16 @@ impl TaskCore {
     /// Counts of the head, if it is an operator or source, and of every node.
     pub fn stats(&self) -> Vec<NodeStats> {
         self.head.stats().into_iter().chain(self.nodes.iter().map(|node| node.stats())).collect()
+    }
+
+    /// The accumulators of all operators, merged.
+    pub fn accumulators(&self) -> AccumulatorValues {
+        let mut merged = self.head.accumulators();
+        for node in &self.nodes {
+            // Kinds that differ between operators are reported where subtasks are merged.
+            merge_accumulators(&mut merged, &node.accumulators());
+        }
+        merged
     }
 
     /// Records and estimated bytes that left the task.

@@ -4,6 +4,7 @@ use super::driver::{Call, Driver};
 use super::link::{AnyLink, Link, typed};
 use super::{NodeStats, Turn, Turned};
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress, Services};
+use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::time::Time;
 use hurtig_core::{Event, Result};
 use hurtig_state::OperatorSnapshot;
@@ -21,12 +22,16 @@ pub trait Node: Send {
     fn flush_due(&mut self, now: Time);
     /// The task goes idle: hands over side outputs; returns when to call again.
     fn flush_idle(&mut self, now: Time) -> Option<Time>;
+    /// The task goes idle: the operator hands over what it buffers for the outside.
+    fn on_idle(&mut self) -> Result<()>;
     /// Whether side outputs hold nothing back.
     fn is_flushed(&self) -> bool;
     /// What the operator remembers.
     fn snapshot(&mut self) -> Result<OperatorSnapshot>;
     /// Ends a successful run.
     fn close(&mut self) -> Result<()>;
+    /// The operator's accumulators.
+    fn accumulators(&self) -> AccumulatorValues;
     /// Counts for metrics.
     fn stats(&self) -> NodeStats;
     /// `operator 'name', subtask 1 of 4`, for errors.
@@ -155,6 +160,11 @@ where
         self.driver.flush_sides_idle(now)
     }
 
+    fn on_idle(&mut self) -> Result<()> {
+        let done = self.operator.on_idle(self.driver.services.cx());
+        done.map_err(|error| self.driver.locate(error))
+    }
+
     fn is_flushed(&self) -> bool {
         self.driver.sides_flushed()
     }
@@ -167,6 +177,10 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.operator.close().map_err(|error| self.driver.locate(error))
+    }
+
+    fn accumulators(&self) -> AccumulatorValues {
+        self.driver.services.accumulators().values()
     }
 
     fn stats(&self) -> NodeStats {

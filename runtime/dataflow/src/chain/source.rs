@@ -6,15 +6,13 @@ use crate::operator::{Budget, OpenContext, Services};
 use crate::operators::splits::SplitWatermarks;
 use crate::operators::watermark::WatermarkStrategy;
 use crate::source::{SourceReader, SourceStatus, Split};
+use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::time::Time;
 use hurtig_core::{Error, Event, Result};
 use hurtig_state::OperatorSnapshot;
 use std::collections::VecDeque;
 use std::task::Poll;
 use std::time::Duration;
-
-/// How a source asks for another split; carried to the enumerator by the task's shell.
-pub type SplitRequests = Box<dyn Fn() + Send>;
 
 /// Records a reader may emit in one call.
 const READ_FUEL: u32 = 4_096;
@@ -24,8 +22,8 @@ pub struct SourceHead<T> {
     reader: Box<dyn SourceReader<T>>,
     watermarks: SplitWatermarks<T>,
     services: Services,
-    request: SplitRequests,
     asked: bool,
+    request: bool,
     events: VecDeque<Event>,
     wait_until: Option<Time>,
     next_watermark: Option<Time>,
@@ -41,14 +39,13 @@ impl<T: Send + 'static> SourceHead<T> {
         strategy: WatermarkStrategy<T>,
         interval: Duration,
         services: Services,
-        request: SplitRequests,
     ) -> Self {
         Self {
             reader,
             watermarks: SplitWatermarks::new(strategy, interval),
             services,
-            request,
             asked: false,
+            request: false,
             events: VecDeque::new(),
             wait_until: None,
             next_watermark: None,
@@ -87,7 +84,7 @@ impl<T: Send + 'static> SourceHead<T> {
     fn ask_for_split(&mut self) {
         if !self.asked && self.reader.wants_split() {
             self.asked = true;
-            (self.request)();
+            self.request = true;
         }
     }
 
@@ -169,6 +166,10 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         Ok(())
     }
 
+    fn take_split_request(&mut self) -> bool {
+        std::mem::take(&mut self.request)
+    }
+
     fn set_back_pressured(&mut self, now: Time, back_pressured: bool) {
         self.watermarks.set_back_pressured(back_pressured, now);
     }
@@ -181,6 +182,10 @@ impl<T: Send + 'static> Head for SourceHead<T> {
 
     fn close(&mut self) -> Result<()> {
         self.reader.close().map_err(|error| self.locate(error))
+    }
+
+    fn accumulators(&self) -> AccumulatorValues {
+        self.services.accumulators().values()
     }
 
     fn stats(&self) -> Option<NodeStats> {

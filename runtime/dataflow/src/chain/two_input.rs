@@ -5,6 +5,7 @@ use super::gate::{InputGate, MergedEvents};
 use super::link::{AnyLink, Link, typed};
 use super::{Head, NodeStats, Turn, Turned};
 use crate::operator::{Budget, Collector, Cx, InputMask, OpenContext, Progress, Services, TwoInputOperator};
+use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::time::Time;
 use hurtig_core::{Batch, Event, Result};
 use hurtig_state::OperatorSnapshot;
@@ -194,6 +195,10 @@ where
 
     fn close(&mut self) -> Result<()> {
         self.operator.close().map_err(|error| self.driver.locate(error))
+    }
+
+    fn accumulators(&self) -> AccumulatorValues {
+        self.driver.services.accumulators().values()
     }
 
     fn stats(&self) -> Option<NodeStats> {

@@ -1,5 +1,6 @@
 //! What an operator can ask of the task that runs it.
 
+use super::accumulators::Accumulators;
 use super::side::{OutputTag, SideOutputs};
 
 use hurtig_core::time::{Clock, MIN_WATERMARK, Time};
@@ -106,6 +107,7 @@ pub struct Services {
     wake_at: Cell<i64>,
     spawned: RefCell<Vec<(CompletionId, TaskFuture)>>,
     next_completion: Cell<u64>,
+    accumulators: Accumulators,
 }
 
 impl fmt::Debug for Services {
@@ -126,6 +128,7 @@ impl Services {
             wake_at: Cell::new(i64::MAX),
             spawned: RefCell::default(),
             next_completion: Cell::new(0),
+            accumulators: Accumulators::default(),
         }
     }
 
@@ -163,6 +166,11 @@ impl Services {
     /// Whether futures wait to be taken.
     pub fn has_spawned(&self) -> bool {
         !self.spawned.borrow().is_empty()
+    }
+
+    /// The accumulators.
+    pub fn accumulators(&self) -> &Accumulators {
+        &self.accumulators
     }
 
     /// The side outputs.
@@ -231,5 +239,10 @@ impl<'a> Cx<'a> {
         self.services.next_completion.set(id.0 + 1);
         self.services.spawned.borrow_mut().push((id, future));
         id
+    }
+
+    /// The operator's accumulators, merged over subtasks in the job's result.
+    pub fn accumulators(self) -> &'a Accumulators {
+        &self.services.accumulators
     }
 }

@@ -6,11 +6,13 @@
 //! again with the same arguments. **Every return is a point at which [`Operator::snapshot`] is
 //! legal**, also between two timers of one watermark.
 
+mod accumulators;
 mod collector;
 mod context;
 mod side;
 
-pub use collector::Collector;
+pub use accumulators::Accumulators;
+pub use collector::{Collector, DEFAULT_BATCH_SIZE};
 pub use context::{Completion, CompletionId, Cx, OpenContext, Services, SubtaskInfo, TaskFuture};
 pub use side::{OutputTag, SideOutputs, SideSink};
 
@@ -123,6 +125,12 @@ pub trait Operator<In, Out>: Send {
     /// A checkpoint has completed or was given up.
     fn on_checkpoint(&mut self, event: CheckpointEvent, cx: Cx<'_>) -> Result<()> {
         let _ = (event, cx);
+        Ok(())
+    }
+
+    /// The task is about to go idle: hand over what is buffered for the outside. Emits nothing.
+    fn on_idle(&mut self, cx: Cx<'_>) -> Result<()> {
+        let _ = cx;
         Ok(())
     }
 

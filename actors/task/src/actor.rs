@@ -1,0 +1,318 @@
+//! The Task actor: polls a [`TaskCore`] as an actor future and serves its mailbox between batches.
+
+use crate::interface::{TaskControl, TaskFailure, TaskHandle, TaskLink, TaskReport};
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use hurtig_core::ids::NodeId;
+use hurtig_core::time::{Clock, Time};
+use hurtig_core::{Error, Result};
+use hurtig_dataflow::chain::{Round, TaskCore};
+use hurtig_dataflow::graph::TaskState;
+use hurtig_dataflow::source::Split;
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+/// No task gets less of a round than this.
+const SMALLEST_QUANTUM: Duration = Duration::from_micros(250);
+/// How often a task reports its totals.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// Messages that may wait for a task.
+const MAILBOX: usize = 64;
+
+thread_local! {
+    /// Tasks of this arbiter that have work: they share its round.
+    static RUNNABLE: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What a task is made of, apart from its dataflow.
+pub(crate) struct TaskSetup {
+    pub(crate) link: Box<dyn TaskLink>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The source of the chain, for split requests.
+    pub(crate) source: Option<NodeId>,
+    /// Time that all tasks of the arbiter share.
+    pub(crate) round: Duration,
+}
+
+/// Time spent in each of the three conditions, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct TimeSpent {
+    busy: u64,
+    idle: u64,
+    back_pressured: u64,
+}
+
+/// What the task was doing when it was last polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doing {
+    Idle,
+    BackPressured,
+    Runnable,
+}
+
+/// A subtask behind a mailbox. Records and messages never run at the same time.
+pub(crate) struct TaskActor {
+    core: Option<Box<TaskCore>>,
+    setup: TaskSetup,
+    spent: TimeSpent,
+    doing: Doing,
+    since: Time,
+}
+
+impl TaskActor {
+    /// Starts the actor on the current arbiter.
+    pub(crate) fn start(core: TaskCore, setup: TaskSetup) -> TaskHandle {
+        let since = setup.clock.now();
+        let actor = Self { core: Some(Box::new(core)), setup, spent: TimeSpent::default(), doing: Doing::Idle, since };
+        TaskHandle::new(Control(Actor::start(actor)))
+    }
+
+    /// Counts the time since the last change for what the task was doing.
+    fn account(&mut self, doing: Doing) {
+        let now = self.setup.clock.now();
+        let nanos = u64::try_from(now.since(self.since).as_nanos()).unwrap_or(u64::MAX);
+        match self.doing {
+            Doing::Idle => self.spent.idle += nanos,
+            Doing::BackPressured => self.spent.back_pressured += nanos,
+            Doing::Runnable => self.spent.busy += nanos,
+        }
+        if (doing == Doing::Runnable) != (self.doing == Doing::Runnable) {
+            let change = if doing == Doing::Runnable { 1 } else { -1 };
+            RUNNABLE.with(|runnable| runnable.set(runnable.get().saturating_add_signed(change)));
+        }
+        self.since = now;
+        self.doing = doing;
+    }
+
+    fn quantum(&self) -> Duration {
+        let sharing = RUNNABLE.with(Cell::get).max(1);
+        (self.setup.round / sharing).max(SMALLEST_QUANTUM)
+    }
+
+    /// One round of the dataflow.
+    fn round(&mut self, task: &mut std::task::Context<'_>) -> Option<Result<Round>> {
+        let quantum = self.quantum();
+        let core = self.core.as_mut()?;
+        let round = core.round(task, quantum);
+        if core.take_split_request()
+            && let Some(source) = self.setup.source
+        {
+            self.setup.link.request_split(source);
+        }
+        Some(round)
+    }
+
+    fn report(&self) {
+        let Some(core) = &self.core else { return };
+        let stats = core.stats();
+        let millis = |nanos: u64| nanos / 1_000_000;
+        let written = core.totals().0;
+        self.setup.link.report(TaskReport {
+            accumulators: core.accumulators(),
+            busy_ms: millis(self.spent.busy),
+            idle_ms: millis(self.spent.idle),
+            backpressured_ms: millis(self.spent.back_pressured),
+            records_in: stats.first().map_or(0, |first| first.records_in),
+            records_out: if written > 0 { written } else { stats.last().map_or(0, |last| last.records_out) },
+        });
+    }
+
+    /// Gives the dataflow's memory, files and channels back off the arbiter, then says how it ended.
+    fn end(&mut self, ctx: &mut Context<Self>, state: TaskState, failure: Option<TaskFailure>) {
+        self.account(Doing::Idle);
+        let Some(core) = self.core.take() else { return };
+        // Dropping gigabytes of state would hold up the arbiter's other tasks.
+        let released = actix::fut::wrap_future(tokio::task::spawn_blocking(move || drop(core)));
+        ctx.spawn(released.map(move |dropped, task: &mut Self, ctx: &mut Context<Self>| {
+            let failure = failure.or_else(|| {
+                let error = dropped.err()?;
+                Some(TaskFailure::panic(hurtig_core::Fault::User, format!("while it was dropped: {error}"), None))
+            });
+            let state = if failure.is_some() { TaskState::Failed } else { state };
+            task.setup.link.state_changed(state, failure);
+            ctx.stop();
+        }));
+    }
+
+    fn fail(&mut self, ctx: &mut Context<Self>, error: &Error) {
+        self.report();
+        self.end(ctx, TaskState::Failed, Some(TaskFailure::new(error, None)));
+    }
+}
+
+impl Actor for TaskActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        self.setup.link.state_changed(TaskState::Initializing, None);
+        // Opening is the first step of the loop, so that a cancel that came before it wins.
+        ctx.spawn(TaskLoop { opened: false, alarm: None });
+    }
+}
+
+/// The actor future that turns the dataflow.
+struct TaskLoop {
+    opened: bool,
+    alarm: Option<(Time, Pin<Box<tokio::time::Sleep>>)>,
+}
+
+impl TaskLoop {
+    /// Arranges to be polled at `at` by the runtime's timer.
+    fn sleep_until(&mut self, at: Option<Time>, now: Time, task: &mut std::task::Context<'_>) {
+        let Some(at) = at else {
+            self.alarm = None;
+            return;
+        };
+        if self.alarm.as_ref().is_none_or(|(set, _)| *set != at) {
+            self.alarm = Some((at, Box::pin(tokio::time::sleep(at.since(now)))));
+        }
+        if let Some((_, alarm)) = &mut self.alarm
+            && alarm.as_mut().poll(task).is_ready()
+        {
+            self.alarm = None;
+            yield_to_runtime(task);
+        }
+    }
+
+    fn open(&mut self, actor: &mut TaskActor) -> Result<()> {
+        self.opened = true;
+        if let Some(core) = &mut actor.core {
+            core.open(&|_| None)?;
+            actor.setup.link.state_changed(TaskState::Running, None);
+        }
+        Ok(())
+    }
+}
+
+/// Asks to be polled again after the runtime has looked at its sockets and timers. Waking oneself
+/// would keep it from doing so.
+fn yield_to_runtime(task: &mut std::task::Context<'_>) {
+    let deferred = pin!(tokio::task::yield_now());
+    let _pending = deferred.poll(task);
+}
+
+impl ActorFuture<TaskActor> for TaskLoop {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        actor: &mut TaskActor,
+        ctx: &mut Context<TaskActor>,
+        task: &mut std::task::Context<'_>,
+    ) -> Poll<()> {
+        if actor.core.is_none() {
+            return Poll::Ready(());
+        }
+        actor.account(Doing::Runnable);
+        if !self.opened {
+            if let Err(error) = self.open(actor) {
+                actor.fail(ctx, &error);
+                return Poll::Ready(());
+            }
+            ctx.run_interval(REPORT_EVERY, |actor, _| actor.report());
+        }
+        let Some(round) = actor.round(task) else { return Poll::Ready(()) };
+        match round {
+            Ok(Round::Busy) => yield_to_runtime(task),
+            Ok(Round::Idle(at)) => {
+                actor.account(Doing::Idle);
+                self.sleep_until(at, actor.since, task);
+            }
+            Ok(Round::BackPressured(at)) => {
+                actor.account(Doing::BackPressured);
+                self.sleep_until(at, actor.since, task);
+            }
+            Ok(Round::Finished) => {
+                actor.report();
+                actor.end(ctx, TaskState::Finished, None);
+                return Poll::Ready(());
+            }
+            Err(error) => {
+                actor.fail(ctx, &error);
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Stop and report CANCELED. Legal in any stage; a repeated one means the same.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Cancel;
+
+/// The answer to a split request.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct AddSplit(Option<Split>);
+
+/// Report totals now.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct ReportNow;
+
+impl Handler<Cancel> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Cancel, ctx: &mut Self::Context) {
+        self.end(ctx, TaskState::Canceled, None);
+    }
+}
+
+impl Handler<AddSplit> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, AddSplit(split): AddSplit, ctx: &mut Self::Context) {
+        let Some(core) = &mut self.core else { return };
+        if let Err(error) = core.add_split(split) {
+            self.fail(ctx, &error);
+        }
+    }
+}
+
+impl Handler<ReportNow> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, _: ReportNow, _: &mut Self::Context) {
+        self.report();
+    }
+}
+
+/// The actor's address as its TaskManager sees it.
+struct Control(Addr<TaskActor>);
+
+impl Control {
+    /// Delivers without blocking. A full mailbox delays the message; an ended task needs none.
+    fn tell<M>(&self, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        TaskActor: Handler<M>,
+    {
+        use actix::dev::SendError;
+        let Err(SendError::Full(message)) = self.0.try_send(message) else { return };
+        let address = self.0.clone();
+        actix::Arbiter::current().spawn(async move {
+            // An error means that the task has ended meanwhile.
+            let _ended = address.send(message).await;
+        });
+    }
+}
+
+impl TaskControl for Control {
+    fn cancel(&self) {
+        self.tell(Cancel);
+    }
+
+    fn add_split(&self, _node: NodeId, split: Option<Split>) {
+        self.tell(AddSplit(split));
+    }
+
+    fn report_now(&self) {
+        self.tell(ReportNow);
+    }
+}

@@ -1,0 +1,71 @@
+//! A job whose code is linked into this process.
+
+use crate::actor::{TaskActor, TaskSetup};
+use crate::assemble::{Assembly, TaskSettings};
+use crate::channels::Channels;
+use crate::interface::{TaskDescriptor, TaskFactory, TaskHandle, TaskLink};
+use hurtig_core::ids::NodeId;
+use hurtig_core::time::Clock;
+use hurtig_core::{Error, Result};
+use hurtig_dataflow::graph::{JobGraph, NodeKind};
+use hurtig_dataflow::program::{NodeCode, Program};
+use hurtig_dataflow::source::SplitEnumerator;
+use std::sync::Arc;
+
+/// The graph of a job with the code that runs it.
+pub struct LinkedProgram {
+    graph: JobGraph,
+    program: Program,
+    settings: TaskSettings,
+    clock: Arc<dyn Clock>,
+    channels: Channels,
+}
+
+impl LinkedProgram {
+    /// The job of `graph`, run by the code of `program`.
+    pub fn new(graph: JobGraph, program: Program, settings: TaskSettings, clock: Arc<dyn Clock>) -> Self {
+        Self { graph, program, settings, clock, channels: Channels::default() }
+    }
+
+    fn source(&self, descriptor: &TaskDescriptor) -> Option<NodeId> {
+        let vertex = self.graph.vertex(descriptor.execution.subtask.vertex)?;
+        let first = vertex.operators.first().filter(|operator| operator.kind == NodeKind::Source)?;
+        Some(first.node)
+    }
+}
+
+impl TaskFactory for LinkedProgram {
+    fn job_graph(&self) -> &JobGraph {
+        &self.graph
+    }
+
+    fn enumerator(&self, node: NodeId) -> Option<Box<dyn SplitEnumerator>> {
+        match self.program.node(node).ok()? {
+            NodeCode::Source(code) => code.enumerator(),
+            _ => None,
+        }
+    }
+
+    fn start_task(&self, descriptor: TaskDescriptor, link: Box<dyn TaskLink>) -> Result<TaskHandle, Error> {
+        let assembly = Assembly {
+            program: &self.program,
+            graph: &self.graph,
+            channels: &self.channels,
+            settings: self.settings,
+            clock: self.clock.clone(),
+            descriptor: &descriptor,
+        };
+        let core = assembly.build()?;
+        let setup = TaskSetup {
+            link,
+            clock: self.clock.clone(),
+            source: self.source(&descriptor),
+            round: self.settings.round,
+        };
+        Ok(TaskActor::start(core, setup))
+    }
+
+    fn generation_ended(&self, generation: u32) {
+        self.channels.forget(generation);
+    }
+}

@@ -1,0 +1,10 @@
+//! Files as sinks: part files in a folder, or one file.
+
+mod encode;
+mod folder;
+mod output;
+mod single;
+
+pub use encode::{CsvEncoder, Encoder, FormatEncoder, JsonLinesEncoder, LineEncoder};
+pub use folder::FileSink;
+pub use single::SingleFileSink;

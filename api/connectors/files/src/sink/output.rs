@@ -1,0 +1,116 @@
+//! A file that becomes visible under its name when it is complete.
+
+use hurtig_core::{Error, Result};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// Bytes collected before they are written.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// A file being written as `.<name>.inprogress` beside its final path.
+pub(super) struct Output {
+    file: File,
+    temporary: PathBuf,
+    target: PathBuf,
+    /// Encoded and not yet written.
+    pub(super) buffer: Vec<u8>,
+    written: u64,
+}
+
+/// The name under which `target` is written.
+pub(super) fn in_progress(target: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(".inprogress");
+    target.with_file_name(name)
+}
+
+/// An error of the outside with the path that it happened to.
+pub(super) fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    let message = format!("cannot {doing} output file '{}'", path.display());
+    move |e| Error::external(message, e)
+}
+
+/// Creates a folder and those above it.
+pub(super) fn create_folder(path: &Path) -> Result<()> {
+    let message = || format!("cannot create output folder '{}'", path.display());
+    fs::create_dir_all(path).map_err(|e| Error::external(message(), e))
+}
+
+impl Output {
+    /// Begins anew.
+    pub(super) fn create(target: PathBuf) -> Result<Self> {
+        let temporary = in_progress(&target);
+        let file = File::create(&temporary).map_err(failed("create", &temporary))?;
+        Ok(Self {
+            file,
+            temporary,
+            target,
+            buffer: Vec::new(),
+            written: 0,
+        })
+    }
+
+    /// Goes on with the first `length` bytes that an earlier attempt wrote.
+    pub(super) fn resume(target: PathBuf, length: u64) -> Result<Self> {
+        let temporary = in_progress(&target);
+        let failure = failed("continue", &temporary);
+        let reopen = || {
+            let mut file = OpenOptions::new().write(true).open(&temporary)?;
+            let there = file.metadata()?.len();
+            if there < length {
+                let text = format!("it has {there} bytes and the snapshot was taken at {length}");
+                return Err(std::io::Error::other(text));
+            }
+            file.set_len(length)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        let file = reopen().map_err(failure)?;
+        Ok(Self {
+            file,
+            temporary,
+            target,
+            buffer: Vec::new(),
+            written: length,
+        })
+    }
+
+    /// Length of the file with what is buffered.
+    pub(super) fn length(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Writes what is buffered if it is worth a call.
+    pub(super) fn write_if_full(&mut self) -> Result<()> {
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes what is buffered.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.file
+            .write_all(&self.buffer)
+            .map_err(failed("write", &self.temporary))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what is buffered through to the disk.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        self.flush()?;
+        self.file.sync_data().map_err(failed("write", &self.temporary))
+    }
+
+    /// Makes the complete file visible under its name.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.sync()?;
+        fs::rename(&self.temporary, &self.target).map_err(failed("complete", &self.target))
+    }
+}

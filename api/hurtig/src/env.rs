@@ -1,0 +1,236 @@
+//! The environment: where a program begins, and where it is executed.
+
+use crate::client::{JobClient, JobResult};
+use crate::error::Error;
+use crate::stream::{DataStream, Upstream};
+use crate::Data;
+use hurtig_cluster::EmbeddedCluster;
+use hurtig_core::config::{Configuration, options};
+use hurtig_core::ids::{JobId, NodeId};
+use hurtig_core::time::SystemClock;
+use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamGraph, StreamNode};
+use hurtig_dataflow::operators::watermark::WatermarkStrategy;
+use hurtig_dataflow::program::{NodeCode, Program, TypedSource};
+use hurtig_dataflow::source::Source;
+use hurtig_task::LinkedProgram;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A program under construction, and the settings that it will run with.
+///
+/// Handles are cheap to clone and mean the same environment. `execute` takes everything that was
+/// built since the last one.
+#[derive(Clone)]
+pub struct StreamEnv {
+    shared: Arc<Mutex<Shared>>,
+}
+
+struct Shared {
+    graph: StreamGraph,
+    program: Program,
+    config: Configuration,
+    parallelism: Option<u32>,
+    max_parallelism: Option<u32>,
+    chaining: bool,
+    args: Vec<String>,
+    /// Mistakes made while building, reported by `execute`.
+    mistakes: Vec<String>,
+}
+
+impl std::fmt::Debug for StreamEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "StreamEnv({} operators)", self.lock().graph.nodes().len())
+    }
+}
+
+impl Default for StreamEnv {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl StreamEnv {
+    /// An environment with default settings.
+    pub fn new() -> Self {
+        Self::with_config(Configuration::default())
+    }
+
+    /// An environment with the given settings.
+    pub fn with_config(config: Configuration) -> Self {
+        let shared = Shared {
+            graph: StreamGraph::new(),
+            program: Program::default(),
+            config,
+            parallelism: None,
+            max_parallelism: None,
+            chaining: true,
+            args: Vec::new(),
+            mistakes: Vec::new(),
+        };
+        Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    pub(crate) fn with_args(self, args: Vec<String>) -> Self {
+        self.lock().args = args;
+        self
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The program's own arguments, the program's name first: what the command line holds beyond
+    /// `-D key=value`.
+    pub fn args(&self) -> Vec<String> {
+        self.lock().args.clone()
+    }
+
+    /// Sets the parallelism of operators that set none themselves.
+    pub fn set_parallelism(&self, parallelism: u32) -> &Self {
+        let mut shared = self.lock();
+        if parallelism == 0 {
+            shared.mistakes.push("the environment's parallelism is 0; it must be at least 1".to_owned());
+        }
+        shared.parallelism = Some(parallelism);
+        drop(shared);
+        self
+    }
+
+    /// Sets the number of key groups, the upper bound of parallelism.
+    pub fn set_max_parallelism(&self, max_parallelism: u32) -> &Self {
+        self.lock().max_parallelism = Some(max_parallelism);
+        self
+    }
+
+    /// Runs every operator in a task of its own.
+    pub fn disable_operator_chaining(&self) -> &Self {
+        self.lock().chaining = false;
+        self
+    }
+
+    /// Changes a setting by key, as `-D key=value` does.
+    ///
+    /// # Errors
+    /// When the key is unknown, belongs to the cluster, or the value does not fit.
+    pub fn set(&self, key: &str, value: &str) -> Result<&Self, Error> {
+        self.lock().config.set_text(key, value).map_err(Error::config)?;
+        Ok(self)
+    }
+
+    /// The settings.
+    pub fn config(&self) -> Configuration {
+        self.lock().config.clone()
+    }
+
+    /// Reads a source, with event time as `watermarks` says.
+    pub fn from_source<T: Data, S: Source<T>>(&self, source: S, watermarks: WatermarkStrategy<T>) -> DataStream<T> {
+        let mut node = StreamNode::new("Source", std::any::type_name::<S>(), NodeKind::Source);
+        node.blocking = source.blocking();
+        node.parallelism_limit = source.parallelism_limit();
+        let code = NodeCode::Source(Box::new(TypedSource::new(source, watermarks)));
+        let id = self.add_node(node, code);
+        DataStream::of(self.clone(), Upstream::main(id))
+    }
+
+    pub(crate) fn add_node(&self, node: StreamNode, code: NodeCode) -> NodeId {
+        let mut shared = self.lock();
+        let id = shared.graph.add_node(node);
+        shared.program.add_node(id, code);
+        id
+    }
+
+    pub(crate) fn add_edge<T: Data>(&self, from: &Upstream<T>, to: NodeId, input: u8) {
+        let mut shared = self.lock();
+        shared.graph.add_edge(from.edge(to, input));
+        shared.program.add_edge(from.node, to, input, from.side.as_deref(), from.code());
+    }
+
+    pub(crate) fn change_node(&self, id: Option<NodeId>, what: &str, change: impl FnOnce(&mut StreamNode)) {
+        let mut shared = self.lock();
+        match id.and_then(|id| shared.graph.node_mut(id)) {
+            Some(node) => change(node),
+            None => {
+                let mistake = format!("{what} was called on a stream that is no operator's own output (a union or side output): call it on the operator");
+                shared.mistakes.push(mistake);
+            }
+        }
+    }
+
+    fn settings(shared: &Shared, name: &str) -> Result<GraphSettings, Error> {
+        let config = &shared.config;
+        let overrides = config.get(&options::PARALLELISM_OVERRIDES);
+        let overrides = overrides.into_iter().map(|(vertex, parallelism)| {
+            let id = vertex.parse().map_err(|_| Error::program(format!(
+                "pipeline.jobvertex-parallelism-overrides names '{vertex}', which is no vertex id (32 hexadecimal digits)"
+            )))?;
+            Ok((id, parallelism))
+        });
+        let max_from_config = match config.get(&options::MAX_PARALLELISM) {
+            hurtig_core::config::MaxParallelism::Auto => None,
+            hurtig_core::config::MaxParallelism::Groups(max) => Some(max),
+        };
+        Ok(GraphSettings {
+            job_name: config.get(&options::PIPELINE_NAME).unwrap_or_else(|| name.to_owned()),
+            environment_parallelism: shared.parallelism,
+            default_parallelism: config.get(&options::PARALLELISM_DEFAULT),
+            max_parallelism: shared.max_parallelism.or(max_from_config),
+            parallelism_overrides: overrides.collect::<Result<_, Error>>()?,
+            chaining: shared.chaining && config.get(&options::OPERATOR_CHAINING),
+            auto_generate_uids: config.get(&options::AUTO_GENERATE_UIDS),
+            config: config.entries().map(|entry| (entry.option.key().to_owned(), entry.value)).collect(),
+            ..GraphSettings::default()
+        })
+    }
+
+    /// The graph that `execute` would submit.
+    ///
+    /// # Errors
+    /// When the program is wrong; the message names the operators.
+    pub fn job_graph(&self, name: &str) -> Result<JobGraph, Error> {
+        Self::graph_of(&self.lock(), name)
+    }
+
+    fn graph_of(shared: &Shared, name: &str) -> Result<JobGraph, Error> {
+        if let Some(mistake) = shared.mistakes.first() {
+            return Err(Error::program(mistake.clone()));
+        }
+        let settings = Self::settings(shared, name)?;
+        shared.graph.job_graph(JobId::random(), &settings).map_err(|error| Error::program(error.to_string()))
+    }
+
+    /// The plan as JSON, in the shape of Flink's.
+    ///
+    /// # Errors
+    /// When the program is wrong.
+    pub fn execution_plan(&self) -> Result<String, Error> {
+        Ok(self.job_graph("plan")?.plan_json().to_string())
+    }
+
+    /// Runs the program and waits for its end.
+    ///
+    /// # Errors
+    /// When the program is wrong, an input is missing, or the job failed or was cancelled.
+    pub async fn execute(&self, name: &str) -> Result<JobResult, Error> {
+        self.execute_async(name).await?.result().await
+    }
+
+    /// Starts the program and returns a handle to the running job.
+    ///
+    /// # Errors
+    /// When the program is wrong, an input is missing, or the cluster refuses the job.
+    pub async fn execute_async(&self, name: &str) -> Result<JobClient, Error> {
+        let (graph, program, config) = {
+            let mut shared = self.lock();
+            let graph = Self::graph_of(&shared, name)?;
+            shared.graph = StreamGraph::new();
+            (graph, std::mem::take(&mut shared.program), shared.config.clone())
+        };
+        program.validate().map_err(Error::job)?;
+        let settings = crate::settings::task_settings(&config);
+        let linked = Arc::new(LinkedProgram::new(graph.clone(), program, settings, SystemClock::new()));
+        let cluster = EmbeddedCluster::start(config)?;
+        let job = cluster.submit(graph, linked).await?;
+        Ok(JobClient::new(cluster, job))
+    }
+}
+

@@ -1,0 +1,53 @@
+//! Streams: the fluent face of the graph.
+
+mod collect;
+mod connected;
+mod edge;
+mod keyed;
+mod options;
+mod sinks;
+mod transform;
+
+pub use collect::{CollectHandle, CollectSink};
+pub use connected::{ConnectedStreams, KeyedConnectedStreams};
+pub(crate) use edge::{Routing, Upstream};
+pub use keyed::KeyedStream;
+pub use sinks::StreamSink;
+
+use crate::{Data, StreamEnv};
+use hurtig_core::ids::NodeId;
+
+/// A stream of records, not yet keyed.
+///
+/// Every method describes the program; nothing runs before `StreamEnv::execute`.
+pub struct DataStream<T> {
+    env: StreamEnv,
+    /// One output, or several for a union.
+    inputs: Vec<Upstream<T>>,
+}
+
+impl<T> Clone for DataStream<T> {
+    fn clone(&self) -> Self {
+        Self { env: self.env.clone(), inputs: self.inputs.clone() }
+    }
+}
+
+impl<T> std::fmt::Debug for DataStream<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DataStream<{}>({} inputs)", std::any::type_name::<T>(), self.inputs.len())
+    }
+}
+
+impl<T: Data> DataStream<T> {
+    pub(crate) fn of(env: StreamEnv, input: Upstream<T>) -> Self {
+        Self { env, inputs: vec![input] }
+    }
+
+    /// The operator whose main output this stream is.
+    fn own_node(&self) -> Option<NodeId> {
+        match &self.inputs[..] {
+            [only] if only.side.is_none() => Some(only.node),
+            _ => None,
+        }
+    }
+}

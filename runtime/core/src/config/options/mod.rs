@@ -1,0 +1,40 @@
+//! The declarations of all options, grouped as the reference is.
+//!
+//! A new option is a constant in one of these files and a line in that file's `OPTIONS`. Keys are
+//! Flink's wherever Flink has the concept.
+
+mod cluster;
+mod pipeline;
+mod restart;
+
+pub use cluster::*;
+pub use pipeline::*;
+pub use restart::*;
+
+use super::AnyOption;
+
+/// A group of options: a heading of the reference.
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    pub(super) doc: &'static str,
+    pub(super) options: &'static [&'static dyn AnyOption],
+}
+
+/// Every option there is.
+pub(super) static REGISTRY: &[Section] = &[
+    Section {
+        title: "Programs",
+        doc: "How a job is built: its parallelism, its batches, its watermarks.",
+        options: pipeline::OPTIONS,
+    },
+    Section {
+        title: "Restarts",
+        doc: "What happens after a job has failed.",
+        options: restart::OPTIONS,
+    },
+    Section {
+        title: "Task managers",
+        doc: "How a task manager's process divides its threads and its memory.",
+        options: cluster::OPTIONS,
+    },
+];

@@ -1,0 +1,93 @@
+//! How tables become snapshot entries and how entries find their way back into tables.
+
+use crate::snapshot::{KeyedEntry, decode, encode};
+use crate::table::GroupedTable;
+use hurtig_core::error::{Error, Result};
+use hurtig_core::key::{OwnedKey, StableKey, decode_exact};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Appends one entry for each value of `table`, in key-group order.
+pub(crate) fn write_values<K, V>(
+    table: &GroupedTable<K, V>,
+    namespace: &[u8],
+    entries: &mut Vec<KeyedEntry>,
+) -> Result<()>
+where
+    K: OwnedKey,
+    V: Serialize,
+{
+    entries.reserve(table.len());
+    for (hash, key, value) in table.iter() {
+        let (group, key, value) = (table.group_of(hash), key_bytes(key), encode(value)?);
+        entries.push(KeyedEntry {
+            group,
+            key,
+            namespace: namespace.to_vec(),
+            value,
+        });
+    }
+    Ok(())
+}
+
+/// Puts an entry's value back; entries of other key groups are passed over.
+pub(crate) fn read_value<K, V>(table: &mut GroupedTable<K, V>, entry: &KeyedEntry) -> Result<()>
+where
+    K: OwnedKey,
+    V: DeserializeOwned,
+{
+    let Some((hash, key)) = read_key(table, entry)? else {
+        return Ok(());
+    };
+    match table.insert(hash, key, decode(&entry.value)?) {
+        None => Ok(()),
+        Some(_) => Err(twice(entry)),
+    }
+}
+
+/// An entry's key and hash, or `None` when its key group is not the table's.
+pub(crate) fn read_key<K: OwnedKey, V>(
+    table: &GroupedTable<K, V>,
+    entry: &KeyedEntry,
+) -> Result<Option<(u64, K)>> {
+    let key: K = decode_exact(&entry.key).map_err(|e| damaged::<K>("key", &entry.key).because(e))?;
+    let hash = key.stable_hash();
+    let group = table.group_of(hash);
+    if group != entry.group {
+        return Err(Error::user(format!(
+            "a key of group {group} was stored as group {}: the snapshot belongs to another max \
+             parallelism than {} or to another key type than {}; run with the ones it was taken with",
+            entry.group,
+            table.max_parallelism(),
+            std::any::type_name::<K>()
+        )));
+    }
+    Ok(table.groups().contains(&group).then_some((hash, key)))
+}
+
+/// The bytes of a key or namespace.
+pub(crate) fn key_bytes<K: StableKey>(key: &K) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    key.encode(&mut bytes);
+    bytes
+}
+
+/// Reads a namespace or a map state's user key.
+pub(crate) fn read_part<N: OwnedKey>(what: &str, bytes: &[u8]) -> Result<N> {
+    decode_exact(bytes).map_err(|e| damaged::<N>(what, bytes).because(e))
+}
+
+/// The error of an entry that is there twice.
+pub(crate) fn twice(entry: &KeyedEntry) -> Error {
+    Error::user(format!(
+        "the key with bytes {:02x?} is restored twice: the same snapshot was given twice, or two \
+         overlap",
+        entry.key
+    ))
+}
+
+fn damaged<T>(what: &str, bytes: &[u8]) -> Error {
+    Error::user(format!(
+        "cannot read a {what} of type {} from bytes {bytes:02x?}",
+        std::any::type_name::<T>()
+    ))
+}

@@ -1,0 +1,120 @@
+//! Tables by namespace: one for each open window.
+
+use crate::entries::{key_bytes, read_part, read_value, write_values};
+use crate::snapshot::OperatorSnapshot;
+use crate::table::GroupedTable;
+use hurtig_core::error::Result;
+use hurtig_core::key::OwnedKey;
+use serde::{Serialize, de::DeserializeOwned};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A [`GroupedTable`] of `V` by `K` for each namespace `N`, in the order of namespaces.
+///
+/// Made for namespaces that many keys share, such as the windows of a tumbling assigner: a batch
+/// looks its namespace up once, and a fired window is one table taken out. A table without entries
+/// is kept until [`Self::remove_namespace`], but is not in snapshots.
+#[derive(Debug)]
+pub struct NamespacedTable<K, N, V> {
+    groups: Range<u16>,
+    max_parallelism: u32,
+    tables: BTreeMap<N, GroupedTable<K, V>>,
+}
+
+impl<K: OwnedKey, N: OwnedKey + Ord, V> NamespacedTable<K, N, V> {
+    /// Without namespaces yet, for the keys of `groups` out of `max_parallelism`.
+    pub fn new(groups: Range<u16>, max_parallelism: u32) -> Self {
+        Self {
+            groups,
+            max_parallelism,
+            tables: BTreeMap::new(),
+        }
+    }
+
+    /// The table of a namespace.
+    pub fn get_namespace(&self, namespace: &N) -> Option<&GroupedTable<K, V>> {
+        self.tables.get(namespace)
+    }
+
+    /// The table of a namespace, to change it, if there is one.
+    pub fn get_namespace_mut(&mut self, namespace: &N) -> Option<&mut GroupedTable<K, V>> {
+        self.tables.get_mut(namespace)
+    }
+
+    /// The table of a namespace, to change it; an empty one when there was none.
+    pub fn namespace_mut(&mut self, namespace: &N) -> &mut GroupedTable<K, V> {
+        let (groups, max_parallelism) = (&self.groups, self.max_parallelism);
+        // The clone is a window or a time, copied rather than allocated.
+        let entry = self.tables.entry(namespace.clone());
+        entry.or_insert_with(|| GroupedTable::new(groups.clone(), max_parallelism))
+    }
+
+    /// Takes out a namespace with everything in it.
+    pub fn remove_namespace(&mut self, namespace: &N) -> Option<GroupedTable<K, V>> {
+        self.tables.remove(namespace)
+    }
+
+    /// The smallest namespace and its table.
+    pub fn first(&self) -> Option<(&N, &GroupedTable<K, V>)> {
+        self.tables.first_key_value()
+    }
+
+    /// All namespaces in order, with their tables.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&N, &GroupedTable<K, V>)> {
+        self.tables.iter()
+    }
+
+    /// All namespaces in order, with their tables to change.
+    pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (&N, &mut GroupedTable<K, V>)> {
+        self.tables.iter_mut()
+    }
+
+    /// How many namespaces there are.
+    pub fn len(&self) -> usize {
+        self.tables.len()
+    }
+
+    /// Whether there is no namespace.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+
+    /// Bytes of the tables, without what keys and values own elsewhere.
+    pub fn capacity_bytes(&self) -> usize {
+        self.tables.values().map(GroupedTable::capacity_bytes).sum()
+    }
+}
+
+impl<K: OwnedKey, N: OwnedKey + Ord, V: Serialize + DeserializeOwned> NamespacedTable<K, N, V> {
+    /// Writes the section `name`.
+    ///
+    /// # Errors
+    /// When a value cannot be encoded; the text names the state.
+    ///
+    /// # Panics
+    /// When the snapshot has a section of that name.
+    pub fn snapshot(&self, name: &str, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        let mut entries = Vec::new();
+        for (namespace, table) in &self.tables {
+            write_values(table, &key_bytes(namespace), &mut entries)
+                .map_err(|e| e.context(format!("cannot snapshot state '{name}'")))?;
+        }
+        snapshot.put_keyed(name, entries);
+        Ok(())
+    }
+
+    /// Adds what the section `name` holds for this subtask's key groups.
+    ///
+    /// # Errors
+    /// When keys, namespaces or values cannot be decoded, when the max parallelism was another, or
+    /// when an entry comes twice; the text names the state.
+    pub fn restore(&mut self, name: &str, snapshot: &OperatorSnapshot) -> Result<()> {
+        for entry in snapshot.keyed(name) {
+            let restored = read_part::<N>("namespace", &entry.namespace)
+                .and_then(|namespace| read_value(self.namespace_mut(&namespace), entry));
+            restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
+        }
+        self.tables.retain(|_, table| !table.is_empty());
+        Ok(())
+    }
+}
