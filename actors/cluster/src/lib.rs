@@ -1,1 +1,28 @@
 //! Dispatcher, ResourceManager, JobMaster and TaskManager.
+//!
+//! Each is a *brain* (a plain struct: events in, effects out, no actor, no clock, no thread) and a
+//! *shell* (the actor that owns the brain and carries its effects out). They exchange the messages
+//! of [`messages`], which will cross processes later; today [`EmbeddedCluster`] runs them in one.
+//! This crate promises that a job ends in exactly one terminal state with one result, that a task
+//! is never started twice in one attempt, and that nothing waits without a deadline. It refuses to
+//! know records, operators and user code: those are behind a
+//! [`TaskFactory`](hurtig_task::interface::TaskFactory).
+
+mod config;
+mod dispatcher;
+mod embedded;
+mod error;
+mod job_master;
+pub mod messages;
+mod resource_manager;
+mod result;
+mod task_manager;
+
+pub use config::{ClusterConfig, RestartStrategyConfig};
+pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
+pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
+pub use error::ClusterError;
+pub use job_master::{JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy};
+pub use resource_manager::{ResourceBrain, ResourceEffect};
+pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};
+pub use task_manager::{HostId, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};

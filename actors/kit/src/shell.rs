@@ -198,6 +198,16 @@ impl<C: Component> ShellCx<'_, C> {
         self.ctx.spawn(guarded.map(|result, shell: &mut Shell<C>, ctx| shell.deliver(then(result), ctx)));
     }
 
+    /// Drives a future within this actor; nobody waits for it. Its panic ends the actor.
+    pub fn detach(&mut self, future: impl Future<Output = ()> + 'static) {
+        let guarded = wrap_future(guarded(future));
+        self.ctx.spawn(guarded.map(|result, shell: &mut Shell<C>, ctx| {
+            if let Err(Panicked { message }) = result {
+                shell.end(ExitReason::Panicked(message), ctx);
+            }
+        }));
+    }
+
     /// Does blocking work on a thread that may block; its result, or its panic, becomes an event.
     pub fn blocking<T: Send + 'static>(
         &mut self,

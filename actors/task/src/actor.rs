@@ -2,7 +2,7 @@
 
 use crate::interface::{TaskControl, TaskFailure, TaskHandle, TaskLink, TaskReport};
 use actix::fut::ActorFuture;
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 use hurtig_core::ids::NodeId;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Result};
@@ -34,6 +34,8 @@ pub(crate) struct TaskSetup {
     pub(crate) clock: Arc<dyn Clock>,
     /// The source of the chain, for split requests.
     pub(crate) source: Option<NodeId>,
+    /// The operators of the chain, by the place at which the dataflow runs them.
+    pub(crate) places: Vec<Option<NodeId>>,
     /// Time that all tasks of the arbiter share.
     pub(crate) round: Duration,
 }
@@ -140,7 +142,9 @@ impl TaskActor {
 
     fn fail(&mut self, ctx: &mut Context<Self>, error: &Error) {
         self.report();
-        self.end(ctx, TaskState::Failed, Some(TaskFailure::new(error, None)));
+        let place = self.core.as_ref().and_then(|core| core.failed_at());
+        let operator = place.and_then(|at| self.setup.places.get(at).copied().flatten());
+        self.end(ctx, TaskState::Failed, Some(TaskFailure::new(error, operator)));
     }
 }
 

@@ -27,6 +27,15 @@ impl LinkedProgram {
         Self { graph, program, settings, clock, channels: Channels::default() }
     }
 
+    /// The operators by the place at which the dataflow runs them: the head first, which is none
+    /// when it only reads channels.
+    fn places(&self, descriptor: &TaskDescriptor) -> Vec<Option<NodeId>> {
+        let first = descriptor.operators.first().and_then(|node| self.program.node(*node).ok());
+        let only_reads = matches!(first, Some(NodeCode::OneInput(_)));
+        let gate = only_reads.then_some(None);
+        gate.into_iter().chain(descriptor.operators.iter().map(|node| Some(*node))).collect()
+    }
+
     fn source(&self, descriptor: &TaskDescriptor) -> Option<NodeId> {
         let vertex = self.graph.vertex(descriptor.execution.subtask.vertex)?;
         let first = vertex.operators.first().filter(|operator| operator.kind == NodeKind::Source)?;
@@ -60,6 +69,7 @@ impl TaskFactory for LinkedProgram {
             link,
             clock: self.clock.clone(),
             source: self.source(&descriptor),
+            places: self.places(&descriptor),
             round: self.settings.round,
         };
         Ok(TaskActor::start(core, setup))

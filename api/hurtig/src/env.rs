@@ -9,7 +9,7 @@ use hurtig_core::config::{Configuration, options};
 use hurtig_core::ids::{JobId, NodeId};
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamGraph, StreamNode};
-use hurtig_dataflow::operators::watermark::WatermarkStrategy;
+use hurtig_dataflow::operators::WatermarkStrategy;
 use hurtig_dataflow::program::{NodeCode, Program, TypedSource};
 use hurtig_dataflow::source::Source;
 use hurtig_task::LinkedProgram;

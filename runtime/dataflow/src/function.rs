@@ -4,8 +4,18 @@
 //! is made per subtask, on the thread that runs it. Functions hold no other state: what must survive
 //! a failure belongs into declared state.
 
-use crate::operator::{Collector, Cx, OpenContext, OutputTag};
+use crate::operator::{Accumulators, Collector, Cx, OpenContext, OutputTag, SubtaskInfo};
+use crate::timers::{HashedKey, TimeDomain, TimerService};
+use hurtig_core::key::{OwnedKey, StableKey};
+
+use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Result, UserError};
+use hurtig_state::{
+    AggregateFunction, AggregatingState, KeyScope, KeyedState, ListState, MapState, OperatorSnapshot, ReducingState,
+    StateValue, ValueState,
+};
+use std::cell::RefCell;
+use std::fmt;
 
 /// Where a function emits its records.
 #[derive(Debug)]
@@ -35,5 +45,388 @@ impl<'a, T> Emitter<'a, T> {
 impl<T> Extend<T> for Emitter<'_, T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, records: I) {
         records.into_iter().for_each(|record| self.emit(record));
+    }
+}
+
+/// What a process function may ask while it handles a record.
+#[derive(Clone, Copy, Debug)]
+pub struct ProcessCx<'a> {
+    cx: Cx<'a>,
+    time: i64,
+}
+
+impl<'a> ProcessCx<'a> {
+    /// The context of a record with event time `time`.
+    pub fn new(cx: Cx<'a>, time: i64) -> Self {
+        Self { cx, time }
+    }
+
+    /// The record's event time in milliseconds; `None` when it has none.
+    pub fn timestamp(self) -> Option<i64> {
+        Some(self.time).filter(|&time| time != NO_TIMESTAMP)
+    }
+
+    /// The operator's event time: the last watermark that reached it.
+    pub fn watermark(self) -> i64 {
+        self.cx.watermark()
+    }
+
+    /// Processing time in wall-clock milliseconds.
+    pub fn processing_time(self) -> i64 {
+        self.cx.processing_time()
+    }
+
+    /// Emits into a side output, with the record's event time.
+    pub fn side_output<T: 'static>(self, tag: &OutputTag<T>, record: T) {
+        self.cx.side_output(tag, record, self.time);
+    }
+
+    /// Where the function runs.
+    pub fn info(self) -> &'a SubtaskInfo {
+        self.cx.info()
+    }
+
+    /// The operator's accumulators, merged over subtasks in the job's result.
+    pub fn accumulators(self) -> &'a Accumulators {
+        self.cx.accumulators()
+    }
+}
+
+/// A function over a stream without keys: any number of records for each, side outputs, no timers.
+///
+/// *Errors*: any error fails the task; so for every function here.
+pub trait ProcessFunction<In, Out>: Send {
+    /// Called once before any record.
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<(), UserError> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Handles a record.
+    fn process(&mut self, record: In, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+
+    /// Adds state that belongs to no key to `snapshot`; [`Self::open`] reads it back from
+    /// [`OpenContext::restored`].
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), UserError> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// Called once at the end of a successful run.
+    fn close(&mut self) -> Result<(), UserError> {
+        Ok(())
+    }
+}
+
+/// A function over two streams without keys.
+pub trait CoProcessFunction<A, B, Out>: Send {
+    /// Called once before any record.
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<(), UserError> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Handles a record of the first stream.
+    fn process_first(&mut self, record: A, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+
+    /// Handles a record of the second stream.
+    fn process_second(&mut self, record: B, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+
+    /// As [`ProcessFunction::snapshot`].
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), UserError> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// Called once at the end of a successful run.
+    fn close(&mut self) -> Result<(), UserError> {
+        Ok(())
+    }
+}
+
+/// What a keyed function is given when it opens: the place to declare its state.
+#[derive(Debug)]
+pub struct KeyedOpenContext<'a, K: OwnedKey> {
+    info: &'a SubtaskInfo,
+    accumulators: &'a Accumulators,
+    state: &'a mut KeyedState<K>,
+}
+
+impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
+    /// A context that declares into `state`.
+    pub fn new(ctx: &OpenContext<'a>, state: &'a mut KeyedState<K>) -> Self {
+        Self { info: ctx.info(), accumulators: ctx.cx().accumulators(), state }
+    }
+
+    /// Where the function runs.
+    pub fn info(&self) -> &'a SubtaskInfo {
+        self.info
+    }
+
+    /// The operator's accumulators, merged over subtasks in the job's result.
+    pub fn accumulators(&self) -> &'a Accumulators {
+        self.accumulators
+    }
+
+    /// The states declared so far.
+    pub fn state(&mut self) -> &mut KeyedState<K> {
+        self.state
+    }
+
+    /// Declares a state of one value for each key.
+    ///
+    /// # Errors
+    /// When the name is taken; so for all kinds of state.
+    pub fn value<V: StateValue>(&mut self, name: &str) -> Result<ValueState<V>> {
+        self.state.value(name)
+    }
+
+    /// Declares a state of a list for each key.
+    pub fn list<V: StateValue>(&mut self, name: &str) -> Result<ListState<V>> {
+        self.state.list(name)
+    }
+
+    /// Declares a state of a map for each key.
+    pub fn map<UK: OwnedKey + Ord, UV: StateValue>(&mut self, name: &str) -> Result<MapState<UK, UV>> {
+        self.state.map(name)
+    }
+
+    /// Declares a state that folds what is added to a key into one value.
+    pub fn reducing<V: StateValue>(
+        &mut self,
+        name: &str,
+        reduce: impl Fn(&mut V, V) + Send + Sync + 'static,
+    ) -> Result<ReducingState<V>> {
+        self.state.reducing(name, reduce)
+    }
+
+    /// Declares a state that folds what is added to a key into an accumulator.
+    pub fn aggregating<A: AggregateFunction>(&mut self, name: &str, function: A) -> Result<AggregatingState<A>> {
+        self.state.aggregating(name, function)
+    }
+}
+
+/// What a keyed function may ask while it handles a record or a timer: its key, state, timers,
+/// times and side outputs. State handles take it as it is: `self.last.set(cx, 7)`.
+pub struct KeyedCx<'a, Q: ?Sized + ToOwned<Owned: OwnedKey>> {
+    pub(crate) cx: Cx<'a>,
+    pub(crate) state: &'a KeyedState<Q::Owned>,
+    pub(crate) timers: &'a RefCell<TimerService<Q::Owned, ()>>,
+    pub(crate) key: HashedKey<'a, Q>,
+    pub(crate) time: i64,
+}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Clone for KeyedCx<'_, Q> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Copy for KeyedCx<'_, Q> {}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> fmt::Debug for KeyedCx<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedCx").field("hash", &self.key.hash).field("time", &self.time).finish_non_exhaustive()
+    }
+}
+
+impl<'a, Q> KeyedCx<'a, Q>
+where
+    Q: ?Sized + StableKey + ToOwned<Owned: OwnedKey> + 'static,
+{
+    /// The key of the record or timer.
+    pub fn key(self) -> &'a Q {
+        self.key.key
+    }
+
+    /// The time of the record or timer in milliseconds; `None` for a record that has none.
+    pub fn timestamp(self) -> Option<i64> {
+        Some(self.time).filter(|&time| time != NO_TIMESTAMP)
+    }
+
+    /// The operator's event time: the last watermark that reached it.
+    pub fn watermark(self) -> i64 {
+        self.cx.watermark()
+    }
+
+    /// Processing time in wall-clock milliseconds.
+    pub fn processing_time(self) -> i64 {
+        self.cx.processing_time()
+    }
+
+    /// Calls `on_timer` for this key when the watermark reaches `time`. There is one timer for a key
+    /// and a time; registering it again changes nothing.
+    pub fn register_event_timer(self, time: i64) {
+        self.timers.borrow_mut().register(TimeDomain::Event, time, self.key, &());
+    }
+
+    /// Calls `on_timer` for this key when processing time reaches `wall_ms`.
+    pub fn register_processing_timer(self, wall_ms: i64) {
+        self.timers.borrow_mut().register(TimeDomain::Processing, wall_ms, self.key, &());
+        self.cx.schedule(wall_ms);
+    }
+
+    /// Takes back an event-time timer; nothing happens when there is none.
+    pub fn delete_event_timer(self, time: i64) {
+        self.timers.borrow_mut().delete(TimeDomain::Event, time, self.key, &());
+    }
+
+    /// Takes back a processing-time timer; nothing happens when there is none.
+    pub fn delete_processing_timer(self, wall_ms: i64) {
+        self.timers.borrow_mut().delete(TimeDomain::Processing, wall_ms, self.key, &());
+    }
+
+    /// Emits into a side output, with the time of the record or timer.
+    pub fn side_output<T: 'static>(self, tag: &OutputTag<T>, record: T) {
+        self.cx.side_output(tag, record, self.time);
+    }
+
+    /// Where the function runs.
+    pub fn info(self) -> &'a SubtaskInfo {
+        self.cx.info()
+    }
+
+    /// The operator's accumulators, merged over subtasks in the job's result.
+    pub fn accumulators(self) -> &'a Accumulators {
+        self.cx.accumulators()
+    }
+}
+
+impl<'a, Q> KeyScope<'a> for KeyedCx<'a, Q>
+where
+    Q: ?Sized + StableKey + ToOwned<Owned: OwnedKey> + 'static,
+{
+    type Q = Q;
+
+    #[inline]
+    fn state(self) -> &'a KeyedState<Q::Owned> {
+        self.state
+    }
+
+    #[inline]
+    fn key(self) -> &'a Q {
+        self.key.key
+    }
+
+    #[inline]
+    fn hash(self) -> u64 {
+        self.key.hash
+    }
+}
+
+/// A function over a keyed stream: any number of records for each, with state and timers by key.
+///
+/// `Q` is the key as the function sees it: `str` where the stream is keyed by a borrowed string.
+///
+/// ```
+/// use hurtig_core::UserError;
+/// use hurtig_core::time::DurationExt;
+/// use hurtig_dataflow::function::{Emitter, KeyedCx, KeyedProcessFunction};
+/// use hurtig_dataflow::key::ByValue;
+/// use hurtig_dataflow::operators::KeyedProcess;
+/// use hurtig_dataflow::testing::Harness;
+/// use hurtig_dataflow::timers::TimeDomain;
+/// use hurtig_state::ValueState;
+/// use std::sync::Arc;
+///
+/// /// Says how many readings a sensor has sent once it has been silent for 10 ms.
+/// struct Silence { count: ValueState<u64>, last: ValueState<i64> }
+///
+/// impl KeyedProcessFunction<u32, (u32, f64), (u32, u64)> for Silence {
+///     fn process(&mut self, _: (u32, f64), cx: KeyedCx<'_, u32>, _: &mut Emitter<'_, (u32, u64)>) -> Result<(), UserError> {
+///         let Some(time) = cx.timestamp() else { return Err("a reading without time".into()) };
+///         self.count.update(cx, |count| *count += 1);
+///         self.last.set(cx, time);
+///         cx.register_event_timer(time + 10);
+///         Ok(())
+///     }
+///
+///     fn on_timer(&mut self, time: i64, _: TimeDomain, cx: KeyedCx<'_, u32>, out: &mut Emitter<'_, (u32, u64)>) -> Result<(), UserError> {
+///         if self.last.get_cloned(cx) == Some(time - 10) {
+///             out.emit((*cx.key(), self.count.get_cloned(cx).unwrap_or(0)));
+///             self.count.clear(cx);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let by_sensor = Arc::new(ByValue::new(|reading: &(u32, f64)| reading.0));
+/// let mut harness = Harness::new(move || {
+///     KeyedProcess::with_state(by_sensor.clone(), |ctx| {
+///         Ok(Silence { count: ctx.value("count")?, last: ctx.value("last")? })
+///     })
+/// })?;
+/// harness.push((7, 20.5), 1_000)?;
+/// harness.push((7, 20.7), 1_008)?;
+/// harness.watermark(1_010)?;
+/// assert!(harness.records().is_empty());
+/// harness.watermark(1_018)?;
+/// assert_eq!(harness.records(), [((7, 2), 1_018)]);
+/// # Ok::<(), hurtig_core::Error>(())
+/// ```
+pub trait KeyedProcessFunction<Q, In, Out>: Send
+where
+    Q: ?Sized + StableKey + ToOwned<Owned: OwnedKey> + 'static,
+{
+    /// Called once before any record: declares state, unless the function was made with its handles.
+    fn open(&mut self, ctx: &mut KeyedOpenContext<'_, Q::Owned>) -> Result<(), UserError> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Handles a record.
+    fn process(&mut self, record: In, cx: KeyedCx<'_, Q>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+
+    /// Handles a timer that this key has registered. What an event-time timer emits has its time;
+    /// what a processing-time timer emits has none.
+    fn on_timer(
+        &mut self,
+        time: i64,
+        domain: TimeDomain,
+        cx: KeyedCx<'_, Q>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError> {
+        let _ = (time, domain, cx, out);
+        Ok(())
+    }
+
+    /// Called once at the end of a successful run.
+    fn close(&mut self) -> Result<(), UserError> {
+        Ok(())
+    }
+}
+
+/// A function over two streams with keys of one type, which share state and timers.
+pub trait KeyedCoProcessFunction<Q, A, B, Out>: Send
+where
+    Q: ?Sized + StableKey + ToOwned<Owned: OwnedKey> + 'static,
+{
+    /// As [`KeyedProcessFunction::open`].
+    fn open(&mut self, ctx: &mut KeyedOpenContext<'_, Q::Owned>) -> Result<(), UserError> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Handles a record of the first stream.
+    fn process_first(&mut self, record: A, cx: KeyedCx<'_, Q>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+
+    /// Handles a record of the second stream.
+    fn process_second(&mut self, record: B, cx: KeyedCx<'_, Q>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+
+    /// As [`KeyedProcessFunction::on_timer`].
+    fn on_timer(
+        &mut self,
+        time: i64,
+        domain: TimeDomain,
+        cx: KeyedCx<'_, Q>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError> {
+        let _ = (time, domain, cx, out);
+        Ok(())
+    }
+
+    /// Called once at the end of a successful run.
+    fn close(&mut self) -> Result<(), UserError> {
+        Ok(())
     }
 }

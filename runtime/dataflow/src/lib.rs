@@ -13,4 +13,6 @@ pub mod program;
 pub mod sink;
 pub mod source;
 pub mod timers;
+pub mod windows;
 pub mod function;
+pub mod testing;

@@ -118,3 +118,95 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V: Serialize + DeserializeOwned> Namespaced
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::key::StableKey;
+    use proptest::prelude::*;
+
+    type Windows = NamespacedTable<u64, (i64, i64), u32>;
+
+    fn contents(windows: &Windows) -> Vec<((i64, i64), u64, u32)> {
+        let entries = windows
+            .iter()
+            .flat_map(|(window, table)| table.iter().map(|(_, &key, &count)| (*window, key, count)));
+        let mut all: Vec<_> = entries.collect();
+        assert!(all.is_sorted_by_key(|entry| entry.0));
+        all.sort();
+        all
+    }
+
+    fn count(windows: &mut Windows, window: (i64, i64), key: u64) {
+        *windows
+            .namespace_mut(&window)
+            .upsert(key.stable_hash(), &key, || 0) += 1;
+    }
+
+    #[test]
+    fn namespaces_are_ordered_and_leave_as_a_whole() {
+        let mut windows = Windows::new(0..128, 128);
+        for window in [(10, 20), (-10, 0), (0, 10)] {
+            count(&mut windows, window, 1);
+        }
+        count(&mut windows, (0, 10), 2);
+        assert_eq!(windows.first().map(|(window, _)| *window), Some((-10, 0)));
+        assert_eq!(
+            windows.iter().map(|(window, _)| window.0).collect::<Vec<_>>(),
+            [-10, 0, 10]
+        );
+        let fired = windows.remove_namespace(&(0, 10)).unwrap();
+        assert_eq!((fired.len(), windows.len()), (2, 2));
+        assert!(windows.get_namespace(&(0, 10)).is_none() && windows.remove_namespace(&(0, 10)).is_none());
+        assert_eq!(
+            windows.get_namespace_mut(&(10, 20)).map(|table| table.len()),
+            Some(1)
+        );
+    }
+
+    proptest! {
+        /// Cut into the key groups of other subtasks, the parts together are the whole.
+        #[test]
+        fn a_restore_brings_back_every_namespace(
+            events in proptest::collection::vec((-3_i64..3, any::<u64>()), 0..100),
+            parallelism in 1_u16..=3,
+        ) {
+            let mut windows = Windows::new(0..128, 128);
+            for (start, key) in events {
+                count(&mut windows, (start, start + 1), key % 50);
+            }
+            windows.namespace_mut(&(99, 100));
+            let mut snapshot = OperatorSnapshot::default();
+            windows.snapshot("windows", &mut snapshot).unwrap();
+            let mut union = Vec::new();
+            for subtask in 0..parallelism {
+                let groups = 128 * subtask / parallelism..128 * (subtask + 1) / parallelism;
+                let mut part = Windows::new(groups.clone(), 128);
+                part.restore("windows", &snapshot.for_key_groups(groups.clone())).unwrap();
+                let mut again = Windows::new(groups, 128);
+                again.restore("windows", &snapshot).unwrap();
+                prop_assert_eq!(contents(&part), contents(&again));
+                prop_assert!(part.iter().all(|(_, table)| !table.is_empty()));
+                union.extend(contents(&part));
+            }
+            union.sort();
+            prop_assert_eq!(union, contents(&windows));
+        }
+    }
+
+    #[test]
+    fn a_damaged_namespace_is_refused_by_name() {
+        let mut windows = Windows::new(0..128, 128);
+        count(&mut windows, (0, 1), 7);
+        let mut snapshot = OperatorSnapshot::default();
+        windows.snapshot("windows", &mut snapshot).unwrap();
+        let mut other = NamespacedTable::<u64, i64, u32>::new(0..128, 128);
+        let text = other.restore("windows", &snapshot).unwrap_err().chain();
+        assert!(
+            text.contains("cannot restore state 'windows': cannot read a namespace of type i64"),
+            "{text}"
+        );
+        let twice = windows.restore("windows", &snapshot).unwrap_err().chain();
+        assert!(twice.contains("restored twice"), "{twice}");
+    }
+}

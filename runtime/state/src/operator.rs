@@ -206,3 +206,91 @@ fn read_section<V: StateValue>(
         .operator(name)
         .map_err(|e| e.context(format!("cannot restore operator state '{name}'")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_come_back_in_order() {
+        let mut open = OperatorListState::<(String, u64)>::split("splits");
+        open.add(("b".to_owned(), 2));
+        open.extend([("a".to_owned(), 1), ("c".to_owned(), 3)]);
+        open.get_mut().swap(0, 1);
+        let mut all = OperatorListState::<u8>::union("ids");
+        all.update(vec![1, 2]);
+        let mut snapshot = OperatorSnapshot::default();
+        open.snapshot(&mut snapshot).unwrap();
+        all.snapshot(&mut snapshot).unwrap();
+        let stored = &snapshot.operator;
+        assert_eq!(stored["splits"].redistribution, Redistribution::Split);
+        assert_eq!(
+            (stored["splits"].entries.len(), stored["ids"].redistribution),
+            (3, Redistribution::Union)
+        );
+
+        let mut again = OperatorListState::<(String, u64)>::split("splits");
+        again.restore(&snapshot).unwrap();
+        assert_eq!(again.get(), open.get());
+        again.restore(&snapshot).unwrap();
+        assert_eq!(
+            again.get().len(),
+            6,
+            "a subtask may be handed several former subtasks' parts"
+        );
+        again.clear();
+        again.restore(&OperatorSnapshot::default()).unwrap();
+        assert_eq!(again.get(), []);
+    }
+
+    #[test]
+    fn broadcast_state_is_sorted_and_comes_back() {
+        let mut rules = BroadcastState::<String, Vec<u32>>::new("rules");
+        rules.put("b".to_owned(), vec![2]);
+        rules.put("a".to_owned(), vec![1]);
+        assert_eq!(rules.put("a".to_owned(), vec![1, 1]), Some(vec![1]));
+        rules.put("gone".to_owned(), vec![]);
+        assert_eq!(rules.remove("gone"), Some(vec![]));
+        let mut snapshot = OperatorSnapshot::default();
+        rules.snapshot(&mut snapshot).unwrap();
+        let mut again = BroadcastState::<String, Vec<u32>>::new("rules");
+        again.restore(&snapshot).unwrap();
+        assert_eq!(
+            again.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["a", "b"]
+        );
+        assert_eq!(
+            (again.get("a"), again.contains("gone"), again.len()),
+            (Some(&vec![1, 1]), false, 2)
+        );
+        again.clear();
+        assert!(again.is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let mut list = OperatorListState::<u64>::split("offsets");
+        list.add(1);
+        let mut snapshot = OperatorSnapshot::default();
+        list.snapshot(&mut snapshot).unwrap();
+        let union = OperatorListState::<u64>::union("offsets")
+            .restore(&snapshot)
+            .unwrap_err();
+        assert!(
+            union
+                .to_string()
+                .contains("'offsets' is declared as Union but was stored as Split"),
+            "{union}"
+        );
+        let text = OperatorListState::<String>::split("offsets")
+            .restore(&snapshot)
+            .unwrap_err()
+            .chain();
+        assert!(
+            text.contains("cannot restore operator state 'offsets': cannot decode"),
+            "{text}"
+        );
+        let mut broadcast = BroadcastState::<u64, u64>::new("offsets");
+        assert!(broadcast.restore(&snapshot).is_err());
+    }
+}

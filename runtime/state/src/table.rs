@@ -36,6 +36,9 @@ const MIGRATED_PER_INSERT: usize = 64;
 /// A table grows when this share of its buckets, in tenths, is taken.
 const MAX_LOAD_TENTHS: usize = 7;
 
+/// Tables with fewer bytes of buckets live in a cache, where a pass of prefetching only costs.
+const PREFETCH_FROM_BYTES: usize = 32 * 1_024 * 1_024;
+
 /// What remains of the smaller array while a table grows.
 ///
 /// Entries whose home in `old` lies before `cursor` are in the new array, all others here. The
@@ -150,15 +153,23 @@ impl<K, V> GroupedTable<K, V> {
         self.side(side).find(home, tag, key).map(|index| (side, index))
     }
 
-    /// Reads one word of each hash's home slot, so that the cache misses of a batch overlap.
+    /// Reads a word of each hash's home slot and of the slot after next, so that the cache misses of
+    /// a batch overlap; to be called before a batch of updates. Tables that a cache holds skip it.
     ///
-    /// Worth a pass of its own before a batch of updates of a table larger than the cache.
+    /// *Cost*: nanoseconds for an update of a random `u64` key on two cores with 32 MiB of L3, the
+    /// fastest of 30 runs, without and with this pass: 1,000 keys 8.5 and 10.4, 400,000 keys 14.0 and
+    /// 17.0 (so it is skipped there), 1 M keys 38.7 and 35.7, 1.4 M 50.5 and 45.0, 8 M 50.0 and 44.1.
+    /// Reading the home slot alone gave 37.9, 47.4 and 50.0.
     #[inline]
     pub fn prefetch(&self, hashes: &[u64]) {
+        if self.array.bucket_bytes() < PREFETCH_FROM_BYTES {
+            return;
+        }
         let mut words = 0_u64;
         for &hash in hashes {
             let (side, home) = self.home(self.span.tag(hash));
-            words ^= self.side(side).peek(home);
+            let array = self.side(side);
+            words ^= array.peek(home) ^ array.peek(home + 2);
         }
         std::hint::black_box(words);
     }
@@ -195,13 +206,14 @@ impl<K, V> GroupedTable<K, V> {
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
         let tag = self.span.tag(hash);
+        if self.growth.is_none()
+            && let Some(index) = self.array.find_near(self.array.home(&self.span, tag), tag, key)
+        {
+            return self.value_at(Side::New, index);
+        }
         let (side, index) = match self.find(tag, key) {
             Some(found) => found,
-            None => self.insert_new(Slot {
-                tag,
-                key: key.to_owned().detach(),
-                value: init(),
-            }),
+            None => self.insert_new(Slot { tag, key: key.to_owned().detach(), value: init() }),
         };
         self.value_at(side, index)
     }
@@ -288,7 +300,11 @@ impl<K, V> GroupedTable<K, V> {
 
     #[inline]
     fn value_at(&mut self, side: Side, index: usize) -> &mut V {
-        match self.side_mut(side).slot_mut(index) {
+        let array = match (side, &mut self.growth) {
+            (Side::Old, Some(growth)) => &mut growth.old,
+            _ => &mut self.array,
+        };
+        match array.slot_mut(index) {
             Some(slot) => &mut slot.value,
             None => unreachable!("the slot was just found or filled"),
         }

@@ -112,6 +112,14 @@ impl State {
     }
 }
 
+/// Whether a quote in `record` is left open.
+pub(crate) fn leaves_quote_open(record: &[u8], delimiter: u8) -> bool {
+    let state = record
+        .iter()
+        .fold(State::FieldStart, |state, &byte| state.after(byte, delimiter));
+    state == State::Quoted
+}
+
 /// Length of the line that ends at the LF at `end`.
 #[inline]
 fn without_cr(bytes: &[u8], end: usize) -> usize {

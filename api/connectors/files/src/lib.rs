@@ -20,6 +20,8 @@ mod split;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use format::{Csv, Decoded, Decoder, Format, JsonLines, Lines, Reason};
 pub use frame::Framing;

@@ -20,7 +20,8 @@ pub struct Malformed {
     pub offset: u64,
     /// What is wrong with it.
     pub reason: Str,
-    /// Its text, with U+FFFD for what is not UTF-8; the first 1,024 bytes if it is too long.
+    /// Its text, with U+FFFD for what is not UTF-8. If it is too long, or a quote stays open: its first
+    /// line, or 1,024 bytes of that.
     pub line: Str,
 }
 
@@ -91,10 +92,43 @@ impl<T: Send + 'static> Outlet<T> for Report {
 pub(crate) struct MalformedCount(u64);
 
 impl MalformedCount {
-    pub(crate) fn open(&mut self, _ctx: &hurtig_dataflow::operator::OpenContext<'_>) {}
-
     #[cold]
     pub(crate) fn add_one(&mut self) {
         self.0 += 1;
+    }
+
+    /// Adds what was counted since the last call to the accumulator.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the source contract hands readers no accumulators yet")
+    )]
+    pub(crate) fn publish(&mut self, accumulators: &hurtig_dataflow::operator::Accumulators) {
+        let counted = std::mem::take(&mut self.0);
+        if counted > 0 {
+            accumulators.add_long(MALFORMED_RECORDS, i64::try_from(counted).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::accumulators::AccumulatorValue;
+    use hurtig_dataflow::operator::Accumulators;
+
+    #[test]
+    fn what_was_counted_is_published_once() {
+        let (mut count, accumulators) = (MalformedCount::default(), Accumulators::default());
+        count.publish(&accumulators);
+        assert!(accumulators.values().is_empty());
+        for _ in 0..2 {
+            count.add_one();
+            count.publish(&accumulators);
+            count.publish(&accumulators);
+        }
+        assert_eq!(
+            accumulators.values()[MALFORMED_RECORDS],
+            AccumulatorValue::Long(2)
+        );
     }
 }

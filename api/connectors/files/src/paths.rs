@@ -173,7 +173,7 @@ impl Listing {
         let wants_hidden = any_hidden(pattern);
         let mut any = false;
         for path in matches {
-            let path = path.map_err(|e| unreadable(&e.path().to_owned(), e))?;
+            let path = path.map_err(|e| unreadable(&PathBuf::from(e.path()), e))?;
             if wants_hidden || !any_hidden(&path) {
                 any = true;
                 self.any(&path)?;

@@ -92,7 +92,10 @@ impl<F: Format, O: Outlet<F::Record>> FileReader<F, O> {
                 }
                 Step::Malformed(reason) => {
                     self.count.add_one();
-                    out_malformed::<F::Record, O>(out, reading.found(reason, reading.kept()));
+                    out_malformed::<F::Record, O>(
+                        out,
+                        reading.found(reason, reading.kept(self.limits.record_bytes)),
+                    );
                     reading.pass_over_line();
                 }
                 Step::NeedsInput if may_read => {
@@ -119,7 +122,6 @@ fn out_malformed<T, O: Outlet<T>>(out: &mut Collector<O::Out>, found: Found<'_>)
 
 impl<F: Format, O: Outlet<F::Record>> SourceReader<O::Out> for FileReader<F, O> {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
-        self.count.open(ctx);
         if let Some(snapshot) = ctx.restored() {
             self.waiting = snapshot.operator(SPLITS)?.into();
         }
@@ -132,10 +134,10 @@ impl<F: Format, O: Outlet<F::Record>> SourceReader<O::Out> for FileReader<F, O> 
         out: &mut Collector<O::Out>,
         b: &mut Budget,
     ) -> Poll<Result<SourceStatus>> {
-        if self.current.is_none() {
-            if let Err(e) = self.open_next() {
-                return Poll::Ready(Err(e));
-            }
+        if self.current.is_none()
+            && let Err(e) = self.open_next()
+        {
+            return Poll::Ready(Err(e));
         }
         match &self.current {
             Some(_) => Poll::Ready(self.advance(out, b)),
@@ -283,10 +285,11 @@ impl Reading {
         self.within_record = true;
     }
 
-    /// How much is worth keeping of a record without a usable end: its first line, or less.
-    fn kept(&self) -> usize {
+    /// How much is kept of a record without a usable end: its first line, or so much of it as has
+    /// been read wherever the blocks began.
+    fn kept(&self, limit: usize) -> usize {
         let unread = self.buffer.unread();
-        let start = &unread[..unread.len().min(KEPT_OF_OVERLONG)];
+        let start = &unread[..unread.len().min(KEPT_OF_OVERLONG).min(limit)];
         memchr(b'\n', start).unwrap_or(start.len())
     }
 

@@ -5,7 +5,7 @@ use crate::{Data, StreamEnv};
 use hurtig_connector_socket::StdoutSink;
 use hurtig_core::ids::NodeId;
 use hurtig_dataflow::graph::{Chaining, NodeKind, StreamNode};
-use hurtig_dataflow::operators::sink::SinkOperator;
+use hurtig_dataflow::operators::SinkOperator;
 use hurtig_dataflow::program::{NodeCode, TypedOperator};
 use hurtig_dataflow::sink::Sink;
 use std::fmt::Display;

@@ -8,11 +8,10 @@ use hurtig_dataflow::function::{Emitter, ProcessFunction};
 use hurtig_dataflow::graph::{NodeKind, PartitionKind, StreamNode};
 use hurtig_dataflow::key::{ByRef, ByValue};
 use hurtig_dataflow::operator::{Operator, OutputTag};
-use hurtig_dataflow::operators::assign_watermarks::AssignWatermarks;
-use hurtig_dataflow::operators::flat_map_iter::FlatMapIter;
-use hurtig_dataflow::operators::process::Process;
-use hurtig_dataflow::operators::stateless::{Filter, FilterMap, FlatMap, Inspect, Map, TryFlatMap, TryMap};
-use hurtig_dataflow::operators::watermark::WatermarkStrategy;
+use hurtig_dataflow::operators::{
+    AssignWatermarks, Filter, FilterMap, FlatMap, FlatMapIter, Inspect, Map, Process, TryFilter, TryFlatMap, TryMap,
+    WatermarkStrategy,
+};
 use hurtig_dataflow::program::{NodeCode, TypedOperator};
 use hurtig_exchange::Partitioner;
 use std::sync::Arc;
@@ -52,6 +51,12 @@ impl<T: Data> DataStream<T> {
     pub fn filter(&self, keep: impl Fn(&T) -> bool + Send + Sync + 'static) -> DataStream<T> {
         let keep = Arc::new(keep);
         self.transform("Filter", move || Filter::new(keep.clone()))
+    }
+
+    /// As [`DataStream::filter`], with a function that may fail; an error fails the job.
+    pub fn try_filter(&self, keep: impl Fn(&T) -> Result<bool, UserError> + Send + Sync + 'static) -> DataStream<T> {
+        let keep = Arc::new(keep);
+        self.transform("Filter", move || TryFilter::new(keep.clone()))
     }
 
     /// One record or none for each record.
@@ -103,7 +108,11 @@ impl<T: Data> DataStream<T> {
         F: ProcessFunction<T, Out> + 'static,
         Out: Data,
     {
-        self.transform("Process", move || Process::new(make()))
+        let make = Arc::new(make);
+        self.transform("Process", move || {
+            let make = make.clone();
+            Process::new(move || make())
+        })
     }
 
     /// Gives records new event times and watermarks in the middle of a program.

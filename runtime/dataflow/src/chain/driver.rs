@@ -55,18 +55,6 @@ impl Driver {
         }
     }
 
-    /// Names the operator in an error.
-    pub(crate) fn locate(&self, error: Error) -> Error {
-        error.context(self.place())
-    }
-
-    /// `operator 'name' (uid 'u'), subtask 1 of 4`
-    pub(crate) fn place(&self) -> String {
-        let info = self.services.info();
-        let uid = info.uid.as_ref().map(|uid| format!(" (uid '{uid}')")).unwrap_or_default();
-        format!("operator '{}'{uid}, subtask {} of {}", info.operator, info.index + 1, info.parallelism)
-    }
-
     /// Sends side outputs on; true when none of them holds anything back.
     fn drain_sides(&self, now: Time) -> bool {
         self.services.side().sinks().iter_mut().fold(true, |all, sink| sink.drain(now) & all)
@@ -135,17 +123,16 @@ impl Driver {
         let started = turn.clock.now();
         let progress = call(self.services.cx(), out, &mut budget);
         let took = turn.clock.now().since(started);
-        let progress = progress.map_err(|error| self.locate(error))?;
+        let progress = progress?;
         self.records_out += out.len().saturating_sub(before) as u64;
         let spent = self.fuel - budget.left();
         if progress == Progress::More && spent == 0 && !out.full() && !self.services.side().full() {
-            let error = Error::internal("asked to be called again without having used fuel or filled its output");
-            return Err(self.locate(error));
+            return Err(Error::internal("asked to be called again without having used fuel or filled its output"));
         }
         self.adapt_fuel(spent, took);
         self.waiting = progress == Progress::Wait;
         if self.waiting && !self.has_futures() {
-            return Err(self.locate(Error::internal("waits for a future but has spawned none")));
+            return Err(Error::internal("waits for a future but has spawned none"));
         }
         Ok(progress)
     }

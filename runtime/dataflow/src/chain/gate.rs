@@ -152,8 +152,4 @@ impl<T: Send + 'static> Head for GateHead<T> {
     fn stats(&self) -> Option<NodeStats> {
         None
     }
-
-    fn place(&self) -> String {
-        "the input of a task".to_owned()
-    }
 }

@@ -112,8 +112,6 @@ pub trait Head: Send {
     }
     /// Counts for metrics, if there is an operator in the head.
     fn stats(&self) -> Option<NodeStats>;
-    /// Who it is, for errors.
-    fn place(&self) -> String;
 }
 
 /// How a round of the loop ended.
@@ -141,7 +139,7 @@ pub struct TaskCore {
     next_flush: Time,
     flush_every: Duration,
     poisoned: bool,
-    /// Whose turn it is: 0 for the head, `i + 1` for node `i`. Names the place of a panic.
+    /// Whose turn it is: 0 for the head, `i + 1` for node `i`.
     at: usize,
 }
 
@@ -329,9 +327,9 @@ impl TaskCore {
         self.outlet.totals()
     }
 
-    /// The operator whose turn it is.
-    fn place(&self) -> String {
-        self.at.checked_sub(1).map_or_else(|| self.head.place(), |i| self.nodes[i].place())
+    /// Where the chain failed: 0 for the head, `i + 1` for node `i`; `None` while it has not.
+    pub fn failed_at(&self) -> Option<usize> {
+        self.poisoned.then_some(self.at)
     }
 
     /// Runs `f` unless the chain is poisoned, and poisons it when `f` fails or panics: a chain that
@@ -342,7 +340,7 @@ impl TaskCore {
         }
         // The chain is not looked at again after a panic, so nobody sees it half changed.
         let result = catch_unwind(AssertUnwindSafe(|| f(&mut *self)));
-        let result = result.unwrap_or_else(|panic| Err(panicked(&*panic).context(self.place())));
+        let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
         self.poisoned = result.is_err();
         result
     }

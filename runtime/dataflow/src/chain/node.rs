@@ -34,8 +34,6 @@ pub trait Node: Send {
     fn accumulators(&self) -> AccumulatorValues;
     /// Counts for metrics.
     fn stats(&self) -> NodeStats;
-    /// `operator 'name', subtask 1 of 4`, for errors.
-    fn place(&self) -> String;
 }
 
 /// A [`Node`] around an operator.
@@ -79,7 +77,7 @@ where
         let operator = &mut self.operator;
         let progress = self.driver.run(turn, &mut output.collector, |cx, out, budget| operator.process(batch, cx, out, budget))?;
         let left = input.collector.len();
-        debug_assert!(progress != Progress::Done || left == 0, "{} left input behind", self.driver.place());
+        debug_assert!(progress != Progress::Done || left == 0, "an operator left input behind");
         self.driver.records_in += (before - left) as u64;
         if let Some(event) = self.driver.own_watermark(&mut output.collector) {
             self.pass(event, output, turn);
@@ -112,8 +110,7 @@ where
     O: Operator<In, Out>,
 {
     fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
-        let opened = self.operator.open(&mut OpenContext::new(&self.driver.services, restored));
-        opened.map_err(|error| self.driver.locate(error))
+        self.operator.open(&mut OpenContext::new(&self.driver.services, restored))
     }
 
     fn turn(&mut self, input: &mut dyn AnyLink, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
@@ -161,8 +158,7 @@ where
     }
 
     fn on_idle(&mut self) -> Result<()> {
-        let done = self.operator.on_idle(self.driver.services.cx());
-        done.map_err(|error| self.driver.locate(error))
+        self.operator.on_idle(self.driver.services.cx())
     }
 
     fn is_flushed(&self) -> bool {
@@ -171,12 +167,12 @@ where
 
     fn snapshot(&mut self) -> Result<OperatorSnapshot> {
         let mut snapshot = OperatorSnapshot::default();
-        self.operator.snapshot(&mut snapshot).map_err(|error| self.driver.locate(error))?;
+        self.operator.snapshot(&mut snapshot)?;
         Ok(snapshot)
     }
 
     fn close(&mut self) -> Result<()> {
-        self.operator.close().map_err(|error| self.driver.locate(error))
+        self.operator.close()
     }
 
     fn accumulators(&self) -> AccumulatorValues {
@@ -185,9 +181,5 @@ where
 
     fn stats(&self) -> NodeStats {
         self.driver.stats()
-    }
-
-    fn place(&self) -> String {
-        self.driver.place()
     }
 }

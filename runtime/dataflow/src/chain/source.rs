@@ -8,7 +8,7 @@ use crate::operators::watermark::WatermarkStrategy;
 use crate::source::{SourceReader, SourceStatus, Split};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::time::Time;
-use hurtig_core::{Error, Event, Result};
+use hurtig_core::{Event, Result};
 use hurtig_state::OperatorSnapshot;
 use std::collections::VecDeque;
 use std::task::Poll;
@@ -55,10 +55,6 @@ impl<T: Send + 'static> SourceHead<T> {
         }
     }
 
-    fn locate(&self, error: Error) -> Error {
-        error.context(self.place())
-    }
-
     fn poll_watermark(&mut self, now: Time) {
         let update = self.watermarks.poll(now);
         self.queue(update.events());
@@ -99,7 +95,7 @@ impl<T: Send + 'static> SourceHead<T> {
         self.ask_for_split();
         let status = match polled {
             Poll::Pending => return Ok(self.after_reading(read, turn.now)),
-            Poll::Ready(status) => status.map_err(|error| self.locate(error))?,
+            Poll::Ready(status) => status?,
         };
         match status {
             SourceStatus::More => {}
@@ -125,8 +121,7 @@ impl<T: Send + 'static> SourceHead<T> {
 
 impl<T: Send + 'static> Head for SourceHead<T> {
     fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
-        let opened = self.reader.open(&mut OpenContext::new(&self.services, restored));
-        opened.map_err(|error| self.locate(error))?;
+        self.reader.open(&mut OpenContext::new(&self.services, restored))?;
         self.ask_for_split();
         Ok(())
     }
@@ -160,8 +155,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
 
     fn add_split(&mut self, split: Option<Split>) -> Result<()> {
         self.asked = false;
-        let added = self.reader.add_split(split);
-        added.map_err(|error| self.locate(error))?;
+        self.reader.add_split(split)?;
         self.ask_for_split();
         Ok(())
     }
@@ -176,12 +170,12 @@ impl<T: Send + 'static> Head for SourceHead<T> {
 
     fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {
         let mut snapshot = OperatorSnapshot::default();
-        self.reader.snapshot(&mut snapshot).map_err(|error| self.locate(error))?;
+        self.reader.snapshot(&mut snapshot)?;
         Ok(Some(snapshot))
     }
 
     fn close(&mut self) -> Result<()> {
-        self.reader.close().map_err(|error| self.locate(error))
+        self.reader.close()
     }
 
     fn accumulators(&self) -> AccumulatorValues {
@@ -195,10 +189,5 @@ impl<T: Send + 'static> Head for SourceHead<T> {
             records_out: self.records_out,
             watermark: self.watermark,
         })
-    }
-
-    fn place(&self) -> String {
-        let info = self.services.info();
-        format!("source '{}', subtask {} of {}", info.operator, info.index + 1, info.parallelism)
     }
 }

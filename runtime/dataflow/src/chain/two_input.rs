@@ -133,8 +133,7 @@ where
     O: TwoInputOperator<A, B, Out>,
 {
     fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
-        let opened = self.operator.open(&mut OpenContext::new(&self.driver.services, restored));
-        opened.map_err(|error| self.driver.locate(error))
+        self.operator.open(&mut OpenContext::new(&self.driver.services, restored))
     }
 
     fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
@@ -189,12 +188,12 @@ where
 
     fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {
         let mut snapshot = OperatorSnapshot::default();
-        self.operator.snapshot(&mut snapshot).map_err(|error| self.driver.locate(error))?;
+        self.operator.snapshot(&mut snapshot)?;
         Ok(Some(snapshot))
     }
 
     fn close(&mut self) -> Result<()> {
-        self.operator.close().map_err(|error| self.driver.locate(error))
+        self.operator.close()
     }
 
     fn accumulators(&self) -> AccumulatorValues {
@@ -203,9 +202,5 @@ where
 
     fn stats(&self) -> Option<NodeStats> {
         Some(self.driver.stats())
-    }
-
-    fn place(&self) -> String {
-        self.driver.place()
     }
 }

@@ -9,13 +9,20 @@ pub mod splits;
 pub mod watermark;
 
 mod assign_watermarks;
+mod connected;
 mod flat_map_iter;
+mod keyed;
+mod process;
+pub mod rolling;
 mod sink;
 mod stateless;
 
 pub use assign_watermarks::AssignWatermarks;
+pub use connected::{CoFlatMap, CoMap, CoProcess, KeyedCoProcess};
 pub use flat_map_iter::FlatMapIter;
 pub use merge::{WatermarkMerger, WatermarkUpdate};
+pub use process::{KeyedProcess, Process};
+pub use rolling::{KeyedFold, Reduce, TryReduce};
 pub use sink::SinkOperator;
 pub use splits::SplitWatermarks;
 pub use stateless::{Filter, FilterMap, FlatMap, Inspect, Map, TryFilter, TryFilterMap, TryFlatMap, TryMap};

@@ -184,8 +184,24 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerService<K, N> {
     /// # Errors
     /// When an entry's bytes are not those of a timer with this key and namespace.
     pub fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
-        self.event.restore(EVENT_SECTION, snapshot.keyed(EVENT_SECTION))?;
-        self.processing.restore(PROCESSING_SECTION, snapshot.keyed(PROCESSING_SECTION))
+        self.restore_where(snapshot, |_| true)
+    }
+
+    /// Adds the timers of a snapshot that belong to `groups`.
+    ///
+    /// # Errors
+    /// As [`Self::restore`].
+    pub fn restore_groups(
+        &mut self,
+        snapshot: &OperatorSnapshot,
+        groups: std::ops::Range<u16>,
+    ) -> Result<()> {
+        self.restore_where(snapshot, |group| groups.contains(&group))
+    }
+
+    fn restore_where(&mut self, snapshot: &OperatorSnapshot, wanted: impl Fn(u16) -> bool) -> Result<()> {
+        self.event.restore(EVENT_SECTION, snapshot.keyed(EVENT_SECTION), &wanted)?;
+        self.processing.restore(PROCESSING_SECTION, snapshot.keyed(PROCESSING_SECTION), &wanted)
     }
 }
 

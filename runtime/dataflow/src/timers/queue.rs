@@ -138,8 +138,13 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
         entries
     }
 
-    pub(super) fn restore(&mut self, section: &str, entries: &[KeyedEntry]) -> Result<()> {
-        for entry in entries {
+    pub(super) fn restore(
+        &mut self,
+        section: &str,
+        entries: &[KeyedEntry],
+        wanted: impl Fn(u16) -> bool,
+    ) -> Result<()> {
+        for entry in entries.iter().filter(|entry| wanted(entry.group)) {
             self.restore_entry(entry).map_err(|e| {
                 Error::user(format!(
                     "cannot restore a timer from '{section}': the snapshot was written with another key or namespace type"

@@ -1,11 +1,12 @@
 //! Comma-separated values (RFC 4180).
 
 use super::{Decoded, Decoder, Format, Reason, without_bom};
-use crate::frame::Framing;
+use crate::frame::{Framing, leaves_quote_open};
 use ::csv::ByteRecord;
 use csv_core::ReadRecordResult;
 use hurtig_core::str::Block;
 use hurtig_core::{Error, Result};
+use memchr::memchr;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
@@ -62,7 +63,7 @@ impl<T: DeserializeOwned + Send + 'static> Format for Csv<T> {
     }
 
     fn decoder(&self) -> CsvDecoder {
-        CsvDecoder::new(self.delimiter)
+        CsvDecoder::new(self.delimiter, self.one_line)
     }
 
     fn has_header(&self) -> bool {
@@ -83,6 +84,9 @@ impl<T: DeserializeOwned + Send + 'static> Format for Csv<T> {
 #[derive(Debug)]
 pub struct CsvDecoder {
     parser: csv_core::Reader,
+    delimiter: u8,
+    /// Records were cut at line ends, without regard to quotes.
+    one_line: bool,
     header: Option<ByteRecord>,
     record: ByteRecord,
     text: Vec<u8>,
@@ -90,7 +94,7 @@ pub struct CsvDecoder {
 }
 
 impl CsvDecoder {
-    fn new(delimiter: u8) -> Self {
+    fn new(delimiter: u8, one_line: bool) -> Self {
         let mut builder = csv_core::ReaderBuilder::new();
         let parser = builder
             .delimiter(delimiter)
@@ -98,6 +102,8 @@ impl CsvDecoder {
             .build();
         Self {
             parser,
+            delimiter,
+            one_line,
             header: None,
             record: ByteRecord::new(),
             text: Vec::new(),
@@ -151,7 +157,11 @@ impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
         if range.is_empty() {
             return Decoded::Nothing;
         }
-        self.cut(&block[range]);
+        let bytes = &block[range];
+        if self.one_line && memchr(b'"', bytes).is_some() && leaves_quote_open(bytes, self.delimiter) {
+            return Decoded::Malformed(Reason::OpenQuote);
+        }
+        self.cut(bytes);
         if let Some(header) = &self.header
             && header.len() != self.record.len()
         {

@@ -5,6 +5,9 @@ mod folder;
 mod output;
 mod single;
 
+#[cfg(test)]
+mod tests;
+
 pub use encode::{CsvEncoder, Encoder, FormatEncoder, JsonLinesEncoder, LineEncoder};
 pub use folder::FileSink;
 pub use single::SingleFileSink;

@@ -1,0 +1,257 @@
+//! The Dispatcher's brain: which jobs there are, and what may be done with them.
+
+use crate::error::ClusterError;
+use crate::messages::DispatcherMessage;
+use crate::result::{JobOverview, JobResult};
+use hurtig_core::ids::JobId;
+use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What reaches a Dispatcher.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DispatcherEvent {
+    /// From a JobMaster.
+    Message(DispatcherMessage),
+    /// Somebody wants a job to end.
+    Cancel(JobId),
+    /// The cluster ends: all jobs are cancelled, none is accepted.
+    ShutDown,
+}
+
+/// What a Dispatcher wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DispatcherEffect {
+    /// Have a JobMaster cancel its job.
+    CancelJob(JobId),
+    /// Answer everyone who waits for this job's result.
+    Publish(Arc<JobResult>),
+    /// No job is left, and none will come.
+    AllEnded,
+}
+
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submission {
+    /// New: start its JobMaster.
+    Accepted,
+    /// The same job was submitted before; it runs, or has ended.
+    Known,
+}
+
+/// A job that runs.
+#[derive(Clone, Debug)]
+struct Running {
+    graph: Arc<JobGraph>,
+    status: JobStatus,
+}
+
+/// A job that has ended.
+#[derive(Clone, Debug)]
+struct Archived {
+    graph: Arc<JobGraph>,
+    result: Arc<JobResult>,
+}
+
+/// The jobs of a cluster.
+#[derive(Clone, Debug)]
+pub struct DispatcherBrain {
+    running: BTreeMap<JobId, Running>,
+    archive: VecDeque<Archived>,
+    max_jobs: usize,
+    archive_capacity: usize,
+    shutting_down: bool,
+}
+
+impl DispatcherBrain {
+    /// A Dispatcher without jobs, for at most `max_jobs` at once, that remembers `archive_capacity`
+    /// ended ones.
+    pub fn new(max_jobs: usize, archive_capacity: usize) -> Self {
+        let (running, archive) = (BTreeMap::new(), VecDeque::new());
+        Self { running, archive, max_jobs, archive_capacity: archive_capacity.max(1), shutting_down: false }
+    }
+
+    /// A job is submitted. Idempotent: the same id with the same graph is the same job.
+    ///
+    /// # Errors
+    /// When the id belongs to another job, or none can be accepted.
+    pub fn submit(&mut self, graph: Arc<JobGraph>) -> Result<Submission, ClusterError> {
+        let job = graph.id;
+        let running = self.running.get(&job).map(|known| &known.graph);
+        match running.or_else(|| self.archived(job).map(|known| &known.graph)) {
+            Some(known) if **known == *graph => return Ok(Submission::Known),
+            Some(_) => return Err(ClusterError::Conflict(job)),
+            None => {}
+        }
+        if self.shutting_down {
+            return Err(ClusterError::ShutDown);
+        }
+        if self.running.len() >= self.max_jobs {
+            return Err(ClusterError::TooManyJobs(self.max_jobs));
+        }
+        self.running.insert(job, Running { graph, status: JobStatus::Initializing });
+        Ok(Submission::Accepted)
+    }
+
+    /// The state of a job that runs, or of one that ended not too long ago.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn status(&self, job: JobId) -> Result<JobStatus, ClusterError> {
+        let running = self.running.get(&job).map(|running| running.status);
+        let status = running.or_else(|| self.result(job).map(|result| result.status));
+        status.ok_or(ClusterError::UnknownJob(job))
+    }
+
+    /// How a job ended; `None` while it runs, or when it is not known.
+    pub fn result(&self, job: JobId) -> Option<&Arc<JobResult>> {
+        self.archived(job).map(|archived| &archived.result)
+    }
+
+    /// All jobs: the running ones, then those that ended, oldest first.
+    pub fn jobs(&self) -> Vec<JobOverview> {
+        let running = self.running.iter().map(|(job, running)| overview(*job, &running.graph, running.status));
+        let ended = self.archive.iter().map(|one| overview(one.result.job, &one.graph, one.result.status));
+        running.chain(ended).collect()
+    }
+
+    /// Decides what an event leads to.
+    ///
+    /// # Errors
+    /// When a job cannot be cancelled.
+    pub fn handle(&mut self, event: DispatcherEvent, out: &mut Vec<DispatcherEffect>) -> Result<(), ClusterError> {
+        match event {
+            DispatcherEvent::Message(DispatcherMessage::JobStatusChanged { job, status }) => {
+                if let Some(running) = self.running.get_mut(&job) {
+                    running.status = status;
+                }
+            }
+            DispatcherEvent::Message(DispatcherMessage::JobEnded(result)) => self.end(*result, out),
+            DispatcherEvent::Cancel(job) => self.cancel(job, out)?,
+            DispatcherEvent::ShutDown => self.shut_down(out),
+        }
+        Ok(())
+    }
+
+    fn archived(&self, job: JobId) -> Option<&Archived> {
+        self.archive.iter().find(|archived| archived.result.job == job)
+    }
+
+    fn end(&mut self, result: JobResult, out: &mut Vec<DispatcherEffect>) {
+        let Some(running) = self.running.remove(&result.job) else { return };
+        let result = Arc::new(result);
+        if self.archive.len() == self.archive_capacity {
+            self.archive.pop_front();
+        }
+        self.archive.push_back(Archived { graph: running.graph, result: result.clone() });
+        out.push(DispatcherEffect::Publish(result));
+        self.finish_shut_down(out);
+    }
+
+    fn cancel(&self, job: JobId, out: &mut Vec<DispatcherEffect>) -> Result<(), ClusterError> {
+        if self.running.contains_key(&job) {
+            out.push(DispatcherEffect::CancelJob(job));
+            return Ok(());
+        }
+        Err(ClusterError::Ended { job, status: self.status(job)? })
+    }
+
+    fn shut_down(&mut self, out: &mut Vec<DispatcherEffect>) {
+        self.shutting_down = true;
+        out.extend(self.running.keys().map(|job| DispatcherEffect::CancelJob(*job)));
+        self.finish_shut_down(out);
+    }
+
+    fn finish_shut_down(&self, out: &mut Vec<DispatcherEffect>) {
+        if self.shutting_down && self.running.is_empty() {
+            out.push(DispatcherEffect::AllEnded);
+        }
+    }
+}
+
+fn overview(job: JobId, graph: &JobGraph, status: JobStatus) -> JobOverview {
+    JobOverview { job, name: graph.name.clone(), status }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_dataflow::graph::{GraphSettings, NodeKind, StreamEdge, StreamGraph, StreamNode};
+
+    fn graph(job: u128, name: &str) -> Arc<JobGraph> {
+        let mut graph = StreamGraph::new();
+        let source = graph.add_node(StreamNode::new("source", "Source", NodeKind::Source));
+        let sink = graph.add_node(StreamNode::new("sink", "Sink", NodeKind::Sink));
+        graph.add_edge(StreamEdge::new(source, sink));
+        let settings = GraphSettings { job_name: name.to_owned(), ..GraphSettings::default() };
+        Arc::new(graph.job_graph(JobId::from_u128(job), &settings).unwrap())
+    }
+
+    fn end(brain: &mut DispatcherBrain, job: u128) -> Vec<DispatcherEffect> {
+        let result = JobResult {
+            job: JobId::from_u128(job),
+            name: "a".to_owned(),
+            status: JobStatus::Finished,
+            accumulators: std::collections::BTreeMap::new(),
+            failure: None,
+            failures: Vec::new(),
+            restarts: 0,
+            duration: std::time::Duration::ZERO,
+        };
+        let mut out = Vec::new();
+        let ended = DispatcherEvent::Message(DispatcherMessage::JobEnded(Box::new(result)));
+        brain.handle(ended, &mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn submission_is_idempotent_by_id_and_graph() {
+        let mut brain = DispatcherBrain::new(10, 10);
+        assert_eq!(brain.submit(graph(1, "a")).unwrap(), Submission::Accepted);
+        assert_eq!(brain.submit(graph(1, "a")).unwrap(), Submission::Known);
+        assert!(matches!(brain.submit(graph(1, "b")), Err(ClusterError::Conflict(_))));
+        end(&mut brain, 1);
+        assert_eq!(brain.submit(graph(1, "a")).unwrap(), Submission::Known, "also after its end");
+        assert!(matches!(brain.submit(graph(1, "b")), Err(ClusterError::Conflict(_))));
+    }
+
+    #[test]
+    fn the_first_result_counts_and_late_states_do_not() {
+        let mut brain = DispatcherBrain::new(10, 10);
+        brain.submit(graph(1, "a")).unwrap();
+        let job = JobId::from_u128(1);
+        assert_eq!(end(&mut brain, 1).len(), 1);
+        assert!(end(&mut brain, 1).is_empty());
+        let late = DispatcherMessage::JobStatusChanged { job, status: JobStatus::Running };
+        brain.handle(DispatcherEvent::Message(late), &mut Vec::new()).unwrap();
+        assert_eq!(brain.status(job).unwrap(), JobStatus::Finished);
+        let cancel = brain.handle(DispatcherEvent::Cancel(job), &mut Vec::new());
+        assert!(matches!(cancel, Err(ClusterError::Ended { .. })));
+    }
+
+    #[test]
+    fn jobs_and_the_archive_are_bounded() {
+        let mut brain = DispatcherBrain::new(1, 2);
+        for job in 1..=3 {
+            brain.submit(graph(job, "a")).unwrap();
+            assert!(matches!(brain.submit(graph(99, "x")), Err(ClusterError::TooManyJobs(1))));
+            end(&mut brain, job);
+        }
+        let jobs: Vec<JobId> = brain.jobs().into_iter().map(|job| job.job).collect();
+        assert_eq!(jobs, [2, 3].map(JobId::from_u128));
+        assert!(matches!(brain.status(JobId::from_u128(1)), Err(ClusterError::UnknownJob(_))));
+    }
+
+    #[test]
+    fn shutting_down_cancels_everything_and_accepts_nothing() {
+        let mut brain = DispatcherBrain::new(5, 5);
+        brain.submit(graph(1, "a")).unwrap();
+        brain.submit(graph(2, "a")).unwrap();
+        let mut out = Vec::new();
+        brain.handle(DispatcherEvent::ShutDown, &mut out).unwrap();
+        assert_eq!(out.len(), 2);
+        assert!(matches!(brain.submit(graph(3, "a")), Err(ClusterError::ShutDown)));
+        assert!(!end(&mut brain, 1).contains(&DispatcherEffect::AllEnded));
+        assert!(end(&mut brain, 2).contains(&DispatcherEffect::AllEnded));
+    }
+}

@@ -1,0 +1,210 @@
+//! The Dispatcher's actor: starts JobMasters and owes answers to clients.
+
+use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
+use crate::config::{ClusterConfig, RestartStrategyConfig};
+use crate::error::ClusterError;
+use crate::job_master::{JobMaster, JobMasterEvent, JobMasterLinks, JobSettings};
+use crate::messages::{DispatcherMessage, JobMasterMessage};
+use crate::resource_manager::ResourceManagerEvent;
+use crate::result::{JobOverview, JobResult};
+use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::JobId;
+use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Reply, Shell, ShellCx};
+use hurtig_task::interface::TaskFactory;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Messages that may wait for the Dispatcher.
+const CAPACITY: usize = 4_096;
+/// Messages that may wait for a JobMaster's mailbox.
+const OUTBOX: usize = 1_024;
+
+type Answer<T> = Reply<Result<T, ClusterError>>;
+
+/// A job and how to run it.
+pub(crate) struct SubmitJob {
+    pub(crate) graph: Arc<JobGraph>,
+    pub(crate) factory: Arc<dyn TaskFactory>,
+    pub(crate) restart: RestartStrategyConfig,
+}
+
+/// The answer to an accepted submission.
+pub(crate) struct Submitted {
+    pub(crate) status: watch::Receiver<JobStatus>,
+}
+
+/// What reaches the Dispatcher's actor. Each question is answered, or dropped when the Dispatcher
+/// ends. Asking is legal at any time.
+pub(crate) enum DispatcherInput {
+    /// From a JobMaster.
+    Message(DispatcherMessage),
+    /// Run a job. Repeated: the same job.
+    Submit(Box<SubmitJob>, Answer<Submitted>),
+    /// End a job. Answered as soon as its JobMaster was told.
+    Cancel(JobId, Answer<()>),
+    /// A job's state.
+    Status(JobId, Answer<JobStatus>),
+    /// All jobs.
+    List(Answer<Vec<JobOverview>>),
+    /// How a job ends; answered when it has ended.
+    Result(JobId, Answer<Arc<JobResult>>),
+    /// The accumulators of a job, running or ended.
+    Accumulators(JobId, Answer<AccumulatorValues>),
+    /// End: cancel every job. Answered when all have ended.
+    ShutDown(Answer<()>),
+}
+
+/// What a Dispatcher is made from.
+pub(crate) struct DispatcherSetup {
+    pub(crate) config: ClusterConfig,
+    pub(crate) resource_manager: Mailbox<ResourceManagerEvent>,
+}
+
+/// A JobMaster and those who wait for its job.
+struct Master {
+    outbox: Outbox<JobMasterEvent>,
+    waiting: Vec<Answer<Arc<JobResult>>>,
+}
+
+/// The Dispatcher.
+pub(crate) struct Dispatcher {
+    setup: DispatcherSetup,
+    brain: DispatcherBrain,
+    masters: BTreeMap<JobId, Master>,
+    /// Kept for ended jobs too, as long as the archive remembers them.
+    statuses: BTreeMap<JobId, watch::Sender<JobStatus>>,
+    shutting_down: Vec<Answer<()>>,
+}
+
+impl Dispatcher {
+    pub(crate) fn new(setup: DispatcherSetup) -> Self {
+        let brain = DispatcherBrain::new(setup.config.max_jobs, setup.config.job_store_capacity);
+        let (masters, statuses) = (BTreeMap::new(), BTreeMap::new());
+        Self { setup, brain, masters, statuses, shutting_down: Vec::new() }
+    }
+
+    fn submit(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) -> Result<Submitted, ClusterError> {
+        let (program, submitted) = (job.factory.job_graph().fingerprint, job.graph.fingerprint);
+        if program != submitted {
+            let (program, submitted) = (program.to_string(), submitted.to_string());
+            return Err(ClusterError::Fingerprint { program, submitted });
+        }
+        let id = job.graph.id;
+        if self.brain.submit(job.graph.clone())? == Submission::Accepted {
+            self.start_master(job, cx);
+        }
+        let status = self.statuses.get(&id).ok_or(ClusterError::UnknownJob(id))?;
+        Ok(Submitted { status: status.subscribe() })
+    }
+
+    fn start_master(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) {
+        let status = watch::Sender::new(JobStatus::Initializing);
+        let links = JobMasterLinks {
+            dispatcher: cx.mailbox(),
+            resource_manager: self.setup.resource_manager.clone(),
+            status: status.clone(),
+        };
+        let config = &self.setup.config;
+        let settings = JobSettings {
+            restart: job.restart,
+            slot_request_timeout: config.slot_request_timeout,
+            cancellation_timeout: config.cancellation_timeout,
+            exception_history: config.exception_history,
+        };
+        let id = job.graph.id;
+        let master = JobMaster::new(job.graph, settings, job.factory, links);
+        let (mailbox, _) = Shell::start(master, cx.env().clone());
+        let outbox = cx.outbox("dispatcher to job master", mailbox, OUTBOX);
+        self.masters.insert(id, Master { outbox, waiting: Vec::new() });
+        self.statuses.insert(id, status);
+    }
+
+    fn decide(&mut self, event: DispatcherEvent) -> Result<(), ClusterError> {
+        let mut effects = Vec::new();
+        let outcome = self.brain.handle(event, &mut effects);
+        effects.into_iter().for_each(|effect| self.carry_out(effect));
+        outcome
+    }
+
+    fn carry_out(&mut self, effect: DispatcherEffect) {
+        match effect {
+            DispatcherEffect::CancelJob(job) => {
+                if let Some(master) = self.masters.get(&job) {
+                    master.outbox.send(JobMasterMessage::Cancel.into());
+                }
+            }
+            DispatcherEffect::Publish(result) => self.publish(&result),
+            DispatcherEffect::AllEnded => {
+                self.shutting_down.drain(..).for_each(|answer| answer.send(Ok(())));
+            }
+        }
+    }
+
+    fn publish(&mut self, result: &Arc<JobResult>) {
+        let waiting = self.masters.remove(&result.job).map(|master| master.waiting).unwrap_or_default();
+        waiting.into_iter().for_each(|answer| answer.send(Ok(result.clone())));
+        let brain = &self.brain;
+        self.statuses.retain(|job, _| brain.status(*job).is_ok());
+    }
+
+    fn result(&mut self, job: JobId, answer: Answer<Arc<JobResult>>) {
+        match (self.masters.get_mut(&job), self.brain.result(job)) {
+            (Some(master), _) => {
+                master.waiting.retain(Reply::is_wanted);
+                master.waiting.push(answer);
+            }
+            (None, Some(result)) => answer.send(Ok(result.clone())),
+            (None, None) => answer.send(Err(ClusterError::UnknownJob(job))),
+        }
+    }
+
+    fn accumulators(&self, job: JobId, answer: Answer<AccumulatorValues>, cx: &mut ShellCx<'_, Self>) {
+        let Some(master) = self.masters.get(&job) else {
+            let ended = self.brain.result(job).map(|result| result.accumulators.clone());
+            return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
+        };
+        let (mailbox, deadline) = (master.outbox.mailbox().clone(), self.setup.config.ask_timeout);
+        let relayed = async move {
+            let asked = mailbox.ask(JobMasterEvent::Accumulators, deadline).await;
+            answer.send(asked.map_err(|source| ClusterError::Ask { what: "accumulators", source }));
+        };
+        cx.detach(relayed);
+    }
+}
+
+impl Component for Dispatcher {
+    type Event = DispatcherInput;
+
+    fn name(&self) -> String {
+        "dispatcher".to_owned()
+    }
+
+    fn capacity(&self) -> usize {
+        CAPACITY
+    }
+
+    fn handle(&mut self, event: DispatcherInput, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        match event {
+            DispatcherInput::Message(message) => {
+                if let Err(error) = self.decide(DispatcherEvent::Message(message)) {
+                    tracing::error!(%error, "message of a job master refused");
+                }
+            }
+            DispatcherInput::Submit(job, answer) => answer.send(self.submit(*job, cx)),
+            DispatcherInput::Cancel(job, answer) => answer.send(self.decide(DispatcherEvent::Cancel(job))),
+            DispatcherInput::Status(job, answer) => answer.send(self.brain.status(job)),
+            DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
+            DispatcherInput::Result(job, answer) => self.result(job, answer),
+            DispatcherInput::Accumulators(job, answer) => self.accumulators(job, answer, cx),
+            DispatcherInput::ShutDown(answer) => {
+                self.shutting_down.push(answer);
+                if let Err(error) = self.decide(DispatcherEvent::ShutDown) {
+                    tracing::error!(%error, "shutting down");
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,283 @@
+//! A whole cluster in one process, on threads of its own: any caller may wait for it, with any
+//! runtime or none.
+
+use crate::config::{ClusterConfig, RestartStrategyConfig};
+use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, SubmitJob};
+use crate::error::ClusterError;
+use crate::resource_manager::ResourceManager;
+use crate::result::{JobOverview, JobResult};
+use crate::task_manager::{TaskManager, TaskManagerSetup};
+use actix::{Arbiter, ArbiterHandle, System};
+use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::{JobId, TaskManagerId};
+use hurtig_core::time::{Clock, SystemClock};
+use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use hurtig_kit::{ActorEnv, ActorFault, AskError, KillSwitch, Mailbox, Reply, Shell, TellError, Threads};
+use hurtig_task::interface::TaskFactory;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// Starts clusters within this process.
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddedCluster;
+
+/// What the cluster's thread says when it is ready.
+struct Ready {
+    dispatcher: Mailbox<DispatcherInput>,
+    arbiter: ArbiterHandle,
+}
+
+impl EmbeddedCluster {
+    /// Starts a cluster with the machine's clock. It ends with [`ClusterHandle::shutdown`], or, at
+    /// once, when its last handle is dropped.
+    ///
+    /// # Errors
+    /// When its thread cannot be started.
+    pub fn start(config: ClusterConfig) -> Result<ClusterHandle, ClusterError> {
+        Self::start_with(config, SystemClock::new())
+    }
+
+    /// Starts a cluster with another clock. Timers run in real time all the same.
+    ///
+    /// # Errors
+    /// When its thread cannot be started.
+    pub fn start_with(config: ClusterConfig, clock: Arc<dyn Clock>) -> Result<ClusterHandle, ClusterError> {
+        let kill = KillSwitch::new();
+        let env = ActorEnv { clock, kill: kill.clone() };
+        let ask_timeout = config.ask_timeout;
+        let (ready, is_ready) = mpsc::sync_channel(1);
+        let (stop, stopped) = watch::channel(false);
+        let (alive, ended) = watch::channel(());
+        let thread = std::thread::Builder::new().name("hurtig-cluster".to_owned());
+        thread
+            .spawn(move || {
+                run(&config, env, ready, stopped);
+                // Those who wait for the end see this sender go.
+                drop(alive);
+            })
+            .map_err(|error| ClusterError::Start(error.to_string()))?;
+        let Ready { dispatcher, arbiter } =
+            is_ready.recv().map_err(|_| ClusterError::Start("the thread ended at once".to_owned()))?;
+        Ok(ClusterHandle { dispatcher, arbiter, kill, ended, ask_timeout, stop: Arc::new(stop) })
+    }
+}
+
+/// The cluster's thread, from its first to its last moment.
+fn run(config: &ClusterConfig, env: ActorEnv, ready: mpsc::SyncSender<Ready>, mut stopped: watch::Receiver<bool>) {
+    let runner = System::new();
+    let kill = env.kill.clone();
+    runner.block_on(async {
+        let dispatcher = start_actors(config, &env);
+        // The starter waits for this; if it is gone, so is the receiver of `stopped`'s sender.
+        let _ = ready.send(Ready { dispatcher, arbiter: Arbiter::current() });
+        // An error means that the last handle was dropped.
+        let stopped = async { stopped.wait_for(|stop| *stop).await.is_ok() };
+        either(stopped, kill.killed()).await;
+    });
+    System::current().stop();
+    if let Err(error) = runner.run() {
+        tracing::error!(%error, "the cluster's thread did not end cleanly");
+    }
+}
+
+fn start_actors(config: &ClusterConfig, env: &ActorEnv) -> Mailbox<DispatcherInput> {
+    let (resource_manager, _) = Shell::start(ResourceManager::new(), env.clone());
+    let setup = TaskManagerSetup {
+        id: TaskManagerId::random(),
+        threads: u32::try_from(config.worker_threads.max(1)).unwrap_or(u32::MAX),
+        slots: config.task_slots,
+        spawner: Box::new(Threads),
+        resource_manager: resource_manager.clone(),
+    };
+    // Its mailbox is known to the ResourceManager, with which it registers.
+    Shell::start(TaskManager::new(setup), env.clone());
+    let setup = DispatcherSetup { config: config.clone(), resource_manager };
+    Shell::start(Dispatcher::new(setup), env.clone()).0
+}
+
+/// Waits for whichever comes first.
+async fn either(one: impl Future, other: impl Future) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    std::future::poll_fn(|cx| {
+        let ready = one.as_mut().poll(cx).is_ready() || other.as_mut().poll(cx).is_ready();
+        if ready { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+/// An embedded cluster. Clones are the same cluster; it ends when the last handle (of the cluster
+/// or of a job) is dropped.
+#[derive(Clone)]
+pub struct ClusterHandle {
+    dispatcher: Mailbox<DispatcherInput>,
+    arbiter: ArbiterHandle,
+    kill: KillSwitch,
+    ended: watch::Receiver<()>,
+    ask_timeout: Duration,
+    stop: Arc<watch::Sender<bool>>,
+}
+
+impl ClusterHandle {
+    /// Runs a job. Submitting the same graph under the same id again yields the same job.
+    ///
+    /// # Errors
+    /// When the cluster refuses it or has ended. How the job itself ends is in its result.
+    pub async fn submit(
+        &self,
+        graph: JobGraph,
+        factory: Arc<dyn TaskFactory>,
+        restart: RestartStrategyConfig,
+    ) -> Result<JobHandle, ClusterError> {
+        let (id, name) = (graph.id, graph.name.clone());
+        let job = Box::new(SubmitJob { graph: Arc::new(graph), factory, restart });
+        let submitted = self.ask("submit", |reply| DispatcherInput::Submit(job, reply)).await?;
+        Ok(JobHandle { id, name, cluster: self.clone(), status: submitted.status })
+    }
+
+    /// The jobs that run and those that ended lately.
+    ///
+    /// # Errors
+    /// When the cluster has ended.
+    pub async fn jobs(&self) -> Result<Vec<JobOverview>, ClusterError> {
+        self.ask("list jobs", DispatcherInput::List).await
+    }
+
+    /// The fault that ended the cluster.
+    pub fn fault(&self) -> Option<ActorFault> {
+        self.kill.fault()
+    }
+
+    /// Cancels every job, waits for their ends, then ends the cluster and its threads. Takes no
+    /// longer than `task.cancellation.timeout` allows, except for an enumerator that blocks.
+    ///
+    /// # Errors
+    /// When tasks could not be stopped, or the cluster had failed before.
+    pub async fn shutdown(&self) -> Result<(), ClusterError> {
+        let jobs_ended = self.wait(DispatcherInput::ShutDown).await;
+        self.stop.send_replace(true);
+        match jobs_ended {
+            Err(ClusterError::Fatal(fault)) => return Err(ClusterError::Fatal(fault)),
+            // It has been shut down by someone else.
+            Err(_) | Ok(()) => {}
+        }
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+        Ok(())
+    }
+
+    /// Asks with a deadline, which the cluster's own timers keep.
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        question: impl FnOnce(Reply<Result<T, ClusterError>>) -> DispatcherInput + Send + 'static,
+    ) -> Result<T, ClusterError> {
+        let (reply, answer) = oneshot::channel();
+        let (dispatcher, deadline) = (self.dispatcher.clone(), self.ask_timeout);
+        self.arbiter.spawn(async move {
+            // The asker may have given up.
+            let _ = reply.send(dispatcher.ask(question, deadline).await);
+        });
+        match answer.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(AskError::NoReply | AskError::Refused(TellError::Closed))) | Err(_) => Err(self.ending()),
+            Ok(Err(source)) => Err(ClusterError::Ask { what, source }),
+        }
+    }
+
+    /// Asks something that takes as long as it takes.
+    async fn wait<T>(
+        &self,
+        question: impl FnOnce(Reply<Result<T, ClusterError>>) -> DispatcherInput,
+    ) -> Result<T, ClusterError> {
+        let (reply, answer) = Reply::new();
+        match self.dispatcher.tell(question(reply)) {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err(self.ending())),
+            Err(TellError::Closed) => Err(self.ending()),
+            Err(refused) => Err(ClusterError::Ask { what: "wait for a job", source: refused.into() }),
+        }
+    }
+
+    /// Why nobody answers any more.
+    fn ending(&self) -> ClusterError {
+        self.kill.fault().map_or(ClusterError::ShutDown, ClusterError::Fatal)
+    }
+}
+
+impl fmt::Debug for ClusterHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterHandle").field("fault", &self.kill.fault()).finish_non_exhaustive()
+    }
+}
+
+/// A job that was submitted.
+#[derive(Clone, Debug)]
+pub struct JobHandle {
+    id: JobId,
+    name: String,
+    cluster: ClusterHandle,
+    status: watch::Receiver<JobStatus>,
+}
+
+impl JobHandle {
+    /// Its id.
+    pub fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The cluster that runs it.
+    pub fn cluster(&self) -> &ClusterHandle {
+        &self.cluster
+    }
+
+    /// Its state.
+    ///
+    /// # Errors
+    /// When the cluster has ended, or forgotten the job.
+    pub async fn status(&self) -> Result<JobStatus, ClusterError> {
+        let id = self.id;
+        self.cluster.ask("job status", move |reply| DispatcherInput::Status(id, reply)).await
+    }
+
+    /// Its state as it changes; needs no runtime. States that follow quickly on one another may be
+    /// skipped, the last one never.
+    pub fn status_updates(&self) -> watch::Receiver<JobStatus> {
+        self.status.clone()
+    }
+
+    /// Cancels it. Returns once the job was told; [`Self::result`] says when it has ended.
+    ///
+    /// # Errors
+    /// When it has ended already, or the cluster has.
+    pub async fn cancel(&self) -> Result<(), ClusterError> {
+        let id = self.id;
+        self.cluster.ask("cancel", move |reply| DispatcherInput::Cancel(id, reply)).await
+    }
+
+    /// Its accumulators, merged, as they were last reported.
+    ///
+    /// # Errors
+    /// When the cluster has ended, or forgotten the job.
+    pub async fn accumulators(&self) -> Result<AccumulatorValues, ClusterError> {
+        let id = self.id;
+        self.cluster.ask("accumulators", move |reply| DispatcherInput::Accumulators(id, reply)).await
+    }
+
+    /// Waits for its end. A failed job is a result, not an error.
+    ///
+    /// # Errors
+    /// When the cluster ended first: by a fault, because tasks could not be stopped, or shut down.
+    pub async fn result(&self) -> Result<Arc<JobResult>, ClusterError> {
+        let id = self.id;
+        self.cluster.wait(move |reply| DispatcherInput::Result(id, reply)).await
+    }
+}

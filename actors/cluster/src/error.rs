@@ -1,0 +1,81 @@
+//! What a program hears when the cluster cannot do what it asked.
+
+use hurtig_core::ids::JobId;
+use hurtig_core::{Error, Fault};
+use hurtig_dataflow::graph::JobStatus;
+use hurtig_kit::{ActorFault, AskError, ExitReason};
+
+/// Why a cluster refused or could not answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The environment has ended by a fault of its own or because a task could not be stopped.
+    #[error("the environment has failed: {0}")]
+    Fatal(ActorFault),
+    /// The cluster was shut down.
+    #[error("the cluster has been shut down")]
+    ShutDown,
+    /// No such job, or it ended too long ago.
+    #[error("job {0} is not known to this cluster")]
+    UnknownJob(JobId),
+    /// The job is over and cannot be changed any more.
+    #[error("job {job} has already ended: {status}")]
+    Ended {
+        /// The job.
+        job: JobId,
+        /// Its last state.
+        status: JobStatus,
+    },
+    /// Another job has this id.
+    #[error("job {0} was already submitted with another graph: give the job another id")]
+    Conflict(JobId),
+    /// As many jobs run as may.
+    #[error("the cluster already runs {0} jobs, which is its limit: wait for one to end")]
+    TooManyJobs(usize),
+    /// The program was built with another graph than the one submitted.
+    #[error("the program's graph differs from the submitted one (fingerprint {program}, submitted {submitted})")]
+    Fingerprint {
+        /// Of the program.
+        program: String,
+        /// Of the submitted graph.
+        submitted: String,
+    },
+    /// A component did not answer.
+    #[error("{what}: {source}")]
+    Ask {
+        /// What was asked.
+        what: &'static str,
+        /// What happened instead.
+        source: AskError,
+    },
+    /// The cluster's thread could not be started.
+    #[error("the cluster's thread could not be started: {0}")]
+    Start(String),
+}
+
+impl ClusterError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Fatal(ActorFault { reason: ExitReason::Failed(error), .. }) => error.fault(),
+            Self::Fatal(_) | Self::Ask { .. } => Fault::Internal,
+            Self::Start(_) => Fault::External,
+            Self::ShutDown
+            | Self::UnknownJob(_)
+            | Self::Ended { .. }
+            | Self::Conflict(_)
+            | Self::TooManyJobs(_)
+            | Self::Fingerprint { .. } => Fault::User,
+        }
+    }
+}
+
+impl From<ClusterError> for Error {
+    fn from(error: ClusterError) -> Self {
+        let text = error.to_string();
+        match error.fault() {
+            Fault::User => Error::user(text),
+            Fault::External => Error::external("the cluster failed", text),
+            Fault::Internal => Error::internal(text),
+        }
+    }
+}

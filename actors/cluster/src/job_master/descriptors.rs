@@ -1,0 +1,58 @@
+//! What a TaskManager is told about a task, from the ExecutionGraph.
+
+use super::slots::Slot;
+use hurtig_core::ids::ExecutionId;
+use hurtig_dataflow::graph::{ExecutionGraph, JobVertex};
+use hurtig_task::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
+
+/// The description of one attempt at a subtask of `vertex`.
+pub(super) fn describe(
+    graph: &ExecutionGraph,
+    vertex: &JobVertex,
+    execution: ExecutionId,
+    slot: Slot,
+) -> TaskDescriptor {
+    let index = execution.subtask.index;
+    TaskDescriptor {
+        job: graph.job_graph().id,
+        execution,
+        name: vertex.name.clone(),
+        operators: vertex.operators.iter().map(|operator| operator.node).collect(),
+        parallelism: vertex.parallelism,
+        max_parallelism: vertex.max_parallelism,
+        key_groups: ExecutionGraph::key_groups(vertex, index),
+        slot: slot.1,
+        blocking: vertex.blocking,
+        generation: graph.generation(),
+        inputs: inputs(graph, vertex, index),
+        outputs: outputs(graph, vertex, index),
+    }
+}
+
+fn inputs(graph: &ExecutionGraph, vertex: &JobVertex, index: u32) -> Vec<InputDescriptor> {
+    let edges = graph.job_graph().inputs(vertex.id);
+    let input = |edge: &hurtig_dataflow::graph::JobEdge| InputDescriptor {
+        edge: edge.id,
+        input: edge.input,
+        partition: edge.partition.clone(),
+        producers: graph.producers(edge, index),
+    };
+    edges.map(input).collect()
+}
+
+fn outputs(graph: &ExecutionGraph, vertex: &JobVertex, index: u32) -> Vec<OutputDescriptor> {
+    let job = graph.job_graph();
+    let outputs = job.outputs(vertex.id).filter_map(|edge| {
+        let consumer = job.vertex(edge.to)?;
+        Some(OutputDescriptor {
+            edge: edge.id,
+            producer: edge.producer,
+            side: edge.side.clone(),
+            partition: edge.partition.clone(),
+            consumers: graph.consumers(edge, index),
+            consumer_parallelism: consumer.parallelism,
+            consumer_max_parallelism: consumer.max_parallelism,
+        })
+    });
+    outputs.collect()
+}

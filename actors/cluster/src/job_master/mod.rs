@@ -1,0 +1,17 @@
+//! The JobMaster: runs one job's ExecutionGraph from submission to its one result.
+
+mod brain;
+mod descriptors;
+mod events;
+mod failures;
+mod restart;
+mod shell;
+mod slots;
+mod splits;
+#[cfg(test)]
+mod tests;
+
+pub use brain::JobMasterBrain;
+pub use events::{JobEffect, JobEvent, JobSettings};
+pub use restart::RestartStrategy;
+pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks};

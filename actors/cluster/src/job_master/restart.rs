@@ -1,0 +1,77 @@
+//! Restart strategies: whether a failure is forgiven, and after which delay.
+
+use crate::config::RestartStrategyConfig;
+use hurtig_core::time::Time;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// A job's restart strategy with what it remembers.
+#[derive(Clone, Debug)]
+pub struct RestartStrategy {
+    config: RestartStrategyConfig,
+    restarts: u32,
+    last_failure: Option<Time>,
+    recent: VecDeque<Time>,
+    random: u64,
+}
+
+impl RestartStrategy {
+    /// A strategy that has seen no failure. `seed` decides the jitter.
+    pub fn new(config: RestartStrategyConfig, seed: u64) -> Self {
+        Self { config, restarts: 0, last_failure: None, recent: VecDeque::new(), random: seed }
+    }
+
+    /// A failure happened: the delay until the restart, or `None` when the job has to fail.
+    pub fn on_failure(&mut self, now: Time) -> Option<Duration> {
+        match self.config {
+            RestartStrategyConfig::None => None,
+            RestartStrategyConfig::FixedDelay { attempts, delay } => self.count(attempts).then_some(delay),
+            RestartStrategyConfig::ExponentialDelay { .. } => self.exponential(now),
+            RestartStrategyConfig::FailureRate { max_failures, interval, delay } => {
+                self.recent.retain(|failure| now.since(*failure) < interval);
+                let allowed = self.recent.len() < max_failures as usize;
+                self.recent.push_back(now);
+                allowed.then_some(delay)
+            }
+        }
+    }
+
+    fn count(&mut self, limit: Option<u32>) -> bool {
+        self.restarts = self.restarts.saturating_add(1);
+        limit.is_none_or(|limit| self.restarts <= limit)
+    }
+
+    /// The first restart after a stable time is immediate; then `initial`, growing up to `max`.
+    fn exponential(&mut self, now: Time) -> Option<Duration> {
+        let RestartStrategyConfig::ExponentialDelay { initial, max, multiplier, reset_after, jitter, attempts } =
+            self.config
+        else {
+            return None;
+        };
+        let stable = self.last_failure.is_some_and(|last| now.since(last) >= reset_after);
+        if stable {
+            self.restarts = 0;
+        }
+        self.last_failure = Some(now);
+        if !self.count(attempts) {
+            return None;
+        }
+        let Some(growths) = self.restarts.checked_sub(2) else { return Some(Duration::ZERO) };
+        let grown = initial.as_secs_f64() * multiplier.powi(i32::try_from(growths).unwrap_or(i32::MAX));
+        let bounded = grown.min(max.as_secs_f64());
+        let jittered = bounded * (1.0 + jitter * self.swing());
+        Some(Duration::try_from_secs_f64(jittered).unwrap_or(max))
+    }
+
+    /// A number from -1 to 1: SplitMix64.
+    fn swing(&mut self) -> f64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        #[allow(clippy::cast_precision_loss, reason = "53 bits are kept")]
+        let unit = (mixed >> 11) as f64 / (1_u64 << 53) as f64;
+        unit * 2.0 - 1.0
+    }
+}

@@ -1,0 +1,323 @@
+//! The JobMaster's actor: timers, enumerators on threads that may block, and the ways to others.
+
+use super::brain::JobMasterBrain;
+use super::events::{JobEffect, JobEvent, JobSettings};
+use crate::dispatcher::DispatcherInput;
+use crate::messages::{DispatcherMessage, JobMasterMessage, TaskManagerMessage};
+use crate::resource_manager::ResourceManagerEvent;
+use crate::task_manager::TaskManagerInput;
+use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::{ExecutionId, JobId, NodeId, TaskManagerId};
+use hurtig_core::{Error, Fault};
+use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use hurtig_dataflow::source::{Assignment, SplitEnumerator};
+use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Panicked, Reply, ShellCx};
+use hurtig_task::interface::{TaskFactory, TaskFailure};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Messages that may wait for a JobMaster.
+const CAPACITY: usize = 4_096;
+/// Messages that may wait for a full mailbox, for each receiver: each task has a few under way.
+const OUTBOX: usize = 1 << 18;
+
+type Enumerator = Box<dyn SplitEnumerator>;
+
+/// What reaches a JobMaster's actor.
+pub(crate) enum JobMasterEvent {
+    /// For the brain.
+    Job(JobEvent),
+    /// A TaskManager tells its address, before it offers slots.
+    Introduced(TaskManagerId, Mailbox<TaskManagerInput>),
+    /// Somebody asks for the accumulators.
+    Accumulators(Reply<AccumulatorValues>),
+    /// An enumerator has started; `None`: the source has none.
+    Started(u32, NodeId, Result<Option<Enumerator>, TaskFailure>),
+    /// An enumerator comes back with its answer to a reader.
+    Answered(u32, NodeId, ExecutionId, Result<(Enumerator, Assignment), TaskFailure>),
+    /// Something was dropped where dropping may block.
+    Dropped,
+}
+
+impl From<JobMasterMessage> for JobMasterEvent {
+    fn from(message: JobMasterMessage) -> Self {
+        Self::Job(JobEvent::Message(message))
+    }
+}
+
+/// Whom a JobMaster talks to.
+#[derive(Clone)]
+pub(crate) struct JobMasterLinks {
+    pub(crate) dispatcher: Mailbox<DispatcherInput>,
+    pub(crate) resource_manager: Mailbox<ResourceManagerEvent>,
+    /// For those who watch the job's state without asking.
+    pub(crate) status: watch::Sender<JobStatus>,
+}
+
+/// The ways to others, once the actor runs.
+struct Outboxes {
+    dispatcher: Outbox<DispatcherInput>,
+    resource_manager: Outbox<ResourceManagerEvent>,
+}
+
+/// A job's JobMaster.
+pub(crate) struct JobMaster {
+    graph: Arc<JobGraph>,
+    settings: JobSettings,
+    factory: Arc<dyn TaskFactory>,
+    links: JobMasterLinks,
+    brain: Option<JobMasterBrain>,
+    out: Option<Outboxes>,
+    enumerators: BTreeMap<NodeId, Enumerator>,
+    task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
+    generation: u32,
+    fatal: Option<String>,
+    ended: bool,
+}
+
+impl JobMaster {
+    pub(crate) fn new(
+        graph: Arc<JobGraph>,
+        settings: JobSettings,
+        factory: Arc<dyn TaskFactory>,
+        links: JobMasterLinks,
+    ) -> Self {
+        Self {
+            graph,
+            settings,
+            factory,
+            links,
+            brain: None,
+            out: None,
+            enumerators: BTreeMap::new(),
+            task_managers: BTreeMap::new(),
+            generation: 0,
+            fatal: None,
+            ended: false,
+        }
+    }
+
+    fn job(&self) -> JobId {
+        self.graph.id
+    }
+
+    fn decide(&mut self, event: JobEvent, cx: &mut ShellCx<'_, Self>) {
+        let mut effects = Vec::new();
+        if let Some(brain) = &mut self.brain {
+            brain.handle(cx.now(), event, &mut effects);
+        }
+        effects.into_iter().for_each(|effect| self.carry_out(effect, cx));
+    }
+
+    fn carry_out(&mut self, effect: JobEffect, cx: &mut ShellCx<'_, Self>) {
+        let job = self.job();
+        match effect {
+            JobEffect::RequireSlots(slots) => {
+                self.to_resource_manager(ResourceManagerEvent::Require(job, slots, cx.mailbox()));
+            }
+            JobEffect::Release(task_managers) => self.release(&task_managers),
+            JobEffect::StartEnumerators { generation, sources } => {
+                self.start_enumerators(generation, sources, cx);
+            }
+            JobEffect::AskEnumerator { generation, node, reader } => self.ask(generation, node, reader, cx),
+            JobEffect::Deploy { to, descriptor } => self.tell(to, TaskManagerMessage::Deploy(descriptor)),
+            JobEffect::CancelTask { to, execution } => {
+                self.tell(to, TaskManagerMessage::CancelTask { execution, job });
+            }
+            JobEffect::SendSplit { to, execution, node, split } => {
+                self.tell(to, TaskManagerMessage::AddSplit { execution, node, split });
+            }
+            JobEffect::EndGeneration { at, generation } => {
+                at.iter().for_each(|to| self.tell(*to, TaskManagerMessage::EndGeneration { job, generation }));
+            }
+            JobEffect::After(delay, event) => {
+                cx.after(delay, JobMasterEvent::Job(event));
+            }
+            JobEffect::StatusChanged(status) => self.publish(status),
+            JobEffect::Ended(result) => {
+                self.to_dispatcher(DispatcherMessage::JobEnded(result));
+                self.ended = true;
+            }
+            JobEffect::Fatal(message) => self.fatal = Some(message),
+        }
+    }
+
+    fn publish(&self, status: JobStatus) {
+        tracing::info!(job = %self.job(), name = self.graph.name, %status, "job");
+        self.links.status.send_replace(status);
+        self.to_dispatcher(DispatcherMessage::JobStatusChanged { job: self.job(), status });
+    }
+
+    fn tell(&self, to: TaskManagerId, message: TaskManagerMessage) {
+        match self.task_managers.get(&to) {
+            Some(outbox) => outbox.send(message.into()),
+            None => tracing::error!(task_manager = %to, "message for a task manager that never came"),
+        }
+    }
+
+    fn to_dispatcher(&self, message: DispatcherMessage) {
+        self.out.iter().for_each(|out| out.dispatcher.send(DispatcherInput::Message(message.clone())));
+    }
+
+    fn to_resource_manager(&self, event: ResourceManagerEvent) {
+        if let Some(out) = &self.out {
+            out.resource_manager.send(event);
+        }
+    }
+
+    fn release(&self, task_managers: &[TaskManagerId]) {
+        let job = self.job();
+        task_managers.iter().for_each(|to| self.tell(*to, TaskManagerMessage::ReleaseJob { job }));
+        self.to_resource_manager(ResourceManagerEvent::Release(job));
+    }
+
+    // Enumerators are user code that may block: made, started, asked and dropped on the blocking
+    // pool, one call at a time each.
+
+    fn start_enumerators(&mut self, generation: u32, sources: Vec<(NodeId, u32)>, cx: &mut ShellCx<'_, Self>) {
+        self.generation = generation;
+        self.drop_enumerators(cx);
+        for (node, parallelism) in sources {
+            let factory = self.factory.clone();
+            let work = move || {
+                let mut enumerator = factory.enumerator(node);
+                let started = enumerator.as_mut().map_or(Ok(()), |one| one.start(parallelism));
+                started.map(|()| enumerator)
+            };
+            cx.blocking(work, move |result| JobMasterEvent::Started(generation, node, flatten(result, node)));
+        }
+    }
+
+    fn drop_enumerators(&mut self, cx: &mut ShellCx<'_, Self>) {
+        let old = std::mem::take(&mut self.enumerators);
+        if !old.is_empty() {
+            cx.blocking(move || drop(old), |_| JobMasterEvent::Dropped);
+        }
+    }
+
+    fn ask(&mut self, generation: u32, node: NodeId, reader: ExecutionId, cx: &mut ShellCx<'_, Self>) {
+        let Some(mut enumerator) = self.enumerators.remove(&node) else {
+            let error = Error::internal("an enumerator was asked while it was not there");
+            let failure = TaskFailure::new(&error, Some(node));
+            return self.decide(JobEvent::EnumeratorFailed { generation, node, failure }, cx);
+        };
+        let index = reader.subtask.index;
+        let work = move || enumerator.next_split(index).map(|assignment| (enumerator, assignment));
+        cx.blocking(work, move |result| {
+            JobMasterEvent::Answered(generation, node, reader, flatten(result, node))
+        });
+    }
+
+    /// Keeps an enumerator of the present generation; one that was overtaken is dropped.
+    fn keep(&mut self, generation: u32, node: NodeId, enumerator: Enumerator, cx: &mut ShellCx<'_, Self>) {
+        if generation == self.generation {
+            self.enumerators.insert(node, enumerator);
+        } else {
+            cx.blocking(move || drop(enumerator), |_| JobMasterEvent::Dropped);
+        }
+    }
+
+    fn on_started(
+        &mut self,
+        (generation, node): (u32, NodeId),
+        started: Result<Option<Enumerator>, TaskFailure>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let event = match started {
+            Err(failure) => JobEvent::EnumeratorFailed { generation, node, failure },
+            Ok(enumerator) => {
+                let enumerates = enumerator.is_some();
+                if let Some(enumerator) = enumerator {
+                    self.keep(generation, node, enumerator, cx);
+                }
+                JobEvent::EnumeratorStarted { generation, node, enumerates }
+            }
+        };
+        self.decide(event, cx);
+    }
+
+    fn on_answered(
+        &mut self,
+        (generation, node, reader): (u32, NodeId, ExecutionId),
+        answer: Result<(Enumerator, Assignment), TaskFailure>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let event = match answer {
+            Err(failure) => JobEvent::EnumeratorFailed { generation, node, failure },
+            Ok((enumerator, assignment)) => {
+                self.keep(generation, node, enumerator, cx);
+                JobEvent::SplitAssigned { generation, node, reader, assignment }
+            }
+        };
+        self.decide(event, cx);
+    }
+
+    fn introduce(&mut self, id: TaskManagerId, mailbox: Mailbox<TaskManagerInput>, cx: &ShellCx<'_, Self>) {
+        let outbox = cx.outbox("job master to task manager", mailbox, OUTBOX);
+        outbox.send(TaskManagerInput::OpenJob(self.job(), self.factory.clone()));
+        self.task_managers.entry(id).or_insert(outbox);
+    }
+
+    fn accumulators(&self) -> AccumulatorValues {
+        self.brain.as_ref().map(JobMasterBrain::accumulators).unwrap_or_default()
+    }
+}
+
+/// Errors and panics of a coordinator are the job's, blamed on the source.
+fn flatten<T>(result: Result<Result<T, Error>, Panicked>, node: NodeId) -> Result<T, TaskFailure> {
+    match result {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(TaskFailure::new(&error, Some(node))),
+        Err(panicked) => Err(TaskFailure::panic(Fault::User, panicked, Some(node))),
+    }
+}
+
+impl Component for JobMaster {
+    type Event = JobMasterEvent;
+
+    fn name(&self) -> String {
+        format!("job master {}", self.graph.id)
+    }
+
+    fn capacity(&self) -> usize {
+        CAPACITY
+    }
+
+    fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        let brain = JobMasterBrain::new(self.graph.clone(), self.settings.clone(), cx.now());
+        self.brain = Some(brain);
+        self.out = Some(Outboxes {
+            dispatcher: cx.outbox("job master to dispatcher", self.links.dispatcher.clone(), OUTBOX),
+            resource_manager: cx.outbox(
+                "job master to resource manager",
+                self.links.resource_manager.clone(),
+                OUTBOX,
+            ),
+        });
+        self.handle(JobMasterEvent::Job(JobEvent::Start), cx)
+    }
+
+    fn handle(&mut self, event: JobMasterEvent, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        match event {
+            JobMasterEvent::Job(event) => self.decide(event, cx),
+            JobMasterEvent::Introduced(id, mailbox) => self.introduce(id, mailbox, cx),
+            JobMasterEvent::Accumulators(reply) => reply.send(self.accumulators()),
+            JobMasterEvent::Started(generation, node, started) => {
+                self.on_started((generation, node), started, cx);
+            }
+            JobMasterEvent::Answered(generation, node, reader, answer) => {
+                self.on_answered((generation, node, reader), answer, cx);
+            }
+            JobMasterEvent::Dropped => {}
+        }
+        match self.fatal.take() {
+            Some(message) => Err(ExitReason::failed(Error::user(message))),
+            None if self.ended => {
+                self.drop_enumerators(cx);
+                Err(ExitReason::Done)
+            }
+            None => Ok(()),
+        }
+    }
+}

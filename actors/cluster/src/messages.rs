@@ -1,0 +1,150 @@
+//! What the components say to each other: serde types without code, mailboxes or clocks.
+//!
+//! Order is kept between one sender and one receiver. Each variant says in which stage it is legal,
+//! which reply it is owed, and what a late or repeated copy means. A receiver refuses what is not
+//! legal by doing nothing, and logs it.
+
+use crate::result::JobResult;
+use hurtig_core::ids::{AllocationId, ExecutionId, JobId, NodeId, TaskManagerId};
+use hurtig_dataflow::graph::{JobStatus, TaskState};
+use hurtig_dataflow::source::Split;
+use hurtig_task::interface::{TaskDescriptor, TaskFailure, TaskReport};
+use serde::{Deserialize, Serialize};
+
+/// To the Dispatcher, from JobMasters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum DispatcherMessage {
+    /// The job is in another state.
+    /// *Legal* between submission and [`Self::JobEnded`]. *Reply*: none. *Late*: ignored once the
+    /// job has ended. *Repeated*: changes nothing.
+    JobStatusChanged {
+        /// The job.
+        job: JobId,
+        /// Its state now.
+        status: JobStatus,
+    },
+    /// The job is over; the last message of its JobMaster.
+    /// *Reply*: none; everyone who waits for the result is answered. *Repeated*: the first one
+    /// counts.
+    JobEnded(Box<JobResult>),
+}
+
+/// To the ResourceManager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResourceManagerMessage {
+    /// From a TaskManager: it offers slots.
+    /// *Legal* at any time, first of all its messages. *Reply*: slot requests, when jobs need them.
+    /// *Repeated*: replaces the number of slots; what was granted stays.
+    Register {
+        /// Who.
+        task_manager: TaskManagerId,
+        /// How many; `None`: as many as are wanted.
+        slots: Option<u32>,
+    },
+    /// From a JobMaster: it needs so many slots in all.
+    /// *Reply*: TaskManagers offer slots to the JobMaster as soon as all of them are free.
+    /// *Repeated*: replaces what it declared before.
+    Require {
+        /// The job.
+        job: JobId,
+        /// How many.
+        slots: u32,
+    },
+    /// From a JobMaster: it needs none any more. *Late, repeated*: nothing is held for it.
+    Release {
+        /// The job.
+        job: JobId,
+    },
+}
+
+/// To a TaskManager.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskManagerMessage {
+    /// From the ResourceManager: offer these slots to the job's JobMaster.
+    /// *Reply*: [`JobMasterMessage::SlotsOffered`], to the JobMaster. *Repeated*: offered again.
+    RequestSlots {
+        /// The job.
+        job: JobId,
+        /// The slots' names.
+        allocations: Vec<AllocationId>,
+    },
+    /// From a JobMaster: start this task.
+    /// *Legal* after its slot was offered. *Reply*: task states, the last one terminal; a task that
+    /// cannot be started is FAILED. *Repeated*: ignored, an attempt is started once.
+    Deploy(Box<TaskDescriptor>),
+    /// From a JobMaster: stop this task.
+    /// *Reply*: a terminal state; CANCELED for a task that is not known. *Repeated*: the same.
+    CancelTask {
+        /// Which attempt.
+        execution: ExecutionId,
+        /// Of which job.
+        job: JobId,
+    },
+    /// From a JobMaster: the answer to a split request. *Reply*: none. *Late*: the task has ended,
+    /// nothing happens. *Repeated*: never sent twice for one request.
+    AddSplit {
+        /// Who asked.
+        execution: ExecutionId,
+        /// The source.
+        node: NodeId,
+        /// The split; `None`: there are no more.
+        split: Option<Split>,
+    },
+    /// From a JobMaster: all tasks of a generation are over. *Repeated*: nothing is left.
+    EndGeneration {
+        /// The job.
+        job: JobId,
+        /// Which one.
+        generation: u32,
+    },
+    /// From a JobMaster: the job needs nothing here any more; the last message about it.
+    /// *Legal* when none of its tasks run. *Repeated*: nothing is left.
+    ReleaseJob {
+        /// The job.
+        job: JobId,
+    },
+}
+
+/// To a JobMaster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum JobMasterMessage {
+    /// From a TaskManager: these slots are the job's until it releases them.
+    /// *Legal* after the job declared its requirement. *Reply*: deployments. *Repeated*: slots that
+    /// it has already are ignored. *Late*: after the job has ended, ignored.
+    SlotsOffered {
+        /// Who.
+        task_manager: TaskManagerId,
+        /// Their names.
+        allocations: Vec<AllocationId>,
+    },
+    /// From a TaskManager: a task is in another state. *Reply*: none. *Repeated*: ignored. *Late*:
+    /// about an attempt that was replaced or is over, ignored.
+    TaskStateChanged {
+        /// Which attempt.
+        execution: ExecutionId,
+        /// Its state now.
+        state: TaskState,
+        /// Why, when FAILED.
+        failure: Option<TaskFailure>,
+    },
+    /// From a TaskManager: totals of a task. *Reply*: none. *Repeated*: the last one counts. *Late*:
+    /// ignored when the attempt was replaced.
+    TaskReported {
+        /// Which attempt.
+        execution: ExecutionId,
+        /// The totals.
+        report: TaskReport,
+    },
+    /// From a TaskManager: a reader wants a split. *Legal* while the task is INITIALIZING or
+    /// RUNNING. *Reply*: one [`TaskManagerMessage::AddSplit`], unless the task ends first. *Late*:
+    /// ignored. *Repeated*: a reader asks again only after it was answered; the copy is ignored.
+    SplitRequested {
+        /// Which attempt.
+        execution: ExecutionId,
+        /// The source.
+        node: NodeId,
+    },
+    /// From the Dispatcher: end the job. *Reply*: none; the job's result says CANCELED. *Repeated,
+    /// late*: ignored.
+    Cancel,
+}

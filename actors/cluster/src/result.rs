@@ -1,0 +1,105 @@
+//! How jobs end, and what can be seen of them before.
+
+use hurtig_core::Fault;
+use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::JobId;
+use hurtig_dataflow::graph::JobStatus;
+use hurtig_task::interface::{TaskFailure, TaskFault};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// One failure, with the place where it happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFailure {
+    /// What failed and why.
+    pub cause: TaskFailure,
+    /// The operator's name; that of the vertex when no operator can be blamed.
+    pub operator: Option<String>,
+    /// The operator's uid, when it has one.
+    pub uid: Option<String>,
+    /// The vertex's name.
+    pub vertex: Option<String>,
+    /// The subtask, from 0, and the vertex's parallelism.
+    pub subtask: Option<(u32, u32)>,
+    /// Which try it was.
+    pub attempt: Option<u32>,
+    /// When, since the job was submitted.
+    pub after: Duration,
+}
+
+impl JobFailure {
+    /// A failure that belongs to no task.
+    pub fn of_job(fault: Fault, message: impl Into<String>, after: Duration) -> Self {
+        let message = message.into();
+        let cause = TaskFailure { fault: fault.into(), message, operator: None, panicked: false };
+        Self { cause, operator: None, uid: None, vertex: None, subtask: None, attempt: None, after }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        self.cause.fault.into()
+    }
+}
+
+impl fmt::Display for JobFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(operator) = self.operator.as_ref().or(self.vertex.as_ref()) {
+            write!(f, "operator '{operator}'")?;
+            self.uid.iter().try_for_each(|uid| write!(f, " (uid '{uid}')"))?;
+            self.subtask.iter().try_for_each(|(index, of)| write!(f, ", subtask {} of {of}", index + 1))?;
+            f.write_str(": ")?;
+        }
+        f.write_str(&self.cause.message)
+    }
+}
+
+impl std::error::Error for JobFailure {}
+
+/// A failure that had consequences, with those that came while they were dealt with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureEntry {
+    /// What came first.
+    pub root: JobFailure,
+    /// What came until the job was restarted or had failed; bounded.
+    pub concurrent: Vec<JobFailure>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobResult {
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
+    /// FINISHED, CANCELED or FAILED.
+    pub status: JobStatus,
+    /// Accumulators, merged over all subtasks.
+    pub accumulators: AccumulatorValues,
+    /// Why it failed; `None` unless FAILED.
+    pub failure: Option<JobFailure>,
+    /// Failures that it had, oldest first; bounded.
+    pub failures: Vec<FailureEntry>,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// From submission to the end.
+    pub duration: Duration,
+}
+
+impl JobResult {
+    /// Whose fault it is that the job failed.
+    pub fn fault(&self) -> Option<TaskFault> {
+        self.failure.as_ref().map(|failure| failure.cause.fault)
+    }
+}
+
+/// One line of the list of jobs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOverview {
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub status: JobStatus,
+}

@@ -1,0 +1,355 @@
+//! The TaskManager's brain: which tasks run where, and who has to hear of them.
+
+use super::placement::{HostId, Placement};
+use crate::messages::{JobMasterMessage, TaskManagerMessage};
+use hurtig_core::Fault;
+use hurtig_core::ids::{AllocationId, ExecutionId, JobId, NodeId};
+use hurtig_dataflow::graph::TaskState;
+use hurtig_dataflow::source::Split;
+use hurtig_task::interface::{TaskDescriptor, TaskFailure, TaskReport};
+use std::collections::BTreeMap;
+
+/// What reaches a TaskManager.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskManagerEvent {
+    /// From another component.
+    Message(TaskManagerMessage),
+    /// A task of ours is in another state.
+    TaskState {
+        /// Which.
+        execution: ExecutionId,
+        /// Its state.
+        state: TaskState,
+        /// Why, when FAILED.
+        failure: Option<TaskFailure>,
+    },
+    /// A task of ours reports totals.
+    TaskReport {
+        /// Which.
+        execution: ExecutionId,
+        /// The totals.
+        report: TaskReport,
+    },
+    /// A reader of ours wants a split.
+    SplitRequest {
+        /// Which.
+        execution: ExecutionId,
+        /// The source.
+        node: NodeId,
+    },
+}
+
+/// What a TaskManager wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TaskManagerEffect {
+    /// Offer slots to a job's JobMaster.
+    OfferSlots {
+        /// The job.
+        job: JobId,
+        /// Their names.
+        allocations: Vec<AllocationId>,
+    },
+    /// Start a task on a thread, which is made if it is not there.
+    Start {
+        /// Where.
+        host: HostId,
+        /// What.
+        descriptor: Box<TaskDescriptor>,
+    },
+    /// Stop a task.
+    Cancel {
+        /// Where it is.
+        host: HostId,
+        /// Which.
+        execution: ExecutionId,
+    },
+    /// Give a reader its answer.
+    AddSplit {
+        /// Where it is.
+        host: HostId,
+        /// Which.
+        execution: ExecutionId,
+        /// The source.
+        node: NodeId,
+        /// The split.
+        split: Option<Split>,
+    },
+    /// Tell a job's JobMaster.
+    Report {
+        /// The job.
+        job: JobId,
+        /// What.
+        message: JobMasterMessage,
+    },
+    /// A task is over: let go of its handle, and of its thread if that was its own.
+    Forget {
+        /// Where it was.
+        host: HostId,
+        /// Which.
+        execution: ExecutionId,
+    },
+    /// Tell a job's program that a generation is over.
+    EndGeneration {
+        /// The job.
+        job: JobId,
+        /// Which.
+        generation: u32,
+    },
+    /// Let go of everything of a job.
+    CloseJob(JobId),
+}
+
+/// What effects are collected in.
+type Effects = Vec<TaskManagerEffect>;
+
+/// A task that runs here.
+#[derive(Clone, Debug)]
+struct Task {
+    job: JobId,
+    slot: AllocationId,
+    host: HostId,
+}
+
+/// A TaskManager's tasks and slots.
+#[derive(Clone, Debug)]
+pub struct TaskManagerBrain {
+    placement: Placement,
+    tasks: BTreeMap<ExecutionId, Task>,
+    /// The newest attempt that was ever started here, by subtask: a late copy starts nothing.
+    newest: BTreeMap<(JobId, hurtig_core::ids::SubtaskId), u32>,
+}
+
+impl TaskManagerBrain {
+    /// A TaskManager with so many worker threads.
+    pub fn new(threads: u32) -> Self {
+        Self { placement: Placement::new(threads), tasks: BTreeMap::new(), newest: BTreeMap::new() }
+    }
+
+    /// Tasks that run here.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Decides what an event leads to.
+    pub fn handle(&mut self, event: TaskManagerEvent, out: &mut Effects) {
+        match event {
+            TaskManagerEvent::Message(message) => self.on_message(message, out),
+            TaskManagerEvent::TaskState { execution, state, failure } => {
+                self.report(execution, JobMasterMessage::TaskStateChanged { execution, state, failure }, out);
+                if state.is_terminal() {
+                    self.forget(execution, out);
+                }
+            }
+            TaskManagerEvent::TaskReport { execution, report } => {
+                self.report(execution, JobMasterMessage::TaskReported { execution, report }, out);
+            }
+            TaskManagerEvent::SplitRequest { execution, node } => {
+                self.report(execution, JobMasterMessage::SplitRequested { execution, node }, out);
+            }
+        }
+    }
+
+    fn on_message(&mut self, message: TaskManagerMessage, out: &mut Effects) {
+        match message {
+            TaskManagerMessage::RequestSlots { job, allocations } => {
+                self.placement.add_slots(job, &allocations);
+                out.push(TaskManagerEffect::OfferSlots { job, allocations });
+            }
+            TaskManagerMessage::Deploy(descriptor) => self.deploy(descriptor, out),
+            TaskManagerMessage::CancelTask { execution, job } => self.cancel(execution, job, out),
+            TaskManagerMessage::AddSplit { execution, node, split } => {
+                if let Some(task) = self.tasks.get(&execution) {
+                    out.push(TaskManagerEffect::AddSplit { host: task.host, execution, node, split });
+                }
+            }
+            TaskManagerMessage::EndGeneration { job, generation } => {
+                out.push(TaskManagerEffect::EndGeneration { job, generation });
+            }
+            TaskManagerMessage::ReleaseJob { job } => self.release(job, out),
+        }
+    }
+
+    fn deploy(&mut self, descriptor: Box<TaskDescriptor>, out: &mut Effects) {
+        let (job, slot, execution) = (descriptor.job, descriptor.slot, descriptor.execution);
+        let attempt = execution.attempt.0;
+        let newest = self.newest.get(&(job, execution.subtask));
+        if newest.is_some_and(|newest| attempt <= *newest) {
+            tracing::warn!(%execution, "task was deployed before; ignored");
+            return;
+        }
+        let Some(host) = self.host(&descriptor) else {
+            let failure = refused(&descriptor);
+            let message =
+                JobMasterMessage::TaskStateChanged { execution, state: TaskState::Failed, failure: Some(failure) };
+            out.push(TaskManagerEffect::Report { job, message });
+            return;
+        };
+        self.newest.insert((job, execution.subtask), attempt);
+        self.tasks.insert(execution, Task { job, slot, host });
+        out.push(TaskManagerEffect::Start { host, descriptor });
+    }
+
+    fn host(&mut self, descriptor: &TaskDescriptor) -> Option<HostId> {
+        if descriptor.blocking {
+            let own = HostId::Own(descriptor.execution);
+            return self.placement.has(descriptor.job, descriptor.slot).then_some(own);
+        }
+        self.placement.place(descriptor.job, descriptor.slot)
+    }
+
+    /// A task that is not known is over, or never came: either way it is not running.
+    fn cancel(&mut self, execution: ExecutionId, job: JobId, out: &mut Effects) {
+        if let Some(task) = self.tasks.get(&execution) {
+            out.push(TaskManagerEffect::Cancel { host: task.host, execution });
+            return;
+        }
+        // A copy of its deployment that is still on the way must not start it.
+        let newest = self.newest.entry((job, execution.subtask)).or_insert(execution.attempt.0);
+        *newest = execution.attempt.0.max(*newest);
+        let state = TaskState::Canceled;
+        let message = JobMasterMessage::TaskStateChanged { execution, state, failure: None };
+        out.push(TaskManagerEffect::Report { job, message });
+    }
+
+    fn report(&self, execution: ExecutionId, message: JobMasterMessage, out: &mut Effects) {
+        match self.tasks.get(&execution) {
+            Some(task) => out.push(TaskManagerEffect::Report { job: task.job, message }),
+            None => tracing::warn!(%execution, "a task spoke after its end; ignored"),
+        }
+    }
+
+    fn forget(&mut self, execution: ExecutionId, out: &mut Effects) {
+        let Some(task) = self.tasks.remove(&execution) else { return };
+        self.placement.remove(task.job, task.slot, task.host);
+        out.push(TaskManagerEffect::Forget { host: task.host, execution });
+    }
+
+    fn release(&mut self, job: JobId, out: &mut Effects) {
+        let left: Vec<ExecutionId> =
+            self.tasks.iter().filter(|(_, task)| task.job == job).map(|(execution, _)| *execution).collect();
+        debug_assert!(left.is_empty(), "a job is released after its tasks are over");
+        for execution in left {
+            tracing::error!(%execution, "job released while a task runs; the task is stopped");
+            let host = self.tasks[&execution].host;
+            out.push(TaskManagerEffect::Cancel { host, execution });
+        }
+        self.placement.remove_job(job);
+        self.newest.retain(|(owner, _), _| *owner != job);
+        out.push(TaskManagerEffect::CloseJob(job));
+    }
+}
+
+fn refused(descriptor: &TaskDescriptor) -> TaskFailure {
+    let message = format!("slot {} was not offered to job {}", descriptor.slot, descriptor.job);
+    TaskFailure { fault: Fault::Internal.into(), message, operator: None, panicked: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
+    use hurtig_core::key::KeyGroupRange;
+
+    const JOB: JobId = JobId::from_u128(1);
+    const SLOT: AllocationId = AllocationId::from_u128(1);
+
+    fn execution(attempt: u32) -> ExecutionId {
+        let subtask = SubtaskId { vertex: VertexId::from_u128(1), index: 0 };
+        ExecutionId { subtask, attempt: AttemptNumber(attempt) }
+    }
+
+    fn descriptor(attempt: u32, blocking: bool) -> TaskManagerMessage {
+        TaskManagerMessage::Deploy(Box::new(TaskDescriptor {
+            job: JOB,
+            execution: execution(attempt),
+            name: "a".to_owned(),
+            operators: vec![NodeId(0)],
+            parallelism: 1,
+            max_parallelism: 128,
+            key_groups: KeyGroupRange::all(128),
+            slot: SLOT,
+            blocking,
+            generation: attempt,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }))
+    }
+
+    fn told(brain: &mut TaskManagerBrain, message: TaskManagerMessage) -> Vec<TaskManagerEffect> {
+        let mut out = Vec::new();
+        brain.handle(TaskManagerEvent::Message(message), &mut out);
+        out
+    }
+
+    fn ready() -> TaskManagerBrain {
+        let mut brain = TaskManagerBrain::new(2);
+        let request = TaskManagerMessage::RequestSlots { job: JOB, allocations: vec![SLOT] };
+        assert!(matches!(told(&mut brain, request)[..], [TaskManagerEffect::OfferSlots { .. }]));
+        brain
+    }
+
+    fn end(brain: &mut TaskManagerBrain, attempt: u32) -> Vec<TaskManagerEffect> {
+        let mut out = Vec::new();
+        let (execution, state) = (execution(attempt), TaskState::Finished);
+        brain.handle(TaskManagerEvent::TaskState { execution, state, failure: None }, &mut out);
+        out
+    }
+
+    #[test]
+    fn an_attempt_is_started_once_whatever_is_repeated() {
+        let mut brain = ready();
+        assert!(matches!(told(&mut brain, descriptor(0, false))[..], [TaskManagerEffect::Start { .. }]));
+        assert!(told(&mut brain, descriptor(0, false)).is_empty());
+        assert_eq!(end(&mut brain, 0).len(), 2);
+        assert!(told(&mut brain, descriptor(0, false)).is_empty(), "a late copy after the end");
+        assert!(end(&mut brain, 0).is_empty(), "a repeated end");
+        assert!(matches!(told(&mut brain, descriptor(1, false))[..], [TaskManagerEffect::Start { .. }]));
+        assert_eq!(brain.task_count(), 1);
+    }
+
+    #[test]
+    fn a_task_without_slot_fails() {
+        let mut brain = TaskManagerBrain::new(1);
+        let effects = told(&mut brain, descriptor(0, true));
+        let [TaskManagerEffect::Report { message, .. }] = &effects[..] else { panic!("{effects:?}") };
+        assert!(matches!(message, JobMasterMessage::TaskStateChanged { state: TaskState::Failed, .. }));
+    }
+
+    #[test]
+    fn blocking_tasks_have_their_own_thread() {
+        let mut brain = ready();
+        let effects = told(&mut brain, descriptor(0, true));
+        let own = HostId::Own(execution(0));
+        assert!(matches!(&effects[..], [TaskManagerEffect::Start { host, .. }] if *host == own));
+        let effects = end(&mut brain, 0);
+        assert!(matches!(&effects[1], TaskManagerEffect::Forget { host, .. } if *host == own));
+    }
+
+    #[test]
+    fn a_cancel_is_always_answered() {
+        let mut brain = ready();
+        let cancel = || TaskManagerMessage::CancelTask { execution: execution(0), job: JOB };
+        told(&mut brain, descriptor(0, false));
+        assert!(matches!(told(&mut brain, cancel())[..], [TaskManagerEffect::Cancel { .. }]));
+        assert!(matches!(told(&mut brain, cancel())[..], [TaskManagerEffect::Cancel { .. }]));
+        end(&mut brain, 0);
+        assert!(matches!(told(&mut brain, cancel())[..], [TaskManagerEffect::Report { .. }]));
+    }
+
+    #[test]
+    fn a_deployment_that_a_cancel_overtook_starts_nothing() {
+        let mut brain = ready();
+        let cancel = TaskManagerMessage::CancelTask { execution: execution(0), job: JOB };
+        assert!(matches!(told(&mut brain, cancel)[..], [TaskManagerEffect::Report { .. }]));
+        assert!(told(&mut brain, descriptor(0, false)).is_empty());
+    }
+
+    #[test]
+    fn splits_for_ended_tasks_are_dropped() {
+        let mut brain = ready();
+        let split = || TaskManagerMessage::AddSplit { execution: execution(0), node: NodeId(0), split: None };
+        assert!(told(&mut brain, split()).is_empty());
+        told(&mut brain, descriptor(0, false));
+        assert!(matches!(told(&mut brain, split())[..], [TaskManagerEffect::AddSplit { .. }]));
+    }
+}

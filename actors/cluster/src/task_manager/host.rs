@@ -1,0 +1,98 @@
+//! The actor on each thread that runs tasks: holds their handles, starts them where they will run.
+
+use super::link::Link;
+use super::shell::TaskManagerInput;
+use hurtig_core::Fault;
+use hurtig_core::ids::{ExecutionId, NodeId};
+use hurtig_dataflow::graph::TaskState;
+use hurtig_dataflow::source::Split;
+use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, ShellCx, guard};
+use hurtig_task::interface::{TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Messages that may wait for a host; more wait in the TaskManager's outbox.
+const CAPACITY: usize = 1_024;
+/// Messages of a host's tasks that may wait for the TaskManager.
+const OUTBOX: usize = 1 << 16;
+
+/// What reaches a host, always from its TaskManager.
+pub(super) enum HostEvent {
+    /// Start a task.
+    Start(Box<TaskDescriptor>, Arc<dyn TaskFactory>),
+    /// Stop it.
+    Cancel(ExecutionId),
+    /// Give it a split.
+    AddSplit(ExecutionId, NodeId, Option<Split>),
+    /// It is over.
+    Forget(ExecutionId),
+    /// Nothing will follow.
+    Close,
+}
+
+/// The tasks of one thread.
+pub(super) struct TaskHost {
+    manager: Mailbox<TaskManagerInput>,
+    outbox: Option<Outbox<TaskManagerInput>>,
+    tasks: BTreeMap<ExecutionId, TaskHandle>,
+}
+
+impl TaskHost {
+    pub(super) fn new(manager: Mailbox<TaskManagerInput>) -> Self {
+        Self { manager, outbox: None, tasks: BTreeMap::new() }
+    }
+
+    /// User code runs in here for the first time: its errors and panics are the task's.
+    fn start(&mut self, descriptor: TaskDescriptor, factory: &dyn TaskFactory) {
+        let Some(outbox) = &self.outbox else { return };
+        let execution = descriptor.execution;
+        let link = Link::new(execution, outbox.clone());
+        let name = descriptor.name.clone();
+        let failure = match guard(|| factory.start_task(descriptor, Box::new(link.clone()))) {
+            Ok(Ok(handle)) => {
+                self.tasks.insert(execution, handle);
+                return;
+            }
+            Ok(Err(error)) => TaskFailure::new(&error, None),
+            Err(panicked) => TaskFailure::panic(Fault::User, panicked, None),
+        };
+        tracing::warn!(%execution, name, %failure, "task could not be started");
+        link.state_changed(TaskState::Failed, Some(failure));
+    }
+}
+
+impl Component for TaskHost {
+    type Event = HostEvent;
+
+    fn name(&self) -> String {
+        "task host".to_owned()
+    }
+
+    fn capacity(&self) -> usize {
+        CAPACITY
+    }
+
+    fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        self.outbox = Some(cx.outbox("task host to task manager", self.manager.clone(), OUTBOX));
+        Ok(())
+    }
+
+    fn handle(&mut self, event: HostEvent, _: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        match event {
+            HostEvent::Start(descriptor, factory) => self.start(*descriptor, &*factory),
+            HostEvent::Cancel(execution) => {
+                self.tasks.get(&execution).into_iter().for_each(TaskHandle::cancel);
+            }
+            HostEvent::AddSplit(execution, node, split) => {
+                if let Some(task) = self.tasks.get(&execution) {
+                    task.add_split(node, split);
+                }
+            }
+            HostEvent::Forget(execution) => {
+                self.tasks.remove(&execution);
+            }
+            HostEvent::Close => return Err(ExitReason::Done),
+        }
+        Ok(())
+    }
+}

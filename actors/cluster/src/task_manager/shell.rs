@@ -1,0 +1,188 @@
+//! The TaskManager's actor: threads, programs, and the ways to JobMasters.
+
+use super::brain::{TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};
+use super::host::{HostEvent, TaskHost};
+use super::placement::HostId;
+use crate::job_master::JobMasterEvent;
+use crate::messages::{JobMasterMessage, TaskManagerMessage};
+use crate::resource_manager::ResourceManagerEvent;
+use hurtig_core::ids::{AllocationId, ExecutionId, JobId, TaskManagerId};
+use hurtig_kit::{Component, ExitReason, HostThread, Mailbox, Outbox, Shell, ShellCx, Spawner, guard};
+use hurtig_task::interface::TaskFactory;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Messages that may wait for the TaskManager.
+const CAPACITY: usize = 4_096;
+/// Messages that may wait for a full mailbox, for each receiver.
+const OUTBOX: usize = 1 << 16;
+
+/// What reaches the TaskManager's actor.
+pub(crate) enum TaskManagerInput {
+    /// From a task, or a message that needs no address.
+    Event(TaskManagerEvent),
+    /// From the ResourceManager, with the address of the job's JobMaster.
+    RequestSlots {
+        /// The job.
+        job: JobId,
+        /// The slots.
+        allocations: Vec<AllocationId>,
+        /// Its JobMaster.
+        master: Mailbox<JobMasterEvent>,
+    },
+    /// From a JobMaster, before its first deployment: the job's program.
+    OpenJob(JobId, Arc<dyn TaskFactory>),
+}
+
+impl From<TaskManagerMessage> for TaskManagerInput {
+    fn from(message: TaskManagerMessage) -> Self {
+        Self::Event(TaskManagerEvent::Message(message))
+    }
+}
+
+/// What a TaskManager is made from.
+pub(crate) struct TaskManagerSetup {
+    pub(crate) id: TaskManagerId,
+    pub(crate) threads: u32,
+    pub(crate) slots: Option<u32>,
+    pub(crate) spawner: Box<dyn Spawner>,
+    pub(crate) resource_manager: Mailbox<ResourceManagerEvent>,
+}
+
+/// A job, as this TaskManager knows it.
+struct Job {
+    master: Outbox<JobMasterEvent>,
+    factory: Option<Arc<dyn TaskFactory>>,
+}
+
+/// A thread and the actor on it.
+struct Host {
+    thread: HostThread,
+    outbox: Outbox<HostEvent>,
+}
+
+/// The TaskManager.
+pub(crate) struct TaskManager {
+    setup: TaskManagerSetup,
+    brain: TaskManagerBrain,
+    jobs: BTreeMap<JobId, Job>,
+    hosts: BTreeMap<HostId, Host>,
+}
+
+impl TaskManager {
+    pub(crate) fn new(setup: TaskManagerSetup) -> Self {
+        let brain = TaskManagerBrain::new(setup.threads);
+        Self { setup, brain, jobs: BTreeMap::new(), hosts: BTreeMap::new() }
+    }
+
+    fn decide(&mut self, event: TaskManagerEvent, cx: &mut ShellCx<'_, Self>) {
+        let mut effects = Vec::new();
+        self.brain.handle(event, &mut effects);
+        effects.into_iter().for_each(|effect| self.carry_out(effect, cx));
+    }
+
+    fn carry_out(&mut self, effect: TaskManagerEffect, cx: &mut ShellCx<'_, Self>) {
+        match effect {
+            TaskManagerEffect::OfferSlots { job, allocations } => self.offer(job, allocations, cx),
+            TaskManagerEffect::Start { host, descriptor } => {
+                let factory = self.jobs.get(&descriptor.job).and_then(|job| job.factory.clone());
+                match factory {
+                    Some(factory) => self.host(host, cx).send(HostEvent::Start(descriptor, factory)),
+                    None => tracing::error!(job = %descriptor.job, "task of a job that was never opened"),
+                }
+            }
+            TaskManagerEffect::Cancel { host, execution } => self.tell_host(host, HostEvent::Cancel(execution)),
+            TaskManagerEffect::AddSplit { host, execution, node, split } => {
+                self.tell_host(host, HostEvent::AddSplit(execution, node, split));
+            }
+            TaskManagerEffect::Report { job, message } => self.report(job, message),
+            TaskManagerEffect::Forget { host, execution } => self.forget(host, execution),
+            TaskManagerEffect::EndGeneration { job, generation } => self.end_generation(job, generation),
+            TaskManagerEffect::CloseJob(job) => {
+                self.jobs.remove(&job);
+            }
+        }
+    }
+
+    fn offer(&self, job: JobId, allocations: Vec<AllocationId>, cx: &ShellCx<'_, Self>) {
+        let Some(known) = self.jobs.get(&job) else { return };
+        let offer = JobMasterMessage::SlotsOffered { task_manager: self.setup.id, allocations };
+        known.master.send(JobMasterEvent::Introduced(self.setup.id, cx.mailbox()));
+        known.master.send(offer.into());
+    }
+
+    /// A thread's actor; made when it is needed for the first time.
+    fn host(&mut self, id: HostId, cx: &ShellCx<'_, Self>) -> &Outbox<HostEvent> {
+        let host = self.hosts.entry(id).or_insert_with(|| {
+            let thread = self.setup.spawner.thread();
+            let manager = cx.mailbox();
+            let mailbox = Shell::start_on(thread.handle(), cx.env().clone(), move || TaskHost::new(manager));
+            Host { thread, outbox: cx.outbox("task manager to task host", mailbox, OUTBOX) }
+        });
+        &host.outbox
+    }
+
+    fn tell_host(&self, id: HostId, event: HostEvent) {
+        if let Some(host) = self.hosts.get(&id) {
+            host.outbox.send(event);
+        }
+    }
+
+    fn report(&self, job: JobId, message: JobMasterMessage) {
+        match self.jobs.get(&job) {
+            Some(known) => known.master.send(message.into()),
+            None => tracing::warn!(%job, ?message, "nobody to report to"),
+        }
+    }
+
+    fn forget(&mut self, id: HostId, execution: ExecutionId) {
+        self.tell_host(id, HostEvent::Forget(execution));
+        if matches!(id, HostId::Own(_)) && let Some(host) = self.hosts.remove(&id) {
+            host.outbox.send(HostEvent::Close);
+            host.thread.stop();
+        }
+    }
+
+    fn end_generation(&self, job: JobId, generation: u32) {
+        let Some(factory) = self.jobs.get(&job).and_then(|job| job.factory.as_ref()) else { return };
+        if let Err(panicked) = guard(|| factory.generation_ended(generation)) {
+            tracing::error!(%job, generation, %panicked, "the program panicked at the end of a generation");
+        }
+    }
+}
+
+impl Component for TaskManager {
+    type Event = TaskManagerInput;
+
+    fn name(&self) -> String {
+        format!("task manager {}", self.setup.id)
+    }
+
+    fn capacity(&self) -> usize {
+        CAPACITY
+    }
+
+    fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        let to = cx.outbox("task manager to resource manager", self.setup.resource_manager.clone(), OUTBOX);
+        to.send(ResourceManagerEvent::Register(self.setup.id, self.setup.slots, cx.mailbox()));
+        Ok(())
+    }
+
+    fn handle(&mut self, event: TaskManagerInput, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        match event {
+            TaskManagerInput::Event(event) => self.decide(event, cx),
+            TaskManagerInput::RequestSlots { job, allocations, master } => {
+                let outbox = || cx.outbox("task manager to job master", master, OUTBOX);
+                self.jobs.entry(job).or_insert_with(|| Job { master: outbox(), factory: None });
+                let request = TaskManagerMessage::RequestSlots { job, allocations };
+                self.decide(TaskManagerEvent::Message(request), cx);
+            }
+            TaskManagerInput::OpenJob(job, factory) => {
+                if let Some(known) = self.jobs.get_mut(&job) {
+                    known.factory = Some(factory);
+                }
+            }
+        }
+        Ok(())
+    }
+}

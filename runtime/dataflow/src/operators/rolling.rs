@@ -1,0 +1,287 @@
+//! Rolling aggregates of a keyed stream: for each record, what its key has come to.
+//!
+//! One value a key; its table is found once a batch, and a batch is worked in two passes: the places
+//! of its hashes are fetched, then they are updated.
+
+use super::keyed::{ensure_hashes, not_open};
+use super::{granted, when_empty};
+use crate::key::KeySelector;
+use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
+use hurtig_core::batch::Drained;
+use hurtig_core::error::user_failure;
+use hurtig_core::key::OwnedKey;
+use hurtig_core::{Batch, Result, UserError};
+use hurtig_state::{KeyedState, OperatorSnapshot, StateValue, Table, ValueState};
+use std::ops::Add;
+use std::sync::Arc;
+
+/// The section of a rolling aggregate's state.
+const VALUES: &str = "rolling";
+
+/// One value a key.
+struct Values<K: OwnedKey, V> {
+    state: KeyedState<K>,
+    handle: ValueState<V>,
+}
+
+impl<K: OwnedKey, V: StateValue> Values<K, V> {
+    fn open(ctx: &OpenContext<'_>) -> Result<Self> {
+        let info = ctx.info();
+        let mut state = KeyedState::new(info.key_groups.clone(), info.max_parallelism);
+        let handle = state.value(VALUES)?;
+        if let Some(snapshot) = ctx.restored() {
+            state.restore(snapshot)?;
+        }
+        Ok(Self { state, handle })
+    }
+}
+
+/// Hands the first records of `input`, as many as budget and room allow, to `each`, with the table
+/// of values and the hash of the record's key; emits what it returns.
+#[inline]
+fn roll<T, S, V, Out>(
+    values: &mut Values<S::Key, V>,
+    selector: &S,
+    input: &mut Batch<T>,
+    (out, b): (&mut Collector<Out>, &mut Budget),
+    mut each: impl FnMut(&mut Table<S::Key, V>, u64, T) -> Result<Out>,
+) -> Result<Progress>
+where
+    S: KeySelector<T>,
+    V: StateValue,
+{
+    let n = granted(input, out, b);
+    ensure_hashes(selector, input);
+    let mut table = values.handle.table(&values.state);
+    let Drained { records, times, hashes } = input.drain_columns(n);
+    table.prefetch(hashes);
+    for (i, (record, &hash)) in records.zip(hashes).enumerate() {
+        out.push_at(each(&mut table, hash, record)?, times.get(i));
+    }
+    input.reset_if_empty();
+    Ok(when_empty(input))
+}
+
+/// Folds each record into its key's and emits the result: the first record of a key as it is.
+pub struct Reduce<T, S: KeySelector<T>, F> {
+    selector: Arc<S>,
+    reduce: Arc<F>,
+    values: Option<Values<S::Key, T>>,
+}
+
+impl<T, S: KeySelector<T>, F> std::fmt::Debug for Reduce<T, S, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reduce(open: {})", self.values.is_some())
+    }
+}
+
+impl<T, S: KeySelector<T>, F> Reduce<T, S, F> {
+    /// The operator that folds by `reduce`: a closure of this module's ([`sum`], [`min_by`], …), or any
+    /// that changes what it has by what comes.
+    pub fn new(selector: Arc<S>, reduce: Arc<F>) -> Self {
+        Self { selector, reduce, values: None }
+    }
+}
+
+/// Folds a record into the table and returns what its key has come to.
+#[inline]
+fn reduce_into<T, S>(
+    table: &mut Table<S::Key, T>,
+    selector: &S,
+    hash: u64,
+    record: T,
+    reduce: impl FnOnce(&mut T, T) -> Result<()>,
+) -> Result<T>
+where
+    T: StateValue,
+    S: KeySelector<T>,
+{
+    let places = &mut *table;
+    match selector.with_key(&record, move |key| places.get_mut(hash, key)) {
+        Some(value) => {
+            reduce(value, record)?;
+            Ok(value.clone())
+        }
+        None => {
+            selector.with_key(&record, |key| {
+                table.upsert(hash, key, || record.clone());
+            });
+            Ok(record)
+        }
+    }
+}
+
+impl<T, S, F> Operator<T, T> for Reduce<T, S, F>
+where
+    T: StateValue,
+    S: KeySelector<T>,
+    F: Fn(&mut T, T) + Send + Sync + 'static,
+{
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        self.values = Some(Values::open(ctx)?);
+        Ok(())
+    }
+
+    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+        let values = self.values.as_mut().ok_or_else(not_open)?;
+        let (selector, reduce) = (&*self.selector, &*self.reduce);
+        roll(values, selector, input, (out, b), |table, hash, record| {
+            reduce_into(table, selector, hash, record, |value, record| {
+                reduce(value, record);
+                Ok(())
+            })
+        })
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        self.values.as_mut().ok_or_else(not_open)?.state.snapshot(snapshot)
+    }
+}
+
+/// As [`Reduce`], with a closure that may fail.
+pub struct TryReduce<T, S: KeySelector<T>, F> {
+    selector: Arc<S>,
+    reduce: Arc<F>,
+    values: Option<Values<S::Key, T>>,
+}
+
+impl<T, S: KeySelector<T>, F> std::fmt::Debug for TryReduce<T, S, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TryReduce(open: {})", self.values.is_some())
+    }
+}
+
+impl<T, S: KeySelector<T>, F> TryReduce<T, S, F> {
+    /// The operator that folds by `reduce`, whose error fails the task.
+    pub fn new(selector: Arc<S>, reduce: Arc<F>) -> Self {
+        Self { selector, reduce, values: None }
+    }
+}
+
+impl<T, S, F> Operator<T, T> for TryReduce<T, S, F>
+where
+    T: StateValue,
+    S: KeySelector<T>,
+    F: Fn(&mut T, T) -> Result<(), UserError> + Send + Sync + 'static,
+{
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        self.values = Some(Values::open(ctx)?);
+        Ok(())
+    }
+
+    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+        let values = self.values.as_mut().ok_or_else(not_open)?;
+        let (selector, reduce) = (&*self.selector, &*self.reduce);
+        roll(values, selector, input, (out, b), |table, hash, record| {
+            reduce_into(table, selector, hash, record, |value, record| reduce(value, record).map_err(user_failure))
+        })
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        self.values.as_mut().ok_or_else(not_open)?.state.snapshot(snapshot)
+    }
+}
+
+/// Folds each record into its key's accumulator and emits what the fold returns.
+pub struct KeyedFold<T, S: KeySelector<T>, Acc, I, F> {
+    selector: Arc<S>,
+    init: Arc<I>,
+    fold: Arc<F>,
+    values: Option<Values<S::Key, Acc>>,
+}
+
+impl<T, S: KeySelector<T>, Acc, I, F> std::fmt::Debug for KeyedFold<T, S, Acc, I, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyedFold(open: {})", self.values.is_some())
+    }
+}
+
+impl<T, S: KeySelector<T>, Acc, I, F> KeyedFold<T, S, Acc, I, F> {
+    /// The operator that makes accumulators by `init` and changes them by `fold`, which is given the
+    /// key, its accumulator and the record, and returns what to emit.
+    pub fn new(selector: Arc<S>, init: Arc<I>, fold: Arc<F>) -> Self {
+        Self { selector, init, fold, values: None }
+    }
+}
+
+impl<T, S, Acc, Out, I, F> Operator<T, Out> for KeyedFold<T, S, Acc, I, F>
+where
+    S: KeySelector<T>,
+    Acc: StateValue,
+    I: Fn() -> Acc + Send + Sync + 'static,
+    F: Fn(&S::Borrowed, &mut Acc, &T) -> Result<Out, UserError> + Send + Sync + 'static,
+{
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        self.values = Some(Values::open(ctx)?);
+        Ok(())
+    }
+
+    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+        let values = self.values.as_mut().ok_or_else(not_open)?;
+        let (selector, init, fold) = (&*self.selector, &*self.init, &*self.fold);
+        roll(values, selector, input, (out, b), |table, hash, record| {
+            let folded = selector.with_key(&record, |key| fold(key, table.upsert(hash, key, init), &record));
+            folded.map_err(user_failure)
+        })
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        self.values.as_mut().ok_or_else(not_open)?.state.snapshot(snapshot)
+    }
+}
+
+/// Keeps a record and sets its field to the sum of all: Flink's `sum(field)`.
+pub fn sum<T, N: Add<Output = N>>(
+    get: impl Fn(&T) -> N + Send + Sync + 'static,
+    set: impl Fn(&mut T, N) + Send + Sync + 'static,
+) -> impl Fn(&mut T, T) + Send + Sync + 'static {
+    move |kept, record| set(kept, get(kept) + get(&record))
+}
+
+/// Keeps a record and sets its field to the least of all: Flink's `min(field)`.
+pub fn min<T, N: PartialOrd>(
+    get: impl Fn(&T) -> N + Send + Sync + 'static,
+    set: impl Fn(&mut T, N) + Send + Sync + 'static,
+) -> impl Fn(&mut T, T) + Send + Sync + 'static {
+    move |kept, record| {
+        let value = get(&record);
+        if value < get(kept) {
+            set(kept, value);
+        }
+    }
+}
+
+/// Keeps a record and sets its field to the greatest of all: Flink's `max(field)`.
+pub fn max<T, N: PartialOrd>(
+    get: impl Fn(&T) -> N + Send + Sync + 'static,
+    set: impl Fn(&mut T, N) + Send + Sync + 'static,
+) -> impl Fn(&mut T, T) + Send + Sync + 'static {
+    move |kept, record| {
+        let value = get(&record);
+        if value > get(kept) {
+            set(kept, value);
+        }
+    }
+}
+
+/// Keeps the record whose field is least, the first of equal ones: Flink's `minBy(field)`.
+pub fn min_by<T, N: PartialOrd>(
+    get: impl Fn(&T) -> N + Send + Sync + 'static,
+) -> impl Fn(&mut T, T) + Send + Sync + 'static {
+    move |kept, record| {
+        if get(&record) < get(kept) {
+            *kept = record;
+        }
+    }
+}
+
+/// Keeps the record whose field is greatest, the first of equal ones: Flink's `maxBy(field)`.
+pub fn max_by<T, N: PartialOrd>(
+    get: impl Fn(&T) -> N + Send + Sync + 'static,
+) -> impl Fn(&mut T, T) + Send + Sync + 'static {
+    move |kept, record| {
+        if get(&record) > get(kept) {
+            *kept = record;
+        }
+    }
+}

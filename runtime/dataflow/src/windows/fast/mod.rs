@@ -1,0 +1,106 @@
+//! Operators for the windows that most jobs use: an incremental function under the default trigger.
+//!
+//! They keep no timer for each key and window. [`AggregatingWindowOperator`] has a table for each
+//! window and fires whole tables; [`PaneWindowOperator`] shares accumulators between overlapping
+//! windows; [`SessionWindowOperator`] has one timer a session. Results are those of the general
+//! operator.
+
+mod aggregating;
+mod panes;
+mod session;
+
+pub use aggregating::AggregatingWindowOperator;
+pub use panes::PaneWindowOperator;
+pub use session::{SessionParts, SessionWindowOperator};
+
+use super::function::IncrementalLogic;
+use super::late::Lateness;
+use super::snapshot::key_bytes;
+use super::{TimeGrid, TimeWindow};
+use crate::key::KeySelector;
+use crate::timers::TimeDomain;
+
+use hurtig_core::key::OwnedKey;
+use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP};
+use hurtig_core::{Batch, Result};
+use hurtig_state::snapshot::encode;
+use hurtig_state::{AggregateFunction, GroupedTable, KeyedEntry, OperatorSnapshot};
+
+/// The accumulator of some logic.
+type AccOf<In, Q, W, Out, L> =
+    <<L as IncrementalLogic<In, Q, W, Out>>::Aggregate as AggregateFunction>::Acc;
+
+/// Tables beyond this are larger than a cache, and prefetching pays for its pass.
+const PREFETCH_FROM: usize = 1 << 14;
+
+/// What [`AggregatingWindowOperator`] and [`PaneWindowOperator`] are made of.
+pub struct GridParts<In, W, L> {
+    /// Where windows lie.
+    pub grid: TimeGrid,
+    /// Of which time.
+    pub domain: TimeDomain,
+    /// How the assigner calls a window.
+    pub name: fn(TimeWindow) -> W,
+    /// What is kept and emitted.
+    pub logic: L,
+    /// How long windows wait.
+    pub late: Lateness<In>,
+}
+
+/// The event time that decides about lateness: windows of processing time are never late.
+fn lateness_clock(domain: TimeDomain, watermark: i64) -> i64 {
+    match domain {
+        TimeDomain::Event => watermark,
+        TimeDomain::Processing => MIN_WATERMARK,
+    }
+}
+
+/// How many records at the front of a batch have times within `window`, which holds the first.
+#[inline]
+fn run_length<T>(input: &Batch<T>, window: TimeWindow) -> usize {
+    match input.each_time() {
+        None => input.len(),
+        Some(times) => times.iter().position(|&time| !window.contains(time)).unwrap_or(times.len()),
+    }
+}
+
+/// The time of the first record in the operator's domain.
+fn first_time<T>(input: &Batch<T>, domain: TimeDomain, processing_time: i64) -> Result<i64> {
+    match domain {
+        TimeDomain::Processing => Ok(processing_time),
+        TimeDomain::Event => match input.time(0) {
+            NO_TIMESTAMP => Err(super::assigner::no_timestamp()),
+            time => Ok(time),
+        },
+    }
+}
+
+/// Adds one record to a window's table.
+#[inline]
+fn add<In, S, G>(selector: &S, aggregate: &G, table: &mut GroupedTable<S::Key, G::Acc>, (hash, record): (u64, In))
+where
+    S: KeySelector<In>,
+    G: AggregateFunction<In = In>,
+{
+    let acc = selector.with_key(&record, |key| table.upsert(hash, key, || aggregate.create()));
+    aggregate.add(acc, record);
+}
+
+/// Appends a window's table to a section.
+fn write_table<K: OwnedKey, V: serde::Serialize>(
+    table: &GroupedTable<K, V>,
+    window: &TimeWindow,
+    section: &str,
+    snapshot: &mut OperatorSnapshot,
+) -> Result<()> {
+    let entries = snapshot.keyed.entry(section.to_owned()).or_default();
+    for (hash, key, value) in table.iter() {
+        entries.push(KeyedEntry {
+            group: table.group_of(hash),
+            key: key_bytes(key),
+            namespace: key_bytes(window),
+            value: encode(value)?,
+        });
+    }
+    Ok(())
+}

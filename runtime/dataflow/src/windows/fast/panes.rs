@@ -1,0 +1,506 @@
+//! Overlapping windows that share accumulators: one for each key and pane instead of each window.
+
+use super::{AccOf, GridParts, PREFETCH_FROM, add, first_time, lateness_clock, run_length};
+use crate::key::KeySelector;
+use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
+use crate::timers::TimeDomain;
+use crate::windows::{IncrementalLogic, TimeWindow, Window, ensure_hashes};
+
+use hurtig_core::batch::Drained;
+use hurtig_core::key::OwnedKey;
+use hurtig_core::time::MIN_WATERMARK;
+use hurtig_core::{Batch, Result};
+use hurtig_state::{
+    AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, Redistribution, StateValue,
+};
+use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
+use std::ops::Range;
+
+/// Section of accumulators by key and pane.
+const PANES: &str = "window-panes";
+/// Section of windows that have been put together but not emitted.
+const PENDING: &str = "window-panes/firing";
+/// Section that says up to which window each range of key groups has fired.
+const FIRED: &str = "window-panes/fired";
+
+/// Entries that one unit of fuel merges. Merging does not emit, and costs less than a record.
+const MERGED_PER_FUEL: usize = 16;
+
+/// Windows up to `through` have been put together for these key groups.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Fired {
+    groups: Range<u16>,
+    through: i64,
+}
+
+/// A window that is being put together from its panes.
+struct Merging<K, Acc> {
+    window: TimeWindow,
+    pane: TimeWindow,
+    /// Entries of `pane` that are in `table` already.
+    done: usize,
+    table: GroupedTable<K, Acc>,
+}
+
+/// Sliding or cumulating windows with a shareable incremental function under the default trigger.
+///
+/// A pane is a stretch of time whose records are in the same windows. A window that fires merges the
+/// panes that exist into a table of its own, with fuel, and then emits from it; panes stay for the
+/// windows to come. Results equal those of one accumulator for each window, because the function
+/// declares its merge associative and commutative.
+pub struct PaneWindowOperator<In, Out, S, W, L>
+where
+    In: StateValue,
+    S: KeySelector<In>,
+    L: IncrementalLogic<In, S::Borrowed, W, Out>,
+{
+    selector: S,
+    parts: GridParts<In, W, L>,
+    panes: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
+    /// Windows at or before `fired_through` that have something to emit: after a restore.
+    pending: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
+    merging: Option<Merging<S::Key, AccOf<In, S::Borrowed, W, Out, L>>>,
+    firing: Option<(TimeWindow, GroupedTable<S::Key, AccOf<In, S::Borrowed, W, Out, L>>)>,
+    /// The last timestamp of the last window that was put together; later ones have not fired.
+    fired_through: i64,
+    groups: (Range<u16>, u32),
+    windows: Vec<TimeWindow>,
+    out: std::marker::PhantomData<fn() -> Out>,
+}
+
+impl<In, Out, S, W, L> PaneWindowOperator<In, Out, S, W, L>
+where
+    In: StateValue,
+    S: KeySelector<In>,
+    W: Window,
+    L: IncrementalLogic<In, S::Borrowed, W, Out>,
+{
+    /// The operator of these parts, keyed by `selector`.
+    pub fn new(selector: S, mut parts: GridParts<In, W, L>) -> Self {
+        parts.late.for_domain(parts.domain);
+        Self {
+            selector,
+            parts,
+            panes: NamespacedTable::new(0..1, 1),
+            pending: NamespacedTable::new(0..1, 1),
+            merging: None,
+            firing: None,
+            fired_through: MIN_WATERMARK,
+            groups: (0..1, 1),
+            windows: Vec::new(),
+            out: std::marker::PhantomData,
+        }
+    }
+
+    /// `numLateRecordsDropped`.
+    pub fn late_records_dropped(&self) -> u64 {
+        self.parts.late.dropped()
+    }
+
+    fn run(
+        &mut self,
+        input: &mut Batch<In>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<bool> {
+        let time = first_time(input, self.parts.domain, cx.processing_time())?;
+        let clock = lateness_clock(self.parts.domain, cx.watermark());
+        self.windows.clear();
+        self.parts.grid.windows_of(time, &mut self.windows);
+        let pane = self.parts.grid.pane_of(time);
+        let whole = self.parts.domain == TimeDomain::Processing;
+        let length = if whole { input.len() } else { run_length(input, pane) };
+        if self.needs_care(clock) {
+            return self.careful_records(input, (pane, length), (cx, out), b);
+        }
+        let granted = b.take(length);
+        self.bulk(input, pane, granted);
+        Ok(granted > 0)
+    }
+
+    /// Whether records of `self.windows` may fire one, were taken out of one, or are in none.
+    fn needs_care(&self, clock: i64) -> bool {
+        let open = |window: &TimeWindow| window.max_timestamp() > clock.max(self.fired_through);
+        let gone = |window: &TimeWindow| self.parts.late.cleanup_time(window) <= clock;
+        !self.windows.iter().any(open) || !self.windows.iter().all(|window| open(window) || gone(window))
+    }
+
+    fn bulk(&mut self, input: &mut Batch<In>, pane: TimeWindow, n: usize) {
+        let table = self.panes.namespace_mut(&pane);
+        if table.len() >= PREFETCH_FROM {
+            table.prefetch(&input.hashes()[..n]);
+        }
+        let Drained { records, hashes, .. } = input.drain_columns(n);
+        for (record, &hash) in records.zip(hashes) {
+            add(&self.selector, self.parts.logic.aggregate(), table, (hash, record));
+        }
+        input.reset_if_empty();
+    }
+
+    fn careful_records(
+        &mut self,
+        input: &mut Batch<In>,
+        (pane, length): (TimeWindow, usize),
+        (cx, out): (Cx<'_>, &mut Collector<Out>),
+        b: &mut Budget,
+    ) -> Result<bool> {
+        for done in 0..length {
+            if out.full() || cx.side_full() || !b.spend() {
+                return Ok(done > 0);
+            }
+            let hash = input.hashes()[0];
+            if let Some((record, time)) = input.pop_front() {
+                self.careful_record((record, time, hash), pane, cx, out)?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn careful_record(
+        &mut self,
+        (record, time, hash): (In, i64, u64),
+        pane: TimeWindow,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+    ) -> Result<()> {
+        let clock = lateness_clock(self.parts.domain, cx.watermark());
+        if self.windows.iter().all(|window| self.parts.late.cleanup_time(window) <= clock) {
+            if self.parts.domain == TimeDomain::Event {
+                self.parts.late.reject(record, time, cx);
+            }
+            return Ok(());
+        }
+        for i in 0..self.windows.len() {
+            let end = self.windows[i].max_timestamp();
+            if clock < end && end <= self.fired_through {
+                self.reopen((&record, hash), self.windows[i]);
+            }
+        }
+        let copy = record.clone();
+        add(&self.selector, self.parts.logic.aggregate(), self.panes.namespace_mut(&pane), (hash, record));
+        for i in 0..self.windows.len() {
+            let window = self.windows[i];
+            if window.max_timestamp() > clock || self.parts.late.cleanup_time(&window) <= clock {
+                continue;
+            }
+            let Self { selector, parts: GridParts { logic, name, grid, .. }, panes, .. } = self;
+            selector.with_key(&copy, |key| match merged(panes, grid.panes_in(window), (hash, key), logic.aggregate()) {
+                Some(acc) => logic.emit_result(key, &name(window), &acc, (cx, out)),
+                None => Ok(()),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// After a restore the watermark starts again, and a window that fired before is open again: it
+    /// begins with what it would have retained, and fires once more when it ends.
+    fn reopen(&mut self, (record, hash): (&In, u64), window: TimeWindow) {
+        let Self { selector, parts: GridParts { logic, grid, late, .. }, panes, pending, .. } = self;
+        let aggregate = logic.aggregate();
+        let retained = (late.allowed() > 0).then(|| grid.panes_in(window));
+        let acc = selector.with_key(record, |key| {
+            pending.namespace_mut(&window).upsert(hash, key, || {
+                retained.and_then(|spans| merged(panes, spans, (hash, key), aggregate))
+                    .unwrap_or_else(|| aggregate.create())
+            })
+        });
+        aggregate.add(acc, record.clone());
+    }
+
+    fn fire(
+        &mut self,
+        up_to: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        loop {
+            if !self.emit_pending(up_to, cx, out, b)? || !self.emit_firing(cx, out, b)? {
+                return Ok(Progress::More);
+            }
+            if self.merging.is_none() && !self.begin_window(up_to) {
+                break;
+            }
+            if !b.spend() {
+                return Ok(Progress::More);
+            }
+            let rest = b.left() as usize;
+            let fuel = b.take(rest.min(self.left_to_merge() / MERGED_PER_FUEL)) + 1;
+            self.merge_some(fuel * MERGED_PER_FUEL);
+        }
+        self.fired_through = self.fired_through.max(up_to);
+        self.drop_panes(up_to);
+        Ok(Progress::Done)
+    }
+
+    /// Emits windows that a restore left behind. False when fuel or room ran out.
+    fn emit_pending(
+        &mut self,
+        up_to: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<bool> {
+        while let Some((&window, _)) = self.pending.first() {
+            if window.max_timestamp() > up_to {
+                break;
+            }
+            let table = self.pending.namespace_mut(&window);
+            if !drain(table, &mut self.parts, window, (cx, out, b))? {
+                return Ok(false);
+            }
+            self.pending.remove_namespace(&window);
+        }
+        Ok(true)
+    }
+
+    /// Emits the window that was put together. False when fuel or room ran out.
+    fn emit_firing(&mut self, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<bool> {
+        let Some((window, table)) = &mut self.firing else { return Ok(true) };
+        if !drain(table, &mut self.parts, *window, (cx, out, b))? {
+            return Ok(false);
+        }
+        self.firing = None;
+        Ok(true)
+    }
+
+    /// Begins with the next window that ends by `up_to` and has a pane; false when there is none.
+    fn begin_window(&mut self, up_to: i64) -> bool {
+        let Some(window) = self.next_window().filter(|window| window.max_timestamp() <= up_to) else {
+            return false;
+        };
+        let Some(pane) = self.parts.grid.panes_in(window).next() else { return false };
+        let table = GroupedTable::new(self.groups.0.clone(), self.groups.1);
+        self.merging = Some(Merging { window, pane, done: 0, table });
+        true
+    }
+
+    /// The earliest window that has not fired and holds something. Later panes are in no earlier one.
+    fn next_window(&mut self) -> Option<TimeWindow> {
+        let Self { panes, windows, parts, fired_through, .. } = self;
+        panes.iter().find_map(|(pane, _)| {
+            windows.clear();
+            parts.grid.windows_of(pane.start, windows);
+            let unfired = windows.iter().filter(|window| window.max_timestamp() > *fired_through);
+            unfired.min_by_key(|window| window.end).copied()
+        })
+    }
+
+    fn left_to_merge(&self) -> usize {
+        let Some(Merging { window, pane, done, .. }) = &self.merging else { return 0 };
+        let spans = self.parts.grid.panes_in(*window).filter(|span| span >= pane);
+        spans.filter_map(|span| self.panes.get_namespace(&span)).map(GroupedTable::len).sum::<usize>() - done
+    }
+
+    /// Merges up to `count` more entries; when the window is complete it is ready to be emitted.
+    fn merge_some(&mut self, mut count: usize) {
+        let Some(mut merging) = self.merging.take() else { return };
+        let aggregate = self.parts.logic.aggregate();
+        let spans: Vec<_> = self.parts.grid.panes_in(merging.window).filter(|span| *span >= merging.pane).collect();
+        for span in spans {
+            if span != merging.pane {
+                (merging.pane, merging.done) = (span, 0);
+            }
+            let Some(pane) = self.panes.get_namespace(&span) else { continue };
+            for (hash, key, acc) in pane.iter().skip(merging.done).take(count) {
+                merge_entry(&mut merging.table, (hash, key), acc, aggregate);
+                merging.done += 1;
+                count -= 1;
+            }
+            if merging.done < pane.len() {
+                self.merging = Some(merging);
+                return;
+            }
+        }
+        self.fired_through = merging.window.max_timestamp();
+        self.firing = Some((merging.window, merging.table));
+    }
+
+    /// Drops panes that no window needs any more.
+    fn drop_panes(&mut self, up_to: i64) {
+        while let Some((&pane, _)) = self.panes.first() {
+            self.windows.clear();
+            self.parts.grid.windows_of(pane.start, &mut self.windows);
+            if self.windows.iter().any(|window| self.parts.late.cleanup_time(window) > up_to) {
+                break;
+            }
+            self.panes.remove_namespace(&pane);
+        }
+    }
+
+    fn schedule(&mut self, cx: Cx<'_>) {
+        if self.parts.domain == TimeDomain::Processing
+            && let Some(window) = self.next_window()
+        {
+            cx.schedule(window.max_timestamp().saturating_add(1));
+        }
+        if self.parts.domain == TimeDomain::Processing
+            && let Some((window, _)) = self.pending.first()
+        {
+            cx.schedule(window.max_timestamp().saturating_add(1));
+        }
+    }
+
+    /// Subtasks of the snapshot may have stopped at different windows of one watermark: keys that
+    /// are behind get their unfired windows put together here.
+    fn catch_up(&mut self, fired: &[Fired]) {
+        let own = self.groups.0.clone();
+        let of_own = fired.iter().filter(|f| f.groups.start < own.end && own.start < f.groups.end);
+        let Some(through) = of_own.map(|f| f.through).max() else { return };
+        self.fired_through = through;
+        let Self { parts, panes, pending, windows, .. } = self;
+        let aggregate = parts.logic.aggregate();
+        for (pane, table) in panes.iter() {
+            windows.clear();
+            parts.grid.windows_of(pane.start, windows);
+            for (hash, key, acc) in table.iter() {
+                let group = table.group_of(hash);
+                let behind = fired.iter().find(|f| f.groups.contains(&group)).map_or(MIN_WATERMARK, |f| f.through);
+                for window in windows.iter().filter(|w| behind < w.max_timestamp() && w.max_timestamp() <= through) {
+                    merge_entry(pending.namespace_mut(window), (hash, key), acc, aggregate);
+                }
+            }
+        }
+    }
+}
+
+/// What a key has in the panes of a window.
+fn merged<K, Q, G>(
+    panes: &NamespacedTable<K, TimeWindow, G::Acc>,
+    spans: impl Iterator<Item = TimeWindow>,
+    (hash, key): (u64, &Q),
+    aggregate: &G,
+) -> Option<G::Acc>
+where
+    K: OwnedKey + Borrow<Q>,
+    Q: hurtig_core::key::StableKey + ?Sized,
+    G: AggregateFunction,
+{
+    let found = spans.filter_map(|span| panes.get_namespace(&span)?.get(hash, key).cloned());
+    found.reduce(|mut into, acc| {
+        aggregate.merge(&mut into, acc);
+        into
+    })
+}
+
+/// Adds what a pane has for a key to a window's table.
+fn merge_entry<K: OwnedKey, G: AggregateFunction>(
+    table: &mut GroupedTable<K, G::Acc>,
+    (hash, key): (u64, &K),
+    acc: &G::Acc,
+    aggregate: &G,
+) {
+    match table.get_mut::<K>(hash, key) {
+        Some(into) => aggregate.merge(into, acc.clone()),
+        None => drop(table.insert(hash, key.clone(), acc.clone())),
+    }
+}
+
+/// Emits a table's entries, taking them out. False when fuel or room ran out.
+fn drain<In, Out, K, Q, W, L>(
+    table: &mut GroupedTable<K, AccOf<In, Q, W, Out, L>>,
+    parts: &mut GridParts<In, W, L>,
+    window: TimeWindow,
+    (cx, out, b): (Cx<'_>, &mut Collector<Out>, &mut Budget),
+) -> Result<bool>
+where
+    K: OwnedKey + Borrow<Q>,
+    Q: ?Sized,
+    L: IncrementalLogic<In, Q, W, Out>,
+{
+    let named = (parts.name)(window);
+    while !table.is_empty() {
+        if out.full() || cx.side_full() || !b.spend() {
+            return Ok(false);
+        }
+        if let Some((_, key, acc)) = table.pop_any() {
+            parts.logic.emit_result(key.borrow(), &named, &acc, (cx, out))?;
+        }
+    }
+    Ok(true)
+}
+
+impl<In, Out, S, W, L> Operator<In, Out> for PaneWindowOperator<In, Out, S, W, L>
+where
+    In: StateValue,
+    Out: 'static,
+    S: KeySelector<In>,
+    W: Window,
+    L: IncrementalLogic<In, S::Borrowed, W, Out>,
+{
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let info = ctx.info();
+        self.groups = (info.key_groups.clone(), info.max_parallelism);
+        self.panes = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
+        self.pending = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
+        if let Some(snapshot) = ctx.restored() {
+            self.panes.restore(PANES, snapshot)?;
+            self.pending.restore(PENDING, snapshot)?;
+            self.catch_up(&snapshot.operator::<Fired>(FIRED)?);
+            self.schedule(ctx.cx());
+        }
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        ensure_hashes(&self.selector, input);
+        while !input.is_empty() {
+            if out.full() || b.left() == 0 || !self.run(input, cx, out, b)? {
+                self.schedule(cx);
+                return Ok(Progress::More);
+            }
+        }
+        self.schedule(cx);
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        match self.parts.domain {
+            TimeDomain::Event => self.fire(wm, cx, out, b),
+            TimeDomain::Processing => Ok(Progress::Done),
+        }
+    }
+
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        if self.parts.domain == TimeDomain::Event {
+            return Ok(Progress::Done);
+        }
+        let progress = self.fire(now.saturating_sub(1), cx, out, b);
+        self.schedule(cx);
+        progress
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        self.panes.snapshot(PANES, snapshot)?;
+        let mut waiting = OperatorSnapshot::default();
+        self.pending.snapshot(PENDING, &mut waiting)?;
+        if let Some((window, table)) = &self.firing {
+            super::write_table(table, window, PENDING, &mut waiting)?;
+        }
+        for (name, entries) in waiting.keyed {
+            snapshot.put_keyed(&name, entries);
+        }
+        let fired = Fired { groups: self.groups.0.clone(), through: self.fired_through };
+        snapshot.put_operator(FIRED, Redistribution::Union, &[fired])
+    }
+}

@@ -1,0 +1,88 @@
+//! Snapshots of the general window operator.
+
+use super::super::function::is_stateless;
+use super::super::snapshot::{KeyReader, key_bytes};
+use super::super::{Trigger, WindowAssigner, WindowLogic};
+use super::WindowOperator;
+use super::slots::{Slot, position};
+use crate::key::KeySelector;
+
+use hurtig_core::key::decode_exact;
+use hurtig_core::{Error, Result};
+use hurtig_state::snapshot::{decode, encode};
+use hurtig_state::{KeyedEntry, OperatorSnapshot, StateValue};
+use std::borrow::Borrow;
+use serde::{Deserialize, Serialize};
+
+/// Section of windows: contents, trigger state and per-window state by key and window.
+const WINDOWS: &str = "windows";
+/// Section of state that all windows of a key share.
+const GLOBALS: &str = "windows/global";
+
+#[derive(Serialize)]
+struct WindowOut<'a, C, T, L> {
+    contents: &'a Option<C>,
+    trigger: &'a T,
+    state: &'a L,
+}
+
+#[derive(Deserialize)]
+struct WindowIn<C, T, L> {
+    contents: Option<C>,
+    trigger: T,
+    state: L,
+}
+
+impl<In, Out, S, A, T, L> WindowOperator<In, Out, S, A, T, L>
+where
+    In: StateValue,
+    S: KeySelector<In>,
+    A: WindowAssigner<In>,
+    T: Trigger<In, A::Window>,
+    L: WindowLogic<In, S::Borrowed, A::Window, Out>,
+{
+    pub(super) fn write(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        let mut entries = Vec::new();
+        for (hash, key, slots) in self.keys.iter() {
+            for Slot { window, contents, trigger, local } in slots {
+                entries.push(KeyedEntry {
+                    group: self.keys.group_of(hash),
+                    key: key_bytes(key),
+                    namespace: key_bytes(window),
+                    value: encode(&WindowOut { contents, trigger, state: local })?,
+                });
+            }
+        }
+        snapshot.put_keyed(WINDOWS, entries);
+        if !is_stateless::<L::GlobalState>() {
+            let mut entries = Vec::new();
+            for (hash, key, value) in self.globals.iter() {
+                let group = self.globals.group_of(hash);
+                entries.push(KeyedEntry { group, key: key_bytes(key), namespace: vec![], value: encode(value)? });
+            }
+            snapshot.put_keyed(GLOBALS, entries);
+        }
+        self.timers.snapshot(self.keys.max_parallelism(), snapshot);
+        Ok(())
+    }
+
+    pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
+        let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
+        for entry in snapshot.keyed(WINDOWS) {
+            let Some((hash, key)) = reader.key::<S::Key>(entry)? else { continue };
+            let window: A::Window = decode_exact(&entry.namespace)
+                .map_err(|e| Error::user("cannot restore a window: the assigner is of another kind").because(e))?;
+            let WindowIn { contents, trigger, state } = decode(&entry.value)?;
+            let slots = self.keys.upsert::<S::Borrowed>(hash, key.borrow(), Vec::new);
+            match position(slots, &window) {
+                Ok(_) => return Err(Error::user(format!("window {window:?} of one key is restored twice"))),
+                Err(at) => slots.insert(at, Slot { window, contents, trigger, local: state }),
+            }
+        }
+        for entry in snapshot.keyed(GLOBALS) {
+            let Some((hash, key)) = reader.key::<S::Key>(entry)? else { continue };
+            self.globals.insert(hash, key, decode(&entry.value)?);
+        }
+        self.timers.restore_groups(snapshot, self.keys.groups())
+    }
+}

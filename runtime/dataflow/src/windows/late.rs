@@ -1,0 +1,72 @@
+//! What becomes of elements that come too late.
+
+use super::Window;
+use crate::operator::{Cx, OutputTag};
+use crate::timers::TimeDomain;
+
+use hurtig_core::time::MAX_WATERMARK;
+
+/// How long windows wait for late elements, and where those go that come later still.
+pub struct Lateness<In> {
+    allowed: i64,
+    side: Option<OutputTag<In>>,
+    dropped: u64,
+}
+
+impl<In> Default for Lateness<In> {
+    fn default() -> Self {
+        Self { allowed: 0, side: None, dropped: 0 }
+    }
+}
+
+impl<In> Clone for Lateness<In> {
+    fn clone(&self) -> Self {
+        Self { allowed: self.allowed, side: self.side.clone(), dropped: self.dropped }
+    }
+}
+
+impl<In> std::fmt::Debug for Lateness<In> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Lateness({} ms, {:?}, {} dropped)", self.allowed, self.side, self.dropped)
+    }
+}
+
+impl<In: 'static> Lateness<In> {
+    pub(super) fn new(allowed: i64, side: Option<OutputTag<In>>) -> Self {
+        Self { allowed, side, dropped: 0 }
+    }
+
+    /// For windows of this domain: processing time is never late and nothing waits.
+    pub(super) fn for_domain(&mut self, domain: TimeDomain) {
+        if domain == TimeDomain::Processing {
+            self.allowed = 0;
+        }
+    }
+
+    pub(super) fn allowed(&self) -> i64 {
+        self.allowed
+    }
+
+    /// When a window's state goes. [`MAX_WATERMARK`] means never.
+    #[inline]
+    pub(super) fn cleanup_time<W: Window>(&self, window: &W) -> i64 {
+        window.max_timestamp().checked_add(self.allowed).unwrap_or(MAX_WATERMARK)
+    }
+
+    /// Takes an element that none of its windows wanted: late ones go to the side output or are
+    /// counted; others (between the windows of a sampling slide) just are in no window.
+    pub(super) fn reject(&mut self, element: In, time: i64, cx: Cx<'_>) {
+        if time.saturating_add(self.allowed) > cx.watermark() {
+            return;
+        }
+        match &self.side {
+            Some(tag) => cx.side_output(tag, element, time),
+            None => self.dropped += 1,
+        }
+    }
+
+    /// `numLateRecordsDropped`: late elements that nobody took.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
