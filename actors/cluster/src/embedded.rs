@@ -48,7 +48,10 @@ impl EmbeddedCluster {
     /// When its thread cannot be started.
     pub fn start_with(config: ClusterConfig, clock: Arc<dyn Clock>) -> Result<ClusterHandle, ClusterError> {
         let kill = KillSwitch::new();
-        let env = ActorEnv { clock, kill: kill.clone() };
+        let env = ActorEnv {
+            clock,
+            kill: kill.clone(),
+        };
         let ask_timeout = config.ask_timeout;
         let (ready, is_ready) = mpsc::sync_channel(1);
         let (stop, stopped) = watch::channel(false);
@@ -61,20 +64,36 @@ impl EmbeddedCluster {
                 drop(alive);
             })
             .map_err(|error| ClusterError::Start(error.to_string()))?;
-        let Ready { dispatcher, arbiter } =
-            is_ready.recv().map_err(|_| ClusterError::Start("the thread ended at once".to_owned()))?;
-        Ok(ClusterHandle { dispatcher, arbiter, kill, ended, ask_timeout, stop: Arc::new(stop) })
+        let Ready { dispatcher, arbiter } = is_ready
+            .recv()
+            .map_err(|_| ClusterError::Start("the thread ended at once".to_owned()))?;
+        Ok(ClusterHandle {
+            dispatcher,
+            arbiter,
+            kill,
+            ended,
+            ask_timeout,
+            stop: Arc::new(stop),
+        })
     }
 }
 
 /// The cluster's thread, from its first to its last moment.
-fn run(config: &ClusterConfig, env: ActorEnv, ready: mpsc::SyncSender<Ready>, mut stopped: watch::Receiver<bool>) {
+fn run(
+    config: &ClusterConfig,
+    env: ActorEnv,
+    ready: mpsc::SyncSender<Ready>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let runner = System::new();
     let kill = env.kill.clone();
     runner.block_on(async {
         let dispatcher = start_actors(config, &env);
         // The starter waits for this; if it is gone, so is the receiver of `stopped`'s sender.
-        let _ = ready.send(Ready { dispatcher, arbiter: Arbiter::current() });
+        let _ = ready.send(Ready {
+            dispatcher,
+            arbiter: Arbiter::current(),
+        });
         // An error means that the last handle was dropped.
         let stopped = async { stopped.wait_for(|stop| *stop).await.is_ok() };
         either(stopped, kill.killed()).await;
@@ -96,7 +115,10 @@ fn start_actors(config: &ClusterConfig, env: &ActorEnv) -> Mailbox<DispatcherInp
     };
     // Its mailbox is known to the ResourceManager, with which it registers.
     Shell::start(TaskManager::new(setup), env.clone());
-    let setup = DispatcherSetup { config: config.clone(), resource_manager };
+    let setup = DispatcherSetup {
+        config: config.clone(),
+        resource_manager,
+    };
     Shell::start(Dispatcher::new(setup), env.clone()).0
 }
 
@@ -134,9 +156,20 @@ impl ClusterHandle {
         restart: RestartStrategyConfig,
     ) -> Result<JobHandle, ClusterError> {
         let (id, name) = (graph.id, graph.name.clone());
-        let job = Box::new(SubmitJob { graph: Arc::new(graph), factory, restart });
-        let submitted = self.ask("submit", |reply| DispatcherInput::Submit(job, reply)).await?;
-        Ok(JobHandle { id, name, cluster: self.clone(), status: submitted.status })
+        let job = Box::new(SubmitJob {
+            graph: Arc::new(graph),
+            factory,
+            restart,
+        });
+        let submitted = self
+            .ask("submit", |reply| DispatcherInput::Submit(job, reply))
+            .await?;
+        Ok(JobHandle {
+            id,
+            name,
+            cluster: self.clone(),
+            status: submitted.status,
+        })
     }
 
     /// The jobs that run and those that ended lately.
@@ -160,10 +193,9 @@ impl ClusterHandle {
     pub async fn shutdown(&self) -> Result<(), ClusterError> {
         let jobs_ended = self.wait(DispatcherInput::ShutDown).await;
         self.stop.send_replace(true);
-        match jobs_ended {
-            Err(ClusterError::Fatal(fault)) => return Err(ClusterError::Fatal(fault)),
-            // It has been shut down by someone else.
-            Err(_) | Ok(()) => {}
+        // Any other error means that someone else has shut it down.
+        if let Err(ClusterError::Fatal(fault)) = jobs_ended {
+            return Err(ClusterError::Fatal(fault));
         }
         let mut ended = self.ended.clone();
         while ended.changed().await.is_ok() {}
@@ -198,19 +230,26 @@ impl ClusterHandle {
         match self.dispatcher.tell(question(reply)) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(self.ending())),
             Err(TellError::Closed) => Err(self.ending()),
-            Err(refused) => Err(ClusterError::Ask { what: "wait for a job", source: refused.into() }),
+            Err(refused) => Err(ClusterError::Ask {
+                what: "wait for a job",
+                source: refused.into(),
+            }),
         }
     }
 
     /// Why nobody answers any more.
     fn ending(&self) -> ClusterError {
-        self.kill.fault().map_or(ClusterError::ShutDown, ClusterError::Fatal)
+        self.kill
+            .fault()
+            .map_or(ClusterError::ShutDown, ClusterError::Fatal)
     }
 }
 
 impl fmt::Debug for ClusterHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterHandle").field("fault", &self.kill.fault()).finish_non_exhaustive()
+        f.debug_struct("ClusterHandle")
+            .field("fault", &self.kill.fault())
+            .finish_non_exhaustive()
     }
 }
 
@@ -245,7 +284,9 @@ impl JobHandle {
     /// When the cluster has ended, or forgotten the job.
     pub async fn status(&self) -> Result<JobStatus, ClusterError> {
         let id = self.id;
-        self.cluster.ask("job status", move |reply| DispatcherInput::Status(id, reply)).await
+        self.cluster
+            .ask("job status", move |reply| DispatcherInput::Status(id, reply))
+            .await
     }
 
     /// Its state as it changes; needs no runtime. States that follow quickly on one another may be
@@ -260,7 +301,9 @@ impl JobHandle {
     /// When it has ended already, or the cluster has.
     pub async fn cancel(&self) -> Result<(), ClusterError> {
         let id = self.id;
-        self.cluster.ask("cancel", move |reply| DispatcherInput::Cancel(id, reply)).await
+        self.cluster
+            .ask("cancel", move |reply| DispatcherInput::Cancel(id, reply))
+            .await
     }
 
     /// Its accumulators, merged, as they were last reported.
@@ -269,7 +312,11 @@ impl JobHandle {
     /// When the cluster has ended, or forgotten the job.
     pub async fn accumulators(&self) -> Result<AccumulatorValues, ClusterError> {
         let id = self.id;
-        self.cluster.ask("accumulators", move |reply| DispatcherInput::Accumulators(id, reply)).await
+        self.cluster
+            .ask("accumulators", move |reply| {
+                DispatcherInput::Accumulators(id, reply)
+            })
+            .await
     }
 
     /// Waits for its end. A failed job is a result, not an error.
@@ -278,6 +325,8 @@ impl JobHandle {
     /// When the cluster ended first: by a fault, because tasks could not be stopped, or shut down.
     pub async fn result(&self) -> Result<Arc<JobResult>, ClusterError> {
         let id = self.id;
-        self.cluster.wait(move |reply| DispatcherInput::Result(id, reply)).await
+        self.cluster
+            .wait(move |reply| DispatcherInput::Result(id, reply))
+            .await
     }
 }

@@ -32,7 +32,9 @@ pub enum ClusterError {
     #[error("the cluster already runs {0} jobs, which is its limit: wait for one to end")]
     TooManyJobs(usize),
     /// The program was built with another graph than the one submitted.
-    #[error("the program's graph differs from the submitted one (fingerprint {program}, submitted {submitted})")]
+    #[error(
+        "the program's graph differs from the submitted one (fingerprint {program}, submitted {submitted})"
+    )]
     Fingerprint {
         /// Of the program.
         program: String,
@@ -56,7 +58,10 @@ impl ClusterError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Fatal(ActorFault { reason: ExitReason::Failed(error), .. }) => error.fault(),
+            Self::Fatal(ActorFault {
+                reason: ExitReason::Failed(error),
+                ..
+            }) => error.fault(),
             Self::Fatal(_) | Self::Ask { .. } => Fault::Internal,
             Self::Start(_) => Fault::External,
             Self::ShutDown

@@ -10,6 +10,23 @@ use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::source::Split;
 use hurtig_task::interface::{TaskDescriptor, TaskFailure, TaskReport};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A task of any job. Two jobs of one program have the same vertices, so an [`ExecutionId`] alone
+/// says nothing to a TaskManager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskId {
+    /// The job.
+    pub job: JobId,
+    /// Its subtask, and which try.
+    pub execution: ExecutionId,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of job {}", self.execution, self.job)
+    }
+}
 
 /// To the Dispatcher, from JobMasters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,17 +91,12 @@ pub enum TaskManagerMessage {
     Deploy(Box<TaskDescriptor>),
     /// From a JobMaster: stop this task.
     /// *Reply*: a terminal state; CANCELED for a task that is not known. *Repeated*: the same.
-    CancelTask {
-        /// Which attempt.
-        execution: ExecutionId,
-        /// Of which job.
-        job: JobId,
-    },
+    CancelTask(TaskId),
     /// From a JobMaster: the answer to a split request. *Reply*: none. *Late*: the task has ended,
     /// nothing happens. *Repeated*: never sent twice for one request.
     AddSplit {
         /// Who asked.
-        execution: ExecutionId,
+        task: TaskId,
         /// The source.
         node: NodeId,
         /// The split; `None`: there are no more.
@@ -147,4 +159,80 @@ pub enum JobMasterMessage {
     /// From the Dispatcher: end the job. *Reply*: none; the job's result says CANCELED. *Repeated,
     /// late*: ignored.
     Cancel,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
+    use serde::de::DeserializeOwned;
+    use std::fmt::Debug;
+
+    /// What will cross processes survives it, with named fields.
+    fn survives<M: Serialize + DeserializeOwned + PartialEq + Debug>(messages: Vec<M>) {
+        for message in messages {
+            let text = serde_json::to_string(&message).unwrap();
+            assert_eq!(serde_json::from_str::<M>(&text).unwrap(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn messages_survive_encoding() {
+        let job = JobId::from_u128(1);
+        let subtask = SubtaskId {
+            vertex: VertexId::from_u128(2),
+            index: 3,
+        };
+        let execution = ExecutionId {
+            subtask,
+            attempt: AttemptNumber(4),
+        };
+        let task = TaskId { job, execution };
+        let allocations = vec![AllocationId::from_u128(u128::MAX)];
+        let (task_manager, node) = (TaskManagerId::from_u128(5), NodeId(6));
+        let split = Some(Split {
+            id: "a".to_owned(),
+            bytes: vec![0, 255],
+        });
+        survives(vec![
+            ResourceManagerMessage::Register {
+                task_manager,
+                slots: None,
+            },
+            ResourceManagerMessage::Require { job, slots: 7 },
+            ResourceManagerMessage::Release { job },
+        ]);
+        survives(vec![
+            TaskManagerMessage::RequestSlots {
+                job,
+                allocations: allocations.clone(),
+            },
+            TaskManagerMessage::CancelTask(task),
+            TaskManagerMessage::AddSplit { task, node, split },
+            TaskManagerMessage::EndGeneration { job, generation: 8 },
+            TaskManagerMessage::ReleaseJob { job },
+        ]);
+        let failure = TaskFailure::panic(hurtig_core::Fault::External, "boom", Some(node));
+        survives(vec![
+            JobMasterMessage::SlotsOffered {
+                task_manager,
+                allocations,
+            },
+            JobMasterMessage::TaskStateChanged {
+                execution,
+                state: TaskState::Failed,
+                failure: Some(failure),
+            },
+            JobMasterMessage::TaskReported {
+                execution,
+                report: TaskReport::default(),
+            },
+            JobMasterMessage::SplitRequested { execution, node },
+            JobMasterMessage::Cancel,
+        ]);
+        survives(vec![DispatcherMessage::JobStatusChanged {
+            job,
+            status: JobStatus::Cancelling,
+        }]);
+    }
 }

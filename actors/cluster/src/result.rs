@@ -32,8 +32,21 @@ impl JobFailure {
     /// A failure that belongs to no task.
     pub fn of_job(fault: Fault, message: impl Into<String>, after: Duration) -> Self {
         let message = message.into();
-        let cause = TaskFailure { fault: fault.into(), message, operator: None, panicked: false };
-        Self { cause, operator: None, uid: None, vertex: None, subtask: None, attempt: None, after }
+        let cause = TaskFailure {
+            fault: fault.into(),
+            message,
+            operator: None,
+            panicked: false,
+        };
+        Self {
+            cause,
+            operator: None,
+            uid: None,
+            vertex: None,
+            subtask: None,
+            attempt: None,
+            after,
+        }
     }
 
     /// Whose fault it is.
@@ -47,7 +60,9 @@ impl fmt::Display for JobFailure {
         if let Some(operator) = self.operator.as_ref().or(self.vertex.as_ref()) {
             write!(f, "operator '{operator}'")?;
             self.uid.iter().try_for_each(|uid| write!(f, " (uid '{uid}')"))?;
-            self.subtask.iter().try_for_each(|(index, of)| write!(f, ", subtask {} of {of}", index + 1))?;
+            self.subtask
+                .iter()
+                .try_for_each(|(index, of)| write!(f, ", subtask {} of {of}", index + 1))?;
             f.write_str(": ")?;
         }
         f.write_str(&self.cause.message)

@@ -20,7 +20,9 @@ impl Panicked {
     pub fn from_payload(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        Self { message: text.unwrap_or_else(|| "a panic without a message".to_owned()) }
+        Self {
+            message: text.unwrap_or_else(|| "a panic without a message".to_owned()),
+        }
     }
 }
 

@@ -24,7 +24,10 @@ impl KillSwitch {
     /// The root of a tree.
     pub fn new() -> Self {
         let fault = watch::Sender::new(None);
-        Self(Arc::new(Node { fault, children: Mutex::default() }))
+        Self(Arc::new(Node {
+            fault,
+            children: Mutex::default(),
+        }))
     }
 
     /// A switch that this one throws too; throwing the child leaves the parent alone.
@@ -54,7 +57,10 @@ impl KillSwitch {
             return;
         }
         let children = std::mem::take(&mut *self.0.children.lock().unwrap_or_else(PoisonError::into_inner));
-        children.iter().filter_map(Weak::upgrade).for_each(|child| Self(child).kill(fault.clone()));
+        children
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|child| Self(child).kill(fault.clone()));
     }
 
     /// The fault that threw it.
@@ -94,7 +100,10 @@ mod tests {
     use crate::exit::ExitReason;
 
     fn fault(actor: &str) -> ActorFault {
-        ActorFault { actor: actor.to_owned(), reason: ExitReason::Panicked("boom".to_owned()) }
+        ActorFault {
+            actor: actor.to_owned(),
+            reason: ExitReason::Panicked("boom".to_owned()),
+        }
     }
 
     #[test]
@@ -107,7 +116,10 @@ mod tests {
         root.kill(fault("root"));
         left.kill(fault("late"));
         let actor = |switch: &KillSwitch| switch.fault().unwrap().actor;
-        assert_eq!([&root, &left, &right, &leaf].map(actor), ["root", "root", "root", "leaf"]);
+        assert_eq!(
+            [&root, &left, &right, &leaf].map(actor),
+            ["root", "root", "root", "leaf"]
+        );
     }
 
     #[test]
@@ -120,7 +132,8 @@ mod tests {
     #[test]
     fn clones_are_one_switch() {
         let root = KillSwitch::new();
-        root.clone().kill(fault("a"));
-        assert!(root.is_dead());
+        let clone = root.clone();
+        root.kill(fault("a"));
+        assert!(clone.is_dead());
     }
 }

@@ -68,7 +68,11 @@ impl<E: Send + 'static> Mailbox<E> {
     ///
     /// # Errors
     /// When it was refused, not answered in time, or never will be.
-    pub async fn ask<T>(&self, question: impl FnOnce(Reply<T>) -> E, deadline: Duration) -> Result<T, AskError> {
+    pub async fn ask<T>(
+        &self,
+        question: impl FnOnce(Reply<T>) -> E,
+        deadline: Duration,
+    ) -> Result<T, AskError> {
         let (reply, answer) = Reply::new();
         self.tell(question(reply))?;
         match tokio::time::timeout(deadline, answer).await {

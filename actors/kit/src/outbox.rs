@@ -26,7 +26,14 @@ impl<E: Send + 'static> Outbox<E> {
     /// A way to `mailbox` for at most `limit` messages that wait for room. `name` says whose it is.
     pub fn new(name: impl Into<String>, mailbox: Mailbox<E>, limit: usize, kill: KillSwitch) -> Self {
         let (waiting, driving) = (RefCell::default(), Cell::new(false));
-        Self(Rc::new(Inner { name: name.into(), mailbox, waiting, limit, driving, kill }))
+        Self(Rc::new(Inner {
+            name: name.into(),
+            mailbox,
+            waiting,
+            limit,
+            driving,
+            kill,
+        }))
     }
 
     /// Hands over a message, now or as soon as there is room. Must be called inside a local set.
@@ -66,7 +73,10 @@ impl<E: Send + 'static> Inner<E> {
         }
         let text = format!("more than {} messages wait for a full mailbox", self.limit);
         let reason = ExitReason::failed(hurtig_core::Error::internal(text));
-        self.kill.kill(ActorFault { actor: self.name.clone(), reason });
+        self.kill.kill(ActorFault {
+            actor: self.name.clone(),
+            reason,
+        });
     }
 
     fn next(&self) -> Option<E> {
@@ -93,6 +103,9 @@ impl<E: Send + 'static> Clone for Outbox<E> {
 
 impl<E: Send + 'static> fmt::Debug for Outbox<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("name", &self.0.name).field("waiting", &self.waiting()).finish()
+        f.debug_struct("Outbox")
+            .field("name", &self.0.name)
+            .field("waiting", &self.waiting())
+            .finish()
     }
 }

@@ -31,7 +31,12 @@ pub struct Probe {
 impl Probe {
     pub(crate) fn new(name: String) -> Self {
         let (handled, entered) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { name, handled, entered, exit: Mutex::default() }
+        Self {
+            name,
+            handled,
+            entered,
+            exit: Mutex::default(),
+        }
     }
 
     /// The actor's name.
@@ -56,7 +61,8 @@ impl Probe {
     }
 
     pub(crate) fn enter(&self, now: Time) {
-        self.entered.store(now.as_nanos().saturating_add(1), Ordering::Relaxed);
+        self.entered
+            .store(now.as_nanos().saturating_add(1), Ordering::Relaxed);
     }
 
     pub(crate) fn leave(&self) {

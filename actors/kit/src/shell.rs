@@ -81,7 +81,11 @@ impl<C: Component> Shell<C> {
 
     fn new(component: C, env: ActorEnv) -> Self {
         let probe = Arc::new(Probe::new(component.name()));
-        Self { component: Some(component), env, probe }
+        Self {
+            component: Some(component),
+            env,
+            probe,
+        }
     }
 
     fn deliver(&mut self, event: C::Event, ctx: &mut Context<Self>) {
@@ -94,7 +98,9 @@ impl<C: Component> Shell<C> {
         ctx: &mut Context<Self>,
         call: impl FnOnce(&mut C, &mut ShellCx<'_, C>) -> Result<(), ExitReason>,
     ) {
-        let Some(component) = &mut self.component else { return };
+        let Some(component) = &mut self.component else {
+            return;
+        };
         self.probe.enter(self.env.clock.now());
         let mut cx = ShellCx { ctx, env: &self.env };
         let outcome = guard(|| call(component, &mut cx));
@@ -180,7 +186,10 @@ impl<C: Component> ShellCx<'_, C> {
     /// Delivers an event to this component after `delay`. It does not pass through the mailbox and
     /// is gone when the actor ends.
     pub fn after(&mut self, delay: Duration, event: C::Event) -> Timer {
-        Timer(self.ctx.run_later(delay, move |shell, ctx| shell.deliver(event, ctx)))
+        Timer(
+            self.ctx
+                .run_later(delay, move |shell, ctx| shell.deliver(event, ctx)),
+        )
     }
 
     /// Takes a timer back; nothing happens when it has fired.
@@ -195,7 +204,8 @@ impl<C: Component> ShellCx<'_, C> {
         then: impl FnOnce(Result<F::Output, Panicked>) -> C::Event + 'static,
     ) {
         let guarded = wrap_future(guarded(future));
-        self.ctx.spawn(guarded.map(|result, shell: &mut Shell<C>, ctx| shell.deliver(then(result), ctx)));
+        self.ctx
+            .spawn(guarded.map(|result, shell: &mut Shell<C>, ctx| shell.deliver(then(result), ctx)));
     }
 
     /// Drives a future within this actor; nobody waits for it. Its panic ends the actor.
@@ -217,7 +227,11 @@ impl<C: Component> ShellCx<'_, C> {
         let work = actix_rt::task::spawn_blocking(move || guard(work));
         // A blocking task is not aborted and its panics are caught, so joining it cannot fail
         // unless the runtime is shutting down.
-        let ended = || Err(Panicked { message: "the runtime is shutting down".to_owned() });
+        let ended = || {
+            Err(Panicked {
+                message: "the runtime is shutting down".to_owned(),
+            })
+        };
         self.drive(async move { work.await.unwrap_or_else(|_| ended()) }, |result| {
             then(result.and_then(|result| result))
         });

@@ -25,7 +25,9 @@ impl HostThread {
 
 impl fmt::Debug for HostThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HostThread").field("owned", &self.owned).finish_non_exhaustive()
+        f.debug_struct("HostThread")
+            .field("owned", &self.owned)
+            .finish_non_exhaustive()
     }
 }
 
@@ -41,7 +43,10 @@ pub struct Threads;
 
 impl Spawner for Threads {
     fn thread(&self) -> HostThread {
-        HostThread { handle: Arbiter::new().handle(), owned: true }
+        HostThread {
+            handle: Arbiter::new().handle(),
+            owned: true,
+        }
     }
 }
 
@@ -51,6 +56,9 @@ pub struct CurrentThread;
 
 impl Spawner for CurrentThread {
     fn thread(&self) -> HostThread {
-        HostThread { handle: Arbiter::current(), owned: false }
+        HostThread {
+            handle: Arbiter::current(),
+            owned: false,
+        }
     }
 }

@@ -122,12 +122,22 @@ impl From<TaskFault> for Fault {
 impl TaskFailure {
     /// The failure that an error of an operator (or of the task itself) means.
     pub fn new(error: &Error, operator: Option<NodeId>) -> Self {
-        Self { fault: error.fault().into(), message: error.chain(), operator, panicked: false }
+        Self {
+            fault: error.fault().into(),
+            message: error.chain(),
+            operator,
+            panicked: false,
+        }
     }
 
     /// The failure that a caught panic means; `message` is what it said.
     pub fn panic(fault: Fault, message: impl fmt::Display, operator: Option<NodeId>) -> Self {
-        Self { fault: fault.into(), message: format!("panicked: {message}"), operator, panicked: true }
+        Self {
+            fault: fault.into(),
+            message: format!("panicked: {message}"),
+            operator,
+            panicked: true,
+        }
     }
 }
 
@@ -192,7 +202,9 @@ pub struct TaskHandle {
 impl TaskHandle {
     /// The handle of a task that `control` commands.
     pub fn new(control: impl TaskControl) -> Self {
-        Self { control: Box::new(control) }
+        Self {
+            control: Box::new(control),
+        }
     }
 
     /// See [`TaskControl::cancel`].

@@ -5,16 +5,18 @@ use crate::error::Error;
 use crate::stream::{DataStream, Upstream};
 use crate::Data;
 use hurtig_cluster::EmbeddedCluster;
+use hurtig_connector_datagen::{CollectionSource, SequenceSource};
+use hurtig_connector_socket::SocketSource;
+use hurtig_core::str::Str;
 use hurtig_core::config::{Configuration, options};
 use hurtig_core::ids::{JobId, NodeId};
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamGraph, StreamNode};
-use hurtig_dataflow::operators::WatermarkStrategy;
+use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
 use hurtig_dataflow::program::{NodeCode, Program, TypedSource};
 use hurtig_dataflow::source::Source;
 use hurtig_task::LinkedProgram;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 /// A program under construction, and the settings that it will run with.
 ///
@@ -132,6 +134,25 @@ impl StreamEnv {
         DataStream::of(self.clone(), Upstream::main(id))
     }
 
+    /// The elements of a collection, once.
+    pub fn from_collection<T: Data + Sync>(&self, elements: impl Into<Vec<T>>) -> DataStream<T> {
+        self.from_source(CollectionSource::new(elements), Watermarks::none()).name("Collection Source")
+    }
+
+    /// The integers from `from` to `to`, both included.
+    pub fn from_sequence(&self, from: i64, to: i64) -> DataStream<i64> {
+        self.from_source(SequenceSource::new(from, to), Watermarks::none()).name("Sequence Source")
+    }
+
+    /// Lines of text from a socket, as a client of `address`.
+    pub fn socket_text_stream(&self, address: &str) -> DataStream<Str> {
+        self.from_source(SocketSource::lines(address), Watermarks::none()).name("Socket Source")
+    }
+
+    pub(crate) fn mistake(&self, mistake: String) {
+        self.lock().mistakes.push(mistake);
+    }
+
     pub(crate) fn add_node(&self, node: StreamNode, code: NodeCode) -> NodeId {
         let mut shared = self.lock();
         let id = shared.graph.add_node(node);
@@ -228,8 +249,8 @@ impl StreamEnv {
         program.validate().map_err(Error::job)?;
         let settings = crate::settings::task_settings(&config);
         let linked = Arc::new(LinkedProgram::new(graph.clone(), program, settings, SystemClock::new()));
-        let cluster = EmbeddedCluster::start(config)?;
-        let job = cluster.submit(graph, linked).await?;
+        let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
+        let job = cluster.submit(graph, linked, crate::settings::restart_strategy(&config)).await?;
         Ok(JobClient::new(cluster, job))
     }
 }

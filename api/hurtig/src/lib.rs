@@ -1,1 +1,97 @@
-//! Stateful computation over data streams.
+//! Hurtig: stateful computation over data streams.
+//!
+//! This crate is what programs depend on: [`StreamEnv`] describes and runs them, [`prelude`] holds
+//! what most of them need, [`testing`] tests operators without a cluster. It promises that a program
+//! means the same embedded and on a cluster. It refuses to know how the engine works inside.
+//!
+//! ```
+//! use hurtig::prelude::*;
+//!
+//! # fn main() -> Result<()> {
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! let env = StreamEnv::new();
+//! let mut counts = env
+//!     .from_collection(["to be", "or not", "to be"].map(String::from))
+//!     .flat_map(|line: String, out| line.split(' ').for_each(|word| out.emit(word.to_owned())))
+//!     .key_by(|word| word.clone())
+//!     .count()
+//!     .execute_and_collect("word count")
+//!     .await?;
+//! counts.sort();
+//! assert_eq!(counts.last(), Some(&("to".to_owned(), 2)));
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+
+// The allocator must be chosen where the program is linked; programs with another say
+// `default-features = false`.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+mod aggregates;
+mod client;
+mod data;
+pub mod entry;
+mod env;
+mod error;
+mod settings;
+mod stream;
+mod window;
+
+pub use aggregates::{Average, Count, Sum};
+pub use client::{JobClient, JobResult};
+pub use data::Data;
+pub use env::StreamEnv;
+pub use error::{Error, Result};
+pub use hurtig_macros::{StableKey, main};
+pub use stream::{
+    CollectHandle, CollectSink, ConnectedStreams, DataStream, KeyedConnectedStreams, KeyedStream, StreamSink,
+};
+pub use window::{Cumulating, IntoAssigner, Session, Sliding, Tumbling, WindowedStream};
+
+pub use hurtig_core as core;
+pub use hurtig_dataflow as dataflow;
+pub use hurtig_state as state;
+
+/// Sources and sinks.
+pub mod connectors {
+    pub use hurtig_connector_datagen::{CollectionSource, GeneratorSource, IteratorSource, SequenceSource};
+    pub use hurtig_connector_files::{FileSink, FileSource, Malformed, SingleFileSink};
+    pub use hurtig_connector_socket::{SocketSink, SocketSource, StdinSource, StdoutSink};
+}
+
+/// The embedded cluster, as actors.
+pub mod cluster {
+    pub use hurtig_cluster::*;
+}
+
+/// Tests of operators and functions without a cluster: the harness and the torture kit.
+pub mod testing {
+    pub use hurtig_core::time::ManualClock;
+    pub use hurtig_dataflow::testing::*;
+}
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::connectors::*;
+    pub use crate::{
+        Average, Count, Cumulating, Data, DataStream, JobClient, JobResult, KeyedStream, Result, Session, Sliding,
+        StableKey, StreamEnv, Sum, Tumbling, WindowedStream,
+    };
+    pub use hurtig_core::str::Str;
+    pub use hurtig_core::time::DurationExt;
+    pub use hurtig_core::{Batch, UserError};
+    pub use hurtig_dataflow::function::{
+        CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedCx, KeyedOpenContext, KeyedProcessFunction,
+        ProcessCx, ProcessFunction,
+    };
+    pub use hurtig_dataflow::operator::{Collector, OpenContext, OutputTag};
+    pub use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
+    pub use hurtig_dataflow::sink::{Sink, SinkWriter};
+    pub use hurtig_dataflow::source::{Source, SourceReader, SourceStatus};
+    pub use hurtig_dataflow::timers::TimeDomain;
+    pub use hurtig_dataflow::windows::*;
+    pub use hurtig_state::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
+}

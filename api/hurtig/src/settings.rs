@@ -1,6 +1,7 @@
 //! From configuration to the settings of tasks.
 
-use hurtig_core::config::{BufferTimeout, Configuration, options};
+use hurtig_cluster::{ClusterConfig, RestartStrategyConfig};
+use hurtig_core::config::{BufferTimeout, Configuration, Limit, RestartStrategy, options};
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use hurtig_task::TaskSettings;
 use std::time::Duration;
@@ -25,5 +26,46 @@ pub(crate) fn task_settings(config: &Configuration) -> TaskSettings {
         },
         watermark_interval: config.get(&options::AUTO_WATERMARK_INTERVAL),
         round: config.get(&options::WORKER_ROUND),
+    }
+}
+
+pub(crate) fn cluster_config(config: &Configuration) -> ClusterConfig {
+    let defaults = ClusterConfig::default();
+    let threads = config.get(&options::WORKER_THREADS) as usize;
+    ClusterConfig {
+        worker_threads: if threads == 0 { defaults.worker_threads } else { threads },
+        task_slots: config.is_set(&options::TASK_SLOTS).then(|| config.get(&options::TASK_SLOTS)),
+        cancellation_timeout: config.get(&options::CANCELLATION_TIMEOUT),
+        ..defaults
+    }
+}
+
+fn attempts(limit: Limit) -> Option<u32> {
+    match limit {
+        Limit::Infinite => None,
+        Limit::AtMost(attempts) => Some(attempts),
+    }
+}
+
+pub(crate) fn restart_strategy(config: &Configuration) -> RestartStrategyConfig {
+    match config.get(&options::RESTART_STRATEGY) {
+        None | Some(RestartStrategy::None) => RestartStrategyConfig::None,
+        Some(RestartStrategy::FixedDelay) => RestartStrategyConfig::FixedDelay {
+            attempts: attempts(config.get(&options::FIXED_DELAY_ATTEMPTS)),
+            delay: config.get(&options::FIXED_DELAY),
+        },
+        Some(RestartStrategy::ExponentialDelay) => RestartStrategyConfig::ExponentialDelay {
+            initial: config.get(&options::EXPONENTIAL_INITIAL_BACKOFF),
+            max: config.get(&options::EXPONENTIAL_MAX_BACKOFF),
+            multiplier: config.get(&options::EXPONENTIAL_MULTIPLIER),
+            reset_after: config.get(&options::EXPONENTIAL_RESET_THRESHOLD),
+            jitter: config.get(&options::EXPONENTIAL_JITTER),
+            attempts: attempts(config.get(&options::EXPONENTIAL_ATTEMPTS)),
+        },
+        Some(RestartStrategy::FailureRate) => RestartStrategyConfig::FailureRate {
+            max_failures: config.get(&options::FAILURE_RATE_MAX_FAILURES),
+            interval: config.get(&options::FAILURE_RATE_INTERVAL),
+            delay: config.get(&options::FAILURE_RATE_DELAY),
+        },
     }
 }

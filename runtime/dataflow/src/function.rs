@@ -11,8 +11,8 @@ use hurtig_core::key::{OwnedKey, StableKey};
 use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Result, UserError};
 use hurtig_state::{
-    AggregateFunction, AggregatingState, KeyScope, KeyedState, ListState, MapState, OperatorSnapshot, ReducingState,
-    StateValue, ValueState,
+    AggregateFunction, AggregatingState, KeyScope, KeyedState, ListState, MapState, OperatorSnapshot,
+    ReducingState, StateValue, ValueState,
 };
 use std::cell::RefCell;
 use std::fmt;
@@ -103,7 +103,8 @@ pub trait ProcessFunction<In, Out>: Send {
     }
 
     /// Handles a record.
-    fn process(&mut self, record: In, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+    fn process(&mut self, record: In, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>)
+    -> Result<(), UserError>;
 
     /// Adds state that belongs to no key to `snapshot`; [`Self::open`] reads it back from
     /// [`OpenContext::restored`].
@@ -127,10 +128,20 @@ pub trait CoProcessFunction<A, B, Out>: Send {
     }
 
     /// Handles a record of the first stream.
-    fn process_first(&mut self, record: A, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+    fn process_first(
+        &mut self,
+        record: A,
+        cx: ProcessCx<'_>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError>;
 
     /// Handles a record of the second stream.
-    fn process_second(&mut self, record: B, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+    fn process_second(
+        &mut self,
+        record: B,
+        cx: ProcessCx<'_>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError>;
 
     /// As [`ProcessFunction::snapshot`].
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), UserError> {
@@ -155,7 +166,11 @@ pub struct KeyedOpenContext<'a, K: OwnedKey> {
 impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
     /// A context that declares into `state`.
     pub fn new(ctx: &OpenContext<'a>, state: &'a mut KeyedState<K>) -> Self {
-        Self { info: ctx.info(), accumulators: ctx.cx().accumulators(), state }
+        Self {
+            info: ctx.info(),
+            accumulators: ctx.cx().accumulators(),
+            state,
+        }
     }
 
     /// Where the function runs.
@@ -201,7 +216,11 @@ impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
     }
 
     /// Declares a state that folds what is added to a key into an accumulator.
-    pub fn aggregating<A: AggregateFunction>(&mut self, name: &str, function: A) -> Result<AggregatingState<A>> {
+    pub fn aggregating<A: AggregateFunction>(
+        &mut self,
+        name: &str,
+        function: A,
+    ) -> Result<AggregatingState<A>> {
         self.state.aggregating(name, function)
     }
 }
@@ -226,7 +245,10 @@ impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Copy for KeyedCx<'_, Q> {}
 
 impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> fmt::Debug for KeyedCx<'_, Q> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedCx").field("hash", &self.key.hash).field("time", &self.time).finish_non_exhaustive()
+        f.debug_struct("KeyedCx")
+            .field("hash", &self.key.hash)
+            .field("time", &self.time)
+            .finish_non_exhaustive()
     }
 }
 
@@ -257,23 +279,31 @@ where
     /// Calls `on_timer` for this key when the watermark reaches `time`. There is one timer for a key
     /// and a time; registering it again changes nothing.
     pub fn register_event_timer(self, time: i64) {
-        self.timers.borrow_mut().register(TimeDomain::Event, time, self.key, &());
+        self.timers
+            .borrow_mut()
+            .register(TimeDomain::Event, time, self.key, &());
     }
 
     /// Calls `on_timer` for this key when processing time reaches `wall_ms`.
     pub fn register_processing_timer(self, wall_ms: i64) {
-        self.timers.borrow_mut().register(TimeDomain::Processing, wall_ms, self.key, &());
+        self.timers
+            .borrow_mut()
+            .register(TimeDomain::Processing, wall_ms, self.key, &());
         self.cx.schedule(wall_ms);
     }
 
     /// Takes back an event-time timer; nothing happens when there is none.
     pub fn delete_event_timer(self, time: i64) {
-        self.timers.borrow_mut().delete(TimeDomain::Event, time, self.key, &());
+        self.timers
+            .borrow_mut()
+            .delete(TimeDomain::Event, time, self.key, &());
     }
 
     /// Takes back a processing-time timer; nothing happens when there is none.
     pub fn delete_processing_timer(self, wall_ms: i64) {
-        self.timers.borrow_mut().delete(TimeDomain::Processing, wall_ms, self.key, &());
+        self.timers
+            .borrow_mut()
+            .delete(TimeDomain::Processing, wall_ms, self.key, &());
     }
 
     /// Emits into a side output, with the time of the record or timer.
@@ -375,7 +405,12 @@ where
     }
 
     /// Handles a record.
-    fn process(&mut self, record: In, cx: KeyedCx<'_, Q>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+    fn process(
+        &mut self,
+        record: In,
+        cx: KeyedCx<'_, Q>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError>;
 
     /// Handles a timer that this key has registered. What an event-time timer emits has its time;
     /// what a processing-time timer emits has none.
@@ -408,10 +443,20 @@ where
     }
 
     /// Handles a record of the first stream.
-    fn process_first(&mut self, record: A, cx: KeyedCx<'_, Q>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+    fn process_first(
+        &mut self,
+        record: A,
+        cx: KeyedCx<'_, Q>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError>;
 
     /// Handles a record of the second stream.
-    fn process_second(&mut self, record: B, cx: KeyedCx<'_, Q>, out: &mut Emitter<'_, Out>) -> Result<(), UserError>;
+    fn process_second(
+        &mut self,
+        record: B,
+        cx: KeyedCx<'_, Q>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError>;
 
     /// As [`KeyedProcessFunction::on_timer`].
     fn on_timer(

@@ -3,6 +3,7 @@
 use hurtig_core::key::{OwnedKey, StableKey};
 use std::borrow::Borrow;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// Computes or borrows the key of a record.
 ///
@@ -75,5 +76,19 @@ where
     #[inline]
     fn with_key<R>(&self, record: &T, f: impl FnOnce(&Q) -> R) -> R {
         f((self.select)(record))
+    }
+}
+
+impl<T, S: KeySelector<T>> KeySelector<T> for Arc<S> {
+    type Key = S::Key;
+    type Borrowed = S::Borrowed;
+
+    #[inline]
+    fn with_key<R>(&self, record: &T, f: impl FnOnce(&S::Borrowed) -> R) -> R {
+        (**self).with_key(record, f)
+    }
+
+    fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
+        (**self).hash_all(records, hashes);
     }
 }

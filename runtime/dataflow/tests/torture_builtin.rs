@@ -1,9 +1,12 @@
 //! Every built-in operator under the torture kit.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 use hurtig_core::time::{DurationExt, NO_TIMESTAMP};
 use hurtig_core::{Batch, Result, UserError};
 use hurtig_dataflow::function::{
-    CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedCx, KeyedProcessFunction, ProcessCx, ProcessFunction,
+    CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedCx, KeyedProcessFunction, ProcessCx,
+    ProcessFunction,
 };
 use hurtig_dataflow::key::{ByRef, ByValue};
 use hurtig_dataflow::operator::{Cx, OpenContext, OutputTag};
@@ -32,21 +35,35 @@ fn map_forms() {
     let report = torture(|| Map::new(Arc::new(|n: i64| n * 5 + 1)), &numbers());
     assert_eq!(report.emitted, 80);
     assert!(report.restores > 500, "{report:?}");
-    torture(|| TryMap::new(Arc::new(|n: i64| Ok::<_, UserError>(n.to_string()))), &numbers());
+    torture(
+        || TryMap::new(Arc::new(|n: i64| Ok::<_, UserError>(n.to_string()))),
+        &numbers(),
+    );
 }
 
 #[test]
 fn filter_forms() {
     let report = torture(|| Filter::new(Arc::new(|n: &i64| n & 3 != 0)), &numbers());
     assert_eq!(report.emitted, 60);
-    torture(|| TryFilter::new(Arc::new(|n: &i64| Ok::<_, UserError>(n % 3 == 0))), &numbers());
-    torture(|| FilterMap::new(Arc::new(|n: i64| (n % 3 == 0).then(|| n.to_string()))), &numbers());
-    torture(|| TryFilterMap::new(Arc::new(|n: i64| Ok::<_, UserError>((n % 3 == 0).then_some(n)))), &numbers());
+    torture(
+        || TryFilter::new(Arc::new(|n: &i64| Ok::<_, UserError>(n % 3 == 0))),
+        &numbers(),
+    );
+    torture(
+        || FilterMap::new(Arc::new(|n: i64| (n % 3 == 0).then(|| n.to_string()))),
+        &numbers(),
+    );
+    torture(
+        || TryFilterMap::new(Arc::new(|n: i64| Ok::<_, UserError>((n % 3 == 0).then_some(n)))),
+        &numbers(),
+    );
 }
 
 #[test]
 fn filter_of_records_that_are_costly_to_move() {
-    let script = Script::new().records((0..50).map(|n| ([n; 8], 5))).records([([1; 8], 6)]);
+    let script = Script::new()
+        .records((0..50).map(|n| ([n; 8], 5)))
+        .records([([1; 8], 6)]);
     torture(|| Filter::new(Arc::new(|n: &[i64; 8]| n[0] & 3 != 0)), &script);
 }
 
@@ -66,13 +83,19 @@ fn flat_map_forms() {
         },
         &numbers(),
     );
-    let report = torture(|| FlatMapIter::new(Arc::new(|n: i64| (0..n % 5).map(move |i| n * 10 + i))), &numbers());
+    let report = torture(
+        || FlatMapIter::new(Arc::new(|n: i64| (0..n % 5).map(move |i| n * 10 + i))),
+        &numbers(),
+    );
     assert_eq!(report.emitted, 160);
 }
 
 #[test]
 fn inspect_passes_everything_on() {
-    let report = torture(|| Inspect::new(Arc::new(|n: &i64, time: i64| assert!(*n < 80 && time != 0))), &numbers());
+    let report = torture(
+        || Inspect::new(Arc::new(|n: &i64, time: i64| assert!(*n < 80 && time != 0))),
+        &numbers(),
+    );
     assert_eq!(report.emitted, 80);
 }
 
@@ -97,7 +120,9 @@ impl SinkWriter<i64> for Written {
 fn sink_takes_every_record_once_and_in_order() {
     let written = Written::default();
     let seen = written.clone();
-    let report = Torture::<i64, ()>::new(move || SinkOperator::new(Box::new(written.clone()))).run(&numbers()).unwrap();
+    let report = Torture::<i64, ()>::new(move || SinkOperator::new(Box::new(written.clone())))
+        .run(&numbers())
+        .unwrap();
     let seen = seen.0.lock().unwrap();
     assert_eq!(seen.len(), 80 * report.runs);
     assert!(seen.chunks(80).all(|run| run.iter().copied().eq(0..80)));
@@ -116,7 +141,12 @@ impl ProcessFunction<i64, (u64, i64)> for Numbering {
         Ok(())
     }
 
-    fn process(&mut self, n: i64, cx: ProcessCx<'_>, out: &mut Emitter<'_, (u64, i64)>) -> Result<(), UserError> {
+    fn process(
+        &mut self,
+        n: i64,
+        cx: ProcessCx<'_>,
+        out: &mut Emitter<'_, (u64, i64)>,
+    ) -> Result<(), UserError> {
         self.seen += 1;
         match n % 3 {
             0 => out.emit((self.seen, n)),
@@ -140,7 +170,10 @@ fn process_with_state_and_side_output() {
     let tag = odd.clone();
     let make = move || {
         let odd = tag.clone();
-        Process::new(move || Numbering { seen: 0, odd: odd.clone() })
+        Process::new(move || Numbering {
+            seen: 0,
+            odd: odd.clone(),
+        })
     };
     let report = Torture::new(make).side(&odd).run(&numbers()).unwrap();
     assert_eq!(report.emitted, 27 + 27 + 2 * 26);
@@ -186,7 +219,10 @@ fn rolling_aggregates() {
         *n += 1;
         Ok::<_, UserError>((*id, *n))
     };
-    torture(move || KeyedFold::new(by_id(), Arc::new(|| 0_u64), Arc::new(count)), &readings());
+    torture(
+        move || KeyedFold::new(by_id(), Arc::new(|| 0_u64), Arc::new(count)),
+        &readings(),
+    );
 }
 
 #[test]
@@ -217,7 +253,12 @@ struct Alarms {
 }
 
 impl KeyedProcessFunction<u32, Reading, (u32, String)> for Alarms {
-    fn process(&mut self, r: Reading, cx: KeyedCx<'_, u32>, out: &mut Emitter<'_, (u32, String)>) -> Result<(), UserError> {
+    fn process(
+        &mut self,
+        r: Reading,
+        cx: KeyedCx<'_, u32>,
+        out: &mut Emitter<'_, (u32, String)>,
+    ) -> Result<(), UserError> {
         let time = cx.timestamp().ok_or("a reading without time")?;
         let sum = self.sum.update(cx, |sum| {
             *sum += r.1;
@@ -241,9 +282,18 @@ impl KeyedProcessFunction<u32, Reading, (u32, String)> for Alarms {
         Ok(())
     }
 
-    fn on_timer(&mut self, time: i64, domain: TimeDomain, cx: KeyedCx<'_, u32>, out: &mut Emitter<'_, (u32, String)>) -> Result<(), UserError> {
+    fn on_timer(
+        &mut self,
+        time: i64,
+        domain: TimeDomain,
+        cx: KeyedCx<'_, u32>,
+        out: &mut Emitter<'_, (u32, String)>,
+    ) -> Result<(), UserError> {
         let recent = self.recent.take(cx);
-        out.emit((*cx.key(), format!("{domain:?} {time} {:?} {recent:?}", self.sum.get_cloned(cx))));
+        out.emit((
+            *cx.key(),
+            format!("{domain:?} {time} {:?} {recent:?}", self.sum.get_cloned(cx)),
+        ));
         if recent.len() > 2 {
             out.emit((*cx.key(), "busy".to_owned()));
         }
@@ -262,28 +312,48 @@ fn keyed_process_with_state_and_timers() {
     let make = move || {
         let late = tag.clone();
         KeyedProcess::with_state(by_id(), move |ctx| {
-            Ok(Alarms { sum: ctx.value("sum")?, recent: ctx.list("recent")?, late: late.clone() })
+            Ok(Alarms {
+                sum: ctx.value("sum")?,
+                recent: ctx.list("recent")?,
+                late: late.clone(),
+            })
         })
     };
     let report = Torture::new(make.clone()).side(&late).run(&readings()).unwrap();
     assert!(report.emitted > 200 && report.restores > 1_000, "{report:?}");
     // Timers of one key fire in order, whatever the order between keys.
-    Torture::new(make).side(&late).per_key(|out: &(u32, String)| out.0).run(&readings()).unwrap();
+    Torture::new(make)
+        .side(&late)
+        .per_key(|out: &(u32, String)| out.0)
+        .run(&readings())
+        .unwrap();
 }
 
 fn mixed() -> Script<Either<Reading, String>> {
     let one = |n: i64| {
         let key = (n * 5 % 4) as u32;
-        let record = if n % 3 == 0 { Either::Second(key.to_string()) } else { Either::First((key, n)) };
+        let record = if n % 3 == 0 {
+            Either::Second(key.to_string())
+        } else {
+            Either::First((key, n))
+        };
         (record, n)
     };
-    Script::new().records((0..30).map(one)).watermark(20).processing_time(60).records((30..60).map(one)).watermark(45)
+    Script::new()
+        .records((0..30).map(one))
+        .watermark(20)
+        .processing_time(60)
+        .records((30..60).map(one))
+        .watermark(45)
 }
 
 #[test]
 fn connected_streams() {
     let second = |s: String| format!("second {s}");
-    torture_two_input(move || CoMap::new(Arc::new(|r: Reading| format!("first {r:?}")), Arc::new(second)), &mixed());
+    torture_two_input(
+        move || CoMap::new(Arc::new(|r: Reading| format!("first {r:?}")), Arc::new(second)),
+        &mixed(),
+    );
     let first = |r: Reading, out: &mut Emitter<'_, String>| {
         out.extend((0..r.1 % 4).map(|i| format!("{i} of {r:?}")));
         Ok::<(), UserError>(())
@@ -292,7 +362,10 @@ fn connected_streams() {
         out.emit(s);
         Ok::<(), UserError>(())
     };
-    torture_two_input(move || CoFlatMap::new(Arc::new(first), Arc::new(second)), &mixed());
+    torture_two_input(
+        move || CoFlatMap::new(Arc::new(first), Arc::new(second)),
+        &mixed(),
+    );
     torture_two_input(|| CoProcess::new(Interleaved::default), &mixed());
 }
 
@@ -303,17 +376,30 @@ struct Interleaved {
 
 impl CoProcessFunction<Reading, String, String> for Interleaved {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<(), UserError> {
-        let restored = ctx.restored().map(|s| s.operator::<Option<String>>("last")).transpose()?;
+        let restored = ctx
+            .restored()
+            .map(|s| s.operator::<Option<String>>("last"))
+            .transpose()?;
         self.last = restored.unwrap_or_default().pop().flatten();
         Ok(())
     }
 
-    fn process_first(&mut self, r: Reading, _: ProcessCx<'_>, out: &mut Emitter<'_, String>) -> Result<(), UserError> {
+    fn process_first(
+        &mut self,
+        r: Reading,
+        _: ProcessCx<'_>,
+        out: &mut Emitter<'_, String>,
+    ) -> Result<(), UserError> {
         out.emit(format!("{r:?} after {:?}", self.last));
         Ok(())
     }
 
-    fn process_second(&mut self, s: String, _: ProcessCx<'_>, _: &mut Emitter<'_, String>) -> Result<(), UserError> {
+    fn process_second(
+        &mut self,
+        s: String,
+        _: ProcessCx<'_>,
+        _: &mut Emitter<'_, String>,
+    ) -> Result<(), UserError> {
         self.last = Some(s);
         Ok(())
     }
@@ -329,14 +415,24 @@ struct Gate {
 }
 
 impl KeyedCoProcessFunction<u32, Reading, String, (u32, i64)> for Gate {
-    fn process_first(&mut self, r: Reading, cx: KeyedCx<'_, u32>, out: &mut Emitter<'_, (u32, i64)>) -> Result<(), UserError> {
+    fn process_first(
+        &mut self,
+        r: Reading,
+        cx: KeyedCx<'_, u32>,
+        out: &mut Emitter<'_, (u32, i64)>,
+    ) -> Result<(), UserError> {
         if self.open_until.get(cx).is_some() {
             out.emit(r);
         }
         Ok(())
     }
 
-    fn process_second(&mut self, _: String, cx: KeyedCx<'_, u32>, _: &mut Emitter<'_, (u32, i64)>) -> Result<(), UserError> {
+    fn process_second(
+        &mut self,
+        _: String,
+        cx: KeyedCx<'_, u32>,
+        _: &mut Emitter<'_, (u32, i64)>,
+    ) -> Result<(), UserError> {
         let until = cx.timestamp().unwrap_or(0) + 7;
         self.open_until.set(cx, until);
         cx.register_event_timer(until);
@@ -344,7 +440,13 @@ impl KeyedCoProcessFunction<u32, Reading, String, (u32, i64)> for Gate {
         Ok(())
     }
 
-    fn on_timer(&mut self, time: i64, domain: TimeDomain, cx: KeyedCx<'_, u32>, out: &mut Emitter<'_, (u32, i64)>) -> Result<(), UserError> {
+    fn on_timer(
+        &mut self,
+        time: i64,
+        domain: TimeDomain,
+        cx: KeyedCx<'_, u32>,
+        out: &mut Emitter<'_, (u32, i64)>,
+    ) -> Result<(), UserError> {
         if domain == TimeDomain::Processing || self.open_until.get_cloned(cx) == Some(time) {
             self.open_until.clear(cx);
             out.emit((*cx.key(), -time));
@@ -357,7 +459,11 @@ impl KeyedCoProcessFunction<u32, Reading, String, (u32, i64)> for Gate {
 fn keyed_co_process_shares_state_and_timers() {
     let make = || {
         let by_text = Arc::new(ByValue::new(|s: &String| s.parse::<u32>().unwrap()));
-        KeyedCoProcess::with_state(by_id(), by_text, |ctx| Ok(Gate { open_until: ctx.value("open")? }))
+        KeyedCoProcess::with_state(by_id(), by_text, |ctx| {
+            Ok(Gate {
+                open_until: ctx.value("open")?,
+            })
+        })
     };
     let report = Torture::new(move || Joined::new(make())).run(&mixed()).unwrap();
     assert!(report.emitted > 40, "{report:?}");

@@ -1,5 +1,7 @@
 //! Operators with planted bugs: the torture kit must find each, and name what is wrong.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 use hurtig_core::{Batch, Error, Result, UserError};
 use hurtig_dataflow::function::{Emitter, KeyedCx, KeyedProcessFunction};
 use hurtig_dataflow::key::ByValue;
@@ -21,14 +23,19 @@ fn script() -> Script<i64> {
 }
 
 fn caught<O: Operator<i64, i64> + 'static>(factory: impl Fn() -> O + 'static) -> TortureFailure {
-    Torture::new(factory).run(&script()).expect_err("the planted bug was not found")
+    Torture::new(factory)
+        .run(&script())
+        .expect_err("the planted bug was not found")
 }
 
 /// Whether the failure is of the expected kind; shows it otherwise.
 macro_rules! assert_finds {
     ($factory:expr, $violation:pat) => {
         let failure = caught($factory);
-        assert!(matches!(failure.violation, $violation), "found something else: {failure}");
+        assert!(
+            matches!(failure.violation, $violation),
+            "found something else: {failure}"
+        );
     };
 }
 
@@ -42,13 +49,31 @@ impl<O: Operator<i64, i64>> Operator<i64, i64> for Forgets<O> {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         self.inner.open(ctx)
     }
-    fn process(&mut self, input: &mut Batch<i64>, cx: Cx<'_>, out: &mut Collector<i64>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<i64>,
+        cx: Cx<'_>,
+        out: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.inner.process(input, cx, out, b)
     }
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, out: &mut Collector<i64>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.inner.on_watermark(wm, cx, out, b)
     }
-    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>, out: &mut Collector<i64>, b: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.inner.on_processing_time(now, cx, out, b)
     }
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -68,7 +93,13 @@ impl KeyedProcessFunction<i64, i64, i64> for Counting {
         cx.register_processing_timer(n % 4 + 35);
         Ok(())
     }
-    fn on_timer(&mut self, time: i64, _: TimeDomain, cx: KeyedCx<'_, i64>, out: &mut Emitter<'_, i64>) -> Result<(), UserError> {
+    fn on_timer(
+        &mut self,
+        time: i64,
+        _: TimeDomain,
+        cx: KeyedCx<'_, i64>,
+        out: &mut Emitter<'_, i64>,
+    ) -> Result<(), UserError> {
         out.emit(time * 1_000 + cx.key() * 100 + self.0.get_cloned(cx).unwrap_or(0));
         Ok(())
     }
@@ -91,31 +122,72 @@ fn the_operators_that_bugs_are_planted_into_are_sound() {
 #[test]
 fn timers_left_out_of_the_snapshot() {
     let no_event = |s: &mut OperatorSnapshot| drop(s.keyed.remove(EVENT_SECTION));
-    assert_finds!(move || Forgets { inner: counting(), forget: no_event }, Violation::OutputDiffers { .. });
+    assert_finds!(
+        move || Forgets {
+            inner: counting(),
+            forget: no_event
+        },
+        Violation::OutputDiffers { .. }
+    );
     let no_processing = |s: &mut OperatorSnapshot| drop(s.keyed.remove(PROCESSING_SECTION));
-    assert_finds!(move || Forgets { inner: counting(), forget: no_processing }, Violation::OutputDiffers { .. });
+    assert_finds!(
+        move || Forgets {
+            inner: counting(),
+            forget: no_processing
+        },
+        Violation::OutputDiffers { .. }
+    );
 }
 
 #[test]
 fn one_timer_or_value_left_out_of_the_snapshot() {
     let one_timer = |s: &mut OperatorSnapshot| drop(s.keyed.get_mut(EVENT_SECTION).and_then(Vec::pop));
-    assert_finds!(move || Forgets { inner: counting(), forget: one_timer }, Violation::OutputDiffers { .. });
+    assert_finds!(
+        move || Forgets {
+            inner: counting(),
+            forget: one_timer
+        },
+        Violation::OutputDiffers { .. }
+    );
     let one_value = |s: &mut OperatorSnapshot| drop(s.keyed.get_mut("count").and_then(Vec::pop));
-    assert_finds!(move || Forgets { inner: counting(), forget: one_value }, Violation::OutputDiffers { .. });
+    assert_finds!(
+        move || Forgets {
+            inner: counting(),
+            forget: one_value
+        },
+        Violation::OutputDiffers { .. }
+    );
 }
 
 #[test]
 fn rolling_state_left_out_of_the_snapshot() {
-    let sum = || Reduce::new(by_remainder(), Arc::new(rolling::sum(|n: &i64| *n, |n, sum| *n = sum)));
+    let sum = || {
+        Reduce::new(
+            by_remainder(),
+            Arc::new(rolling::sum(|n: &i64| *n, |n, sum| *n = sum)),
+        )
+    };
     let nothing = |s: &mut OperatorSnapshot| s.keyed.clear();
-    assert_finds!(move || Forgets { inner: sum(), forget: nothing }, Violation::OutputDiffers { .. });
+    assert_finds!(
+        move || Forgets {
+            inner: sum(),
+            forget: nothing
+        },
+        Violation::OutputDiffers { .. }
+    );
 }
 
 #[test]
 fn an_iterator_lost_in_the_snapshot() {
     let repeat = || FlatMapIter::new(Arc::new(|n: i64| (0..n % 4).map(move |i| n * 10 + i)));
     let nothing = |s: &mut OperatorSnapshot| s.operator.clear();
-    assert_finds!(move || Forgets { inner: repeat(), forget: nothing }, Violation::OutputDiffers { .. });
+    assert_finds!(
+        move || Forgets {
+            inner: repeat(),
+            forget: nothing
+        },
+        Violation::OutputDiffers { .. }
+    );
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -151,7 +223,14 @@ impl Planted {
         if self.0 == Bug::LosesRecordWhenFull && out.room() == 1 && n % 2 == 0 {
             return;
         }
-        out.push_at(self.1, if self.0 == Bug::TimeOfFirstRecord { first.max(12) } else { time });
+        out.push_at(
+            self.1,
+            if self.0 == Bug::TimeOfFirstRecord {
+                first.max(12)
+            } else {
+                time
+            },
+        );
     }
 }
 
@@ -169,7 +248,13 @@ impl Operator<i64, i64> for Planted {
         Ok(())
     }
 
-    fn process(&mut self, input: &mut Batch<i64>, _: Cx<'_>, out: &mut Collector<i64>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<i64>,
+        _: Cx<'_>,
+        out: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         if self.0 == Bug::DependsOnBatches {
             self.1 += input.len() as i64 / 10;
         }
@@ -197,12 +282,22 @@ impl Operator<i64, i64> for Planted {
         Ok(Progress::Done)
     }
 
-    fn on_watermark(&mut self, wm: i64, _: Cx<'_>, out: &mut Collector<i64>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        _: Cx<'_>,
+        out: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         if self.0 == Bug::EmitsWatermarkTwice {
             // Emits before it asks for fuel, so a call that is repeated emits again.
             out.push_at(self.1, wm);
             if !b.spend() || b.left() == 0 || out.full() {
-                return Ok(if out.len() % 3 == 0 { Progress::Done } else { Progress::More });
+                return Ok(if out.len().is_multiple_of(3) {
+                    Progress::Done
+                } else {
+                    Progress::More
+                });
             }
         }
         Ok(Progress::Done)
@@ -221,14 +316,24 @@ impl Operator<i64, i64> for Planted {
 struct Idler(bool);
 
 impl Operator<i64, i64> for Idler {
-    fn process(&mut self, input: &mut Batch<i64>, _: Cx<'_>, out: &mut Collector<i64>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<i64>,
+        _: Cx<'_>,
+        out: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.0 = !self.0;
         if self.0 {
             return Ok(Progress::More);
         }
         let n = b.take(input.len().min(out.room()));
         out.batch().append(input, n);
-        Ok(if input.is_empty() { Progress::Done } else { Progress::More })
+        Ok(if input.is_empty() {
+            Progress::Done
+        } else {
+            Progress::More
+        })
     }
 }
 
@@ -239,7 +344,10 @@ fn more_without_progress() {
 
 #[test]
 fn done_with_input_left() {
-    assert_finds!(|| Planted(Bug::DoneWithInputLeft, 0), Violation::DoneWithInput { left: 1 });
+    assert_finds!(
+        || Planted(Bug::DoneWithInputLeft, 0),
+        Violation::DoneWithInput { left: 1 }
+    );
 }
 
 #[test]
@@ -257,7 +365,10 @@ fn full_output_ignored() {
 
 #[test]
 fn fuel_ignored() {
-    assert_finds!(|| Planted(Bug::IgnoresFuel, 0), Violation::OverBudget { fuel: 1, .. });
+    assert_finds!(
+        || Planted(Bug::IgnoresFuel, 0),
+        Violation::OverBudget { fuel: 1, .. }
+    );
 }
 
 #[test]
@@ -271,7 +382,10 @@ fn records_lost_or_changed() {
         Bug::RestoresTwice,
     ] {
         let failure = caught(move || Planted(bug, 0));
-        assert!(matches!(failure.violation, Violation::OutputDiffers { .. }), "{bug:?} found as {failure}");
+        assert!(
+            matches!(failure.violation, Violation::OutputDiffers { .. }),
+            "{bug:?} found as {failure}"
+        );
     }
 }
 
@@ -302,7 +416,13 @@ fn output_repeated_with_the_call() {
 struct Sideways(OutputTag<i64>);
 
 impl Operator<i64, i64> for Sideways {
-    fn process(&mut self, input: &mut Batch<i64>, cx: Cx<'_>, _: &mut Collector<i64>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<i64>,
+        cx: Cx<'_>,
+        _: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         while !input.is_empty() {
             if !b.spend() {
                 return Ok(Progress::More);
@@ -318,8 +438,17 @@ impl Operator<i64, i64> for Sideways {
 fn full_side_output_ignored() {
     let tag = OutputTag::<i64>::new("side");
     let made = tag.clone();
-    let failure = Torture::new(move || Sideways(made.clone())).side(&tag).run(&script()).expect_err("not found");
-    assert!(matches!(failure.violation, Violation::PushedIntoFull { .. } | Violation::Overshot { .. }), "{failure}");
+    let failure = Torture::new(move || Sideways(made.clone()))
+        .side(&tag)
+        .run(&script())
+        .expect_err("not found");
+    assert!(
+        matches!(
+            failure.violation,
+            Violation::PushedIntoFull { .. } | Violation::Overshot { .. }
+        ),
+        "{failure}"
+    );
 }
 
 #[test]

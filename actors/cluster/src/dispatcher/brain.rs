@@ -68,7 +68,13 @@ impl DispatcherBrain {
     /// ended ones.
     pub fn new(max_jobs: usize, archive_capacity: usize) -> Self {
         let (running, archive) = (BTreeMap::new(), VecDeque::new());
-        Self { running, archive, max_jobs, archive_capacity: archive_capacity.max(1), shutting_down: false }
+        Self {
+            running,
+            archive,
+            max_jobs,
+            archive_capacity: archive_capacity.max(1),
+            shutting_down: false,
+        }
     }
 
     /// A job is submitted. Idempotent: the same id with the same graph is the same job.
@@ -89,7 +95,13 @@ impl DispatcherBrain {
         if self.running.len() >= self.max_jobs {
             return Err(ClusterError::TooManyJobs(self.max_jobs));
         }
-        self.running.insert(job, Running { graph, status: JobStatus::Initializing });
+        self.running.insert(
+            job,
+            Running {
+                graph,
+                status: JobStatus::Initializing,
+            },
+        );
         Ok(Submission::Accepted)
     }
 
@@ -110,8 +122,14 @@ impl DispatcherBrain {
 
     /// All jobs: the running ones, then those that ended, oldest first.
     pub fn jobs(&self) -> Vec<JobOverview> {
-        let running = self.running.iter().map(|(job, running)| overview(*job, &running.graph, running.status));
-        let ended = self.archive.iter().map(|one| overview(one.result.job, &one.graph, one.result.status));
+        let running = self
+            .running
+            .iter()
+            .map(|(job, running)| overview(*job, &running.graph, running.status));
+        let ended = self
+            .archive
+            .iter()
+            .map(|one| overview(one.result.job, &one.graph, one.result.status));
         running.chain(ended).collect()
     }
 
@@ -119,7 +137,11 @@ impl DispatcherBrain {
     ///
     /// # Errors
     /// When a job cannot be cancelled.
-    pub fn handle(&mut self, event: DispatcherEvent, out: &mut Vec<DispatcherEffect>) -> Result<(), ClusterError> {
+    pub fn handle(
+        &mut self,
+        event: DispatcherEvent,
+        out: &mut Vec<DispatcherEffect>,
+    ) -> Result<(), ClusterError> {
         match event {
             DispatcherEvent::Message(DispatcherMessage::JobStatusChanged { job, status }) => {
                 if let Some(running) = self.running.get_mut(&job) {
@@ -138,12 +160,17 @@ impl DispatcherBrain {
     }
 
     fn end(&mut self, result: JobResult, out: &mut Vec<DispatcherEffect>) {
-        let Some(running) = self.running.remove(&result.job) else { return };
+        let Some(running) = self.running.remove(&result.job) else {
+            return;
+        };
         let result = Arc::new(result);
         if self.archive.len() == self.archive_capacity {
             self.archive.pop_front();
         }
-        self.archive.push_back(Archived { graph: running.graph, result: result.clone() });
+        self.archive.push_back(Archived {
+            graph: running.graph,
+            result: result.clone(),
+        });
         out.push(DispatcherEffect::Publish(result));
         self.finish_shut_down(out);
     }
@@ -153,7 +180,10 @@ impl DispatcherBrain {
             out.push(DispatcherEffect::CancelJob(job));
             return Ok(());
         }
-        Err(ClusterError::Ended { job, status: self.status(job)? })
+        Err(ClusterError::Ended {
+            job,
+            status: self.status(job)?,
+        })
     }
 
     fn shut_down(&mut self, out: &mut Vec<DispatcherEffect>) {
@@ -170,7 +200,11 @@ impl DispatcherBrain {
 }
 
 fn overview(job: JobId, graph: &JobGraph, status: JobStatus) -> JobOverview {
-    JobOverview { job, name: graph.name.clone(), status }
+    JobOverview {
+        job,
+        name: graph.name.clone(),
+        status,
+    }
 }
 
 #[cfg(test)]
@@ -183,7 +217,10 @@ mod tests {
         let source = graph.add_node(StreamNode::new("source", "Source", NodeKind::Source));
         let sink = graph.add_node(StreamNode::new("sink", "Sink", NodeKind::Sink));
         graph.add_edge(StreamEdge::new(source, sink));
-        let settings = GraphSettings { job_name: name.to_owned(), ..GraphSettings::default() };
+        let settings = GraphSettings {
+            job_name: name.to_owned(),
+            ..GraphSettings::default()
+        };
         Arc::new(graph.job_graph(JobId::from_u128(job), &settings).unwrap())
     }
 
@@ -209,10 +246,20 @@ mod tests {
         let mut brain = DispatcherBrain::new(10, 10);
         assert_eq!(brain.submit(graph(1, "a")).unwrap(), Submission::Accepted);
         assert_eq!(brain.submit(graph(1, "a")).unwrap(), Submission::Known);
-        assert!(matches!(brain.submit(graph(1, "b")), Err(ClusterError::Conflict(_))));
+        assert!(matches!(
+            brain.submit(graph(1, "b")),
+            Err(ClusterError::Conflict(_))
+        ));
         end(&mut brain, 1);
-        assert_eq!(brain.submit(graph(1, "a")).unwrap(), Submission::Known, "also after its end");
-        assert!(matches!(brain.submit(graph(1, "b")), Err(ClusterError::Conflict(_))));
+        assert_eq!(
+            brain.submit(graph(1, "a")).unwrap(),
+            Submission::Known,
+            "also after its end"
+        );
+        assert!(matches!(
+            brain.submit(graph(1, "b")),
+            Err(ClusterError::Conflict(_))
+        ));
     }
 
     #[test]
@@ -222,8 +269,13 @@ mod tests {
         let job = JobId::from_u128(1);
         assert_eq!(end(&mut brain, 1).len(), 1);
         assert!(end(&mut brain, 1).is_empty());
-        let late = DispatcherMessage::JobStatusChanged { job, status: JobStatus::Running };
-        brain.handle(DispatcherEvent::Message(late), &mut Vec::new()).unwrap();
+        let late = DispatcherMessage::JobStatusChanged {
+            job,
+            status: JobStatus::Running,
+        };
+        brain
+            .handle(DispatcherEvent::Message(late), &mut Vec::new())
+            .unwrap();
         assert_eq!(brain.status(job).unwrap(), JobStatus::Finished);
         let cancel = brain.handle(DispatcherEvent::Cancel(job), &mut Vec::new());
         assert!(matches!(cancel, Err(ClusterError::Ended { .. })));
@@ -234,12 +286,18 @@ mod tests {
         let mut brain = DispatcherBrain::new(1, 2);
         for job in 1..=3 {
             brain.submit(graph(job, "a")).unwrap();
-            assert!(matches!(brain.submit(graph(99, "x")), Err(ClusterError::TooManyJobs(1))));
+            assert!(matches!(
+                brain.submit(graph(99, "x")),
+                Err(ClusterError::TooManyJobs(1))
+            ));
             end(&mut brain, job);
         }
         let jobs: Vec<JobId> = brain.jobs().into_iter().map(|job| job.job).collect();
         assert_eq!(jobs, [2, 3].map(JobId::from_u128));
-        assert!(matches!(brain.status(JobId::from_u128(1)), Err(ClusterError::UnknownJob(_))));
+        assert!(matches!(
+            brain.status(JobId::from_u128(1)),
+            Err(ClusterError::UnknownJob(_))
+        ));
     }
 
     #[test]

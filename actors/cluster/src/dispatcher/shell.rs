@@ -82,7 +82,13 @@ impl Dispatcher {
     pub(crate) fn new(setup: DispatcherSetup) -> Self {
         let brain = DispatcherBrain::new(setup.config.max_jobs, setup.config.job_store_capacity);
         let (masters, statuses) = (BTreeMap::new(), BTreeMap::new());
-        Self { setup, brain, masters, statuses, shutting_down: Vec::new() }
+        Self {
+            setup,
+            brain,
+            masters,
+            statuses,
+            shutting_down: Vec::new(),
+        }
     }
 
     fn submit(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) -> Result<Submitted, ClusterError> {
@@ -96,7 +102,9 @@ impl Dispatcher {
             self.start_master(job, cx);
         }
         let status = self.statuses.get(&id).ok_or(ClusterError::UnknownJob(id))?;
-        Ok(Submitted { status: status.subscribe() })
+        Ok(Submitted {
+            status: status.subscribe(),
+        })
     }
 
     fn start_master(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) {
@@ -117,7 +125,13 @@ impl Dispatcher {
         let master = JobMaster::new(job.graph, settings, job.factory, links);
         let (mailbox, _) = Shell::start(master, cx.env().clone());
         let outbox = cx.outbox("dispatcher to job master", mailbox, OUTBOX);
-        self.masters.insert(id, Master { outbox, waiting: Vec::new() });
+        self.masters.insert(
+            id,
+            Master {
+                outbox,
+                waiting: Vec::new(),
+            },
+        );
         self.statuses.insert(id, status);
     }
 
@@ -137,14 +151,22 @@ impl Dispatcher {
             }
             DispatcherEffect::Publish(result) => self.publish(&result),
             DispatcherEffect::AllEnded => {
-                self.shutting_down.drain(..).for_each(|answer| answer.send(Ok(())));
+                self.shutting_down
+                    .drain(..)
+                    .for_each(|answer| answer.send(Ok(())));
             }
         }
     }
 
     fn publish(&mut self, result: &Arc<JobResult>) {
-        let waiting = self.masters.remove(&result.job).map(|master| master.waiting).unwrap_or_default();
-        waiting.into_iter().for_each(|answer| answer.send(Ok(result.clone())));
+        let waiting = self
+            .masters
+            .remove(&result.job)
+            .map(|master| master.waiting)
+            .unwrap_or_default();
+        waiting
+            .into_iter()
+            .for_each(|answer| answer.send(Ok(result.clone())));
         let brain = &self.brain;
         self.statuses.retain(|job, _| brain.status(*job).is_ok());
     }
@@ -168,7 +190,10 @@ impl Dispatcher {
         let (mailbox, deadline) = (master.outbox.mailbox().clone(), self.setup.config.ask_timeout);
         let relayed = async move {
             let asked = mailbox.ask(JobMasterEvent::Accumulators, deadline).await;
-            answer.send(asked.map_err(|source| ClusterError::Ask { what: "accumulators", source }));
+            answer.send(asked.map_err(|source| ClusterError::Ask {
+                what: "accumulators",
+                source,
+            }));
         };
         cx.detach(relayed);
     }

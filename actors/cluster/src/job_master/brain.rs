@@ -100,10 +100,17 @@ impl JobMasterBrain {
 
     fn on_message(&mut self, now: Time, message: JobMasterMessage, out: &mut Effects) {
         match message {
-            JobMasterMessage::SlotsOffered { task_manager, allocations } => {
+            JobMasterMessage::SlotsOffered {
+                task_manager,
+                allocations,
+            } => {
                 self.on_slots(now, task_manager, &allocations, out);
             }
-            JobMasterMessage::TaskStateChanged { execution, state, failure } => {
+            JobMasterMessage::TaskStateChanged {
+                execution,
+                state,
+                failure,
+            } => {
                 self.on_task_state(now, execution, (state, failure), out);
             }
             JobMasterMessage::TaskReported { execution, report } => {
@@ -111,7 +118,9 @@ impl JobMasterBrain {
                     self.reports.insert(execution, report);
                 }
             }
-            JobMasterMessage::SplitRequested { execution, node } => self.on_split_request(execution, node, out),
+            JobMasterMessage::SplitRequested { execution, node } => {
+                self.on_split_request(execution, node, out)
+            }
             JobMasterMessage::Cancel => self.cancel(now, out),
         }
     }
@@ -119,18 +128,35 @@ impl JobMasterBrain {
     /// Events of the enumerators of the present generation.
     fn on_coordination(&mut self, now: Time, event: JobEvent, out: &mut Effects) {
         match event {
-            JobEvent::EnumeratorStarted { generation, node, enumerates } if self.is_present(generation) => {
+            JobEvent::EnumeratorStarted {
+                generation,
+                node,
+                enumerates,
+            } if self.is_present(generation) => {
                 self.splits.started(node, enumerates);
                 self.proceed(now, out);
             }
-            JobEvent::EnumeratorFailed { generation, node, failure } if self.is_present(generation) => {
+            JobEvent::EnumeratorFailed {
+                generation,
+                node,
+                failure,
+            } if self.is_present(generation) => {
                 let failure = self.enumerator_failure(now, node, failure);
                 self.fail(now, failure, out);
             }
-            JobEvent::SplitAssigned { generation, node, reader, assignment } if self.is_present(generation) => {
+            JobEvent::SplitAssigned {
+                generation,
+                node,
+                reader,
+                assignment,
+            } if self.is_present(generation) => {
                 self.on_assignment(node, reader, assignment, out);
             }
-            JobEvent::AskAgain { generation, node, reader } if self.is_present(generation) => {
+            JobEvent::AskAgain {
+                generation,
+                node,
+                reader,
+            } if self.is_present(generation) => {
                 let next = self.splits.again(node, reader);
                 self.ask(node, next, out);
             }
@@ -160,7 +186,10 @@ impl JobMasterBrain {
         }
         self.set_status(JobStatus::Created, now, out);
         out.push(JobEffect::RequireSlots(self.graph.job_graph().slots_required()));
-        out.push(JobEffect::After(self.settings.slot_request_timeout, JobEvent::SlotDeadline));
+        out.push(JobEffect::After(
+            self.settings.slot_request_timeout,
+            JobEvent::SlotDeadline,
+        ));
         self.prepare(now, out);
     }
 
@@ -170,7 +199,10 @@ impl JobMasterBrain {
         let sources = self.sources();
         self.splits = SplitCoordinators::starting(sources.iter().map(|source| source.0));
         if !sources.is_empty() {
-            out.push(JobEffect::StartEnumerators { generation: self.graph.generation(), sources });
+            out.push(JobEffect::StartEnumerators {
+                generation: self.graph.generation(),
+                sources,
+            });
         }
         self.proceed(now, out);
     }
@@ -178,10 +210,15 @@ impl JobMasterBrain {
     fn sources(&self) -> Vec<(NodeId, u32)> {
         let vertices = self.graph.job_graph().vertices.iter();
         let operators = vertices.flat_map(|vertex| {
-            vertex.operators.iter().map(move |operator| (operator, vertex.parallelism))
+            vertex
+                .operators
+                .iter()
+                .map(move |operator| (operator, vertex.parallelism))
         });
         let sources = operators.filter(|(operator, _)| operator.kind == NodeKind::Source);
-        sources.map(|(operator, parallelism)| (operator.node, parallelism)).collect()
+        sources
+            .map(|(operator, parallelism)| (operator.node, parallelism))
+            .collect()
     }
 
     fn on_slots(&mut self, now: Time, from: TaskManagerId, allocations: &[AllocationId], out: &mut Effects) {
@@ -194,7 +231,9 @@ impl JobMasterBrain {
         if !self.preparing || !self.splits.all_started() {
             return;
         }
-        let Some(slots) = self.slots.assign(self.graph.job_graph()) else { return };
+        let Some(slots) = self.slots.assign(self.graph.job_graph()) else {
+            return;
+        };
         self.preparing = false;
         self.set_status(JobStatus::Running, now, out);
         let graph = self.graph.job_graph().clone();
@@ -205,13 +244,20 @@ impl JobMasterBrain {
                 self.graph.set_state(execution, TaskState::Deploying, now);
                 self.graph.set_location(execution, slot);
                 let descriptor = Box::new(describe(&self.graph, vertex, execution, slot));
-                out.push(JobEffect::Deploy { to: slot.0, descriptor });
+                out.push(JobEffect::Deploy {
+                    to: slot.0,
+                    descriptor,
+                });
             }
         }
     }
 
     fn attempts(&self, wanted: impl Fn(ExecutionId) -> bool) -> Vec<ExecutionId> {
-        self.graph.executions().map(|execution| execution.id).filter(|id| wanted(*id)).collect()
+        self.graph
+            .executions()
+            .map(|execution| execution.id)
+            .filter(|id| wanted(*id))
+            .collect()
     }
 
     fn on_slot_deadline(&mut self, now: Time, out: &mut Effects) {
@@ -244,7 +290,9 @@ impl JobMasterBrain {
     ) {
         let change = self.graph.report(execution, state, now);
         tracing::debug!(%execution, %state, ?change, "task reported");
-        let StateChange::Applied { to, .. } = change else { return };
+        let StateChange::Applied { to, .. } = change else {
+            return;
+        };
         match to {
             TaskState::Failed => {
                 let cause = failure.unwrap_or_else(|| unexplained(execution));
@@ -318,7 +366,9 @@ impl JobMasterBrain {
         self.preparing = false;
         let mut told = false;
         for execution in self.attempts(|_| true) {
-            let Some(current) = self.current(execution) else { continue };
+            let Some(current) = self.current(execution) else {
+                continue;
+            };
             let (state, location) = (current.state(), current.location);
             match location.filter(|_| state.is_deployed()) {
                 Some((to, _)) => {
@@ -333,7 +383,9 @@ impl JobMasterBrain {
             }
         }
         if told {
-            let deadline = JobEvent::CancellationDeadline { generation: self.graph.generation() };
+            let deadline = JobEvent::CancellationDeadline {
+                generation: self.graph.generation(),
+            };
             out.push(JobEffect::After(self.settings.cancellation_timeout, deadline));
         }
         self.settle(now, out);
@@ -366,7 +418,10 @@ impl JobMasterBrain {
 
     fn end_generation(&self, out: &mut Effects) {
         let generation = self.graph.generation();
-        out.push(JobEffect::EndGeneration { at: self.slots.task_managers(), generation });
+        out.push(JobEffect::EndGeneration {
+            at: self.slots.task_managers(),
+            generation,
+        });
     }
 
     fn end(&mut self, now: Time, status: JobStatus, out: &mut Effects) {
@@ -392,7 +447,10 @@ impl JobMasterBrain {
 
     /// Tasks do not stop. Nothing in this process can stop them.
     fn give_up(&self, out: &mut Effects) {
-        let hanging = self.graph.executions().filter(|execution| execution.state() == TaskState::Canceling);
+        let hanging = self
+            .graph
+            .executions()
+            .filter(|execution| execution.state() == TaskState::Canceling);
         let names: Vec<String> = hanging.map(|execution| self.task_name(execution.id)).collect();
         if names.is_empty() {
             return;
@@ -413,7 +471,9 @@ impl JobMasterBrain {
     // Splits.
 
     fn on_split_request(&mut self, execution: ExecutionId, node: NodeId, out: &mut Effects) {
-        let running = self.current(execution).is_some_and(|current| current.state().is_deployed());
+        let running = self
+            .current(execution)
+            .is_some_and(|current| current.state().is_deployed());
         if !running {
             return;
         }
@@ -424,14 +484,26 @@ impl JobMasterBrain {
         }
     }
 
-    fn on_assignment(&mut self, node: NodeId, reader: ExecutionId, assignment: Assignment, out: &mut Effects) {
-        let next = self.splits.answered(node, reader, !matches!(assignment, Assignment::Later(_)));
+    fn on_assignment(
+        &mut self,
+        node: NodeId,
+        reader: ExecutionId,
+        assignment: Assignment,
+        out: &mut Effects,
+    ) {
+        let next = self
+            .splits
+            .answered(node, reader, !matches!(assignment, Assignment::Later(_)));
         match assignment {
             Assignment::Split(split) => self.send_split(reader, node, Some(split), out),
             Assignment::NoMore => self.send_split(reader, node, None, out),
             Assignment::Later(millis) => {
                 let generation = self.graph.generation();
-                let again = JobEvent::AskAgain { generation, node, reader };
+                let again = JobEvent::AskAgain {
+                    generation,
+                    node,
+                    reader,
+                };
                 out.push(JobEffect::After(Duration::from_millis(millis), again));
             }
         }
@@ -440,13 +512,24 @@ impl JobMasterBrain {
 
     fn ask(&self, node: NodeId, reader: Option<ExecutionId>, out: &mut Effects) {
         let generation = self.graph.generation();
-        out.extend(reader.map(|reader| JobEffect::AskEnumerator { generation, node, reader }));
+        out.extend(reader.map(|reader| JobEffect::AskEnumerator {
+            generation,
+            node,
+            reader,
+        }));
     }
 
     fn send_split(&self, execution: ExecutionId, node: NodeId, split: Option<Split>, out: &mut Effects) {
-        let current = self.current(execution).filter(|current| current.state().is_deployed());
+        let current = self
+            .current(execution)
+            .filter(|current| current.state().is_deployed());
         if let Some((to, _)) = current.and_then(|current| current.location) {
-            out.push(JobEffect::SendSplit { to, execution, node, split });
+            out.push(JobEffect::SendSplit {
+                to,
+                execution,
+                node,
+                split,
+            });
         }
     }
 }
@@ -454,5 +537,10 @@ impl JobMasterBrain {
 /// A task that says FAILED and no more.
 fn unexplained(execution: ExecutionId) -> TaskFailure {
     let message = format!("task {execution} failed without a cause");
-    TaskFailure { fault: Fault::Internal.into(), message, operator: None, panicked: false }
+    TaskFailure {
+        fault: Fault::Internal.into(),
+        message,
+        operator: None,
+        panicked: false,
+    }
 }

@@ -19,7 +19,10 @@ pub(super) struct FailureHistory {
 
 impl FailureHistory {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { entries: VecDeque::new(), capacity: capacity.max(1) }
+        Self {
+            entries: VecDeque::new(),
+            capacity: capacity.max(1),
+        }
     }
 
     /// A failure that has consequences.
@@ -27,12 +30,17 @@ impl FailureHistory {
         if self.entries.len() == self.capacity {
             self.entries.pop_front();
         }
-        self.entries.push_back(FailureEntry { root, concurrent: Vec::new() });
+        self.entries.push_back(FailureEntry {
+            root,
+            concurrent: Vec::new(),
+        });
     }
 
     /// A failure that came while the last one is dealt with.
     pub(super) fn add_concurrent(&mut self, failure: JobFailure) {
-        let Some(entry) = self.entries.back_mut() else { return self.add_root(failure) };
+        let Some(entry) = self.entries.back_mut() else {
+            return self.add_root(failure);
+        };
         if entry.concurrent.len() < CONCURRENT {
             entry.concurrent.push(failure);
         }
@@ -56,8 +64,12 @@ pub(super) fn locate(
     after: Duration,
 ) -> JobFailure {
     let vertex = graph.vertex(execution.subtask.vertex);
-    let operators = vertex.map(|vertex| vertex.operators.as_slice()).unwrap_or_default();
-    let blamed = operators.iter().find(|operator| Some(operator.node) == cause.operator);
+    let operators = vertex
+        .map(|vertex| vertex.operators.as_slice())
+        .unwrap_or_default();
+    let blamed = operators
+        .iter()
+        .find(|operator| Some(operator.node) == cause.operator);
     // A chain of one has nobody else to blame.
     let operator = blamed.or_else(|| operators.first().filter(|_| operators.len() == 1));
     JobFailure {

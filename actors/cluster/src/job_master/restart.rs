@@ -18,7 +18,13 @@ pub struct RestartStrategy {
 impl RestartStrategy {
     /// A strategy that has seen no failure. `seed` decides the jitter.
     pub fn new(config: RestartStrategyConfig, seed: u64) -> Self {
-        Self { config, restarts: 0, last_failure: None, recent: VecDeque::new(), random: seed }
+        Self {
+            config,
+            restarts: 0,
+            last_failure: None,
+            recent: VecDeque::new(),
+            random: seed,
+        }
     }
 
     /// A failure happened: the delay until the restart, or `None` when the job has to fail.
@@ -27,7 +33,11 @@ impl RestartStrategy {
             RestartStrategyConfig::None => None,
             RestartStrategyConfig::FixedDelay { attempts, delay } => self.count(attempts).then_some(delay),
             RestartStrategyConfig::ExponentialDelay { .. } => self.exponential(now),
-            RestartStrategyConfig::FailureRate { max_failures, interval, delay } => {
+            RestartStrategyConfig::FailureRate {
+                max_failures,
+                interval,
+                delay,
+            } => {
                 self.recent.retain(|failure| now.since(*failure) < interval);
                 let allowed = self.recent.len() < max_failures as usize;
                 self.recent.push_back(now);
@@ -43,12 +53,20 @@ impl RestartStrategy {
 
     /// The first restart after a stable time is immediate; then `initial`, growing up to `max`.
     fn exponential(&mut self, now: Time) -> Option<Duration> {
-        let RestartStrategyConfig::ExponentialDelay { initial, max, multiplier, reset_after, jitter, attempts } =
-            self.config
+        let RestartStrategyConfig::ExponentialDelay {
+            initial,
+            max,
+            multiplier,
+            reset_after,
+            jitter,
+            attempts,
+        } = self.config
         else {
             return None;
         };
-        let stable = self.last_failure.is_some_and(|last| now.since(last) >= reset_after);
+        let stable = self
+            .last_failure
+            .is_some_and(|last| now.since(last) >= reset_after);
         if stable {
             self.restarts = 0;
         }
@@ -56,7 +74,9 @@ impl RestartStrategy {
         if !self.count(attempts) {
             return None;
         }
-        let Some(growths) = self.restarts.checked_sub(2) else { return Some(Duration::ZERO) };
+        let Some(growths) = self.restarts.checked_sub(2) else {
+            return Some(Duration::ZERO);
+        };
         let grown = initial.as_secs_f64() * multiplier.powi(i32::try_from(growths).unwrap_or(i32::MAX));
         let bounded = grown.min(max.as_secs_f64());
         let jittered = bounded * (1.0 + jitter * self.swing());

@@ -3,7 +3,7 @@
 use super::brain::JobMasterBrain;
 use super::events::{JobEffect, JobEvent, JobSettings};
 use crate::dispatcher::DispatcherInput;
-use crate::messages::{DispatcherMessage, JobMasterMessage, TaskManagerMessage};
+use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMessage};
 use crate::resource_manager::ResourceManagerEvent;
 use crate::task_manager::TaskManagerInput;
 use hurtig_core::accumulators::AccumulatorValues;
@@ -35,7 +35,12 @@ pub(crate) enum JobMasterEvent {
     /// An enumerator has started; `None`: the source has none.
     Started(u32, NodeId, Result<Option<Enumerator>, TaskFailure>),
     /// An enumerator comes back with its answer to a reader.
-    Answered(u32, NodeId, ExecutionId, Result<(Enumerator, Assignment), TaskFailure>),
+    Answered(
+        u32,
+        NodeId,
+        ExecutionId,
+        Result<(Enumerator, Assignment), TaskFailure>,
+    ),
     /// Something was dropped where dropping may block.
     Dropped,
 }
@@ -120,16 +125,27 @@ impl JobMaster {
             JobEffect::StartEnumerators { generation, sources } => {
                 self.start_enumerators(generation, sources, cx);
             }
-            JobEffect::AskEnumerator { generation, node, reader } => self.ask(generation, node, reader, cx),
+            JobEffect::AskEnumerator {
+                generation,
+                node,
+                reader,
+            } => self.ask(generation, node, reader, cx),
             JobEffect::Deploy { to, descriptor } => self.tell(to, TaskManagerMessage::Deploy(descriptor)),
             JobEffect::CancelTask { to, execution } => {
-                self.tell(to, TaskManagerMessage::CancelTask { execution, job });
+                self.tell(to, TaskManagerMessage::CancelTask(TaskId { job, execution }));
             }
-            JobEffect::SendSplit { to, execution, node, split } => {
-                self.tell(to, TaskManagerMessage::AddSplit { execution, node, split });
+            JobEffect::SendSplit {
+                to,
+                execution,
+                node,
+                split,
+            } => {
+                let task = TaskId { job, execution };
+                self.tell(to, TaskManagerMessage::AddSplit { task, node, split });
             }
             JobEffect::EndGeneration { at, generation } => {
-                at.iter().for_each(|to| self.tell(*to, TaskManagerMessage::EndGeneration { job, generation }));
+                at.iter()
+                    .for_each(|to| self.tell(*to, TaskManagerMessage::EndGeneration { job, generation }));
             }
             JobEffect::After(delay, event) => {
                 cx.after(delay, JobMasterEvent::Job(event));
@@ -146,7 +162,10 @@ impl JobMaster {
     fn publish(&self, status: JobStatus) {
         tracing::info!(job = %self.job(), name = self.graph.name, %status, "job");
         self.links.status.send_replace(status);
-        self.to_dispatcher(DispatcherMessage::JobStatusChanged { job: self.job(), status });
+        self.to_dispatcher(DispatcherMessage::JobStatusChanged {
+            job: self.job(),
+            status,
+        });
     }
 
     fn tell(&self, to: TaskManagerId, message: TaskManagerMessage) {
@@ -157,7 +176,9 @@ impl JobMaster {
     }
 
     fn to_dispatcher(&self, message: DispatcherMessage) {
-        self.out.iter().for_each(|out| out.dispatcher.send(DispatcherInput::Message(message.clone())));
+        self.out
+            .iter()
+            .for_each(|out| out.dispatcher.send(DispatcherInput::Message(message.clone())));
     }
 
     fn to_resource_manager(&self, event: ResourceManagerEvent) {
@@ -168,14 +189,21 @@ impl JobMaster {
 
     fn release(&self, task_managers: &[TaskManagerId]) {
         let job = self.job();
-        task_managers.iter().for_each(|to| self.tell(*to, TaskManagerMessage::ReleaseJob { job }));
+        task_managers
+            .iter()
+            .for_each(|to| self.tell(*to, TaskManagerMessage::ReleaseJob { job }));
         self.to_resource_manager(ResourceManagerEvent::Release(job));
     }
 
     // Enumerators are user code that may block: made, started, asked and dropped on the blocking
     // pool, one call at a time each.
 
-    fn start_enumerators(&mut self, generation: u32, sources: Vec<(NodeId, u32)>, cx: &mut ShellCx<'_, Self>) {
+    fn start_enumerators(
+        &mut self,
+        generation: u32,
+        sources: Vec<(NodeId, u32)>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
         self.generation = generation;
         self.drop_enumerators(cx);
         for (node, parallelism) in sources {
@@ -185,7 +213,9 @@ impl JobMaster {
                 let started = enumerator.as_mut().map_or(Ok(()), |one| one.start(parallelism));
                 started.map(|()| enumerator)
             };
-            cx.blocking(work, move |result| JobMasterEvent::Started(generation, node, flatten(result, node)));
+            cx.blocking(work, move |result| {
+                JobMasterEvent::Started(generation, node, flatten(result, node))
+            });
         }
     }
 
@@ -200,10 +230,21 @@ impl JobMaster {
         let Some(mut enumerator) = self.enumerators.remove(&node) else {
             let error = Error::internal("an enumerator was asked while it was not there");
             let failure = TaskFailure::new(&error, Some(node));
-            return self.decide(JobEvent::EnumeratorFailed { generation, node, failure }, cx);
+            return self.decide(
+                JobEvent::EnumeratorFailed {
+                    generation,
+                    node,
+                    failure,
+                },
+                cx,
+            );
         };
         let index = reader.subtask.index;
-        let work = move || enumerator.next_split(index).map(|assignment| (enumerator, assignment));
+        let work = move || {
+            enumerator
+                .next_split(index)
+                .map(|assignment| (enumerator, assignment))
+        };
         cx.blocking(work, move |result| {
             JobMasterEvent::Answered(generation, node, reader, flatten(result, node))
         });
@@ -225,13 +266,21 @@ impl JobMaster {
         cx: &mut ShellCx<'_, Self>,
     ) {
         let event = match started {
-            Err(failure) => JobEvent::EnumeratorFailed { generation, node, failure },
+            Err(failure) => JobEvent::EnumeratorFailed {
+                generation,
+                node,
+                failure,
+            },
             Ok(enumerator) => {
                 let enumerates = enumerator.is_some();
                 if let Some(enumerator) = enumerator {
                     self.keep(generation, node, enumerator, cx);
                 }
-                JobEvent::EnumeratorStarted { generation, node, enumerates }
+                JobEvent::EnumeratorStarted {
+                    generation,
+                    node,
+                    enumerates,
+                }
             }
         };
         self.decide(event, cx);
@@ -244,10 +293,19 @@ impl JobMaster {
         cx: &mut ShellCx<'_, Self>,
     ) {
         let event = match answer {
-            Err(failure) => JobEvent::EnumeratorFailed { generation, node, failure },
+            Err(failure) => JobEvent::EnumeratorFailed {
+                generation,
+                node,
+                failure,
+            },
             Ok((enumerator, assignment)) => {
                 self.keep(generation, node, enumerator, cx);
-                JobEvent::SplitAssigned { generation, node, reader, assignment }
+                JobEvent::SplitAssigned {
+                    generation,
+                    node,
+                    reader,
+                    assignment,
+                }
             }
         };
         self.decide(event, cx);
@@ -260,7 +318,10 @@ impl JobMaster {
     }
 
     fn accumulators(&self) -> AccumulatorValues {
-        self.brain.as_ref().map(JobMasterBrain::accumulators).unwrap_or_default()
+        self.brain
+            .as_ref()
+            .map(JobMasterBrain::accumulators)
+            .unwrap_or_default()
     }
 }
 

@@ -50,9 +50,19 @@ impl SlotPool {
         let subtasks = graph.vertices.iter().flat_map(|vertex| {
             let first = firsts[vertex.slot_sharing_group.as_str()];
             (0..vertex.parallelism).map(move |index| {
-                (SubtaskId { vertex: vertex.id, index }, first + index as usize)
+                (
+                    SubtaskId {
+                        vertex: vertex.id,
+                        index,
+                    },
+                    first + index as usize,
+                )
             })
         });
-        Some(subtasks.map(|(subtask, slot)| (subtask, self.slots[slot])).collect())
+        Some(
+            subtasks
+                .map(|(subtask, slot)| (subtask, self.slots[slot]))
+                .collect(),
+        )
     }
 }

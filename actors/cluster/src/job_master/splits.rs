@@ -35,7 +35,9 @@ pub(super) enum Asked {
 impl SplitCoordinators {
     /// Coordinators of these sources, none started.
     pub(super) fn starting(sources: impl Iterator<Item = NodeId>) -> Self {
-        Self { sources: sources.map(|node| (node, Coordinator::default())).collect() }
+        Self {
+            sources: sources.map(|node| (node, Coordinator::default())).collect(),
+        }
     }
 
     pub(super) fn started(&mut self, node: NodeId, enumerates: bool) {
@@ -50,7 +52,9 @@ impl SplitCoordinators {
 
     /// A reader wants a split.
     pub(super) fn request(&mut self, node: NodeId, reader: ExecutionId) -> Asked {
-        let Some(source) = self.sources.get_mut(&node) else { return Asked::NoSplits };
+        let Some(source) = self.sources.get_mut(&node) else {
+            return Asked::NoSplits;
+        };
         if source.enumerates != Some(true) {
             return Asked::NoSplits;
         }
@@ -63,14 +67,22 @@ impl SplitCoordinators {
 
     /// A reader that was told to wait has its turn again.
     pub(super) fn again(&mut self, node: NodeId, reader: ExecutionId) -> Option<ExecutionId> {
-        let source = self.sources.get_mut(&node).filter(|source| source.owed.contains(&reader))?;
+        let source = self
+            .sources
+            .get_mut(&node)
+            .filter(|source| source.owed.contains(&reader))?;
         source.queue.push_back(reader);
         source.next()
     }
 
     /// The enumerator has answered; `settled` when the reader need not ask again. Returns who is
     /// next.
-    pub(super) fn answered(&mut self, node: NodeId, reader: ExecutionId, settled: bool) -> Option<ExecutionId> {
+    pub(super) fn answered(
+        &mut self,
+        node: NodeId,
+        reader: ExecutionId,
+        settled: bool,
+    ) -> Option<ExecutionId> {
         let source = self.sources.get_mut(&node)?;
         source.busy = false;
         if settled {

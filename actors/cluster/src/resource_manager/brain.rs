@@ -54,7 +54,10 @@ impl ResourceBrain {
 
     /// Slots that a job holds.
     pub fn held(&self, job: JobId) -> u32 {
-        self.offers.values().filter_map(|offer| offer.used.get(&job)).sum()
+        self.offers
+            .values()
+            .filter_map(|offer| offer.used.get(&job))
+            .sum()
     }
 
     /// Decides what a message leads to.
@@ -62,7 +65,12 @@ impl ResourceBrain {
         match message {
             ResourceManagerMessage::Register { task_manager, slots } => {
                 let offer = self.offers.entry(task_manager);
-                offer.or_insert_with(|| Offer { slots, used: BTreeMap::new() }).slots = slots;
+                offer
+                    .or_insert_with(|| Offer {
+                        slots,
+                        used: BTreeMap::new(),
+                    })
+                    .slots = slots;
             }
             ResourceManagerMessage::Require { job, slots } => self.require(job, slots),
             ResourceManagerMessage::Release { job } => {
@@ -87,14 +95,18 @@ impl ResourceBrain {
     fn serve(&mut self, out: &mut Vec<ResourceEffect>) {
         let free = self.offers.values().map(Offer::free).fold(0, u32::saturating_add);
         let mut left = free;
-        let (served, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(_, missing)| {
-            let fits = *missing <= left;
-            left -= if fits { *missing } else { 0 };
-            fits
-        });
+        let (served, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|(_, missing)| {
+                let fits = *missing <= left;
+                left -= if fits { *missing } else { 0 };
+                fits
+            });
         self.waiting = waiting;
         let served: Vec<(JobId, u32)> = served;
-        served.into_iter().for_each(|(job, missing)| self.grant(job, missing, out));
+        served
+            .into_iter()
+            .for_each(|(job, missing)| self.grant(job, missing, out));
     }
 
     /// Takes slots from TaskManagers in the order of their ids; they are known to suffice.
@@ -108,8 +120,14 @@ impl ResourceBrain {
             *offer.used.entry(job).or_insert(0) += taken;
             let first = self.next_allocation;
             self.next_allocation += u128::from(taken);
-            let allocations = (first..self.next_allocation).map(AllocationId::from_u128).collect();
-            out.push(ResourceEffect::Allocate { task_manager, job, allocations });
+            let allocations = (first..self.next_allocation)
+                .map(AllocationId::from_u128)
+                .collect();
+            out.push(ResourceEffect::Allocate {
+                task_manager,
+                job,
+                allocations,
+            });
         }
         assert_eq!(missing, 0, "a job is served only when its slots are free");
     }
@@ -136,7 +154,14 @@ mod tests {
     }
 
     fn require(brain: &mut ResourceBrain, number: u128, slots: u32) -> usize {
-        told(brain, ResourceManagerMessage::Require { job: job(number), slots }).len()
+        told(
+            brain,
+            ResourceManagerMessage::Require {
+                job: job(number),
+                slots,
+            },
+        )
+        .len()
     }
 
     #[test]
@@ -156,7 +181,10 @@ mod tests {
         assert_eq!(require(&mut brain, 2, 4), 0);
         assert_eq!(require(&mut brain, 3, 1), 1);
         assert_eq!([1, 2, 3].map(|number| brain.held(job(number))), [3, 0, 1]);
-        assert_eq!(told(&mut brain, ResourceManagerMessage::Release { job: job(1) }), []);
+        assert_eq!(
+            told(&mut brain, ResourceManagerMessage::Release { job: job(1) }),
+            []
+        );
         let effects = told(&mut brain, ResourceManagerMessage::Release { job: job(3) });
         assert_eq!(effects.len(), 2);
         assert_eq!(brain.held(job(2)), 4);

@@ -32,16 +32,28 @@ pub(crate) struct ResourceManager {
 
 impl ResourceManager {
     pub(crate) fn new() -> Self {
-        Self { brain: ResourceBrain::new(), task_managers: BTreeMap::new(), masters: BTreeMap::new() }
+        Self {
+            brain: ResourceBrain::new(),
+            task_managers: BTreeMap::new(),
+            masters: BTreeMap::new(),
+        }
     }
 
     fn carry_out(&self, effect: ResourceEffect) {
-        let ResourceEffect::Allocate { task_manager, job, allocations } = effect;
+        let ResourceEffect::Allocate {
+            task_manager,
+            job,
+            allocations,
+        } = effect;
         let (Some(to), Some(master)) = (self.task_managers.get(&task_manager), self.masters.get(&job)) else {
             tracing::error!(%job, %task_manager, "slots granted to or by someone who is not known");
             return;
         };
-        to.send(TaskManagerInput::RequestSlots { job, allocations, master: master.clone() });
+        to.send(TaskManagerInput::RequestSlots {
+            job,
+            allocations,
+            master: master.clone(),
+        });
     }
 }
 

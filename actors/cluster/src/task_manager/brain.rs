@@ -1,9 +1,9 @@
 //! The TaskManager's brain: which tasks run where, and who has to hear of them.
 
 use super::placement::{HostId, Placement};
-use crate::messages::{JobMasterMessage, TaskManagerMessage};
+use crate::messages::{JobMasterMessage, TaskId, TaskManagerMessage};
 use hurtig_core::Fault;
-use hurtig_core::ids::{AllocationId, ExecutionId, JobId, NodeId};
+use hurtig_core::ids::{AllocationId, JobId, NodeId, SubtaskId};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::source::Split;
 use hurtig_task::interface::{TaskDescriptor, TaskFailure, TaskReport};
@@ -17,7 +17,7 @@ pub enum TaskManagerEvent {
     /// A task of ours is in another state.
     TaskState {
         /// Which.
-        execution: ExecutionId,
+        task: TaskId,
         /// Its state.
         state: TaskState,
         /// Why, when FAILED.
@@ -26,14 +26,14 @@ pub enum TaskManagerEvent {
     /// A task of ours reports totals.
     TaskReport {
         /// Which.
-        execution: ExecutionId,
+        task: TaskId,
         /// The totals.
         report: TaskReport,
     },
     /// A reader of ours wants a split.
     SplitRequest {
         /// Which.
-        execution: ExecutionId,
+        task: TaskId,
         /// The source.
         node: NodeId,
     },
@@ -61,14 +61,14 @@ pub enum TaskManagerEffect {
         /// Where it is.
         host: HostId,
         /// Which.
-        execution: ExecutionId,
+        task: TaskId,
     },
     /// Give a reader its answer.
     AddSplit {
         /// Where it is.
         host: HostId,
         /// Which.
-        execution: ExecutionId,
+        task: TaskId,
         /// The source.
         node: NodeId,
         /// The split.
@@ -86,7 +86,7 @@ pub enum TaskManagerEffect {
         /// Where it was.
         host: HostId,
         /// Which.
-        execution: ExecutionId,
+        task: TaskId,
     },
     /// Tell a job's program that a generation is over.
     EndGeneration {
@@ -105,7 +105,6 @@ type Effects = Vec<TaskManagerEffect>;
 /// A task that runs here.
 #[derive(Clone, Debug)]
 struct Task {
-    job: JobId,
     slot: AllocationId,
     host: HostId,
 }
@@ -114,15 +113,19 @@ struct Task {
 #[derive(Clone, Debug)]
 pub struct TaskManagerBrain {
     placement: Placement,
-    tasks: BTreeMap<ExecutionId, Task>,
+    tasks: BTreeMap<TaskId, Task>,
     /// The newest attempt that was ever started here, by subtask: a late copy starts nothing.
-    newest: BTreeMap<(JobId, hurtig_core::ids::SubtaskId), u32>,
+    newest: BTreeMap<(JobId, SubtaskId), u32>,
 }
 
 impl TaskManagerBrain {
     /// A TaskManager with so many worker threads.
     pub fn new(threads: u32) -> Self {
-        Self { placement: Placement::new(threads), tasks: BTreeMap::new(), newest: BTreeMap::new() }
+        Self {
+            placement: Placement::new(threads),
+            tasks: BTreeMap::new(),
+            newest: BTreeMap::new(),
+        }
     }
 
     /// Tasks that run here.
@@ -134,17 +137,28 @@ impl TaskManagerBrain {
     pub fn handle(&mut self, event: TaskManagerEvent, out: &mut Effects) {
         match event {
             TaskManagerEvent::Message(message) => self.on_message(message, out),
-            TaskManagerEvent::TaskState { execution, state, failure } => {
-                self.report(execution, JobMasterMessage::TaskStateChanged { execution, state, failure }, out);
+            TaskManagerEvent::TaskState { task, state, failure } => {
+                let execution = task.execution;
+                self.report(
+                    task,
+                    JobMasterMessage::TaskStateChanged {
+                        execution,
+                        state,
+                        failure,
+                    },
+                    out,
+                );
                 if state.is_terminal() {
-                    self.forget(execution, out);
+                    self.forget(task, out);
                 }
             }
-            TaskManagerEvent::TaskReport { execution, report } => {
-                self.report(execution, JobMasterMessage::TaskReported { execution, report }, out);
+            TaskManagerEvent::TaskReport { task, report } => {
+                let execution = task.execution;
+                self.report(task, JobMasterMessage::TaskReported { execution, report }, out);
             }
-            TaskManagerEvent::SplitRequest { execution, node } => {
-                self.report(execution, JobMasterMessage::SplitRequested { execution, node }, out);
+            TaskManagerEvent::SplitRequest { task, node } => {
+                let execution = task.execution;
+                self.report(task, JobMasterMessage::SplitRequested { execution, node }, out);
             }
         }
     }
@@ -156,10 +170,15 @@ impl TaskManagerBrain {
                 out.push(TaskManagerEffect::OfferSlots { job, allocations });
             }
             TaskManagerMessage::Deploy(descriptor) => self.deploy(descriptor, out),
-            TaskManagerMessage::CancelTask { execution, job } => self.cancel(execution, job, out),
-            TaskManagerMessage::AddSplit { execution, node, split } => {
-                if let Some(task) = self.tasks.get(&execution) {
-                    out.push(TaskManagerEffect::AddSplit { host: task.host, execution, node, split });
+            TaskManagerMessage::CancelTask(task) => self.cancel(task, out),
+            TaskManagerMessage::AddSplit { task, node, split } => {
+                if let Some(Task { host, .. }) = self.tasks.get(&task).cloned() {
+                    out.push(TaskManagerEffect::AddSplit {
+                        host,
+                        task,
+                        node,
+                        split,
+                    });
                 }
             }
             TaskManagerMessage::EndGeneration { job, generation } => {
@@ -171,67 +190,87 @@ impl TaskManagerBrain {
 
     fn deploy(&mut self, descriptor: Box<TaskDescriptor>, out: &mut Effects) {
         let (job, slot, execution) = (descriptor.job, descriptor.slot, descriptor.execution);
+        let task = TaskId { job, execution };
         let attempt = execution.attempt.0;
         let newest = self.newest.get(&(job, execution.subtask));
         if newest.is_some_and(|newest| attempt <= *newest) {
-            tracing::warn!(%execution, "task was deployed before; ignored");
+            tracing::warn!(%task, "task was deployed before; ignored");
             return;
         }
         let Some(host) = self.host(&descriptor) else {
             let failure = refused(&descriptor);
-            let message =
-                JobMasterMessage::TaskStateChanged { execution, state: TaskState::Failed, failure: Some(failure) };
+            let message = JobMasterMessage::TaskStateChanged {
+                execution,
+                state: TaskState::Failed,
+                failure: Some(failure),
+            };
             out.push(TaskManagerEffect::Report { job, message });
             return;
         };
         self.newest.insert((job, execution.subtask), attempt);
-        self.tasks.insert(execution, Task { job, slot, host });
+        self.tasks.insert(task, Task { slot, host });
         out.push(TaskManagerEffect::Start { host, descriptor });
     }
 
     fn host(&mut self, descriptor: &TaskDescriptor) -> Option<HostId> {
         if descriptor.blocking {
-            let own = HostId::Own(descriptor.execution);
+            let own = HostId::Own(TaskId {
+                job: descriptor.job,
+                execution: descriptor.execution,
+            });
             return self.placement.has(descriptor.job, descriptor.slot).then_some(own);
         }
         self.placement.place(descriptor.job, descriptor.slot)
     }
 
     /// A task that is not known is over, or never came: either way it is not running.
-    fn cancel(&mut self, execution: ExecutionId, job: JobId, out: &mut Effects) {
-        if let Some(task) = self.tasks.get(&execution) {
-            out.push(TaskManagerEffect::Cancel { host: task.host, execution });
+    fn cancel(&mut self, task: TaskId, out: &mut Effects) {
+        if let Some(Task { host, .. }) = self.tasks.get(&task).cloned() {
+            out.push(TaskManagerEffect::Cancel { host, task });
             return;
         }
+        let TaskId { job, execution } = task;
         // A copy of its deployment that is still on the way must not start it.
-        let newest = self.newest.entry((job, execution.subtask)).or_insert(execution.attempt.0);
+        let newest = self
+            .newest
+            .entry((job, execution.subtask))
+            .or_insert(execution.attempt.0);
         *newest = execution.attempt.0.max(*newest);
         let state = TaskState::Canceled;
-        let message = JobMasterMessage::TaskStateChanged { execution, state, failure: None };
+        let message = JobMasterMessage::TaskStateChanged {
+            execution,
+            state,
+            failure: None,
+        };
         out.push(TaskManagerEffect::Report { job, message });
     }
 
-    fn report(&self, execution: ExecutionId, message: JobMasterMessage, out: &mut Effects) {
-        match self.tasks.get(&execution) {
-            Some(task) => out.push(TaskManagerEffect::Report { job: task.job, message }),
-            None => tracing::warn!(%execution, "a task spoke after its end; ignored"),
+    fn report(&self, task: TaskId, message: JobMasterMessage, out: &mut Effects) {
+        if self.tasks.contains_key(&task) {
+            out.push(TaskManagerEffect::Report {
+                job: task.job,
+                message,
+            });
+        } else {
+            tracing::warn!(%task, "a task spoke after its end; ignored");
         }
     }
 
-    fn forget(&mut self, execution: ExecutionId, out: &mut Effects) {
-        let Some(task) = self.tasks.remove(&execution) else { return };
-        self.placement.remove(task.job, task.slot, task.host);
-        out.push(TaskManagerEffect::Forget { host: task.host, execution });
+    fn forget(&mut self, task: TaskId, out: &mut Effects) {
+        let Some(Task { slot, host }) = self.tasks.remove(&task) else {
+            return;
+        };
+        self.placement.remove(task.job, slot, host);
+        out.push(TaskManagerEffect::Forget { host, task });
     }
 
     fn release(&mut self, job: JobId, out: &mut Effects) {
-        let left: Vec<ExecutionId> =
-            self.tasks.iter().filter(|(_, task)| task.job == job).map(|(execution, _)| *execution).collect();
+        let left = self.tasks.iter().filter(|(task, _)| task.job == job);
+        let left: Vec<(TaskId, HostId)> = left.map(|(task, Task { host, .. })| (*task, *host)).collect();
         debug_assert!(left.is_empty(), "a job is released after its tasks are over");
-        for execution in left {
-            tracing::error!(%execution, "job released while a task runs; the task is stopped");
-            let host = self.tasks[&execution].host;
-            out.push(TaskManagerEffect::Cancel { host, execution });
+        for (task, host) in left {
+            tracing::error!(%task, "job released while a task runs; the task is stopped");
+            out.push(TaskManagerEffect::Cancel { host, task });
         }
         self.placement.remove_job(job);
         self.newest.retain(|(owner, _), _| *owner != job);
@@ -240,27 +279,52 @@ impl TaskManagerBrain {
 }
 
 fn refused(descriptor: &TaskDescriptor) -> TaskFailure {
-    let message = format!("slot {} was not offered to job {}", descriptor.slot, descriptor.job);
-    TaskFailure { fault: Fault::Internal.into(), message, operator: None, panicked: false }
+    let message = format!(
+        "slot {} was not offered to job {}",
+        descriptor.slot, descriptor.job
+    );
+    TaskFailure {
+        fault: Fault::Internal.into(),
+        message,
+        operator: None,
+        panicked: false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
+    use hurtig_core::ids::{AttemptNumber, ExecutionId, VertexId};
     use hurtig_core::key::KeyGroupRange;
 
     const JOB: JobId = JobId::from_u128(1);
     const SLOT: AllocationId = AllocationId::from_u128(1);
 
     fn execution(attempt: u32) -> ExecutionId {
-        let subtask = SubtaskId { vertex: VertexId::from_u128(1), index: 0 };
-        ExecutionId { subtask, attempt: AttemptNumber(attempt) }
+        let subtask = SubtaskId {
+            vertex: VertexId::from_u128(1),
+            index: 0,
+        };
+        ExecutionId {
+            subtask,
+            attempt: AttemptNumber(attempt),
+        }
+    }
+
+    fn task(attempt: u32) -> TaskId {
+        TaskId {
+            job: JOB,
+            execution: execution(attempt),
+        }
     }
 
     fn descriptor(attempt: u32, blocking: bool) -> TaskManagerMessage {
+        descriptor_of(JOB, attempt, blocking)
+    }
+
+    fn descriptor_of(job: JobId, attempt: u32, blocking: bool) -> TaskManagerMessage {
         TaskManagerMessage::Deploy(Box::new(TaskDescriptor {
-            job: JOB,
+            job,
             execution: execution(attempt),
             name: "a".to_owned(),
             operators: vec![NodeId(0)],
@@ -283,43 +347,100 @@ mod tests {
 
     fn ready() -> TaskManagerBrain {
         let mut brain = TaskManagerBrain::new(2);
-        let request = TaskManagerMessage::RequestSlots { job: JOB, allocations: vec![SLOT] };
-        assert!(matches!(told(&mut brain, request)[..], [TaskManagerEffect::OfferSlots { .. }]));
+        let request = TaskManagerMessage::RequestSlots {
+            job: JOB,
+            allocations: vec![SLOT],
+        };
+        assert!(matches!(
+            told(&mut brain, request)[..],
+            [TaskManagerEffect::OfferSlots { .. }]
+        ));
         brain
     }
 
     fn end(brain: &mut TaskManagerBrain, attempt: u32) -> Vec<TaskManagerEffect> {
         let mut out = Vec::new();
-        let (execution, state) = (execution(attempt), TaskState::Finished);
-        brain.handle(TaskManagerEvent::TaskState { execution, state, failure: None }, &mut out);
+        let (task, state) = (task(attempt), TaskState::Finished);
+        brain.handle(
+            TaskManagerEvent::TaskState {
+                task,
+                state,
+                failure: None,
+            },
+            &mut out,
+        );
         out
     }
 
     #[test]
     fn an_attempt_is_started_once_whatever_is_repeated() {
         let mut brain = ready();
-        assert!(matches!(told(&mut brain, descriptor(0, false))[..], [TaskManagerEffect::Start { .. }]));
+        assert!(matches!(
+            told(&mut brain, descriptor(0, false))[..],
+            [TaskManagerEffect::Start { .. }]
+        ));
         assert!(told(&mut brain, descriptor(0, false)).is_empty());
         assert_eq!(end(&mut brain, 0).len(), 2);
-        assert!(told(&mut brain, descriptor(0, false)).is_empty(), "a late copy after the end");
+        assert!(
+            told(&mut brain, descriptor(0, false)).is_empty(),
+            "a late copy after the end"
+        );
         assert!(end(&mut brain, 0).is_empty(), "a repeated end");
-        assert!(matches!(told(&mut brain, descriptor(1, false))[..], [TaskManagerEffect::Start { .. }]));
+        assert!(matches!(
+            told(&mut brain, descriptor(1, false))[..],
+            [TaskManagerEffect::Start { .. }]
+        ));
         assert_eq!(brain.task_count(), 1);
+    }
+
+    #[test]
+    fn two_jobs_of_one_program_are_kept_apart() {
+        let mut brain = ready();
+        let other = JobId::from_u128(2);
+        let slot = AllocationId::from_u128(2);
+        told(
+            &mut brain,
+            TaskManagerMessage::RequestSlots {
+                job: other,
+                allocations: vec![slot, SLOT],
+            },
+        );
+        told(&mut brain, descriptor(0, false));
+        let effects = told(&mut brain, descriptor_of(other, 0, false));
+        assert!(matches!(effects[..], [TaskManagerEffect::Start { .. }]));
+        end(&mut brain, 0);
+        assert_eq!(brain.task_count(), 1);
+        let cancel = TaskManagerMessage::CancelTask(TaskId {
+            job: other,
+            execution: execution(0),
+        });
+        assert!(matches!(
+            told(&mut brain, cancel)[..],
+            [TaskManagerEffect::Cancel { .. }]
+        ));
     }
 
     #[test]
     fn a_task_without_slot_fails() {
         let mut brain = TaskManagerBrain::new(1);
         let effects = told(&mut brain, descriptor(0, true));
-        let [TaskManagerEffect::Report { message, .. }] = &effects[..] else { panic!("{effects:?}") };
-        assert!(matches!(message, JobMasterMessage::TaskStateChanged { state: TaskState::Failed, .. }));
+        let [TaskManagerEffect::Report { message, .. }] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        assert!(matches!(
+            message,
+            JobMasterMessage::TaskStateChanged {
+                state: TaskState::Failed,
+                ..
+            }
+        ));
     }
 
     #[test]
     fn blocking_tasks_have_their_own_thread() {
         let mut brain = ready();
         let effects = told(&mut brain, descriptor(0, true));
-        let own = HostId::Own(execution(0));
+        let own = HostId::Own(task(0));
         assert!(matches!(&effects[..], [TaskManagerEffect::Start { host, .. }] if *host == own));
         let effects = end(&mut brain, 0);
         assert!(matches!(&effects[1], TaskManagerEffect::Forget { host, .. } if *host == own));
@@ -328,28 +449,47 @@ mod tests {
     #[test]
     fn a_cancel_is_always_answered() {
         let mut brain = ready();
-        let cancel = || TaskManagerMessage::CancelTask { execution: execution(0), job: JOB };
+        let cancel = || TaskManagerMessage::CancelTask(task(0));
         told(&mut brain, descriptor(0, false));
-        assert!(matches!(told(&mut brain, cancel())[..], [TaskManagerEffect::Cancel { .. }]));
-        assert!(matches!(told(&mut brain, cancel())[..], [TaskManagerEffect::Cancel { .. }]));
+        assert!(matches!(
+            told(&mut brain, cancel())[..],
+            [TaskManagerEffect::Cancel { .. }]
+        ));
+        assert!(matches!(
+            told(&mut brain, cancel())[..],
+            [TaskManagerEffect::Cancel { .. }]
+        ));
         end(&mut brain, 0);
-        assert!(matches!(told(&mut brain, cancel())[..], [TaskManagerEffect::Report { .. }]));
+        assert!(matches!(
+            told(&mut brain, cancel())[..],
+            [TaskManagerEffect::Report { .. }]
+        ));
     }
 
     #[test]
     fn a_deployment_that_a_cancel_overtook_starts_nothing() {
         let mut brain = ready();
-        let cancel = TaskManagerMessage::CancelTask { execution: execution(0), job: JOB };
-        assert!(matches!(told(&mut brain, cancel)[..], [TaskManagerEffect::Report { .. }]));
+        let cancel = TaskManagerMessage::CancelTask(task(0));
+        assert!(matches!(
+            told(&mut brain, cancel)[..],
+            [TaskManagerEffect::Report { .. }]
+        ));
         assert!(told(&mut brain, descriptor(0, false)).is_empty());
     }
 
     #[test]
     fn splits_for_ended_tasks_are_dropped() {
         let mut brain = ready();
-        let split = || TaskManagerMessage::AddSplit { execution: execution(0), node: NodeId(0), split: None };
+        let split = || TaskManagerMessage::AddSplit {
+            task: task(0),
+            node: NodeId(0),
+            split: None,
+        };
         assert!(told(&mut brain, split()).is_empty());
         told(&mut brain, descriptor(0, false));
-        assert!(matches!(told(&mut brain, split())[..], [TaskManagerEffect::AddSplit { .. }]));
+        assert!(matches!(
+            told(&mut brain, split())[..],
+            [TaskManagerEffect::AddSplit { .. }]
+        ));
     }
 }

@@ -2,8 +2,9 @@
 
 use super::link::Link;
 use super::shell::TaskManagerInput;
+use crate::messages::TaskId;
 use hurtig_core::Fault;
-use hurtig_core::ids::{ExecutionId, NodeId};
+use hurtig_core::ids::NodeId;
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::source::Split;
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, ShellCx, guard};
@@ -21,11 +22,11 @@ pub(super) enum HostEvent {
     /// Start a task.
     Start(Box<TaskDescriptor>, Arc<dyn TaskFactory>),
     /// Stop it.
-    Cancel(ExecutionId),
+    Cancel(TaskId),
     /// Give it a split.
-    AddSplit(ExecutionId, NodeId, Option<Split>),
+    AddSplit(TaskId, NodeId, Option<Split>),
     /// It is over.
-    Forget(ExecutionId),
+    Forget(TaskId),
     /// Nothing will follow.
     Close,
 }
@@ -34,29 +35,36 @@ pub(super) enum HostEvent {
 pub(super) struct TaskHost {
     manager: Mailbox<TaskManagerInput>,
     outbox: Option<Outbox<TaskManagerInput>>,
-    tasks: BTreeMap<ExecutionId, TaskHandle>,
+    tasks: BTreeMap<TaskId, TaskHandle>,
 }
 
 impl TaskHost {
     pub(super) fn new(manager: Mailbox<TaskManagerInput>) -> Self {
-        Self { manager, outbox: None, tasks: BTreeMap::new() }
+        Self {
+            manager,
+            outbox: None,
+            tasks: BTreeMap::new(),
+        }
     }
 
     /// User code runs in here for the first time: its errors and panics are the task's.
     fn start(&mut self, descriptor: TaskDescriptor, factory: &dyn TaskFactory) {
         let Some(outbox) = &self.outbox else { return };
-        let execution = descriptor.execution;
-        let link = Link::new(execution, outbox.clone());
+        let task = TaskId {
+            job: descriptor.job,
+            execution: descriptor.execution,
+        };
+        let link = Link::new(task, outbox.clone());
         let name = descriptor.name.clone();
         let failure = match guard(|| factory.start_task(descriptor, Box::new(link.clone()))) {
             Ok(Ok(handle)) => {
-                self.tasks.insert(execution, handle);
+                self.tasks.insert(task, handle);
                 return;
             }
             Ok(Err(error)) => TaskFailure::new(&error, None),
             Err(panicked) => TaskFailure::panic(Fault::User, panicked, None),
         };
-        tracing::warn!(%execution, name, %failure, "task could not be started");
+        tracing::warn!(%task, name, %failure, "task could not be started");
         link.state_changed(TaskState::Failed, Some(failure));
     }
 }
@@ -80,16 +88,16 @@ impl Component for TaskHost {
     fn handle(&mut self, event: HostEvent, _: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         match event {
             HostEvent::Start(descriptor, factory) => self.start(*descriptor, &*factory),
-            HostEvent::Cancel(execution) => {
-                self.tasks.get(&execution).into_iter().for_each(TaskHandle::cancel);
+            HostEvent::Cancel(task) => {
+                self.tasks.get(&task).into_iter().for_each(TaskHandle::cancel);
             }
-            HostEvent::AddSplit(execution, node, split) => {
-                if let Some(task) = self.tasks.get(&execution) {
-                    task.add_split(node, split);
+            HostEvent::AddSplit(task, node, split) => {
+                if let Some(handle) = self.tasks.get(&task) {
+                    handle.add_split(node, split);
                 }
             }
-            HostEvent::Forget(execution) => {
-                self.tasks.remove(&execution);
+            HostEvent::Forget(task) => {
+                self.tasks.remove(&task);
             }
             HostEvent::Close => return Err(ExitReason::Done),
         }

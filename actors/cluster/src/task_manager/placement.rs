@@ -5,7 +5,8 @@
 //! are dealt over its share of the threads, so that none stands idle. Blocking tasks get a thread
 //! of their own.
 
-use hurtig_core::ids::{AllocationId, ExecutionId, JobId};
+use crate::messages::TaskId;
+use hurtig_core::ids::{AllocationId, JobId};
 use std::collections::BTreeMap;
 
 /// A thread of a TaskManager.
@@ -14,7 +15,7 @@ pub enum HostId {
     /// One of the worker threads.
     Shared(u32),
     /// The thread of one blocking task.
-    Own(ExecutionId),
+    Own(TaskId),
 }
 
 /// One job's slots here.
@@ -36,7 +37,10 @@ pub(super) struct Placement {
 
 impl Placement {
     pub(super) fn new(threads: u32) -> Self {
-        Self { load: vec![0; threads.max(1) as usize], jobs: BTreeMap::new() }
+        Self {
+            load: vec![0; threads.max(1) as usize],
+            jobs: BTreeMap::new(),
+        }
     }
 
     fn threads(&self) -> u32 {
@@ -46,7 +50,11 @@ impl Placement {
     /// Adds slots of a job; those known already are ignored.
     pub(super) fn add_slots(&mut self, job: JobId, allocations: &[AllocationId]) {
         let base = self.least_loaded();
-        let fresh = || JobSlots { base, slots: Vec::new(), dealt: BTreeMap::new() };
+        let fresh = || JobSlots {
+            base,
+            slots: Vec::new(),
+            dealt: BTreeMap::new(),
+        };
         let slots = &mut self.jobs.entry(job).or_insert_with(fresh).slots;
         for allocation in allocations {
             if !slots.contains(allocation) {
@@ -61,7 +69,9 @@ impl Placement {
 
     fn least_loaded(&self) -> u32 {
         let loads = self.load.iter().enumerate();
-        let least = loads.min_by_key(|(thread, load)| (**load, *thread)).map_or(0, |(thread, _)| thread);
+        let least = loads
+            .min_by_key(|(thread, load)| (**load, *thread))
+            .map_or(0, |(thread, _)| thread);
         u32::try_from(least).unwrap_or(0)
     }
 
@@ -81,14 +91,20 @@ impl Placement {
 
     /// Whether a slot is the job's.
     pub(super) fn has(&self, job: JobId, slot: AllocationId) -> bool {
-        self.jobs.get(&job).is_some_and(|slots| slots.slots.contains(&slot))
+        self.jobs
+            .get(&job)
+            .is_some_and(|slots| slots.slots.contains(&slot))
     }
 
     /// A task has ended. A restarted pipeline is dealt like the first one.
     pub(super) fn remove(&mut self, job: JobId, slot: AllocationId, host: HostId) {
         if let HostId::Shared(thread) = host {
             self.load[thread as usize] -= 1;
-            if let Some(dealt) = self.jobs.get_mut(&job).and_then(|slots| slots.dealt.get_mut(&slot)) {
+            if let Some(dealt) = self
+                .jobs
+                .get_mut(&job)
+                .and_then(|slots| slots.dealt.get_mut(&slot))
+            {
                 *dealt = dealt.saturating_sub(1);
             }
         }
@@ -108,13 +124,19 @@ mod tests {
             Some(HostId::Shared(thread)) => thread,
             other => panic!("{other:?}"),
         };
-        names.iter().map(|slot| (0..tasks).map(|_| place(placement, *slot)).collect()).collect()
+        names
+            .iter()
+            .map(|slot| (0..tasks).map(|_| place(placement, *slot)).collect())
+            .collect()
     }
 
     #[test]
     fn a_pipeline_stays_together_when_all_threads_have_one() {
         assert_eq!(threads(&mut Placement::new(2), 1, 2, 3), [[0, 0, 0], [1, 1, 1]]);
-        assert_eq!(threads(&mut Placement::new(2), 1, 4, 2), [[0, 0], [1, 1], [0, 0], [1, 1]]);
+        assert_eq!(
+            threads(&mut Placement::new(2), 1, 4, 2),
+            [[0, 0], [1, 1], [0, 0], [1, 1]]
+        );
     }
 
     #[test]

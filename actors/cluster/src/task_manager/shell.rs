@@ -4,9 +4,9 @@ use super::brain::{TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};
 use super::host::{HostEvent, TaskHost};
 use super::placement::HostId;
 use crate::job_master::JobMasterEvent;
-use crate::messages::{JobMasterMessage, TaskManagerMessage};
+use crate::messages::{JobMasterMessage, TaskId, TaskManagerMessage};
 use crate::resource_manager::ResourceManagerEvent;
-use hurtig_core::ids::{AllocationId, ExecutionId, JobId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_kit::{Component, ExitReason, HostThread, Mailbox, Outbox, Shell, ShellCx, Spawner, guard};
 use hurtig_task::interface::TaskFactory;
 use std::collections::BTreeMap;
@@ -72,7 +72,12 @@ pub(crate) struct TaskManager {
 impl TaskManager {
     pub(crate) fn new(setup: TaskManagerSetup) -> Self {
         let brain = TaskManagerBrain::new(setup.threads);
-        Self { setup, brain, jobs: BTreeMap::new(), hosts: BTreeMap::new() }
+        Self {
+            setup,
+            brain,
+            jobs: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+        }
     }
 
     fn decide(&mut self, event: TaskManagerEvent, cx: &mut ShellCx<'_, Self>) {
@@ -91,12 +96,17 @@ impl TaskManager {
                     None => tracing::error!(job = %descriptor.job, "task of a job that was never opened"),
                 }
             }
-            TaskManagerEffect::Cancel { host, execution } => self.tell_host(host, HostEvent::Cancel(execution)),
-            TaskManagerEffect::AddSplit { host, execution, node, split } => {
-                self.tell_host(host, HostEvent::AddSplit(execution, node, split));
+            TaskManagerEffect::Cancel { host, task } => self.tell_host(host, HostEvent::Cancel(task)),
+            TaskManagerEffect::AddSplit {
+                host,
+                task,
+                node,
+                split,
+            } => {
+                self.tell_host(host, HostEvent::AddSplit(task, node, split));
             }
             TaskManagerEffect::Report { job, message } => self.report(job, message),
-            TaskManagerEffect::Forget { host, execution } => self.forget(host, execution),
+            TaskManagerEffect::Forget { host, task } => self.forget(host, task),
             TaskManagerEffect::EndGeneration { job, generation } => self.end_generation(job, generation),
             TaskManagerEffect::CloseJob(job) => {
                 self.jobs.remove(&job);
@@ -106,8 +116,13 @@ impl TaskManager {
 
     fn offer(&self, job: JobId, allocations: Vec<AllocationId>, cx: &ShellCx<'_, Self>) {
         let Some(known) = self.jobs.get(&job) else { return };
-        let offer = JobMasterMessage::SlotsOffered { task_manager: self.setup.id, allocations };
-        known.master.send(JobMasterEvent::Introduced(self.setup.id, cx.mailbox()));
+        let offer = JobMasterMessage::SlotsOffered {
+            task_manager: self.setup.id,
+            allocations,
+        };
+        known
+            .master
+            .send(JobMasterEvent::Introduced(self.setup.id, cx.mailbox()));
         known.master.send(offer.into());
     }
 
@@ -117,7 +132,10 @@ impl TaskManager {
             let thread = self.setup.spawner.thread();
             let manager = cx.mailbox();
             let mailbox = Shell::start_on(thread.handle(), cx.env().clone(), move || TaskHost::new(manager));
-            Host { thread, outbox: cx.outbox("task manager to task host", mailbox, OUTBOX) }
+            Host {
+                thread,
+                outbox: cx.outbox("task manager to task host", mailbox, OUTBOX),
+            }
         });
         &host.outbox
     }
@@ -135,16 +153,20 @@ impl TaskManager {
         }
     }
 
-    fn forget(&mut self, id: HostId, execution: ExecutionId) {
-        self.tell_host(id, HostEvent::Forget(execution));
-        if matches!(id, HostId::Own(_)) && let Some(host) = self.hosts.remove(&id) {
+    fn forget(&mut self, id: HostId, task: TaskId) {
+        self.tell_host(id, HostEvent::Forget(task));
+        if matches!(id, HostId::Own(_))
+            && let Some(host) = self.hosts.remove(&id)
+        {
             host.outbox.send(HostEvent::Close);
             host.thread.stop();
         }
     }
 
     fn end_generation(&self, job: JobId, generation: u32) {
-        let Some(factory) = self.jobs.get(&job).and_then(|job| job.factory.as_ref()) else { return };
+        let Some(factory) = self.jobs.get(&job).and_then(|job| job.factory.as_ref()) else {
+            return;
+        };
         if let Err(panicked) = guard(|| factory.generation_ended(generation)) {
             tracing::error!(%job, generation, %panicked, "the program panicked at the end of a generation");
         }
@@ -163,17 +185,32 @@ impl Component for TaskManager {
     }
 
     fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
-        let to = cx.outbox("task manager to resource manager", self.setup.resource_manager.clone(), OUTBOX);
-        to.send(ResourceManagerEvent::Register(self.setup.id, self.setup.slots, cx.mailbox()));
+        let to = cx.outbox(
+            "task manager to resource manager",
+            self.setup.resource_manager.clone(),
+            OUTBOX,
+        );
+        to.send(ResourceManagerEvent::Register(
+            self.setup.id,
+            self.setup.slots,
+            cx.mailbox(),
+        ));
         Ok(())
     }
 
     fn handle(&mut self, event: TaskManagerInput, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         match event {
             TaskManagerInput::Event(event) => self.decide(event, cx),
-            TaskManagerInput::RequestSlots { job, allocations, master } => {
+            TaskManagerInput::RequestSlots {
+                job,
+                allocations,
+                master,
+            } => {
                 let outbox = || cx.outbox("task manager to job master", master, OUTBOX);
-                self.jobs.entry(job).or_insert_with(|| Job { master: outbox(), factory: None });
+                self.jobs.entry(job).or_insert_with(|| Job {
+                    master: outbox(),
+                    factory: None,
+                });
                 let request = TaskManagerMessage::RequestSlots { job, allocations };
                 self.decide(TaskManagerEvent::Message(request), cx);
             }

@@ -255,6 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn a_restore_begins_the_schedule_anew() {
+        let source = GeneratorSource::new(100, |i| i).rate(1_000);
+        let mut drive = Drive::open(&source, 0, 1, None);
+        for _ in 0..40 {
+            drive.turn();
+            drive.wait();
+        }
+        let mut again = Drive::open(&source, 0, 1, Some(&drive.snapshot()));
+        let first = again.turn();
+        assert!(
+            first.len() == 1 && first[0] > 10,
+            "due at once, but no more than that: {first:?}"
+        );
+        assert_eq!(again.rest().last(), Some(&99));
+        assert_eq!(again.elapsed_micros(), (99 - first[0]) * 1_000);
+    }
+
+    #[test]
     fn a_rate_of_nothing_is_refused() {
         assert!(GeneratorSource::unbounded(|i| i).rate(0).validate().is_err());
     }

@@ -79,8 +79,8 @@ impl<F: Format, O: Outlet<F::Record>> FileReader<F, O> {
         while !out.full() && b.spend() {
             match reading.step(self.limits.record_bytes) {
                 Step::Record { len, next } => {
-                    let (block, offset) = (reading.buffer.block(), reading.buffer.position());
-                    match self.decoder.decode(block, reading.buffer.range(len), offset) {
+                    let buffer = &reading.buffer;
+                    match self.decoder.decode(buffer.block(), buffer.range(len)) {
                         Decoded::Record(record) => out.push(O::record(record)),
                         Decoded::Nothing => {}
                         Decoded::Malformed(reason) => {

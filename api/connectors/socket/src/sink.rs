@@ -123,7 +123,6 @@ impl<T> SocketWriter<T> {
         let mut tried = 0;
         loop {
             let Err(e) = self.try_send() else { return Ok(()) };
-            self.stream = None;
             if !self.sink.connector.tries_again(tried) {
                 return Err(e);
             }

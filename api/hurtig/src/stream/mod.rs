@@ -50,4 +50,9 @@ impl<T: Data> DataStream<T> {
             _ => None,
         }
     }
+
+    /// Notes a mistake in the program, to be reported by `execute`.
+    pub(crate) fn mistake(&self, mistake: String) {
+        self.env.mistake(mistake);
+    }
 }

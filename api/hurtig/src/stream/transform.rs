@@ -97,7 +97,7 @@ impl<T: Data> DataStream<T> {
 
     /// Looks at each record and passes it on.
     pub fn inspect(&self, look: impl Fn(&T) + Send + Sync + 'static) -> DataStream<T> {
-        let look = Arc::new(look);
+        let look = Arc::new(move |record: &T, _time: i64| look(record));
         self.transform("Inspect", move || Inspect::new(look.clone()))
     }
 
@@ -159,7 +159,7 @@ impl<T: Data> DataStream<T> {
         DataStream { env: self.env.clone(), inputs: inputs.map(side).collect() }
     }
 
-    fn routed(&self, routing: &Routing<T>) -> DataStream<T> {
+    pub(super) fn routed(&self, routing: &Routing<T>) -> DataStream<T> {
         let route = |input: &Upstream<T>| Upstream { routing: Some(routing.clone()), ..input.clone() };
         DataStream { env: self.env.clone(), inputs: self.inputs.iter().map(route).collect() }
     }

@@ -31,7 +31,9 @@ pub(super) fn chains(
 
 /// Whether the two operators of an edge run in one task.
 fn is_chainable(graph: &StreamGraph, edge: &StreamEdge, resolved: &[Resolved]) -> bool {
-    let (Some(from), Some(to)) = (graph.node(edge.from), graph.node(edge.to)) else { return false };
+    let (Some(from), Some(to)) = (graph.node(edge.from), graph.node(edge.to)) else {
+        return false;
+    };
     let (up, down) = (&resolved[from.id.0 as usize], &resolved[to.id.0 as usize]);
     is_forward(graph, edge, up, down)
         && edge.side.is_none()
@@ -43,7 +45,10 @@ fn is_chainable(graph: &StreamGraph, edge: &StreamEdge, resolved: &[Resolved]) -
 }
 
 fn is_forward(graph: &StreamGraph, edge: &StreamEdge, up: &Resolved, down: &Resolved) -> bool {
-    matches!(partition(graph, edge, up.parallelism, down.parallelism), Ok(PartitionKind::Forward))
+    matches!(
+        partition(graph, edge, up.parallelism, down.parallelism),
+        Ok(PartitionKind::Forward)
+    )
 }
 
 fn is_placed_alike(up: &Resolved, down: &Resolved) -> bool {

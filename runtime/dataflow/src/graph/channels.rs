@@ -15,7 +15,11 @@ pub enum Distribution {
 impl PartitionKind {
     /// How an edge with this partitioning connects subtasks.
     pub fn distribution(&self) -> Distribution {
-        if self.is_pointwise() { Distribution::Pointwise } else { Distribution::AllToAll }
+        if self.is_pointwise() {
+            Distribution::Pointwise
+        } else {
+            Distribution::AllToAll
+        }
     }
 }
 
@@ -24,7 +28,10 @@ impl PartitionKind {
 /// # Panics
 /// When `producer` is not one of the producers, or there are no consumers.
 pub fn consumers_of(how: Distribution, producer: u32, producers: u32, consumers: u32) -> Range<u32> {
-    assert!(producer < producers && consumers > 0, "a subtask's index is below its parallelism");
+    assert!(
+        producer < producers && consumers > 0,
+        "a subtask's index is below its parallelism"
+    );
     match how {
         Distribution::AllToAll => 0..consumers,
         Distribution::Pointwise if producers <= consumers => {

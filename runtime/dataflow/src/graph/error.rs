@@ -10,7 +10,9 @@ pub enum GraphError {
     #[error("the program has no operators: add a source and a sink before execute()")]
     Empty,
     /// Nothing consumes what the program computes.
-    #[error("the program has no sink, so nothing would be computed: end a stream of {operators} with sink_to(), print() or collect()")]
+    #[error(
+        "the program has no sink, so nothing would be computed: end a stream of {operators} with sink_to(), print() or collect()"
+    )]
     NoSink {
         /// The operators whose output nobody consumes.
         operators: String,
@@ -46,7 +48,9 @@ pub enum GraphError {
         limit: u32,
     },
     /// More subtasks than key groups.
-    #[error("operator '{operator}' has parallelism {parallelism}, above its max parallelism {max_parallelism}: lower the one or raise the other")]
+    #[error(
+        "operator '{operator}' has parallelism {parallelism}, above its max parallelism {max_parallelism}: lower the one or raise the other"
+    )]
     AboveMaxParallelism {
         /// The operator.
         operator: String,
@@ -66,7 +70,9 @@ pub enum GraphError {
         limit: u32,
     },
     /// `forward()` between different parallelism.
-    #[error("forward from '{from}' (parallelism {from_parallelism}) to '{to}' (parallelism {to_parallelism}) needs equal parallelism: use rebalance() or rescale(), or set the same parallelism on both")]
+    #[error(
+        "forward from '{from}' (parallelism {from_parallelism}) to '{to}' (parallelism {to_parallelism}) needs equal parallelism: use rebalance() or rescale(), or set the same parallelism on both"
+    )]
     ForwardParallelism {
         /// The producing operator.
         from: String,
@@ -78,7 +84,9 @@ pub enum GraphError {
         to_parallelism: u32,
     },
     /// `pipeline.auto-generate-uids` is false and an operator has no uid.
-    #[error("operator '{operator}' has no uid: give it one with uid(), or set pipeline.auto-generate-uids to true")]
+    #[error(
+        "operator '{operator}' has no uid: give it one with uid(), or set pipeline.auto-generate-uids to true"
+    )]
     MissingUid {
         /// The operator.
         operator: String,
@@ -106,7 +114,9 @@ pub enum GraphError {
         operator: String,
     },
     /// An override that names no vertex.
-    #[error("pipeline.jobvertex-parallelism-overrides names vertex {vertex}, which this job does not have; it has {known}")]
+    #[error(
+        "pipeline.jobvertex-parallelism-overrides names vertex {vertex}, which this job does not have; it has {known}"
+    )]
     UnknownOverride {
         /// The vertex id given.
         vertex: String,

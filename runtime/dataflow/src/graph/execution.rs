@@ -28,7 +28,12 @@ pub struct Execution {
 impl Execution {
     fn new(id: ExecutionId, now: Time) -> Self {
         let entered = BTreeMap::from([(TaskState::Created, now)]);
-        Self { id, state: TaskState::Created, entered, location: None }
+        Self {
+            id,
+            state: TaskState::Created,
+            entered,
+            location: None,
+        }
     }
 
     /// Its state.
@@ -93,12 +98,24 @@ impl ExecutionGraph {
     /// One subtask for every parallel instance of every vertex, all CREATED.
     pub fn new(graph: Arc<JobGraph>, now: Time) -> Self {
         let subtasks = graph.vertices.iter().flat_map(|vertex| {
-            (0..vertex.parallelism).map(|index| SubtaskId { vertex: vertex.id, index })
+            (0..vertex.parallelism).map(|index| SubtaskId {
+                vertex: vertex.id,
+                index,
+            })
         });
         let subtasks = subtasks
             .map(|subtask| {
-                let id = ExecutionId { subtask, attempt: AttemptNumber(0) };
-                (subtask, ExecutionVertex { current: Execution::new(id, now), previous: Vec::new() })
+                let id = ExecutionId {
+                    subtask,
+                    attempt: AttemptNumber(0),
+                };
+                (
+                    subtask,
+                    ExecutionVertex {
+                        current: Execution::new(id, now),
+                        previous: Vec::new(),
+                    },
+                )
             })
             .collect();
         Self {
@@ -200,10 +217,16 @@ impl ExecutionGraph {
     }
 
     fn change(&mut self, id: ExecutionId, to: TaskState, now: Time) -> StateChange {
-        let Some(subtask) = self.subtasks.get_mut(&id.subtask) else { return StateChange::Unknown };
+        let Some(subtask) = self.subtasks.get_mut(&id.subtask) else {
+            return StateChange::Unknown;
+        };
         let execution = &mut subtask.current;
         if execution.id.attempt != id.attempt {
-            return if id.attempt < execution.id.attempt { StateChange::Stale } else { StateChange::Unknown };
+            return if id.attempt < execution.id.attempt {
+                StateChange::Stale
+            } else {
+                StateChange::Unknown
+            };
         }
         let from = execution.state;
         match () {
@@ -218,7 +241,10 @@ impl ExecutionGraph {
 
     /// Remembers where an execution was sent.
     pub fn set_location(&mut self, id: ExecutionId, location: (TaskManagerId, AllocationId)) {
-        let subtask = self.subtasks.get_mut(&id.subtask).filter(|subtask| subtask.current.id == id);
+        let subtask = self
+            .subtasks
+            .get_mut(&id.subtask)
+            .filter(|subtask| subtask.current.id == id);
         if let Some(subtask) = subtask {
             subtask.current.location = Some(location);
         }
@@ -229,7 +255,10 @@ impl ExecutionGraph {
     /// # Panics
     /// When an attempt is not over: two attempts of one subtask would run at once.
     pub fn restart(&mut self, now: Time) {
-        assert!(self.all(TaskState::is_terminal), "an attempt is replaced only after it is over");
+        assert!(
+            self.all(TaskState::is_terminal),
+            "an attempt is replaced only after it is over"
+        );
         self.generation += 1;
         for (&subtask, vertex) in &mut self.subtasks {
             let attempt = AttemptNumber(vertex.current.id.attempt.0 + 1);

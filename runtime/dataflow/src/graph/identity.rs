@@ -142,7 +142,8 @@ pub(super) fn operator_ids(graph: &StreamGraph, order: &[NodeId]) -> Vec<Operato
 }
 
 fn given_id(node: &StreamNode) -> Option<OperatorId> {
-    node.uid_hash.or_else(|| node.uid.as_deref().map(OperatorId::of_uid))
+    node.uid_hash
+        .or_else(|| node.uid.as_deref().map(OperatorId::of_uid))
 }
 
 fn topology_hash(graph: &StreamGraph, node: &StreamNode, ids: &[OperatorId]) -> u128 {

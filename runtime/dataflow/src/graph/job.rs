@@ -99,7 +99,9 @@ impl JobGraph {
 
     /// The vertex that runs an operator.
     pub fn vertex_of(&self, node: NodeId) -> Option<&JobVertex> {
-        self.vertices.iter().find(|vertex| vertex.operators.iter().any(|operator| operator.node == node))
+        self.vertices
+            .iter()
+            .find(|vertex| vertex.operators.iter().any(|operator| operator.node == node))
     }
 
     /// The edges into a vertex.
@@ -143,7 +145,13 @@ impl StreamGraph {
         let ids = operator_ids(self, &order);
         let resolved = resolve(self, &order, settings)?;
         let chains = chains(self, &order, &resolved, settings);
-        let builder = Builder { graph: self, settings, ids, resolved, chains };
+        let builder = Builder {
+            graph: self,
+            settings,
+            ids,
+            resolved,
+            chains,
+        };
         builder.build(id)
     }
 }
@@ -203,7 +211,10 @@ impl Builder<'_> {
             format!("{} ('{name}')", self.vertex_id(chain))
         });
         let known: Vec<String> = known.collect();
-        GraphError::UnknownOverride { vertex: vertex.to_string(), known: known.join(", ") }
+        GraphError::UnknownOverride {
+            vertex: vertex.to_string(),
+            known: known.join(", "),
+        }
     }
 
     fn vertex(&self, index: usize) -> JobVertex {
@@ -237,7 +248,10 @@ impl Builder<'_> {
     /// The edges that leave their chain, in order of creation.
     fn edges(&self) -> Result<Vec<JobEdge>, GraphError> {
         let crossing = self.graph.edges().iter().filter(|edge| !self.is_chained(edge));
-        crossing.enumerate().map(|(index, edge)| self.edge(index, edge)).collect()
+        crossing
+            .enumerate()
+            .map(|(index, edge)| self.edge(index, edge))
+            .collect()
     }
 
     fn edge(&self, index: usize, edge: &StreamEdge) -> Result<JobEdge, GraphError> {
@@ -277,7 +291,10 @@ impl Builder<'_> {
                 hasher.part(node.operator_type.as_bytes());
             }
         }
-        self.graph.edges().iter().for_each(|edge| self.hash_edge(&mut hasher, edge));
+        self.graph
+            .edges()
+            .iter()
+            .for_each(|edge| self.hash_edge(&mut hasher, edge));
         Fingerprint::from_u128(hasher.finish())
     }
 

@@ -15,7 +15,9 @@ pub(super) fn vertex_description(
     index: usize,
     settings: &GraphSettings,
 ) -> String {
-    let texts = operators.iter().map(|node| node.description.as_deref().unwrap_or(&node.name));
+    let texts = operators
+        .iter()
+        .map(|node| node.description.as_deref().unwrap_or(&node.name));
     let text = match settings.description_mode {
         DescriptionMode::Cascading => texts.collect::<Vec<_>>().join(" -> "),
         DescriptionMode::Tree => tree(texts),
@@ -37,5 +39,9 @@ fn tree<'a>(texts: impl Iterator<Item = &'a str>) -> String {
 }
 
 fn with_prefix(text: String, index: usize, settings: &GraphSettings) -> String {
-    if settings.index_prefix { format!("[vertex-{index}]{text}") } else { text }
+    if settings.index_prefix {
+        format!("[vertex-{index}]{text}")
+    } else {
+        text
+    }
 }

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 impl JobGraph {
     /// The plan, in the shape of `GET /jobs/:jobid/plan`'s `plan` field.
     pub fn plan_json(&self) -> Value {
-        let nodes: Vec<Value> = self.vertices.iter().map(|vertex| self.node_json(vertex)).collect();
+        let nodes: Vec<Value> = self
+            .vertices
+            .iter()
+            .map(|vertex| self.node_json(vertex))
+            .collect();
         json!({ "jid": self.id.to_string(), "name": self.name, "type": "STREAMING", "nodes": nodes })
     }
 

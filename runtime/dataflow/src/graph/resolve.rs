@@ -17,7 +17,8 @@ pub(super) struct Resolved {
 
 impl Resolved {
     pub(super) fn max_parallelism(&self) -> u32 {
-        self.set_max.unwrap_or_else(|| default_max_parallelism(self.parallelism))
+        self.set_max
+            .unwrap_or_else(|| default_max_parallelism(self.parallelism))
     }
 }
 
@@ -28,7 +29,11 @@ pub(super) fn resolve(
     settings: &GraphSettings,
 ) -> Result<Vec<Resolved>, GraphError> {
     check_settings(settings)?;
-    let unknown = Resolved { parallelism: 0, set_max: None, group: String::new() };
+    let unknown = Resolved {
+        parallelism: 0,
+        set_max: None,
+        group: String::new(),
+    };
     let mut all = vec![unknown; graph.nodes().len()];
     for node in order.iter().filter_map(|id| graph.node(*id)) {
         let resolved = Resolved {
@@ -48,7 +53,11 @@ pub(super) fn check_maximum(operator: &str, resolved: &Resolved) -> Result<(), G
     if parallelism <= max_parallelism {
         return Ok(());
     }
-    Err(GraphError::AboveMaxParallelism { operator: operator.to_owned(), parallelism, max_parallelism })
+    Err(GraphError::AboveMaxParallelism {
+        operator: operator.to_owned(),
+        parallelism,
+        max_parallelism,
+    })
 }
 
 /// Refuses a parallelism that no operator can have.
@@ -56,7 +65,11 @@ pub(super) fn check_parallelism(place: impl FnOnce() -> String, parallelism: u32
     if (1..=MAX_KEY_GROUPS).contains(&parallelism) {
         return Ok(());
     }
-    Err(GraphError::ParallelismOutOfRange { place: place(), parallelism, limit: MAX_KEY_GROUPS })
+    Err(GraphError::ParallelismOutOfRange {
+        place: place(),
+        parallelism,
+        limit: MAX_KEY_GROUPS,
+    })
 }
 
 fn check_settings(settings: &GraphSettings) -> Result<(), GraphError> {
@@ -66,17 +79,25 @@ fn check_settings(settings: &GraphSettings) -> Result<(), GraphError> {
         ("parallelism.default", Some(settings.default_parallelism)),
     ];
     for (place, parallelism) in levels {
-        parallelism.map_or(Ok(()), |parallelism| check_parallelism(|| place.to_owned(), parallelism))?;
+        parallelism.map_or(Ok(()), |parallelism| {
+            check_parallelism(|| place.to_owned(), parallelism)
+        })?;
     }
     let place = || "pipeline.max-parallelism".to_owned();
-    settings.max_parallelism.map_or(Ok(()), |max| check_max_range(place, max))
+    settings
+        .max_parallelism
+        .map_or(Ok(()), |max| check_max_range(place, max))
 }
 
 fn check_max_range(place: impl FnOnce() -> String, max_parallelism: u32) -> Result<(), GraphError> {
     if (1..=MAX_KEY_GROUPS).contains(&max_parallelism) {
         return Ok(());
     }
-    Err(GraphError::MaxParallelismOutOfRange { place: place(), max_parallelism, limit: MAX_KEY_GROUPS })
+    Err(GraphError::MaxParallelismOutOfRange {
+        place: place(),
+        max_parallelism,
+        limit: MAX_KEY_GROUPS,
+    })
 }
 
 /// Operator > environment > client > default; a default is lowered to the operator's limit.
@@ -108,7 +129,9 @@ fn slot_sharing_group(graph: &StreamGraph, node: &StreamNode, resolved: &[Resolv
     if let Some(group) = &node.slot_sharing_group {
         return group.clone();
     }
-    let mut groups = graph.inputs(node.id).map(|edge| &resolved[edge.from.0 as usize].group);
+    let mut groups = graph
+        .inputs(node.id)
+        .map(|edge| &resolved[edge.from.0 as usize].group);
     let first = groups.next();
     let agreed = first.filter(|first| groups.all(|group| group == *first));
     agreed.map_or_else(|| DEFAULT_SLOT_SHARING_GROUP.to_owned(), Clone::clone)
@@ -128,7 +151,12 @@ pub(super) fn partition(
         Some(PartitionKind::Forward) if !equal => {
             let name = |id| graph.node(id).map(|node| node.name.clone()).unwrap_or_default();
             let (from, to) = (name(edge.from), name(edge.to));
-            Err(GraphError::ForwardParallelism { from, from_parallelism, to, to_parallelism })
+            Err(GraphError::ForwardParallelism {
+                from,
+                from_parallelism,
+                to,
+                to_parallelism,
+            })
         }
         Some(asked) => Ok(asked.clone()),
     }

@@ -62,6 +62,8 @@ impl Default for GraphSettings {
 impl GraphSettings {
     /// The parallelism of an operator that asked for none.
     pub fn job_parallelism(&self) -> u32 {
-        self.environment_parallelism.or(self.client_parallelism).unwrap_or(self.default_parallelism)
+        self.environment_parallelism
+            .or(self.client_parallelism)
+            .unwrap_or(self.default_parallelism)
     }
 }

@@ -169,7 +169,10 @@ impl TaskState {
 
     /// Whether a TaskManager knows of the attempt and has to be told to stop it.
     pub const fn is_deployed(self) -> bool {
-        matches!(self, Self::Deploying | Self::Initializing | Self::Running | Self::Reconciling)
+        matches!(
+            self,
+            Self::Deploying | Self::Initializing | Self::Running | Self::Reconciling
+        )
     }
 
     /// The name in REST answers and logs.

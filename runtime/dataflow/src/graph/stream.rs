@@ -150,7 +150,13 @@ pub struct StreamEdge {
 impl StreamEdge {
     /// The main output of `from` into the first input of `to`, partitioned by default.
     pub fn new(from: NodeId, to: NodeId) -> Self {
-        Self { from, to, input: 0, partition: None, side: None }
+        Self {
+            from,
+            to,
+            input: 0,
+            partition: None,
+            side: None,
+        }
     }
 
     /// With a partitioning.

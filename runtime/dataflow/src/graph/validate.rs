@@ -13,8 +13,14 @@ pub(super) fn check(graph: &StreamGraph, settings: &GraphSettings) -> Result<Vec
     if graph.nodes().is_empty() {
         return Err(GraphError::Empty);
     }
-    graph.edges().iter().try_for_each(|edge| check_edge(graph, edge))?;
-    graph.nodes().iter().try_for_each(|node| check_node(graph, node, settings))?;
+    graph
+        .edges()
+        .iter()
+        .try_for_each(|edge| check_edge(graph, edge))?;
+    graph
+        .nodes()
+        .iter()
+        .try_for_each(|node| check_node(graph, node, settings))?;
     check_identities(graph)?;
     check_sinks(graph)?;
     topological_order(graph)
@@ -26,8 +32,12 @@ fn check_edge(graph: &StreamGraph, edge: &StreamEdge) -> Result<(), GraphError> 
         to: describe(graph, edge.to),
         reason,
     };
-    let from = graph.node(edge.from).ok_or_else(|| bad("the producer is not part of this graph"))?;
-    let to = graph.node(edge.to).ok_or_else(|| bad("the consumer is not part of this graph"))?;
+    let from = graph
+        .node(edge.from)
+        .ok_or_else(|| bad("the producer is not part of this graph"))?;
+    let to = graph
+        .node(edge.to)
+        .ok_or_else(|| bad("the consumer is not part of this graph"))?;
     match () {
         () if from.kind == NodeKind::Sink && edge.side.is_none() => Err(bad("a sink has no output")),
         () if to.kind == NodeKind::Source => Err(bad("a source has no input")),
@@ -51,7 +61,9 @@ fn check_identities(graph: &StreamGraph) -> Result<(), GraphError> {
     let mut seen: BTreeMap<OperatorId, &StreamNode> = BTreeMap::new();
     for node in graph.nodes() {
         let from_uid = node.uid.as_deref().map(OperatorId::of_uid);
-        let Some(id) = node.uid_hash.or(from_uid) else { continue };
+        let Some(id) = node.uid_hash.or(from_uid) else {
+            continue;
+        };
         if let Some(first) = seen.insert(id, node) {
             return Err(GraphError::DuplicateUid {
                 uid: node.uid.clone().unwrap_or_else(|| id.to_string()),
@@ -67,26 +79,38 @@ fn check_sinks(graph: &StreamGraph) -> Result<(), GraphError> {
     if graph.nodes().iter().any(|node| node.kind == NodeKind::Sink) {
         return Ok(());
     }
-    let loose = graph.nodes().iter().filter(|node| graph.outputs(node.id).next().is_none());
-    Err(GraphError::NoSink { operators: quoted(loose) })
+    let loose = graph
+        .nodes()
+        .iter()
+        .filter(|node| graph.outputs(node.id).next().is_none());
+    Err(GraphError::NoSink {
+        operators: quoted(loose),
+    })
 }
 
 /// Kahn's algorithm, always taking the oldest node that is ready.
 fn topological_order(graph: &StreamGraph) -> Result<Vec<NodeId>, GraphError> {
-    let mut open_inputs: Vec<usize> =
-        graph.nodes().iter().map(|node| graph.inputs(node.id).count()).collect();
+    let mut open_inputs: Vec<usize> = graph
+        .nodes()
+        .iter()
+        .map(|node| graph.inputs(node.id).count())
+        .collect();
     let mut done = vec![false; graph.nodes().len()];
     let mut order = Vec::with_capacity(done.len());
     while let Some(next) = (0..done.len()).find(|node| !done[*node] && open_inputs[*node] == 0) {
         done[next] = true;
         let id = graph.nodes()[next].id;
         order.push(id);
-        graph.outputs(id).for_each(|edge| open_inputs[edge.to.0 as usize] -= 1);
+        graph
+            .outputs(id)
+            .for_each(|edge| open_inputs[edge.to.0 as usize] -= 1);
     }
     if order.len() == done.len() {
         return Ok(order);
     }
-    Err(GraphError::Cycle { operators: quoted(circle(graph, &done)) })
+    Err(GraphError::Cycle {
+        operators: quoted(circle(graph, &done)),
+    })
 }
 
 /// The nodes of a circle among those that could not be ordered.
@@ -96,7 +120,9 @@ fn circle<'a>(graph: &'a StreamGraph, done: &[bool]) -> impl Iterator<Item = &'a
     // Every node left has an input that is left too, so walking backwards must meet itself.
     while !path.contains(&at) {
         path.push(at);
-        let back = graph.inputs(graph.nodes()[at].id).find(|edge| !done[edge.from.0 as usize]);
+        let back = graph
+            .inputs(graph.nodes()[at].id)
+            .find(|edge| !done[edge.from.0 as usize]);
         at = back.map_or(at, |edge| edge.from.0 as usize);
     }
     let start = path.iter().position(|node| *node == at).unwrap_or_default();
@@ -106,7 +132,10 @@ fn circle<'a>(graph: &'a StreamGraph, done: &[bool]) -> impl Iterator<Item = &'a
 }
 
 fn describe(graph: &StreamGraph, id: NodeId) -> String {
-    graph.node(id).map_or_else(|| format!("operator number {id}"), |node| format!("'{}'", node.name))
+    graph.node(id).map_or_else(
+        || format!("operator number {id}"),
+        |node| format!("'{}'", node.name),
+    )
 }
 
 fn quoted<'a>(nodes: impl Iterator<Item = &'a StreamNode>) -> String {

@@ -7,6 +7,7 @@
 //! legal**, also between two timers of one watermark.
 
 mod accumulators;
+mod boxed;
 mod collector;
 mod context;
 mod side;

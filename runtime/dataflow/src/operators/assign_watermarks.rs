@@ -25,7 +25,10 @@ pub struct AssignWatermarks<T> {
 impl<T: 'static> AssignWatermarks<T> {
     /// The operator for `strategy`; watermarks leave at most once in `interval`.
     pub fn new(strategy: WatermarkStrategy<T>, interval: Duration) -> Self {
-        Self { watermarks: SplitWatermarks::new(strategy, interval), scratch: Batch::new() }
+        Self {
+            watermarks: SplitWatermarks::new(strategy, interval),
+            scratch: Batch::new(),
+        }
     }
 
     fn poll(&mut self, cx: Cx<'_>, out: &mut Collector<T>) {
@@ -56,7 +59,13 @@ impl<T: Send + 'static> Operator<T, T> for AssignWatermarks<T> {
         Ok(())
     }
 
-    fn process(&mut self, input: &mut Batch<T>, cx: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        cx: Cx<'_>,
+        out: &mut Collector<T>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         input.clear_hashes();
         self.scratch.append(input, n);
@@ -66,14 +75,26 @@ impl<T: Send + 'static> Operator<T, T> for AssignWatermarks<T> {
         Ok(when_empty(input))
     }
 
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, _: &mut Collector<T>, _: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        _: &mut Collector<T>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
         if wm != MAX_WATERMARK {
             cx.hold_watermark();
         }
         Ok(Progress::Done)
     }
 
-    fn on_processing_time(&mut self, _: i64, cx: Cx<'_>, out: &mut Collector<T>, _: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        _: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<T>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
         self.poll(cx, out);
         Ok(Progress::Done)
     }

@@ -32,13 +32,25 @@ where
     F: Fn(A) -> Out + Send + Sync + 'static,
     G: Fn(B) -> Out + Send + Sync + 'static,
 {
-    fn process_first(&mut self, input: &mut Batch<A>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process_first(
+        &mut self,
+        input: &mut Batch<A>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         out.batch().extend_mapped(input, n, &*self.first);
         Ok(when_empty(input))
     }
 
-    fn process_second(&mut self, input: &mut Batch<B>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process_second(
+        &mut self,
+        input: &mut Batch<B>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         out.batch().extend_mapped(input, n, &*self.second);
         Ok(when_empty(input))
@@ -64,12 +76,28 @@ where
     F: Fn(A, &mut Emitter<'_, Out>) -> Result<(), UserError> + Send + Sync + 'static,
     G: Fn(B, &mut Emitter<'_, Out>) -> Result<(), UserError> + Send + Sync + 'static,
 {
-    fn process_first(&mut self, input: &mut Batch<A>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
-        pop_each(input, out, b, |record, out| (self.first)(record, &mut Emitter::new(out)).map_err(user_failure))
+    fn process_first(
+        &mut self,
+        input: &mut Batch<A>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        pop_each(input, out, b, |record, out| {
+            (self.first)(record, &mut Emitter::new(out)).map_err(user_failure)
+        })
     }
 
-    fn process_second(&mut self, input: &mut Batch<B>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
-        pop_each(input, out, b, |record, out| (self.second)(record, &mut Emitter::new(out)).map_err(user_failure))
+    fn process_second(
+        &mut self,
+        input: &mut Batch<B>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        pop_each(input, out, b, |record, out| {
+            (self.second)(record, &mut Emitter::new(out)).map_err(user_failure)
+        })
     }
 }
 
@@ -88,31 +116,61 @@ impl<F> std::fmt::Debug for CoProcess<F> {
 impl<F> CoProcess<F> {
     /// The operator that runs what `make` makes, one function a subtask.
     pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
-        Self { make: Arc::new(make), function: None }
+        Self {
+            make: Arc::new(make),
+            function: None,
+        }
     }
 }
 
 impl<A, B, Out, F: CoProcessFunction<A, B, Out>> TwoInputOperator<A, B, Out> for CoProcess<F> {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
-        self.function.insert((self.make)()).open(ctx).map_err(user_failure)
+        self.function
+            .insert((self.make)())
+            .open(ctx)
+            .map_err(user_failure)
     }
 
-    fn process_first(&mut self, input: &mut Batch<A>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process_first(
+        &mut self,
+        input: &mut Batch<A>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let function = self.function.as_mut().ok_or_else(not_open)?;
-        process_all(input, At { cx, out, budget: b }, |record, cx, out| function.process_first(record, cx, out))
+        process_all(input, At { cx, out, budget: b }, |record, cx, out| {
+            function.process_first(record, cx, out)
+        })
     }
 
-    fn process_second(&mut self, input: &mut Batch<B>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process_second(
+        &mut self,
+        input: &mut Batch<B>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let function = self.function.as_mut().ok_or_else(not_open)?;
-        process_all(input, At { cx, out, budget: b }, |record, cx, out| function.process_second(record, cx, out))
+        process_all(input, At { cx, out, budget: b }, |record, cx, out| {
+            function.process_second(record, cx, out)
+        })
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.function.as_mut().ok_or_else(not_open)?.snapshot(snapshot).map_err(user_failure)
+        self.function
+            .as_mut()
+            .ok_or_else(not_open)?
+            .snapshot(snapshot)
+            .map_err(user_failure)
     }
 
     fn close(&mut self) -> Result<()> {
-        self.function.as_mut().ok_or_else(not_open)?.close().map_err(user_failure)
+        self.function
+            .as_mut()
+            .ok_or_else(not_open)?
+            .close()
+            .map_err(user_failure)
     }
 }
 
@@ -144,7 +202,12 @@ impl<A, S: KeySelector<A>, R, F> KeyedCoProcess<A, S, R, F> {
         second: Arc<R>,
         make: impl Fn(&mut KeyedOpenContext<'_, S::Key>) -> Result<F, UserError> + Send + Sync + 'static,
     ) -> Self {
-        Self { first, second, make: Arc::new(make), keyed: None }
+        Self {
+            first,
+            second,
+            make: Arc::new(make),
+            keyed: None,
+        }
     }
 }
 
@@ -159,30 +222,64 @@ where
         Ok(())
     }
 
-    fn process_first(&mut self, input: &mut Batch<A>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process_first(
+        &mut self,
+        input: &mut Batch<A>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
         let at = At { cx, out, budget: b };
-        keyed.process(&*self.first, input, at, |f, record, cx, out| f.process_first(record, cx, out))
-    }
-
-    fn process_second(&mut self, input: &mut Batch<B>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
-        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
-        let at = At { cx, out, budget: b };
-        keyed.process(&*self.second, input, at, |f, record, cx, out| f.process_second(record, cx, out))
-    }
-
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
-        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
-        keyed.fire(TimeDomain::Event, wm, At { cx, out, budget: b }, |f, time, cx, out| {
-            f.on_timer(time, TimeDomain::Event, cx, out)
+        keyed.process(&*self.first, input, at, |f, record, cx, out| {
+            f.process_first(record, cx, out)
         })
     }
 
-    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process_second(
+        &mut self,
+        input: &mut Batch<B>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
-        keyed.fire(TimeDomain::Processing, now, At { cx, out, budget: b }, |f, time, cx, out| {
-            f.on_timer(time, TimeDomain::Processing, cx, out)
+        let at = At { cx, out, budget: b };
+        keyed.process(&*self.second, input, at, |f, record, cx, out| {
+            f.process_second(record, cx, out)
         })
+    }
+
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
+        keyed.fire(
+            TimeDomain::Event,
+            wm,
+            At { cx, out, budget: b },
+            |f, time, cx, out| f.on_timer(time, TimeDomain::Event, cx, out),
+        )
+    }
+
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
+        keyed.fire(
+            TimeDomain::Processing,
+            now,
+            At { cx, out, budget: b },
+            |f, time, cx, out| f.on_timer(time, TimeDomain::Processing, cx, out),
+        )
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -190,6 +287,11 @@ where
     }
 
     fn close(&mut self) -> Result<()> {
-        self.keyed.as_mut().ok_or_else(not_open)?.function.close().map_err(user_failure)
+        self.keyed
+            .as_mut()
+            .ok_or_else(not_open)?
+            .function
+            .close()
+            .map_err(user_failure)
     }
 }

@@ -5,8 +5,8 @@
 //! instance emits it before anything else. Iterators must therefore be finite.
 
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
-use hurtig_core::{Batch, Result};
 use hurtig_core::ids::CheckpointId;
+use hurtig_core::{Batch, Result};
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,7 +47,10 @@ impl<F, I: IntoIterator> std::fmt::Debug for FlatMapIter<F, I> {
 impl<F, I: IntoIterator> FlatMapIter<F, I> {
     /// The operator that emits what the iterators of `map` yield.
     pub fn new(map: Arc<F>) -> Self {
-        Self { map, rest: VecDeque::new() }
+        Self {
+            map,
+            rest: VecDeque::new(),
+        }
     }
 
     /// Emits what earlier records left.
@@ -79,7 +82,11 @@ where
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         if let Some(snapshot) = ctx.restored() {
             let saved: Vec<(i64, VecDeque<Out>)> = snapshot.operator(REST)?;
-            self.rest.extend(saved.into_iter().map(|(time, records)| (time, Rest::Saved(records))));
+            self.rest.extend(
+                saved
+                    .into_iter()
+                    .map(|(time, records)| (time, Rest::Saved(records))),
+            );
         }
         if !self.rest.is_empty() {
             // What is left must leave even if no record ever comes again.
@@ -88,7 +95,13 @@ where
         Ok(())
     }
 
-    fn process(&mut self, input: &mut Batch<In>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         loop {
             if self.drain(out, b) == Progress::More {
                 return Ok(Progress::More);
@@ -100,20 +113,39 @@ where
                 return Ok(Progress::More);
             }
             if let Some((record, time)) = input.pop_front() {
-                self.rest.push_back((time, Rest::Live((self.map)(record).into_iter())));
+                self.rest
+                    .push_back((time, Rest::Live((self.map)(record).into_iter())));
             }
         }
     }
 
-    fn on_watermark(&mut self, _: i64, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        _: i64,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         Ok(self.drain(out, b))
     }
 
-    fn on_processing_time(&mut self, _: i64, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        _: i64,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         Ok(self.drain(out, b))
     }
 
-    fn before_barrier(&mut self, _: CheckpointId, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn before_barrier(
+        &mut self,
+        _: CheckpointId,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         Ok(self.drain(out, b))
     }
 

@@ -53,7 +53,13 @@ where
             ctx.cx().schedule(next);
         }
         let max_parallelism = info.max_parallelism;
-        Ok(Self { function, state, timers: RefCell::new(timers), key: None, max_parallelism })
+        Ok(Self {
+            function,
+            state,
+            timers: RefCell::new(timers),
+            key: None,
+            max_parallelism,
+        })
     }
 
     pub(super) fn snapshot(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -80,9 +86,17 @@ where
         cx: Cx<'_>,
         call: impl FnOnce(&mut F, KeyedCx<'_, Q>) -> Result<(), UserError>,
     ) -> Result<()> {
-        let Some(key) = &self.key else { return Err(Error::internal("a keyed function was called without a key")) };
+        let Some(key) = &self.key else {
+            return Err(Error::internal("a keyed function was called without a key"));
+        };
         let key = HashedKey::new(hash, key.borrow());
-        let keyed_cx = KeyedCx { cx, state: &self.state, timers: &self.timers, key, time };
+        let keyed_cx = KeyedCx {
+            cx,
+            state: &self.state,
+            timers: &self.timers,
+            key,
+            time,
+        };
         call(&mut self.function, keyed_cx).map_err(user_failure)
     }
 
@@ -108,7 +122,9 @@ where
             if let Some((record, time)) = input.pop_front() {
                 selector.with_key(&record, |key| self.set_key(key));
                 out.set_time(time);
-                self.call(hash, time, cx, |f, keyed_cx| each(f, record, keyed_cx, &mut Emitter::new(out)))?;
+                self.call(hash, time, cx, |f, keyed_cx| {
+                    each(f, record, keyed_cx, &mut Emitter::new(out))
+                })?;
             }
         }
         Ok(Progress::Done)
@@ -123,13 +139,24 @@ where
         mut each: impl FnMut(&mut F, i64, KeyedCx<'_, Q>, &mut Emitter<'_, Out>) -> Result<(), UserError>,
     ) -> Result<Progress> {
         let At { cx, out, budget } = at;
-        while self.timers.get_mut().next_time(domain).is_some_and(|time| time <= up_to) {
+        while self
+            .timers
+            .get_mut()
+            .next_time(domain)
+            .is_some_and(|time| time <= up_to)
+        {
             if out.full() || cx.side_full() || !budget.spend() {
                 return Ok(Progress::More);
             }
-            let Some(timer) = self.timers.get_mut().pop_due(domain, up_to) else { break };
+            let Some(timer) = self.timers.get_mut().pop_due(domain, up_to) else {
+                break;
+            };
             self.key = Some(timer.key);
-            out.set_time(if domain == TimeDomain::Event { timer.time } else { NO_TIMESTAMP });
+            out.set_time(if domain == TimeDomain::Event {
+                timer.time
+            } else {
+                NO_TIMESTAMP
+            });
             self.call(timer.hash, timer.time, cx, |f, keyed_cx| {
                 each(f, timer.time, keyed_cx, &mut Emitter::new(out))
             })?;

@@ -25,7 +25,10 @@ pub struct WatermarkUpdate {
 
 impl WatermarkUpdate {
     /// Nothing to send.
-    pub const NONE: Self = Self { watermark: None, status: None };
+    pub const NONE: Self = Self {
+        watermark: None,
+        status: None,
+    };
 
     /// Whether there is nothing to send.
     pub fn is_none(self) -> bool {
@@ -38,7 +41,10 @@ impl WatermarkUpdate {
         let status = |wanted| self.status.filter(|&status| status == wanted).map(Event::Status);
         let before = status(WatermarkStatus::Active);
         let behind = status(WatermarkStatus::Idle);
-        before.into_iter().chain(self.watermark.map(Event::Watermark)).chain(behind)
+        before
+            .into_iter()
+            .chain(self.watermark.map(Event::Watermark))
+            .chain(behind)
     }
 }
 
@@ -76,8 +82,18 @@ impl WatermarkMerger {
     /// When there are no inputs.
     pub fn new(inputs: usize) -> Self {
         assert!(inputs > 0, "event time is merged from at least one input");
-        let fresh = Input { watermark: MIN_WATERMARK, idle: false, ended: false, aligned: true };
-        Self { inputs: vec![fresh; inputs], result: MIN_WATERMARK, idle: false, stale: false }
+        let fresh = Input {
+            watermark: MIN_WATERMARK,
+            idle: false,
+            ended: false,
+            aligned: true,
+        };
+        Self {
+            inputs: vec![fresh; inputs],
+            result: MIN_WATERMARK,
+            idle: false,
+            stale: false,
+        }
     }
 
     /// The greatest watermark that was returned so far.
@@ -112,7 +128,11 @@ impl WatermarkMerger {
         if !state.aligned && watermark >= self.result {
             self.align(input);
         }
-        if held_back || self.stale { self.advance() } else { WatermarkUpdate::NONE }
+        if held_back || self.stale {
+            self.advance()
+        } else {
+            WatermarkUpdate::NONE
+        }
     }
 
     /// `input` has announced a status.
@@ -147,7 +167,10 @@ impl WatermarkMerger {
     fn finish(&mut self) -> WatermarkUpdate {
         let status = std::mem::take(&mut self.idle).then_some(WatermarkStatus::Active);
         self.inputs.iter_mut().for_each(|input| input.aligned = false);
-        WatermarkUpdate { status, ..self.raise(MAX_WATERMARK) }
+        WatermarkUpdate {
+            status,
+            ..self.raise(MAX_WATERMARK)
+        }
     }
 
     /// `input` has just stopped to count. When it was the last, what the others knew before they
@@ -159,9 +182,16 @@ impl WatermarkMerger {
         let update = match (held_back, all_idle) {
             (false, _) => WatermarkUpdate::NONE,
             (true, false) => self.advance(),
-            (true, true) => self.raise(self.inputs.iter().map(|input| input.watermark).max().unwrap_or(self.result)),
+            (true, true) => self.raise(
+                self.inputs
+                    .iter()
+                    .map(|input| input.watermark)
+                    .max()
+                    .unwrap_or(self.result),
+            ),
         };
-        let status = (all_idle && !std::mem::replace(&mut self.idle, all_idle)).then_some(WatermarkStatus::Idle);
+        let status =
+            (all_idle && !std::mem::replace(&mut self.idle, all_idle)).then_some(WatermarkStatus::Idle);
         WatermarkUpdate { status, ..update }
     }
 
@@ -171,7 +201,10 @@ impl WatermarkMerger {
             self.align(input);
         }
         let status = std::mem::take(&mut self.idle).then_some(WatermarkStatus::Active);
-        WatermarkUpdate { status, watermark: None }
+        WatermarkUpdate {
+            status,
+            watermark: None,
+        }
     }
 
     fn align(&mut self, input: usize) {
@@ -193,7 +226,10 @@ impl WatermarkMerger {
             return WatermarkUpdate::NONE;
         }
         self.result = to;
-        WatermarkUpdate { watermark: Some(to), status: None }
+        WatermarkUpdate {
+            watermark: Some(to),
+            status: None,
+        }
     }
 }
 

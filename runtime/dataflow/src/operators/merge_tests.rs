@@ -3,7 +3,10 @@ use WatermarkStatus::{Active, Idle};
 use proptest::prelude::*;
 
 fn wm(watermark: i64) -> WatermarkUpdate {
-    WatermarkUpdate { watermark: Some(watermark), status: None }
+    WatermarkUpdate {
+        watermark: Some(watermark),
+        status: None,
+    }
 }
 
 #[test]
@@ -36,8 +39,20 @@ fn when_the_last_input_turns_idle_the_greatest_watermark_is_given_out() {
     let _ = merger.watermark(0, 10);
     let _ = merger.watermark(1, 4);
     assert_eq!(merger.status(0, Idle), WatermarkUpdate::NONE);
-    assert_eq!(merger.status(1, Idle), WatermarkUpdate { watermark: Some(10), status: Some(Idle) });
-    assert_eq!(merger.status(1, Active), WatermarkUpdate { watermark: None, status: Some(Active) });
+    assert_eq!(
+        merger.status(1, Idle),
+        WatermarkUpdate {
+            watermark: Some(10),
+            status: Some(Idle)
+        }
+    );
+    assert_eq!(
+        merger.status(1, Active),
+        WatermarkUpdate {
+            watermark: None,
+            status: Some(Active)
+        }
+    );
 }
 
 #[test]
@@ -46,17 +61,41 @@ fn event_time_ends_when_every_input_has_ended() {
     let _ = merger.watermark(0, 10);
     let _ = merger.status(2, Idle);
     assert_eq!(merger.end(1), wm(10));
-    assert_eq!(merger.watermark(0, MAX_WATERMARK), WatermarkUpdate { watermark: None, status: Some(Idle) });
-    assert_eq!(merger.end(2), WatermarkUpdate { watermark: Some(MAX_WATERMARK), status: Some(Active) });
+    assert_eq!(
+        merger.watermark(0, MAX_WATERMARK),
+        WatermarkUpdate {
+            watermark: None,
+            status: Some(Idle)
+        }
+    );
+    assert_eq!(
+        merger.end(2),
+        WatermarkUpdate {
+            watermark: Some(MAX_WATERMARK),
+            status: Some(Active)
+        }
+    );
     assert!(merger.all_ended());
 }
 
 #[test]
 fn events_are_ordered_around_the_status() {
-    let idle = WatermarkUpdate { watermark: Some(3), status: Some(Idle) };
-    assert_eq!(idle.events().collect::<Vec<_>>(), [Event::Watermark(3), Event::Status(Idle)]);
-    let active = WatermarkUpdate { watermark: Some(3), status: Some(Active) };
-    assert_eq!(active.events().collect::<Vec<_>>(), [Event::Status(Active), Event::Watermark(3)]);
+    let idle = WatermarkUpdate {
+        watermark: Some(3),
+        status: Some(Idle),
+    };
+    assert_eq!(
+        idle.events().collect::<Vec<_>>(),
+        [Event::Watermark(3), Event::Status(Idle)]
+    );
+    let active = WatermarkUpdate {
+        watermark: Some(3),
+        status: Some(Active),
+    };
+    assert_eq!(
+        active.events().collect::<Vec<_>>(),
+        [Event::Status(Active), Event::Watermark(3)]
+    );
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,7 +134,12 @@ struct Model {
 
 impl Model {
     fn new(inputs: usize, bug: Bug) -> Self {
-        Self { inputs: vec![(MIN_WATERMARK, false, false, true); inputs], result: MIN_WATERMARK, idle: false, bug }
+        Self {
+            inputs: vec![(MIN_WATERMARK, false, false, true); inputs],
+            result: MIN_WATERMARK,
+            idle: false,
+            bug,
+        }
     }
 
     fn least(&self) -> Option<i64> {
@@ -123,7 +167,10 @@ impl Model {
                 input.0 = w;
                 input.3 |= w >= result;
                 let least = self.least();
-                WatermarkUpdate { watermark: self.emit(least), status: None }
+                WatermarkUpdate {
+                    watermark: self.emit(least),
+                    status: None,
+                }
             }
             Step::Idle(i) => {
                 if self.inputs[i].1 || self.inputs[i].2 {
@@ -137,10 +184,14 @@ impl Model {
                     return WatermarkUpdate::NONE;
                 }
                 self.inputs[i].1 = false;
-                self.inputs[i].3 = self.inputs[i].0 >= self.result || matches!(self.bug, Bug::AlignsAtOnce | Bug::MovesBack);
+                self.inputs[i].3 =
+                    self.inputs[i].0 >= self.result || matches!(self.bug, Bug::AlignsAtOnce | Bug::MovesBack);
                 let status = self.idle.then_some(Active);
                 self.idle = false;
-                WatermarkUpdate { watermark: None, status }
+                WatermarkUpdate {
+                    watermark: None,
+                    status,
+                }
             }
             Step::End(i) => self.end(i),
         }
@@ -154,16 +205,27 @@ impl Model {
         if self.inputs.iter().all(|i| i.2) {
             let status = self.idle.then_some(Active);
             self.idle = false;
-            return WatermarkUpdate { watermark: self.emit(Some(MAX_WATERMARK)), status };
+            return WatermarkUpdate {
+                watermark: self.emit(Some(MAX_WATERMARK)),
+                status,
+            };
         }
-        if self.inputs[i].1 { WatermarkUpdate::NONE } else { self.gone(i) }
+        if self.inputs[i].1 {
+            WatermarkUpdate::NONE
+        } else {
+            self.gone(i)
+        }
     }
 
     fn gone(&mut self, i: usize) -> WatermarkUpdate {
         self.inputs[i].3 = false;
         let was_least = self.inputs[i].0 == self.result;
         let all_idle = self.inputs.iter().all(|i| i.1 || i.2);
-        let to = if all_idle { self.inputs.iter().map(|i| i.0).max() } else { self.least() };
+        let to = if all_idle {
+            self.inputs.iter().map(|i| i.0).max()
+        } else {
+            self.least()
+        };
         let flush = was_least && !(all_idle && self.bug == Bug::NoFlush);
         let watermark = if flush { self.emit(to) } else { None };
         let status = (all_idle && !self.idle).then_some(Idle);
@@ -218,13 +280,25 @@ proptest! {
 /// The comparison above is worth something: it tells each of these bugs from the valve.
 #[test]
 fn the_comparison_finds_planted_bugs() {
-    for bug in [Bug::CountsIdle, Bug::AlignsAtOnce, Bug::NoFlush, Bug::CountsEnded, Bug::MovesBack] {
-        let config = ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() };
+    for bug in [
+        Bug::CountsIdle,
+        Bug::AlignsAtOnce,
+        Bug::NoFlush,
+        Bug::CountsEnded,
+        Bug::MovesBack,
+    ] {
+        let config = ProptestConfig {
+            cases: 5_000,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
         let mut runner = proptest::test_runner::TestRunner::new_with_rng(
             config,
             proptest::test_runner::TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha),
         );
-        let found = runner.run(&prop::collection::vec(step(), 0..40), |steps| compare(&steps, bug));
+        let found = runner.run(&prop::collection::vec(step(), 0..40), |steps| {
+            compare(&steps, bug)
+        });
         assert!(found.is_err(), "{bug:?} was not found");
     }
 }

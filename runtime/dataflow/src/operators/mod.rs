@@ -40,5 +40,9 @@ fn granted<In, Out>(input: &Batch<In>, out: &Collector<Out>, b: &mut Budget) -> 
 /// `Done` only with empty input.
 #[inline]
 fn when_empty<T>(input: &Batch<T>) -> Progress {
-    if input.is_empty() { Progress::Done } else { Progress::More }
+    if input.is_empty() {
+        Progress::Done
+    } else {
+        Progress::More
+    }
 }

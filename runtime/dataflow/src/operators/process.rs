@@ -25,26 +25,48 @@ impl<F> std::fmt::Debug for Process<F> {
 impl<F> Process<F> {
     /// The operator that runs what `make` makes, one function a subtask.
     pub fn new(make: impl Fn() -> F + Send + Sync + 'static) -> Self {
-        Self { make: Arc::new(make), function: None }
+        Self {
+            make: Arc::new(make),
+            function: None,
+        }
     }
 }
 
 impl<In, Out, F: ProcessFunction<In, Out>> Operator<In, Out> for Process<F> {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
-        self.function.insert((self.make)()).open(ctx).map_err(user_failure)
+        self.function
+            .insert((self.make)())
+            .open(ctx)
+            .map_err(user_failure)
     }
 
-    fn process(&mut self, input: &mut Batch<In>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let function = self.function.as_mut().ok_or_else(not_open)?;
-        process_all(input, At { cx, out, budget: b }, |record, cx, out| function.process(record, cx, out))
+        process_all(input, At { cx, out, budget: b }, |record, cx, out| {
+            function.process(record, cx, out)
+        })
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.function.as_mut().ok_or_else(not_open)?.snapshot(snapshot).map_err(user_failure)
+        self.function
+            .as_mut()
+            .ok_or_else(not_open)?
+            .snapshot(snapshot)
+            .map_err(user_failure)
     }
 
     fn close(&mut self) -> Result<()> {
-        self.function.as_mut().ok_or_else(not_open)?.close().map_err(user_failure)
+        self.function
+            .as_mut()
+            .ok_or_else(not_open)?
+            .close()
+            .map_err(user_failure)
     }
 }
 
@@ -93,7 +115,11 @@ impl<T, S: KeySelector<T>, F> KeyedProcess<T, S, F> {
         selector: Arc<S>,
         make: impl Fn(&mut KeyedOpenContext<'_, S::Key>) -> Result<F, UserError> + Send + Sync + 'static,
     ) -> Self {
-        Self { selector, make: Arc::new(make), keyed: None }
+        Self {
+            selector,
+            make: Arc::new(make),
+            keyed: None,
+        }
     }
 }
 
@@ -107,23 +133,52 @@ where
         Ok(())
     }
 
-    fn process(&mut self, input: &mut Batch<In>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
-        keyed.process(&*self.selector, input, At { cx, out, budget: b }, |f, record, cx, out| f.process(record, cx, out))
+        keyed.process(
+            &*self.selector,
+            input,
+            At { cx, out, budget: b },
+            |f, record, cx, out| f.process(record, cx, out),
+        )
     }
 
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
-        keyed.fire(TimeDomain::Event, wm, At { cx, out, budget: b }, |f, time, cx, out| {
-            f.on_timer(time, TimeDomain::Event, cx, out)
-        })
+        keyed.fire(
+            TimeDomain::Event,
+            wm,
+            At { cx, out, budget: b },
+            |f, time, cx, out| f.on_timer(time, TimeDomain::Event, cx, out),
+        )
     }
 
-    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
-        keyed.fire(TimeDomain::Processing, now, At { cx, out, budget: b }, |f, time, cx, out| {
-            f.on_timer(time, TimeDomain::Processing, cx, out)
-        })
+        keyed.fire(
+            TimeDomain::Processing,
+            now,
+            At { cx, out, budget: b },
+            |f, time, cx, out| f.on_timer(time, TimeDomain::Processing, cx, out),
+        )
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -131,6 +186,11 @@ where
     }
 
     fn close(&mut self) -> Result<()> {
-        self.keyed.as_mut().ok_or_else(not_open)?.function.close().map_err(user_failure)
+        self.keyed
+            .as_mut()
+            .ok_or_else(not_open)?
+            .function
+            .close()
+            .map_err(user_failure)
     }
 }

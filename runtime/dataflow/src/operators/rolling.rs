@@ -53,7 +53,11 @@ where
     let n = granted(input, out, b);
     ensure_hashes(selector, input);
     let mut table = values.handle.table(&values.state);
-    let Drained { records, times, hashes } = input.drain_columns(n);
+    let Drained {
+        records,
+        times,
+        hashes,
+    } = input.drain_columns(n);
     table.prefetch(hashes);
     for (i, (record, &hash)) in records.zip(hashes).enumerate() {
         out.push_at(each(&mut table, hash, record)?, times.get(i));
@@ -79,7 +83,11 @@ impl<T, S: KeySelector<T>, F> Reduce<T, S, F> {
     /// The operator that folds by `reduce`: a closure of this module's ([`sum`], [`min_by`], …), or any
     /// that changes what it has by what comes.
     pub fn new(selector: Arc<S>, reduce: Arc<F>) -> Self {
-        Self { selector, reduce, values: None }
+        Self {
+            selector,
+            reduce,
+            values: None,
+        }
     }
 }
 
@@ -122,7 +130,13 @@ where
         Ok(())
     }
 
-    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        _: Cx<'_>,
+        out: &mut Collector<T>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, reduce) = (&*self.selector, &*self.reduce);
         roll(values, selector, input, (out, b), |table, hash, record| {
@@ -134,7 +148,11 @@ where
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.values.as_mut().ok_or_else(not_open)?.state.snapshot(snapshot)
+        self.values
+            .as_mut()
+            .ok_or_else(not_open)?
+            .state
+            .snapshot(snapshot)
     }
 }
 
@@ -154,7 +172,11 @@ impl<T, S: KeySelector<T>, F> std::fmt::Debug for TryReduce<T, S, F> {
 impl<T, S: KeySelector<T>, F> TryReduce<T, S, F> {
     /// The operator that folds by `reduce`, whose error fails the task.
     pub fn new(selector: Arc<S>, reduce: Arc<F>) -> Self {
-        Self { selector, reduce, values: None }
+        Self {
+            selector,
+            reduce,
+            values: None,
+        }
     }
 }
 
@@ -169,16 +191,28 @@ where
         Ok(())
     }
 
-    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        _: Cx<'_>,
+        out: &mut Collector<T>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, reduce) = (&*self.selector, &*self.reduce);
         roll(values, selector, input, (out, b), |table, hash, record| {
-            reduce_into(table, selector, hash, record, |value, record| reduce(value, record).map_err(user_failure))
+            reduce_into(table, selector, hash, record, |value, record| {
+                reduce(value, record).map_err(user_failure)
+            })
         })
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.values.as_mut().ok_or_else(not_open)?.state.snapshot(snapshot)
+        self.values
+            .as_mut()
+            .ok_or_else(not_open)?
+            .state
+            .snapshot(snapshot)
     }
 }
 
@@ -200,7 +234,12 @@ impl<T, S: KeySelector<T>, Acc, I, F> KeyedFold<T, S, Acc, I, F> {
     /// The operator that makes accumulators by `init` and changes them by `fold`, which is given the
     /// key, its accumulator and the record, and returns what to emit.
     pub fn new(selector: Arc<S>, init: Arc<I>, fold: Arc<F>) -> Self {
-        Self { selector, init, fold, values: None }
+        Self {
+            selector,
+            init,
+            fold,
+            values: None,
+        }
     }
 }
 
@@ -216,7 +255,13 @@ where
         Ok(())
     }
 
-    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, init, fold) = (&*self.selector, &*self.init, &*self.fold);
         roll(values, selector, input, (out, b), |table, hash, record| {
@@ -226,7 +271,11 @@ where
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.values.as_mut().ok_or_else(not_open)?.state.snapshot(snapshot)
+        self.values
+            .as_mut()
+            .ok_or_else(not_open)?
+            .state
+            .snapshot(snapshot)
     }
 }
 

@@ -8,7 +8,7 @@ use hurtig_core::{Batch, Error, Result};
 use hurtig_state::OperatorSnapshot;
 
 /// Hands batches to a writer, and flushes it before barriers, at the end, and when the task goes
-/// idle ([`SinkOperator::on_idle`]).
+/// idle.
 pub struct SinkOperator<T> {
     writer: Box<dyn SinkWriter<T>>,
     scratch: Batch<T>,
@@ -25,11 +25,19 @@ impl<T> std::fmt::Debug for SinkOperator<T> {
 impl<T> SinkOperator<T> {
     /// The operator around `writer`.
     pub fn new(writer: Box<dyn SinkWriter<T>>) -> Self {
-        Self { writer, scratch: Batch::new(), dirty: false }
+        Self {
+            writer,
+            scratch: Batch::new(),
+            dirty: false,
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.dirty) { self.writer.flush() } else { Ok(()) }
+        if std::mem::take(&mut self.dirty) {
+            self.writer.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn check_written(left: usize, cx: Cx<'_>) -> Result<()> {
@@ -48,7 +56,13 @@ impl<T: Send> Operator<T, ()> for SinkOperator<T> {
         self.writer.open(ctx)
     }
 
-    fn process(&mut self, input: &mut Batch<T>, cx: Cx<'_>, _: &mut Collector<()>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        cx: Cx<'_>,
+        _: &mut Collector<()>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = b.take(input.len());
         if n == 0 {
             return Ok(when_empty(input));
@@ -65,7 +79,13 @@ impl<T: Send> Operator<T, ()> for SinkOperator<T> {
         Ok(when_empty(input))
     }
 
-    fn before_barrier(&mut self, id: CheckpointId, _: Cx<'_>, _: &mut Collector<()>, _: &mut Budget) -> Result<Progress> {
+    fn before_barrier(
+        &mut self,
+        id: CheckpointId,
+        _: Cx<'_>,
+        _: &mut Collector<()>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
         self.writer.before_barrier(id)?;
         self.dirty = false;
         Ok(Progress::Done)
@@ -78,6 +98,10 @@ impl<T: Send> Operator<T, ()> for SinkOperator<T> {
     fn end_input(&mut self, _: Cx<'_>, _: &mut Collector<()>, _: &mut Budget) -> Result<Progress> {
         self.flush()?;
         Ok(Progress::Done)
+    }
+
+    fn on_idle(&mut self, _: Cx<'_>) -> Result<()> {
+        self.flush()
     }
 
     fn close(&mut self) -> Result<()> {

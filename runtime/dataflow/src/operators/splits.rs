@@ -6,9 +6,9 @@
 
 use super::merge::WatermarkUpdate;
 use super::watermark::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
+use hurtig_core::Batch;
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::time::{MAX_WATERMARK, MIN_WATERMARK, Time};
-use hurtig_core::Batch;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -163,7 +163,10 @@ impl<T: 'static> SplitWatermarks<T> {
             }
         }
         self.combine();
-        let update = WatermarkUpdate { watermark: self.advanced(), status: self.turned(active_now) };
+        let update = WatermarkUpdate {
+            watermark: self.advanced(),
+            status: self.turned(active_now),
+        };
         if !update.is_none() {
             self.next_send = now.after(self.interval);
         }
@@ -185,16 +188,23 @@ impl<T: 'static> SplitWatermarks<T> {
         self.combined = MAX_WATERMARK;
         let woken = self.status == WatermarkStatus::Idle;
         self.status = WatermarkStatus::Active;
-        WatermarkUpdate { watermark: self.advanced(), status: woken.then_some(WatermarkStatus::Active) }
+        WatermarkUpdate {
+            watermark: self.advanced(),
+            status: woken.then_some(WatermarkStatus::Active),
+        }
     }
 
     /// Each split's own watermark, by split.
     pub fn by_split(&self) -> impl Iterator<Item = (u64, i64)> {
-        self.splits.iter().map(|(&id, split)| (id, split.output.watermark()))
+        self.splits
+            .iter()
+            .map(|(&id, split)| (id, split.output.watermark()))
     }
 
     fn timed_out(strategy: &WatermarkStrategy<T>, since: Time, active_now: Time) -> bool {
-        strategy.idleness().is_some_and(|timeout| active_now.since(since) >= timeout)
+        strategy
+            .idleness()
+            .is_some_and(|timeout| active_now.since(since) >= timeout)
     }
 
     /// When the next split turns idle if nothing comes and nothing holds the task up.
@@ -203,8 +213,14 @@ impl<T: 'static> SplitWatermarks<T> {
         if self.clock.since.is_some() {
             return None;
         }
-        let waiting = self.splits.values().filter(|split| !split.timed_out).map(|split| split.last_record);
-        let empty = self.empty_since.filter(|_| self.status == WatermarkStatus::Active);
+        let waiting = self
+            .splits
+            .values()
+            .filter(|split| !split.timed_out)
+            .map(|split| split.last_record);
+        let empty = self
+            .empty_since
+            .filter(|_| self.status == WatermarkStatus::Active);
         let since = waiting.chain(empty).min()?;
         let gone = self.clock.at(now).since(since);
         Some(now.after(timeout.saturating_sub(gone)))
@@ -228,7 +244,11 @@ impl<T: 'static> SplitWatermarks<T> {
             Some(since) if self.splits.is_empty() => Self::timed_out(&self.strategy, since, active_now),
             _ => !self.splits.is_empty() && self.splits.values().all(Split::idle),
         };
-        let status = if idle { WatermarkStatus::Idle } else { WatermarkStatus::Active };
+        let status = if idle {
+            WatermarkStatus::Idle
+        } else {
+            WatermarkStatus::Active
+        };
         (std::mem::replace(&mut self.status, status) != status).then_some(status)
     }
 }

@@ -13,7 +13,10 @@ fn bounded(interval_ms: u64) -> SplitWatermarks<i64> {
 }
 
 fn wm(watermark: i64) -> WatermarkUpdate {
-    WatermarkUpdate { watermark: Some(watermark), status: None }
+    WatermarkUpdate {
+        watermark: Some(watermark),
+        status: None,
+    }
 }
 
 fn feed(splits: &mut SplitWatermarks<i64>, split: u64, times: &[i64], ms: u64) {
@@ -34,7 +37,11 @@ fn the_slowest_split_decides_until_it_has_finished() {
     let mut splits = bounded(0);
     splits.split_added(2, at(0));
     feed(&mut splits, 1, &[1_000], 0);
-    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE, "split 2 has said nothing yet");
+    assert_eq!(
+        splits.poll(at(0)),
+        WatermarkUpdate::NONE,
+        "split 2 has said nothing yet"
+    );
     feed(&mut splits, 2, &[500], 1);
     assert_eq!(splits.poll(at(1)), wm(494));
     splits.split_finished(2);
@@ -73,9 +80,21 @@ fn a_silent_split_turns_idle_and_lets_the_other_go_on() {
     assert_eq!(splits.poll(at(60)), WatermarkUpdate::NONE);
     assert_eq!(splits.next_poll(at(60)), Some(at(100)));
     assert_eq!(splits.poll(at(100)), wm(54));
-    assert_eq!(splits.poll(at(160)), WatermarkUpdate { watermark: None, status: Some(Idle) });
+    assert_eq!(
+        splits.poll(at(160)),
+        WatermarkUpdate {
+            watermark: None,
+            status: Some(Idle)
+        }
+    );
     feed(&mut splits, 1, &[200], 170);
-    assert_eq!(splits.poll(at(170)), WatermarkUpdate { watermark: Some(194), status: Some(Active) });
+    assert_eq!(
+        splits.poll(at(170)),
+        WatermarkUpdate {
+            watermark: Some(194),
+            status: Some(Active)
+        }
+    );
 }
 
 #[test]
@@ -88,7 +107,13 @@ fn idleness_is_not_measured_under_back_pressure() {
     assert_eq!(splits.poll(at(1_000)), WatermarkUpdate::NONE);
     splits.set_back_pressured(false, at(1_050));
     assert_eq!(splits.poll(at(1_099)), WatermarkUpdate::NONE);
-    assert_eq!(splits.poll(at(1_100)), WatermarkUpdate { watermark: None, status: Some(Idle) });
+    assert_eq!(
+        splits.poll(at(1_100)),
+        WatermarkUpdate {
+            watermark: None,
+            status: Some(Idle)
+        }
+    );
 }
 
 #[test]
@@ -96,9 +121,21 @@ fn a_reader_without_splits_turns_idle_too() {
     let mut splits = bounded(0);
     assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE);
     assert_eq!(splits.next_poll(at(10)), Some(at(100)));
-    assert_eq!(splits.poll(at(100)), WatermarkUpdate { watermark: None, status: Some(Idle) });
+    assert_eq!(
+        splits.poll(at(100)),
+        WatermarkUpdate {
+            watermark: None,
+            status: Some(Idle)
+        }
+    );
     splits.split_added(1, at(110));
-    assert_eq!(splits.poll(at(110)), WatermarkUpdate { watermark: None, status: Some(Active) });
+    assert_eq!(
+        splits.poll(at(110)),
+        WatermarkUpdate {
+            watermark: None,
+            status: Some(Active)
+        }
+    );
 }
 
 #[test]

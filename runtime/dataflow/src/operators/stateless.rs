@@ -27,7 +27,13 @@ impl<In, Out, F> Operator<In, Out> for Map<F>
 where
     F: Fn(In) -> Out + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<In>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         out.batch().extend_mapped(input, n, &*self.0);
         Ok(when_empty(input))
@@ -49,7 +55,13 @@ impl<In, Out, F> Operator<In, Out> for TryMap<F>
 where
     F: Fn(In) -> Result<Out, UserError> + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<In>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         for_each(input, n, |record, time| {
             out.push_at((self.0)(record).map_err(user_failure)?, time);
@@ -92,7 +104,13 @@ impl<T, F> Operator<T, T> for Filter<F>
 where
     F: Fn(&T) -> bool + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        _: Cx<'_>,
+        out: &mut Collector<T>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         let keep = &*self.0;
         if input.common_time().is_some() {
@@ -128,7 +146,13 @@ impl<T, F> Operator<T, T> for TryFilter<F>
 where
     F: Fn(&T) -> Result<bool, UserError> + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        _: Cx<'_>,
+        out: &mut Collector<T>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         for_each(input, n, |record, time| {
             if (self.0)(&record).map_err(user_failure)? {
@@ -155,7 +179,13 @@ impl<In, Out, F> Operator<In, Out> for FilterMap<F>
 where
     F: Fn(In) -> Option<Out> + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<In>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         for_each(input, n, |record, time| {
             if let Some(mapped) = (self.0)(record) {
@@ -182,7 +212,13 @@ impl<In, Out, F> Operator<In, Out> for TryFilterMap<F>
 where
     F: Fn(In) -> Result<Option<Out>, UserError> + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<In>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         for_each(input, n, |record, time| {
             if let Some(mapped) = (self.0)(record).map_err(user_failure)? {
@@ -210,7 +246,13 @@ impl<In, Out, F> Operator<In, Out> for FlatMap<F>
 where
     F: Fn(In, &mut Emitter<'_, Out>) + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<In>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         pop_each(input, out, b, |record, out| {
             (self.0)(record, &mut Emitter::new(out));
             Ok(())
@@ -234,7 +276,13 @@ impl<In, Out, F> Operator<In, Out> for TryFlatMap<F>
 where
     F: Fn(In, &mut Emitter<'_, Out>) -> Result<(), UserError> + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<In>, _: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        _: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         pop_each(input, out, b, |record, out| {
             (self.0)(record, &mut Emitter::new(out)).map_err(user_failure)
         })
@@ -256,7 +304,13 @@ impl<T, F> Operator<T, T> for Inspect<F>
 where
     F: Fn(&T, i64) + Send + Sync + 'static,
 {
-    fn process(&mut self, input: &mut Batch<T>, _: Cx<'_>, out: &mut Collector<T>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<T>,
+        _: Cx<'_>,
+        out: &mut Collector<T>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let n = granted(input, out, b);
         input.clear_hashes();
         for i in 0..n {

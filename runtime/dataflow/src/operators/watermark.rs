@@ -20,7 +20,10 @@ pub struct WatermarkOutput {
 
 impl Default for WatermarkOutput {
     fn default() -> Self {
-        Self { watermark: MIN_WATERMARK, idle: false }
+        Self {
+            watermark: MIN_WATERMARK,
+            idle: false,
+        }
     }
 }
 
@@ -87,7 +90,11 @@ pub struct WatermarkStrategy<T> {
 
 impl<T> Clone for WatermarkStrategy<T> {
     fn clone(&self) -> Self {
-        Self { assign: self.assign.clone(), make: self.make.clone(), idleness: self.idleness }
+        Self {
+            assign: self.assign.clone(),
+            make: self.make.clone(),
+            idleness: self.idleness,
+        }
     }
 }
 
@@ -106,7 +113,11 @@ impl<T: 'static> WatermarkStrategy<T> {
     where
         G: WatermarkGenerator<T> + 'static,
     {
-        Self { assign: None, make: Arc::new(move || Box::new(make())), idleness: None }
+        Self {
+            assign: None,
+            make: Arc::new(move || Box::new(make())),
+            idleness: None,
+        }
     }
 
     /// Takes the time of a record, in milliseconds since the Unix epoch, from the record.
@@ -120,14 +131,20 @@ impl<T: 'static> WatermarkStrategy<T> {
     #[must_use]
     pub fn with_timestamps_from(self, time_of: impl Fn(&T, i64) -> i64 + Send + Sync + 'static) -> Self {
         let assign: Assign<T> = Arc::new(move |batch| batch.assign_times(&time_of));
-        Self { assign: Some(assign), ..self }
+        Self {
+            assign: Some(assign),
+            ..self
+        }
     }
 
     /// A split that has brought nothing for `timeout` does not hold others back until it does. Time
     /// during which the task was back-pressured does not count.
     #[must_use]
     pub fn with_idleness(self, timeout: Duration) -> Self {
-        Self { idleness: Some(timeout), ..self }
+        Self {
+            idleness: Some(timeout),
+            ..self
+        }
     }
 
     /// After how long without records a split is idle.
@@ -164,7 +181,9 @@ pub enum Watermarks {}
 
 impl Watermarks {
     /// Times never fall: the watermark is just below the greatest time seen.
-    pub fn monotonous<T: 'static>(time_of: impl Fn(&T) -> i64 + Send + Sync + 'static) -> WatermarkStrategy<T> {
+    pub fn monotonous<T: 'static>(
+        time_of: impl Fn(&T) -> i64 + Send + Sync + 'static,
+    ) -> WatermarkStrategy<T> {
         Self::bounded(Duration::ZERO, time_of)
     }
 
@@ -185,7 +204,10 @@ impl Watermarks {
     /// As [`Self::bounded`], by the times that the source gave its records.
     pub fn bounded_by_record_time<T: 'static>(delay: Duration) -> WatermarkStrategy<T> {
         let delay = to_event_millis(delay);
-        WatermarkStrategy::for_generator(move || Bounded { delay, max: NO_TIMESTAMP })
+        WatermarkStrategy::for_generator(move || Bounded {
+            delay,
+            max: NO_TIMESTAMP,
+        })
     }
 
     /// No watermark but the last one, at the end of input.
@@ -199,7 +221,10 @@ impl Watermarks {
         mark: impl Fn(&T, i64) -> Option<i64> + Send + Sync + 'static,
     ) -> WatermarkStrategy<T> {
         let mark = Arc::new(mark);
-        let make = move || Punctuated { mark: mark.clone(), record: PhantomData };
+        let make = move || Punctuated {
+            mark: mark.clone(),
+            record: PhantomData,
+        };
         WatermarkStrategy::for_generator(make).with_timestamps(time_of)
     }
 

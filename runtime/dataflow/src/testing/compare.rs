@@ -61,7 +61,10 @@ fn same(plain: &[Item], here: &[Item], by_records: bool) -> bool {
 fn by_key(items: &[Item]) -> BTreeMap<&str, Vec<&Item>> {
     let mut groups: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
     for item in items {
-        groups.entry(item.key.as_deref().unwrap_or("")).or_default().push(item);
+        groups
+            .entry(item.key.as_deref().unwrap_or(""))
+            .or_default()
+            .push(item);
     }
     groups
 }
@@ -76,7 +79,11 @@ fn sorted(items: &[Item]) -> Vec<&Item> {
 const SHOWN: usize = 24;
 
 fn describe(items: &[Item]) -> String {
-    let mut shown: Vec<String> = items.iter().take(SHOWN).map(|item| format!("{}@{}", item.text, item.time)).collect();
+    let mut shown: Vec<String> = items
+        .iter()
+        .take(SHOWN)
+        .map(|item| format!("{}@{}", item.text, item.time))
+        .collect();
     if items.len() > SHOWN {
         shown.push(format!("… {} more", items.len() - SHOWN));
     }

@@ -108,12 +108,17 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
     /// Processes records with their event times as one batch.
     pub fn push_all(&mut self, records: impl IntoIterator<Item = (In, i64)>) -> Result<()> {
         let mut batch = Batch::new();
-        records.into_iter().for_each(|(record, time)| batch.push(record, time));
+        records
+            .into_iter()
+            .for_each(|(record, time)| batch.push(record, time));
         self.perform(&Call::Process, &mut batch)?;
         if batch.is_empty() {
             return Ok(());
         }
-        Err(Error::internal(format!("the operator returned Done with {} records left in its input", batch.len())))
+        Err(Error::internal(format!(
+            "the operator returned Done with {} records left in its input",
+            batch.len()
+        )))
     }
 
     /// Event time advances; a watermark that does not advance is ignored.
@@ -140,7 +145,9 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
             self.instance.services.clear_schedule();
             self.perform(&Call::ProcessingTime(wall_ms), &mut Batch::new())?;
         }
-        Err(Error::internal(format!("the operator asked {CALLS_MAX} times to be called at processing time {wall_ms}")))
+        Err(Error::internal(format!(
+            "the operator asked {CALLS_MAX} times to be called at processing time {wall_ms}"
+        )))
     }
 
     /// The last watermark, the end of input, and the operator's end.
@@ -152,7 +159,9 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
 
     fn perform(&mut self, call: &Call, input: &mut Batch<In>) -> Result<()> {
         for _ in 0..CALLS_MAX {
-            let progress = self.instance.call(call, input, &mut self.out, &mut Budget::new(FUEL))?;
+            let progress = self
+                .instance
+                .call(call, input, &mut self.out, &mut Budget::new(FUEL))?;
             self.collect();
             match progress {
                 Progress::Done => return self.settle(),
@@ -160,13 +169,17 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
                 Progress::Wait => self.complete_one()?,
             }
         }
-        Err(Error::internal(format!("the operator still asked for more after {CALLS_MAX} calls of {call:?}")))
+        Err(Error::internal(format!(
+            "the operator still asked for more after {CALLS_MAX} calls of {call:?}"
+        )))
     }
 
     fn complete_one(&mut self) -> Result<()> {
         match self.instance.complete(&mut self.out, &mut Budget::new(FUEL)) {
             Some(result) => result.map(drop),
-            None => Err(Error::internal("the operator waits for a future, but none of its futures is ready")),
+            None => Err(Error::internal(
+                "the operator waits for a future, but none of its futures is ready",
+            )),
         }
     }
 
@@ -180,8 +193,10 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
 
     fn collect(&mut self) {
         let records = take_all(&mut self.out).into_iter();
-        self.emitted.extend(records.map(|(record, time)| Emitted::Record(record, time)));
-        self.emitted.extend(self.out.take_watermark().map(Emitted::Watermark));
+        self.emitted
+            .extend(records.map(|(record, time)| Emitted::Record(record, time)));
+        self.emitted
+            .extend(self.out.take_watermark().map(Emitted::Watermark));
     }
 
     /// Takes everything that was emitted, in order.
@@ -210,7 +225,10 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
     pub fn side<T: 'static>(&mut self, tag: &OutputTag<T>) -> Vec<(T, i64)> {
         match self.instance.take_side(tag.name()) {
             Some(records) => records,
-            None => panic!("declare side output '{}' with Harness::with_side before reading it", tag.name()),
+            None => panic!(
+                "declare side output '{}' with Harness::with_side before reading it",
+                tag.name()
+            ),
         }
     }
 
@@ -224,7 +242,9 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
         self.checkpoints += 1;
         for _ in 0..CALLS_MAX {
             let mut budget = Budget::new(FUEL);
-            let progress = self.instance.before_barrier(self.checkpoints, &mut self.out, &mut budget)?;
+            let progress = self
+                .instance
+                .before_barrier(self.checkpoints, &mut self.out, &mut budget)?;
             self.collect();
             match progress {
                 Progress::Done => return self.instance.snapshot(),
@@ -232,7 +252,9 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
                 Progress::Wait => self.complete_one()?,
             }
         }
-        Err(Error::internal(format!("the operator was not ready for a barrier after {CALLS_MAX} calls")))
+        Err(Error::internal(format!(
+            "the operator was not ready for a barrier after {CALLS_MAX} calls"
+        )))
     }
 
     /// Ends this harness and goes on with a new instance that is restored from `snapshot`. Event time
@@ -263,13 +285,19 @@ impl<A: 'static, B: 'static, Out: 'static> TwoInputHarness<A, B, Out> {
     /// When it cannot be opened.
     pub fn new<O: TwoInputOperator<A, B, Out> + 'static>(factory: impl Fn() -> O + 'static) -> Result<Self> {
         let harness = Harness::new(move || Joined::new(factory()))?;
-        Ok(Self { harness, merger: WatermarkMerger::new(2) })
+        Ok(Self {
+            harness,
+            merger: WatermarkMerger::new(2),
+        })
     }
 
     /// Keeps what is emitted into a side output from now on.
     #[must_use]
     pub fn with_side<T: Debug + Send + 'static>(self, tag: &OutputTag<T>) -> Self {
-        Self { harness: self.harness.with_side(tag), ..self }
+        Self {
+            harness: self.harness.with_side(tag),
+            ..self
+        }
     }
 
     /// Processes a record of the first input.
@@ -355,6 +383,9 @@ impl<A: 'static, B: 'static, Out: 'static> TwoInputHarness<A, B, Out> {
 
     /// Ends this harness and goes on with a new instance that is restored from `snapshot`.
     pub fn restore(self, snapshot: &OperatorSnapshot) -> Result<Self> {
-        Ok(Self { harness: self.harness.restore(snapshot)?, merger: WatermarkMerger::new(2) })
+        Ok(Self {
+            harness: self.harness.restore(snapshot)?,
+            merger: WatermarkMerger::new(2),
+        })
     }
 }

@@ -3,8 +3,8 @@
 
 use super::output::{KeptSide, take_all};
 use crate::operator::{
-    Budget, Collector, Completion, CompletionId, OpenContext, Operator, OutputTag, Progress, Services, SideOutputs,
-    SubtaskInfo, TaskFuture,
+    Budget, Collector, Completion, CompletionId, OpenContext, Operator, OutputTag, Progress, Services,
+    SideOutputs, SubtaskInfo, TaskFuture,
 };
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::ManualClock;
@@ -33,13 +33,18 @@ impl<T: Send + 'static> TypedSide<T> {
     fn with<R: Default>(&self, services: &Services, f: impl FnOnce(&mut Collector<T>) -> R) -> R {
         let mut sinks = services.side().sinks();
         let sink = sinks.iter_mut().find(|sink| sink.name() == self.0.name());
-        sink.and_then(|sink| sink.collector().downcast_mut::<Collector<T>>()).map(f).unwrap_or_default()
+        sink.and_then(|sink| sink.collector().downcast_mut::<Collector<T>>())
+            .map(f)
+            .unwrap_or_default()
     }
 }
 
 impl<T: fmt::Debug + Send + 'static> Side for TypedSide<T> {
     fn add(&self, services: &Services) {
-        services.side().sinks().push(Box::new(KeptSide::<T>::new(self.0.name())));
+        services
+            .side()
+            .sinks()
+            .push(Box::new(KeptSide::<T>::new(self.0.name())));
     }
 
     fn len(&self, services: &Services) -> usize {
@@ -49,7 +54,10 @@ impl<T: fmt::Debug + Send + 'static> Side for TypedSide<T> {
     fn take_text(&self, services: &Services, limit: usize) -> Vec<(String, i64)> {
         self.with(services, |collector| {
             collector.set_limit(limit);
-            take_all(collector).into_iter().map(|(record, time)| (format!("{record:?}"), time)).collect()
+            take_all(collector)
+                .into_iter()
+                .map(|(record, time)| (format!("{record:?}"), time))
+                .collect()
         })
     }
 
@@ -68,7 +76,9 @@ pub(super) struct Setup<In, Out> {
 
 impl<In, Out> fmt::Debug for Setup<In, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Setup").field("info", &self.info).finish_non_exhaustive()
+        f.debug_struct("Setup")
+            .field("info", &self.info)
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,7 +93,12 @@ pub(super) enum Call {
 
 impl<In, Out> Setup<In, Out> {
     pub(super) fn new(factory: Factory<In, Out>) -> Self {
-        Self { factory, info: SubtaskInfo::single("tested"), clock: ManualClock::new(), sides: Vec::new() }
+        Self {
+            factory,
+            info: SubtaskInfo::single("tested"),
+            clock: ManualClock::new(),
+            sides: Vec::new(),
+        }
     }
 
     pub(super) fn add_side<T: fmt::Debug + Send + 'static>(&mut self, tag: &OutputTag<T>) {
@@ -91,7 +106,11 @@ impl<In, Out> Setup<In, Out> {
     }
 
     /// A new instance, opened, at event time `watermark`.
-    pub(super) fn open(&self, restored: Option<&OperatorSnapshot>, watermark: i64) -> Result<Instance<In, Out>> {
+    pub(super) fn open(
+        &self,
+        restored: Option<&OperatorSnapshot>,
+        watermark: i64,
+    ) -> Result<Instance<In, Out>> {
         let services = Services::new(self.info.clone(), self.clock.clone(), SideOutputs::default());
         self.sides.iter().for_each(|side| side.add(&services));
         services.set_watermark(watermark);
@@ -99,7 +118,12 @@ impl<In, Out> Setup<In, Out> {
         let restored = restored.map(|snapshot| snapshot.for_key_groups(groups));
         let mut operator = (self.factory)();
         operator.open(&mut OpenContext::new(&services, restored.as_ref()))?;
-        Ok(Instance { operator, services, futures: Vec::new(), completed: VecDeque::new() })
+        Ok(Instance {
+            operator,
+            services,
+            futures: Vec::new(),
+            completed: VecDeque::new(),
+        })
     }
 }
 
@@ -112,7 +136,9 @@ pub(super) struct Instance<In, Out> {
 
 impl<In, Out> fmt::Debug for Instance<In, Out> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instance").field("services", &self.services).finish_non_exhaustive()
+        f.debug_struct("Instance")
+            .field("services", &self.services)
+            .finish_non_exhaustive()
     }
 }
 
@@ -157,8 +183,14 @@ impl<In, Out> Instance<In, Out> {
     }
 
     /// Prepares for a barrier.
-    pub(super) fn before_barrier(&mut self, id: u64, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
-        self.operator.before_barrier(CheckpointId(id), self.services.cx(), out, b)
+    pub(super) fn before_barrier(
+        &mut self,
+        id: u64,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        self.operator
+            .before_barrier(CheckpointId(id), self.services.cx(), out, b)
     }
 
     /// What the operator remembers, as it will be read from a store.

@@ -22,7 +22,9 @@
 mod compare;
 mod harness;
 mod instance;
+mod mode;
 mod output;
+mod run;
 mod script;
 mod torture;
 mod two_input;

@@ -20,7 +20,10 @@ pub(super) struct KeptSide<T> {
 
 impl<T> KeptSide<T> {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), collector: Collector::with_limit(usize::MAX) }
+        Self {
+            name: name.to_owned(),
+            collector: Collector::with_limit(usize::MAX),
+        }
     }
 }
 

@@ -44,7 +44,11 @@ impl<T> Script<T> {
     /// Then records with their event times.
     #[must_use]
     pub fn records(mut self, records: impl IntoIterator<Item = (T, i64)>) -> Self {
-        self.steps.extend(records.into_iter().map(|(record, time)| Step::Record(record, time)));
+        self.steps.extend(
+            records
+                .into_iter()
+                .map(|(record, time)| Step::Record(record, time)),
+        );
         self
     }
 

@@ -122,19 +122,43 @@ where
         Ok(Progress::Done)
     }
 
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.0.on_watermark(wm, cx, out, b)
     }
 
-    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.0.on_processing_time(now, cx, out, b)
     }
 
-    fn on_completion(&mut self, done: &mut Completion, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_completion(
+        &mut self,
+        done: &mut Completion,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.0.on_completion(done, cx, out, b)
     }
 
-    fn before_barrier(&mut self, id: CheckpointId, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn before_barrier(
+        &mut self,
+        id: CheckpointId,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         self.0.before_barrier(id, cx, out, b)
     }
 

@@ -58,19 +58,28 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutputDiffers { place, plain, here } => {
-                write!(f, "other output than in the plain run, {place}\n  plain: {plain}\n  here:  {here}")
+                write!(
+                    f,
+                    "other output than in the plain run, {place}\n  plain: {plain}\n  here:  {here}"
+                )
             }
             Self::DoneWithInput { left } => write!(f, "returned Done with {left} records left in its input"),
             Self::NoProgress => write!(f, "returned More without having spent fuel or filled an output"),
             Self::PushedIntoFull { pushed } => {
-                write!(f, "pushed {pushed} records into an output that was full before the call (ask out.full())")
+                write!(
+                    f,
+                    "pushed {pushed} records into an output that was full before the call (ask out.full())"
+                )
             }
             Self::Overshot { emitted, allowed } => write!(
                 f,
                 "emitted {emitted} records in one call where {allowed} were allowed (ask out.full() between records)"
             ),
             Self::OverBudget { consumed, fuel } => {
-                write!(f, "consumed {consumed} records with fuel for {fuel} (ask Budget::spend or take)")
+                write!(
+                    f,
+                    "consumed {consumed} records with fuel for {fuel} (ask Budget::spend or take)"
+                )
             }
             Self::NeverDone { calls } => write!(f, "still not done with the step after {calls} calls in all"),
             Self::WaitsForNothing => write!(f, "returned Wait without a future that could end it"),

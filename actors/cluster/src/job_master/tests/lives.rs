@@ -47,7 +47,14 @@ fn a_job_is_finished_when_all_its_tasks_are() {
     let result = bench.result().unwrap();
     assert_eq!((result.status, &result.failure), (JobStatus::Finished, &None));
     assert!(bench.effects.contains(&JobEffect::Release(vec![HOST])));
-    assert_eq!(bench.effects.iter().filter(|effect| matches!(effect, JobEffect::Ended(_))).count(), 1);
+    assert_eq!(
+        bench
+            .effects
+            .iter()
+            .filter(|effect| matches!(effect, JobEffect::Ended(_)))
+            .count(),
+        1
+    );
     bench.take();
     bench.message(JobMasterMessage::Cancel);
     bench.state(executions[0], TaskState::Failed);
@@ -57,7 +64,9 @@ fn a_job_is_finished_when_all_its_tasks_are() {
 #[test]
 fn a_failing_subtask_cancels_the_others_and_the_first_failure_wins() {
     let mut bench = Bench::running(Never);
-    let [first, second] = bench.of(1)[..2] else { panic!() };
+    let [first, second] = bench.of(1)[..2] else {
+        panic!()
+    };
     bench.state(first, TaskState::Failed);
     bench.is(JobStatus::Failing);
     assert_eq!(bench.cancels().len(), 4);
@@ -67,7 +76,10 @@ fn a_failing_subtask_cancels_the_others_and_the_first_failure_wins() {
     bench.is(JobStatus::Failed);
     let result = bench.result().unwrap();
     let failure = result.failure.as_ref().unwrap();
-    assert_eq!(failure.to_string(), format!("operator 'count', subtask 1 of 3: boom {first}"));
+    assert_eq!(
+        failure.to_string(),
+        format!("operator 'count', subtask 1 of 3: boom {first}")
+    );
     assert_eq!(result.failures.len(), 1);
     assert_eq!(result.failures[0].concurrent.len(), 1);
     assert_eq!(result.failures[0].concurrent[0].subtask, Some((1, 3)));
@@ -79,7 +91,11 @@ fn failures_name_the_operator_and_its_uid() {
     let execution = bench.of(0)[1];
     let failure = TaskFailure::panic(hurtig_core::Fault::User, "index out of bounds", Some(SOURCE));
     let state = TaskState::Failed;
-    bench.message(JobMasterMessage::TaskStateChanged { execution, state, failure: Some(failure) });
+    bench.message(JobMasterMessage::TaskStateChanged {
+        execution,
+        state,
+        failure: Some(failure),
+    });
     bench.all(TaskState::Canceled);
     let failure = bench.result().unwrap().failure.clone().unwrap();
     let text = "operator 'numbers' (uid 'in'), subtask 2 of 2: panicked: index out of bounds";
@@ -99,7 +115,9 @@ fn cancelling_while_deploying_ends_every_task() {
     bench.state(executions[0], TaskState::Running);
     bench.state(executions[0], TaskState::Finished);
     bench.state(executions[1], TaskState::Initializing);
-    executions[1..].iter().for_each(|execution| bench.state(*execution, TaskState::Canceled));
+    executions[1..]
+        .iter()
+        .for_each(|execution| bench.state(*execution, TaskState::Canceled));
     bench.is(JobStatus::Canceled);
     assert!(bench.result().unwrap().failure.is_none());
 }
@@ -112,7 +130,10 @@ fn cancelling_before_anything_is_deployed_ends_at_once() {
     bench.is(JobStatus::Canceled);
     assert!(bench.cancels().is_empty());
     bench.started(true);
-    assert!(bench.deployments().is_empty(), "an enumerator that starts late starts nothing");
+    assert!(
+        bench.deployments().is_empty(),
+        "an enumerator that starts late starts nothing"
+    );
 }
 
 #[test]
@@ -139,17 +160,24 @@ fn tasks_that_do_not_stop_are_fatal_and_named() {
     let mut bench = Bench::running(Never);
     bench.message(JobMasterMessage::Cancel);
     let timers = bench.timers();
-    let [(delay, deadline)] = &timers[..] else { panic!("{timers:?}") };
+    let [(delay, deadline)] = &timers[..] else {
+        panic!("{timers:?}")
+    };
     assert_eq!(*delay, Duration::from_secs(30));
     let executions = bench.executions();
-    executions[1..].iter().for_each(|execution| bench.state(*execution, TaskState::Canceled));
+    executions[1..]
+        .iter()
+        .for_each(|execution| bench.state(*execution, TaskState::Canceled));
     bench.event(deadline.clone());
     let fatal = bench.effects.iter().find_map(|effect| match effect {
         JobEffect::Fatal(text) => Some(text.clone()),
         _ => None,
     });
     let text = fatal.unwrap();
-    assert!(text.contains("(1 of") && text.contains("task.cancellation.timeout"), "{text}");
+    assert!(
+        text.contains("(1 of") && text.contains("task.cancellation.timeout"),
+        "{text}"
+    );
     bench.state(executions[0], TaskState::Canceled);
     bench.is(JobStatus::Canceled);
 }
@@ -160,7 +188,10 @@ fn missing_slots_fail_the_job_with_advice() {
     bench.offer(2);
     bench.event(JobEvent::SlotDeadline);
     let failure = bench.result().unwrap().failure.clone().unwrap();
-    assert!(failure.to_string().contains("needs 3 slots and has 2"), "{failure}");
+    assert!(
+        failure.to_string().contains("needs 3 slots and has 2"),
+        "{failure}"
+    );
     let mut enough = Bench::deployed(Never);
     enough.event(JobEvent::SlotDeadline);
     enough.is(JobStatus::Running);
@@ -171,15 +202,25 @@ fn missing_input_fails_the_job_before_it_runs() {
     let mut bench = Bench::new(fixed(3));
     bench.offer(3);
     let failure = failure("no such folder: /data");
-    bench.event(JobEvent::EnumeratorFailed { generation: 0, node: SOURCE, failure });
+    bench.event(JobEvent::EnumeratorFailed {
+        generation: 0,
+        node: SOURCE,
+        failure,
+    });
     bench.is(JobStatus::Failed);
     let failure = bench.result().unwrap().failure.clone().unwrap();
-    assert_eq!(failure.to_string(), "operator 'numbers' (uid 'in'): no such folder: /data");
+    assert_eq!(
+        failure.to_string(),
+        "operator 'numbers' (uid 'in'): no such folder: /data"
+    );
     assert!(bench.deployments().is_empty());
 }
 
 fn split(id: &str) -> Split {
-    Split { id: id.to_owned(), bytes: Vec::new() }
+    Split {
+        id: id.to_owned(),
+        bytes: Vec::new(),
+    }
 }
 
 fn asked(bench: &mut Bench) -> Vec<ExecutionId> {
@@ -192,20 +233,33 @@ fn asked(bench: &mut Bench) -> Vec<ExecutionId> {
 
 fn answer(bench: &mut Bench, reader: ExecutionId, assignment: Assignment) {
     let generation = bench.brain.graph().generation();
-    bench.event(JobEvent::SplitAssigned { generation, node: SOURCE, reader, assignment });
+    bench.event(JobEvent::SplitAssigned {
+        generation,
+        node: SOURCE,
+        reader,
+        assignment,
+    });
 }
 
 #[test]
 fn an_enumerator_answers_one_reader_at_a_time() {
     let mut bench = Bench::running(Never);
     let [one, two] = bench.of(0)[..] else { panic!() };
-    let request = |execution| JobMasterMessage::SplitRequested { execution, node: SOURCE };
+    let request = |execution| JobMasterMessage::SplitRequested {
+        execution,
+        node: SOURCE,
+    };
     bench.message(request(one));
     bench.message(request(one));
     bench.message(request(two));
     assert_eq!(asked(&mut bench), [one]);
     answer(&mut bench, one, Assignment::Split(split("a")));
-    let sent = |execution, split| JobEffect::SendSplit { to: HOST, execution, node: SOURCE, split };
+    let sent = |execution, split| JobEffect::SendSplit {
+        to: HOST,
+        execution,
+        node: SOURCE,
+        split,
+    };
     assert!(bench.effects.contains(&sent(one, Some(split("a")))));
     assert_eq!(asked(&mut bench), [two]);
     answer(&mut bench, two, Assignment::Later(250));
@@ -228,8 +282,16 @@ fn a_source_without_enumerator_has_no_splits() {
     bench.started(false);
     bench.run_all();
     let execution = bench.of(0)[0];
-    bench.message(JobMasterMessage::SplitRequested { execution, node: SOURCE });
-    assert!(bench.effects.contains(&JobEffect::SendSplit { to: HOST, execution, node: SOURCE, split: None }));
+    bench.message(JobMasterMessage::SplitRequested {
+        execution,
+        node: SOURCE,
+    });
+    assert!(bench.effects.contains(&JobEffect::SendSplit {
+        to: HOST,
+        execution,
+        node: SOURCE,
+        split: None
+    }));
 }
 
 #[test]
@@ -238,8 +300,10 @@ fn accumulators_are_the_last_totals_of_every_subtask() {
     for (index, execution) in bench.executions().into_iter().enumerate() {
         for factor in 1..=2 {
             let value = AccumulatorValue::Long(factor * (index as i64 + 1));
-            let report =
-                TaskReport { accumulators: [("rows".to_owned(), value)].into(), ..TaskReport::default() };
+            let report = TaskReport {
+                accumulators: [("rows".to_owned(), value)].into(),
+                ..TaskReport::default()
+            };
             bench.message(JobMasterMessage::TaskReported { execution, report });
         }
     }

@@ -12,7 +12,8 @@ use hurtig_core::Error;
 use hurtig_core::ids::{AllocationId, ExecutionId, JobId, NodeId, TaskManagerId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{
-    GraphSettings, JobGraph, JobStatus, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode, TaskState,
+    GraphSettings, JobGraph, JobStatus, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode,
+    TaskState,
 };
 use hurtig_task::interface::{TaskDescriptor, TaskFailure};
 use std::sync::Arc;
@@ -30,9 +31,15 @@ pub(super) fn job() -> Arc<JobGraph> {
     let mut sink = StreamNode::new("count", "Sink", NodeKind::Sink);
     sink.parallelism = Some(3);
     let (source, sink) = (graph.add_node(source), graph.add_node(sink));
-    let hash = PartitionKind::Hash { key: "u64".to_owned() };
+    let hash = PartitionKind::Hash {
+        key: "u64".to_owned(),
+    };
     graph.add_edge(StreamEdge::new(source, sink).partitioned(hash));
-    Arc::new(graph.job_graph(JobId::from_u128(1), &GraphSettings::default()).unwrap())
+    Arc::new(
+        graph
+            .job_graph(JobId::from_u128(1), &GraphSettings::default())
+            .unwrap(),
+    )
 }
 
 pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
@@ -45,7 +52,10 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
 }
 
 pub(super) fn fixed(attempts: u32) -> RestartStrategyConfig {
-    RestartStrategyConfig::FixedDelay { attempts: Some(attempts), delay: Duration::from_secs(1) }
+    RestartStrategyConfig::FixedDelay {
+        attempts: Some(attempts),
+        delay: Duration::from_secs(1),
+    }
 }
 
 /// A brain with a clock, and everything that it wanted done and nobody looked at.
@@ -58,7 +68,11 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(restart: RestartStrategyConfig) -> Self {
         let brain = JobMasterBrain::new(job(), settings(restart), Time::ZERO);
-        let mut bench = Self { brain, now: Time::ZERO, effects: Vec::new() };
+        let mut bench = Self {
+            brain,
+            now: Time::ZERO,
+            effects: Vec::new(),
+        };
         bench.event(JobEvent::Start);
         bench
     }
@@ -96,31 +110,51 @@ impl Bench {
 
     pub(super) fn offer(&mut self, slots: u128) {
         let allocations = (0..slots).map(AllocationId::from_u128).collect();
-        self.message(JobMasterMessage::SlotsOffered { task_manager: HOST, allocations });
+        self.message(JobMasterMessage::SlotsOffered {
+            task_manager: HOST,
+            allocations,
+        });
     }
 
     pub(super) fn started(&mut self, enumerates: bool) {
         let generation = self.brain.graph().generation();
-        self.event(JobEvent::EnumeratorStarted { generation, node: SOURCE, enumerates });
+        self.event(JobEvent::EnumeratorStarted {
+            generation,
+            node: SOURCE,
+            enumerates,
+        });
     }
 
     pub(super) fn state(&mut self, execution: ExecutionId, state: TaskState) {
         let failure = (state == TaskState::Failed).then(|| failure(&format!("boom {execution}")));
-        self.message(JobMasterMessage::TaskStateChanged { execution, state, failure });
+        self.message(JobMasterMessage::TaskStateChanged {
+            execution,
+            state,
+            failure,
+        });
     }
 
     pub(super) fn all(&mut self, state: TaskState) {
-        self.executions().into_iter().for_each(|execution| self.state(execution, state));
+        self.executions()
+            .into_iter()
+            .for_each(|execution| self.state(execution, state));
     }
 
     pub(super) fn executions(&self) -> Vec<ExecutionId> {
-        self.brain.graph().executions().map(|execution| execution.id).collect()
+        self.brain
+            .graph()
+            .executions()
+            .map(|execution| execution.id)
+            .collect()
     }
 
     /// The executions of the source, then those of the sink.
     pub(super) fn of(&self, vertex: usize) -> Vec<ExecutionId> {
         let vertex = self.brain.graph().job_graph().vertices[vertex].id;
-        self.executions().into_iter().filter(|id| id.subtask.vertex == vertex).collect()
+        self.executions()
+            .into_iter()
+            .filter(|id| id.subtask.vertex == vertex)
+            .collect()
     }
 
     pub(super) fn take(&mut self) -> Vec<JobEffect> {

@@ -50,8 +50,13 @@ struct World {
 impl World {
     fn new(attempts: u32) -> Self {
         let bench = Bench::new(fixed(attempts));
-        let mut world =
-            Self { bench, tasks: BTreeMap::new(), said: Vec::new(), timers: Vec::new(), ended: 0 };
+        let mut world = Self {
+            bench,
+            tasks: BTreeMap::new(),
+            said: Vec::new(),
+            timers: Vec::new(),
+            ended: 0,
+        };
         world.absorb();
         world
     }
@@ -68,7 +73,10 @@ impl World {
                 }
                 JobEffect::CancelTask { execution, .. } => {
                     if let Some(task) = self.tasks.get_mut(&execution) {
-                        assert!(!std::mem::replace(&mut task.1, true), "{execution} was told twice");
+                        assert!(
+                            !std::mem::replace(&mut task.1, true),
+                            "{execution} was told twice"
+                        );
                     }
                 }
                 // The cancellation deadline is a matter of another test.
@@ -96,13 +104,18 @@ impl World {
 
     fn pick(&self, index: usize) -> Option<(ExecutionId, TaskState, bool)> {
         let index = index % self.tasks.len().max(1);
-        self.tasks.iter().nth(index).map(|(id, (state, told))| (*id, *state, *told))
+        self.tasks
+            .iter()
+            .nth(index)
+            .map(|(id, (state, told))| (*id, *state, *told))
     }
 
     fn step(&mut self, step: Step) {
         match step {
             Step::Advance(index) => {
-                let Some((id, state, told)) = self.pick(index) else { return };
+                let Some((id, state, told)) = self.pick(index) else {
+                    return;
+                };
                 let next = match state {
                     _ if told && index % 3 == 0 => TaskState::Canceled,
                     TaskState::Deploying => TaskState::Initializing,
@@ -134,7 +147,11 @@ impl World {
             Step::Enumerator(false) => {
                 let generation = self.bench.brain.graph().generation();
                 let failure = failure("no input");
-                self.bench.event(JobEvent::EnumeratorFailed { generation, node: SOURCE, failure });
+                self.bench.event(JobEvent::EnumeratorFailed {
+                    generation,
+                    node: SOURCE,
+                    failure,
+                });
             }
             Step::Repeat(_) | Step::Timer(_) => {}
         }

@@ -13,7 +13,10 @@ fn at(seconds: f64) -> Time {
 /// The answers of a strategy to failures at these times.
 fn answers(config: RestartStrategyConfig, failures: &[f64]) -> Vec<Option<Duration>> {
     let mut strategy = RestartStrategy::new(config, 1);
-    failures.iter().map(|failure| strategy.on_failure(at(*failure))).collect()
+    failures
+        .iter()
+        .map(|failure| strategy.on_failure(at(*failure)))
+        .collect()
 }
 
 fn exponential(attempts: Option<u32>) -> RestartStrategyConfig {
@@ -36,8 +39,15 @@ fn none_never_forgives() {
 fn fixed_delay_forgives_so_often() {
     let delay = Some(secs(1));
     assert_eq!(answers(fixed(2), &[0.0, 1.0, 1e6]), [delay, delay, None]);
-    let forever = RestartStrategyConfig::FixedDelay { attempts: None, delay: secs(1) };
-    assert!(answers(forever, &[0.0; 1_000]).iter().all(|answer| *answer == delay));
+    let forever = RestartStrategyConfig::FixedDelay {
+        attempts: None,
+        delay: secs(1),
+    };
+    assert!(
+        answers(forever, &[0.0; 1_000])
+            .iter()
+            .all(|answer| *answer == delay)
+    );
 }
 
 #[test]
@@ -47,17 +57,30 @@ fn exponential_delays_are_immediate_then_grow_to_the_maximum() {
     let expected = [0, 1_000, 1_500, 2_250, 3_375, 4_000, 4_000].map(millis);
     assert_eq!(delays, expected);
     // An hour without failure forgets everything; a moment less does not.
-    assert_eq!(answers(exponential(None), &[0.0, 1.0, 3_601.0, 3_602.0])[2..], [0, 1_000].map(millis));
+    assert_eq!(
+        answers(exponential(None), &[0.0, 1.0, 3_601.0, 3_602.0])[2..],
+        [0, 1_000].map(millis)
+    );
     assert_eq!(answers(exponential(None), &[0.0, 1.0, 3_600.9])[2], millis(1_500));
-    assert_eq!(answers(exponential(Some(2)), &[0.0, 1.0, 2.0]), [millis(0), millis(1_000), None]);
+    assert_eq!(
+        answers(exponential(Some(2)), &[0.0, 1.0, 2.0]),
+        [millis(0), millis(1_000), None]
+    );
 }
 
 #[test]
 fn failure_rate_counts_failures_within_the_interval() {
-    let config = RestartStrategyConfig::FailureRate { max_failures: 2, interval: secs(10), delay: secs(3) };
+    let config = RestartStrategyConfig::FailureRate {
+        max_failures: 2,
+        interval: secs(10),
+        delay: secs(3),
+    };
     let go = Some(secs(3));
     assert_eq!(answers(config.clone(), &[0.0, 1.0, 2.0]), [go, go, None]);
-    assert_eq!(answers(config.clone(), &[0.0, 1.0, 10.0, 11.0, 11.5]), [go, go, go, go, None]);
+    assert_eq!(
+        answers(config.clone(), &[0.0, 1.0, 10.0, 11.0, 11.5]),
+        [go, go, go, go, None]
+    );
     assert_eq!(answers(config, &[0.0, 20.0, 40.0, 60.0]), [go; 4]);
 }
 
@@ -95,7 +118,10 @@ proptest! {
 /// The timer of a restart, among other timers.
 fn restart_timer(bench: &Bench) -> (Duration, JobEvent) {
     let timers = bench.timers();
-    timers.into_iter().rfind(|(_, event)| matches!(event, JobEvent::RestartDue { .. })).unwrap()
+    timers
+        .into_iter()
+        .rfind(|(_, event)| matches!(event, JobEvent::RestartDue { .. }))
+        .unwrap()
 }
 
 #[test]
@@ -117,7 +143,10 @@ fn a_restart_waits_for_all_tasks_and_for_its_delay() {
             bench.event(due.clone());
         }
         assert_eq!(bench.brain.graph().generation(), 1);
-        assert!(bench.effects.contains(&JobEffect::EndGeneration { at: vec![HOST], generation: 0 }));
+        assert!(bench.effects.contains(&JobEffect::EndGeneration {
+            at: vec![HOST],
+            generation: 0
+        }));
         bench.is(JobStatus::Restarting);
         bench.take();
         bench.started(true);
@@ -126,7 +155,8 @@ fn a_restart_waits_for_all_tasks_and_for_its_delay() {
         assert!(deployed.len() == 5 && deployed.iter().all(|task| task.generation == 1));
         assert!(deployed.iter().all(|task| task.execution.attempt.0 == 1));
         // What the first attempts still say, and the old timer, change nothing.
-        old.into_iter().for_each(|execution| bench.state(execution, TaskState::Failed));
+        old.into_iter()
+            .for_each(|execution| bench.state(execution, TaskState::Failed));
         bench.event(due);
         bench.is(JobStatus::Running);
     }
@@ -168,7 +198,11 @@ fn an_enumerator_that_fails_again_uses_up_restarts() {
     let mut bench = Bench::running(fixed(2));
     for generation in 0..3 {
         let failure = failure("listing failed");
-        bench.event(JobEvent::EnumeratorFailed { generation, node: SOURCE, failure });
+        bench.event(JobEvent::EnumeratorFailed {
+            generation,
+            node: SOURCE,
+            failure,
+        });
         bench.all(TaskState::Canceled);
         if generation < 2 {
             bench.is(JobStatus::Restarting);
@@ -184,15 +218,27 @@ fn an_enumerator_that_fails_again_uses_up_restarts() {
 fn answers_for_an_earlier_generation_are_ignored() {
     let mut bench = Bench::running(fixed(1));
     let reader = bench.of(0)[0];
-    bench.message(JobMasterMessage::SplitRequested { execution: reader, node: SOURCE });
+    bench.message(JobMasterMessage::SplitRequested {
+        execution: reader,
+        node: SOURCE,
+    });
     bench.state(reader, TaskState::Failed);
     bench.all(TaskState::Canceled);
     let due = restart_timer(&bench).1;
     bench.event(due);
     bench.take();
     let assignment = hurtig_dataflow::source::Assignment::NoMore;
-    bench.event(JobEvent::SplitAssigned { generation: 0, node: SOURCE, reader, assignment });
-    bench.event(JobEvent::EnumeratorFailed { generation: 0, node: SOURCE, failure: failure("late") });
+    bench.event(JobEvent::SplitAssigned {
+        generation: 0,
+        node: SOURCE,
+        reader,
+        assignment,
+    });
+    bench.event(JobEvent::EnumeratorFailed {
+        generation: 0,
+        node: SOURCE,
+        failure: failure("late"),
+    });
     assert!(bench.take().is_empty());
     bench.is(JobStatus::Restarting);
 }

@@ -1,6 +1,6 @@
 //! Comma-separated values (RFC 4180).
 
-use super::{Decoded, Decoder, Format, Reason, without_bom};
+use super::{Decoded, Decoder, Format, Reason};
 use crate::frame::{Framing, leaves_quote_open};
 use ::csv::ByteRecord;
 use csv_core::ReadRecordResult;
@@ -111,7 +111,7 @@ impl CsvDecoder {
         }
     }
 
-    /// Cuts one record without its line end into `self.record`.
+    /// Cuts one record without its line end, and without a byte order mark, into `self.record`.
     fn cut(&mut self, mut bytes: &[u8]) {
         self.parser.reset();
         self.record.clear();
@@ -143,17 +143,12 @@ impl CsvDecoder {
 impl<T: DeserializeOwned> Decoder<T> for CsvDecoder {
     fn begin(&mut self, header: Option<&[u8]>) {
         self.header = header.map(|bytes| {
-            self.cut(&bytes[without_bom(bytes, 0..bytes.len())]);
+            self.cut(bytes);
             self.record.clone()
         });
     }
 
-    fn decode(&mut self, block: &Block, range: Range<usize>, offset: u64) -> Decoded<T> {
-        let range = if offset == 0 {
-            without_bom(block, range)
-        } else {
-            range
-        };
+    fn decode(&mut self, block: &Block, range: Range<usize>) -> Decoded<T> {
         if range.is_empty() {
             return Decoded::Nothing;
         }

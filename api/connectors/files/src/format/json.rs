@@ -1,12 +1,14 @@
 //! JSON lines.
 
-use super::{Decoded, Decoder, Format, Reason, without_bom};
+use super::{Decoded, Decoder, Format, Reason};
 use crate::frame::Framing;
 use hurtig_core::str::Block;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
+
+const BOM: &[u8] = "\u{feff}".as_bytes();
 
 /// One JSON value a line, of a type that serde can read. Lines of white space only are skipped, and
 /// so is a byte order mark.
@@ -47,8 +49,9 @@ impl<T: DeserializeOwned + Send + 'static> Format for JsonLines<T> {
 
 impl<T: DeserializeOwned> Decoder<T> for JsonLines<T> {
     #[inline]
-    fn decode(&mut self, block: &Block, range: Range<usize>, _offset: u64) -> Decoded<T> {
-        let line = &block[without_bom(block, range)];
+    fn decode(&mut self, block: &Block, range: Range<usize>) -> Decoded<T> {
+        let line = &block[range];
+        let line = line.strip_prefix(BOM).unwrap_or(line);
         if line.trim_ascii().is_empty() {
             return Decoded::Nothing;
         }

@@ -24,7 +24,7 @@ impl Format for Lines {
 
 impl Decoder<Str> for Lines {
     #[inline]
-    fn decode(&mut self, block: &Block, range: Range<usize>, _offset: u64) -> Decoded<Str> {
+    fn decode(&mut self, block: &Block, range: Range<usize>) -> Decoded<Str> {
         match Str::from_block(block, range) {
             Ok(line) => Decoded::Record(line),
             Err(e) => Decoded::Malformed(Reason::Utf8(e)),

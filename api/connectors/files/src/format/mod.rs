@@ -52,8 +52,8 @@ pub trait Decoder<T>: Send {
         let _ = header;
     }
 
-    /// The record in `block[range]`, without its line end, which begins at `offset` of its file.
-    fn decode(&mut self, block: &Block, range: Range<usize>, offset: u64) -> Decoded<T>;
+    /// The record in `block[range]`, without its line end.
+    fn decode(&mut self, block: &Block, range: Range<usize>) -> Decoded<T>;
 }
 
 /// What [`Decoder::decode`] made of some bytes.
@@ -108,15 +108,5 @@ impl fmt::Display for Reason {
             Reason::OpenQuote => f.write_str("a quoted field does not end"),
             Reason::Other(text) => f.write_str(text),
         }
-    }
-}
-
-/// `range` without a byte order mark at its start.
-fn without_bom(bytes: &[u8], range: Range<usize>) -> Range<usize> {
-    const BOM: &[u8] = "\u{feff}".as_bytes();
-    if bytes[range.clone()].starts_with(BOM) {
-        range.start + BOM.len()..range.end
-    } else {
-        range
     }
 }

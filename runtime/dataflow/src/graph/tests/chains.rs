@@ -13,12 +13,36 @@ fn a_line_of_equals_is_one_chain() {
 fn each_rule_cuts_the_chain_where_flink_does() {
     type Change = fn(&mut Sketch, NodeId);
     let rows: [(&str, Change, &[&str]); 8] = [
-        ("disable", |s, n| s.node(n).chaining = Chaining::Never, &["source", "map", "sink"]),
-        ("head", |s, n| s.node(n).chaining = Chaining::Head, &["source", "map -> sink"]),
-        ("parallelism", |s, n| s.node(n).parallelism = Some(3), &["source", "map", "sink"]),
-        ("key groups", |s, n| s.node(n).max_parallelism = Some(7), &["source", "map", "sink"]),
-        ("slot group", |s, n| s.node(n).slot_sharing_group = Some("x".into()), &["source", "map -> sink"]),
-        ("blocking", |s, n| s.node(n).blocking = true, &["source", "map", "sink"]),
+        (
+            "disable",
+            |s, n| s.node(n).chaining = Chaining::Never,
+            &["source", "map", "sink"],
+        ),
+        (
+            "head",
+            |s, n| s.node(n).chaining = Chaining::Head,
+            &["source", "map -> sink"],
+        ),
+        (
+            "parallelism",
+            |s, n| s.node(n).parallelism = Some(3),
+            &["source", "map", "sink"],
+        ),
+        (
+            "key groups",
+            |s, n| s.node(n).max_parallelism = Some(7),
+            &["source", "map", "sink"],
+        ),
+        (
+            "slot group",
+            |s, n| s.node(n).slot_sharing_group = Some("x".into()),
+            &["source", "map -> sink"],
+        ),
+        (
+            "blocking",
+            |s, n| s.node(n).blocking = true,
+            &["source", "map", "sink"],
+        ),
         (
             "fan-out",
             |s, n| {
@@ -50,7 +74,9 @@ fn only_forward_edges_chain() {
         let mut sketch = Sketch::default();
         let source = sketch.source("source");
         let sink = sketch.sink("sink", &[]);
-        sketch.graph.add_edge(StreamEdge::new(source, sink).partitioned(kind.clone()));
+        sketch
+            .graph
+            .add_edge(StreamEdge::new(source, sink).partitioned(kind.clone()));
         let job = sketch.job();
         assert_eq!(job.vertices.len(), 2, "{kind:?}");
         assert_eq!(job.edges[0].partition, kind);
@@ -58,7 +84,9 @@ fn only_forward_edges_chain() {
     let mut sketch = Sketch::default();
     let source = sketch.source("source");
     let sink = sketch.sink("sink", &[]);
-    sketch.graph.add_edge(StreamEdge::new(source, sink).partitioned(Forward));
+    sketch
+        .graph
+        .add_edge(StreamEdge::new(source, sink).partitioned(Forward));
     assert_eq!(sketch.vertices(), ["source -> sink"]);
 }
 
@@ -78,10 +106,17 @@ fn unions_and_two_inputs_begin_chains() {
 
 #[test]
 fn chaining_can_be_turned_off_for_the_job() {
-    let settings = GraphSettings { chaining: false, ..GraphSettings::default() };
+    let settings = GraphSettings {
+        chaining: false,
+        ..GraphSettings::default()
+    };
     let job = line().0.job_with(&settings);
     assert_eq!(job.vertices.len(), 3);
-    assert!(job.edges.iter().all(|edge| edge.partition == PartitionKind::Forward));
+    assert!(
+        job.edges
+            .iter()
+            .all(|edge| edge.partition == PartitionKind::Forward)
+    );
 }
 
 #[test]
@@ -94,7 +129,12 @@ fn blocking_operators_chain_with_each_other() {
 }
 
 fn random_graph() -> impl Strategy<Value = Sketch> {
-    let node = (prop::collection::vec(any::<prop::sample::Index>(), 1..3), 1..3u32, 0..3u8, any::<bool>());
+    let node = (
+        prop::collection::vec(any::<prop::sample::Index>(), 1..3),
+        1..3u32,
+        0..3u8,
+        any::<bool>(),
+    );
     prop::collection::vec(node, 1..14).prop_map(|nodes| {
         let mut sketch = Sketch::default();
         let mut ids = vec![sketch.source("s0")];

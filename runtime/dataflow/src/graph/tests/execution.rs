@@ -21,7 +21,10 @@ fn graph() -> (ExecutionGraph, ExecutionId) {
 fn the_states_have_the_ends_that_flink_documents() {
     use JobStatus::*;
     for status in JobStatus::ALL {
-        assert_eq!(status.is_globally_terminal(), matches!(status, Failed | Canceled | Finished));
+        assert_eq!(
+            status.is_globally_terminal(),
+            matches!(status, Failed | Canceled | Finished)
+        );
         assert_eq!(status.next().is_empty(), status.is_terminal(), "{status}");
         assert!(!status.can_become(status));
         assert!(!status.can_become(Initializing) && !status.can_become(Reconciling));
@@ -30,7 +33,11 @@ fn the_states_have_the_ends_that_flink_documents() {
     assert!(!Running.can_become(Failed) && !Running.can_become(Canceled) && !Created.can_become(Finished));
     for state in TaskState::ALL {
         assert_eq!(state.next().is_empty(), state.is_terminal(), "{state}");
-        assert_eq!(state.can_become(TaskState::Failed), !state.is_terminal(), "{state}");
+        assert_eq!(
+            state.can_become(TaskState::Failed),
+            !state.is_terminal(),
+            "{state}"
+        );
         assert_eq!(
             state.can_become(TaskState::Finished),
             matches!(state, TaskState::Running | TaskState::Reconciling)
@@ -53,18 +60,36 @@ fn reports_are_applied_once_and_late_ones_change_nothing() {
     use TaskState::*;
     let (mut graph, id) = graph();
     for state in [Scheduled, Deploying, Initializing, Running] {
-        assert!(matches!(graph.report(id, state, NOW), StateChange::Applied { .. }));
+        assert!(matches!(
+            graph.report(id, state, NOW),
+            StateChange::Applied { .. }
+        ));
         assert_eq!(graph.report(id, state, NOW), StateChange::Duplicate);
     }
-    assert_eq!(graph.report(id, Finished, NOW), StateChange::Applied { from: Running, to: Finished });
+    assert_eq!(
+        graph.report(id, Finished, NOW),
+        StateChange::Applied {
+            from: Running,
+            to: Finished
+        }
+    );
     assert_eq!(graph.report(id, Running, NOW), StateChange::Stale);
     assert_eq!(graph.report(id, Failed, NOW), StateChange::Stale);
     graph.restart(NOW);
     assert_eq!(graph.report(id, Finished, NOW), StateChange::Stale);
-    let future = ExecutionId { attempt: AttemptNumber(9), ..id };
+    let future = ExecutionId {
+        attempt: AttemptNumber(9),
+        ..id
+    };
     assert_eq!(graph.report(future, Running, NOW), StateChange::Unknown);
-    let subtask = SubtaskId { vertex: VertexId::from_u128(5), index: 0 };
-    assert_eq!(graph.report(ExecutionId { subtask, ..id }, Running, NOW), StateChange::Unknown);
+    let subtask = SubtaskId {
+        vertex: VertexId::from_u128(5),
+        index: 0,
+    };
+    assert_eq!(
+        graph.report(ExecutionId { subtask, ..id }, Running, NOW),
+        StateChange::Unknown
+    );
 }
 
 #[test]
@@ -76,15 +101,27 @@ fn a_report_that_crosses_with_a_cancel_counts_as_cancelled() {
     }
     assert_eq!(graph.report(id, Initializing, NOW), StateChange::Stale);
     assert_eq!(graph.report(id, Running, NOW), StateChange::Stale);
-    assert_eq!(graph.report(id, Finished, NOW), StateChange::Applied { from: Canceling, to: Canceled });
+    assert_eq!(
+        graph.report(id, Finished, NOW),
+        StateChange::Applied {
+            from: Canceling,
+            to: Canceled
+        }
+    );
 }
 
 #[test]
 fn restarting_keeps_a_bounded_history_and_new_channels() {
     let (mut graph, id) = graph();
     for attempt in 0..20 {
-        let id = ExecutionId { attempt: AttemptNumber(attempt), ..id };
-        assert!(matches!(graph.set_state(id, TaskState::Canceled, NOW), StateChange::Applied { .. }));
+        let id = ExecutionId {
+            attempt: AttemptNumber(attempt),
+            ..id
+        };
+        assert!(matches!(
+            graph.set_state(id, TaskState::Canceled, NOW),
+            StateChange::Applied { .. }
+        ));
         graph.restart(NOW);
         assert_eq!(graph.generation(), attempt + 1);
     }
@@ -123,14 +160,17 @@ fn key_groups_and_channels_of_a_shuffle() {
     sketch.node(source).parallelism = Some(3);
     sketch.node(sink).parallelism = Some(2);
     let hash = PartitionKind::Hash { key: "u64".into() };
-    sketch.graph.add_edge(StreamEdge::new(source, sink).partitioned(hash));
+    sketch
+        .graph
+        .add_edge(StreamEdge::new(source, sink).partitioned(hash));
     let job = Arc::new(sketch.job());
     let graph = ExecutionGraph::new(job.clone(), NOW);
     assert_eq!(graph.executions().count(), 5);
     assert_eq!(graph.consumers(&job.edges[0], 2), 0..2);
     assert_eq!(graph.producers(&job.edges[0], 1), 0..3);
-    let groups: Vec<String> =
-        (0..2).map(|index| ExecutionGraph::key_groups(&job.vertices[1], index).to_string()).collect();
+    let groups: Vec<String> = (0..2)
+        .map(|index| ExecutionGraph::key_groups(&job.vertices[1], index).to_string())
+        .collect();
     assert_eq!(groups, ["0..=63", "64..=127"]);
 }
 

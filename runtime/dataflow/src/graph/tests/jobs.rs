@@ -24,7 +24,9 @@ fn parallelism_is_taken_from_the_nearest_level() {
     ];
     for (environment, client, default, operator, expected) in rows {
         let (mut sketch, nodes) = line();
-        nodes.iter().for_each(|node| sketch.node(*node).parallelism = operator);
+        nodes
+            .iter()
+            .for_each(|node| sketch.node(*node).parallelism = operator);
         let settings = GraphSettings {
             environment_parallelism: environment,
             client_parallelism: client,
@@ -39,7 +41,10 @@ fn parallelism_is_taken_from_the_nearest_level() {
 fn a_limit_lowers_a_default() {
     let (mut sketch, [source, ..]) = line();
     sketch.node(source).parallelism_limit = Some(1);
-    let job = sketch.job_with(&GraphSettings { default_parallelism: 4, ..settings() });
+    let job = sketch.job_with(&GraphSettings {
+        default_parallelism: 4,
+        ..settings()
+    });
     assert_eq!(widths(&job), [1, 4]);
     assert_eq!(job.edges[0].partition, PartitionKind::Rebalance);
 }
@@ -48,12 +53,21 @@ fn a_limit_lowers_a_default() {
 #[test]
 fn key_groups_are_derived_from_parallelism() {
     for (parallelism, expected) in [(1, 128), (85, 128), (86, 256), (200, 512), (30_000, 32_768)] {
-        let job = line().0.job_with(&GraphSettings { default_parallelism: parallelism, ..settings() });
-        assert_eq!(job.vertices[0].max_parallelism, expected, "parallelism {parallelism}");
+        let job = line().0.job_with(&GraphSettings {
+            default_parallelism: parallelism,
+            ..settings()
+        });
+        assert_eq!(
+            job.vertices[0].max_parallelism, expected,
+            "parallelism {parallelism}"
+        );
     }
     let (mut sketch, [_, map, _]) = line();
     sketch.node(map).max_parallelism = Some(64);
-    let job = sketch.job_with(&GraphSettings { max_parallelism: Some(32), ..settings() });
+    let job = sketch.job_with(&GraphSettings {
+        max_parallelism: Some(32),
+        ..settings()
+    });
     let maxima: Vec<u32> = job.vertices.iter().map(|vertex| vertex.max_parallelism).collect();
     assert_eq!(maxima, [32, 64, 32]);
 }
@@ -67,7 +81,10 @@ fn overrides_change_one_vertex_and_its_default_partitioning() {
     sketch.sink("sink", &[map]);
     let plain = sketch.job();
     let overrides = BTreeMap::from([(plain.vertices[1].id, 3)]);
-    let job = sketch.job_with(&GraphSettings { parallelism_overrides: overrides, ..settings() });
+    let job = sketch.job_with(&GraphSettings {
+        parallelism_overrides: overrides,
+        ..settings()
+    });
     assert_eq!(widths(&job), [1, 3]);
     assert_eq!(plain.edges[0].partition, PartitionKind::Forward);
     assert_eq!(job.edges[0].partition, PartitionKind::Rebalance);
@@ -86,7 +103,11 @@ fn slot_groups_are_inherited_and_need_their_widest_vertex() {
     let mixed = sketch.map("mixed", &[mapped, b]);
     sketch.sink("sink", &[mixed]);
     let job = sketch.job();
-    let groups: Vec<&str> = job.vertices.iter().map(|vertex| vertex.slot_sharing_group.as_str()).collect();
+    let groups: Vec<&str> = job
+        .vertices
+        .iter()
+        .map(|vertex| vertex.slot_sharing_group.as_str())
+        .collect();
     assert_eq!(groups, ["red", "default", "red", "default"]);
     assert_eq!(job.slot_groups(), BTreeMap::from([("default", 3), ("red", 2)]));
     assert_eq!(job.slots_required(), 5);
@@ -105,7 +126,11 @@ fn ids_stay_when_names_parallelism_and_strangers_change() {
     let changed = changed.job();
     let id = |job: &JobGraph, node: u32| {
         let operators = job.vertices.iter().flat_map(|vertex| &vertex.operators);
-        operators.clone().find(|operator| operator.node.0 == node).unwrap().id
+        operators
+            .clone()
+            .find(|operator| operator.node.0 == node)
+            .unwrap()
+            .id
     };
     for node in 0..3 {
         assert_eq!(id(&plain, node), id(&changed, node), "node {node}");
@@ -133,8 +158,15 @@ fn a_uid_is_the_identity_wherever_the_operator_stands() {
 /// Frozen: these ids name state in snapshots.
 #[test]
 fn ids_never_change() {
-    assert_eq!(OperatorId::of_uid("clicks").to_string(), "881504f775bbb69cfe379938571989a2");
-    let ids: Vec<String> = line().0.job().vertices[0].operators.iter().map(|o| o.id.to_string()).collect();
+    assert_eq!(
+        OperatorId::of_uid("clicks").to_string(),
+        "881504f775bbb69cfe379938571989a2"
+    );
+    let ids: Vec<String> = line().0.job().vertices[0]
+        .operators
+        .iter()
+        .map(|o| o.id.to_string())
+        .collect();
     assert_eq!(ids[0], "d0efc381b621d95d7cf998f589632edf");
 }
 
@@ -157,7 +189,10 @@ fn the_fingerprint_sees_structure_and_nothing_else() {
     };
     let plain = print(|_| {});
     assert_eq!(plain, print(|s| s.node(MAP).name = "other".into()));
-    let job = line().0.job_with(&GraphSettings { default_parallelism: 7, ..settings() });
+    let job = line().0.job_with(&GraphSettings {
+        default_parallelism: 7,
+        ..settings()
+    });
     assert_eq!(plain, job.fingerprint);
     type Change = fn(&mut Sketch);
     let changes: [Change; 4] = [
@@ -176,7 +211,9 @@ fn the_fingerprint_sees_structure_and_nothing_else() {
         let source = sketch.source("source");
         let sink = sketch.sink("sink", &[]);
         let hash = PartitionKind::Hash { key: key.into() };
-        sketch.graph.add_edge(StreamEdge::new(source, sink).partitioned(hash));
+        sketch
+            .graph
+            .add_edge(StreamEdge::new(source, sink).partitioned(hash));
         sketch.job().fingerprint
     };
     assert_ne!(keyed("u64"), keyed("str"));
@@ -185,7 +222,10 @@ fn the_fingerprint_sees_structure_and_nothing_else() {
 #[test]
 fn descriptions_are_trees_or_cascades() {
     let (sketch, _) = line();
-    assert_eq!(sketch.job().vertices[0].description, "source\n+- map\n   +- sink\n");
+    assert_eq!(
+        sketch.job().vertices[0].description,
+        "source\n+- map\n   +- sink\n"
+    );
     let settings = GraphSettings {
         description_mode: DescriptionMode::Cascading,
         index_prefix: true,
@@ -203,8 +243,13 @@ fn the_plan_has_the_shape_that_dashboards_read() {
     let source = sketch.source("Source: <numbers>");
     let sink = sketch.sink("sum", &[]);
     let hash = PartitionKind::Hash { key: "u64".into() };
-    sketch.graph.add_edge(StreamEdge::new(source, sink).partitioned(hash));
-    let job = sketch.job_with(&GraphSettings { job_name: "window-count".into(), ..settings() });
+    sketch
+        .graph
+        .add_edge(StreamEdge::new(source, sink).partitioned(hash));
+    let job = sketch.job_with(&GraphSettings {
+        job_name: "window-count".into(),
+        ..settings()
+    });
     let (first, second) = (job.vertices[0].id.to_string(), job.vertices[1].id.to_string());
     let expected = serde_json::json!({
         "jid": "00000000000000000000000000000001", "name": "window-count", "type": "STREAMING",

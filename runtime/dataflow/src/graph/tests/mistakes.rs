@@ -21,16 +21,24 @@ const SINK: hurtig_core::ids::NodeId = hurtig_core::ids::NodeId(2);
 
 #[track_caller]
 fn says(message: &str, parts: &[&str]) {
-    parts.iter().for_each(|part| assert!(message.contains(part), "'{part}' is missing in: {message}"));
+    parts
+        .iter()
+        .for_each(|part| assert!(message.contains(part), "'{part}' is missing in: {message}"));
 }
 
 #[test]
 fn a_program_needs_operators_and_a_sink() {
-    assert_eq!(refusal(&Sketch::default(), &GraphSettings::default()), GraphError::Empty);
+    assert_eq!(
+        refusal(&Sketch::default(), &GraphSettings::default()),
+        GraphError::Empty
+    );
     let mut sketch = Sketch::default();
     let source = sketch.source("source");
     sketch.map("lonely", &[source]);
-    says(&refusal(&sketch, &GraphSettings::default()).to_string(), &["no sink", "'lonely'"]);
+    says(
+        &refusal(&sketch, &GraphSettings::default()).to_string(),
+        &["no sink", "'lonely'"],
+    );
 }
 
 #[test]
@@ -49,15 +57,30 @@ fn identities_are_unique_and_may_be_demanded() {
     says(&text, &["'twice'", "'source'", "'sink'"]);
     let (mut sketch, [source, ..]) = line();
     sketch.node(source).uid = Some("s".into());
-    let strict = GraphSettings { auto_generate_uids: false, ..GraphSettings::default() };
-    says(&refusal(&sketch, &strict).to_string(), &["'map'", "pipeline.auto-generate-uids"]);
+    let strict = GraphSettings {
+        auto_generate_uids: false,
+        ..GraphSettings::default()
+    };
+    says(
+        &refusal(&sketch, &strict).to_string(),
+        &["'map'", "pipeline.auto-generate-uids"],
+    );
 }
 
 #[test]
 fn parallelism_stays_within_its_bounds() {
-    says(&message(|s| s.node(MAP).parallelism = Some(0)), &["'map'", "parallelism 0"]);
-    says(&message(|s| s.node(MAP).parallelism = Some(40_000)), &["'map'", "40000", "32768"]);
-    says(&message(|s| s.node(MAP).max_parallelism = Some(0)), &["'map'", "max parallelism 0"]);
+    says(
+        &message(|s| s.node(MAP).parallelism = Some(0)),
+        &["'map'", "parallelism 0"],
+    );
+    says(
+        &message(|s| s.node(MAP).parallelism = Some(40_000)),
+        &["'map'", "40000", "32768"],
+    );
+    says(
+        &message(|s| s.node(MAP).max_parallelism = Some(0)),
+        &["'map'", "max parallelism 0"],
+    );
     let text = message(|s| {
         s.node(MAP).parallelism = Some(8);
         s.node(MAP).max_parallelism = Some(4);
@@ -68,8 +91,14 @@ fn parallelism_stays_within_its_bounds() {
         s.node(SOURCE).parallelism_limit = Some(1);
     });
     says(&text, &["'source'", "parallelism 2", "at most 1"]);
-    let zero = GraphSettings { default_parallelism: 0, ..GraphSettings::default() };
-    says(&refusal(&line().0, &zero).to_string(), &["parallelism.default", "parallelism 0"]);
+    let zero = GraphSettings {
+        default_parallelism: 0,
+        ..GraphSettings::default()
+    };
+    says(
+        &refusal(&line().0, &zero).to_string(),
+        &["parallelism.default", "parallelism 0"],
+    );
 }
 
 #[test]
@@ -78,9 +107,18 @@ fn forward_needs_equal_parallelism() {
     let source = sketch.source("source");
     let sink = sketch.sink("sink", &[]);
     sketch.node(sink).parallelism = Some(2);
-    sketch.graph.add_edge(StreamEdge::new(source, sink).partitioned(PartitionKind::Forward));
+    sketch
+        .graph
+        .add_edge(StreamEdge::new(source, sink).partitioned(PartitionKind::Forward));
     let text = refusal(&sketch, &GraphSettings::default()).to_string();
-    says(&text, &["'source' (parallelism 1)", "'sink' (parallelism 2)", "rebalance()"]);
+    says(
+        &text,
+        &[
+            "'source' (parallelism 1)",
+            "'sink' (parallelism 2)",
+            "rebalance()",
+        ],
+    );
 }
 
 #[test]
@@ -98,11 +136,20 @@ fn circles_are_named() {
 
 #[test]
 fn edges_fit_their_operators() {
-    says(&message(|s| s.graph.add_edge(StreamEdge::new(SINK, MAP))), &["'sink'", "no output"]);
-    says(&message(|s| s.graph.add_edge(StreamEdge::new(MAP, SOURCE))), &["'source'", "no input"]);
+    says(
+        &message(|s| s.graph.add_edge(StreamEdge::new(SINK, MAP))),
+        &["'sink'", "no output"],
+    );
+    says(
+        &message(|s| s.graph.add_edge(StreamEdge::new(MAP, SOURCE))),
+        &["'source'", "no input"],
+    );
     let third = |s: &mut Sketch| s.graph.add_edge(StreamEdge::new(SOURCE, SINK).into_input(2));
     says(&message(third), &["two inputs"]);
-    let far = |s: &mut Sketch| s.graph.add_edge(StreamEdge::new(SOURCE, hurtig_core::ids::NodeId(9)));
+    let far = |s: &mut Sketch| {
+        s.graph
+            .add_edge(StreamEdge::new(SOURCE, hurtig_core::ids::NodeId(9)))
+    };
     says(&message(far), &["number 9"]);
     let deaf = |s: &mut Sketch| {
         s.map("deaf", &[]);
@@ -113,7 +160,10 @@ fn edges_fit_their_operators() {
 #[test]
 fn overrides_name_vertices_of_the_job() {
     let overrides = BTreeMap::from([(VertexId::from_u128(7), 2)]);
-    let settings = GraphSettings { parallelism_overrides: overrides, ..GraphSettings::default() };
+    let settings = GraphSettings {
+        parallelism_overrides: overrides,
+        ..GraphSettings::default()
+    };
     let text = refusal(&line().0, &settings).to_string();
     says(&text, &["00000000000000000000000000000007", "'source'"]);
 }

@@ -16,7 +16,8 @@ pub(crate) struct Sketch {
 
 impl Sketch {
     pub(crate) fn source(&mut self, name: &str) -> NodeId {
-        self.graph.add_node(StreamNode::new(name, "Source", NodeKind::Source))
+        self.graph
+            .add_node(StreamNode::new(name, "Source", NodeKind::Source))
     }
 
     pub(crate) fn map(&mut self, name: &str, inputs: &[NodeId]) -> NodeId {
@@ -29,7 +30,9 @@ impl Sketch {
 
     pub(crate) fn add(&mut self, node: StreamNode, inputs: &[NodeId]) -> NodeId {
         let id = self.graph.add_node(node);
-        inputs.iter().for_each(|input| self.graph.add_edge(StreamEdge::new(*input, id)));
+        inputs
+            .iter()
+            .for_each(|input| self.graph.add_edge(StreamEdge::new(*input, id)));
         id
     }
 
@@ -47,7 +50,11 @@ impl Sketch {
 
     /// The names of the vertices.
     pub(crate) fn vertices(&self) -> Vec<String> {
-        self.job().vertices.into_iter().map(|vertex| vertex.name).collect()
+        self.job()
+            .vertices
+            .into_iter()
+            .map(|vertex| vertex.name)
+            .collect()
     }
 }
 

@@ -104,7 +104,7 @@ where
         let last = self.windows.len() - 1;
         for i in 0..last {
             let window = self.windows[i];
-            self.revive_all(window);
+            self.revive(input, n, window);
             let table = self.open.namespace_mut(&window);
             let (hashes, records) = input.hashes_and_records_mut();
             for (&hash, record) in hashes[..n].iter().zip(&*records) {
@@ -112,7 +112,7 @@ where
             }
         }
         let window = self.windows[last];
-        self.revive_all(window);
+        self.revive(input, n, window);
         let table = self.open.namespace_mut(&window);
         if table.len() >= PREFETCH_FROM {
             table.prefetch(&input.hashes()[..n]);
@@ -125,16 +125,19 @@ where
     }
 
     /// After a restore the watermark starts again, and a window that fired before may be open again:
-    /// its accumulators fire once more when it ends.
-    fn revive_all(&mut self, window: TimeWindow) {
-        if self.retained.is_empty() {
-            return;
-        }
-        if let Some(mut fired) = self.retained.remove_namespace(&window) {
-            let table = self.open.namespace_mut(&window);
-            while let Some((hash, key, acc)) = fired.pop_any() {
+    /// what it has of the keys of the first `n` records fires once more when it ends.
+    fn revive(&mut self, input: &mut Batch<In>, n: usize, window: TimeWindow) {
+        let Self { selector, open, retained, .. } = self;
+        let Some(fired) = retained.get_namespace_mut(&window) else { return };
+        let table = open.namespace_mut(&window);
+        let (hashes, records) = input.hashes_and_records_mut();
+        for (&hash, record) in hashes[..n].iter().zip(&*records) {
+            if let Some((key, acc)) = selector.with_key(record, |key| fired.remove(hash, key)) {
                 table.insert(hash, key, acc);
             }
+        }
+        if fired.is_empty() {
+            retained.remove_namespace(&window);
         }
     }
 
@@ -173,8 +176,12 @@ where
             }
             taken = true;
             if window.max_timestamp() > clock {
-                self.revive_all(window);
                 let table = self.open.namespace_mut(&window);
+                if let Some(fired) = self.retained.get_namespace_mut(&window)
+                    && let Some((key, acc)) = self.selector.with_key(&record, |key| fired.remove(hash, key))
+                {
+                    table.insert(hash, key, acc);
+                }
                 add(&self.selector, self.parts.logic.aggregate(), table, (hash, record.clone()));
                 continue;
             }

@@ -195,7 +195,9 @@ where
     fn forget_if_idle(&mut self, hash: u64, key: &S::Key, index: usize) {
         let Some(slots) = self.keys.get_mut::<S::Borrowed>(hash, key.borrow()) else { return };
         let slot = &slots[index];
-        let idle = slot.contents.is_none()
+        // A session whose contents were purged still takes in what touches it.
+        let idle = !self.parts.assigner.is_merging()
+            && slot.contents.is_none()
             && slot.trigger == T::State::default()
             && slot.local == L::WindowState::default();
         if idle && self.parts.late.cleanup_time(&slot.window) == MAX_WATERMARK {

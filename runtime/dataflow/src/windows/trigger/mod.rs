@@ -110,11 +110,11 @@ impl<W: Window, S> TriggerContext<'_, W, S> {
         self.changes.push(WindowTimer { window: self.window.clone(), domain, time, register });
     }
 
-    /// The same context with another state, for triggers that wrap triggers.
-    pub fn with_state<'b, S2>(&'b mut self, state: &'b mut S2) -> TriggerContext<'b, W, S2> {
+    /// The same context with a part of the state, for triggers that are made of triggers.
+    pub fn project<'b, S2>(&'b mut self, part: impl FnOnce(&'b mut S) -> &'b mut S2) -> TriggerContext<'b, W, S2> {
         TriggerContext {
             window: self.window,
-            state,
+            state: part(self.state),
             watermark: self.watermark,
             processing_time: self.processing_time,
             changes: self.changes,

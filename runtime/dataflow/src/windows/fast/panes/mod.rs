@@ -1,5 +1,8 @@
 //! Overlapping windows that share accumulators: one for each key and pane instead of each window.
 
+mod again;
+
+use again::FiredAgain;
 use super::{AccOf, GridParts, PREFETCH_FROM, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
@@ -10,29 +13,12 @@ use hurtig_core::batch::Drained;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::time::MIN_WATERMARK;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{
-    AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, Redistribution, StateValue,
-};
-use serde::{Deserialize, Serialize};
+use hurtig_state::{AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, StateValue};
 use std::borrow::Borrow;
 use std::ops::Range;
 
-/// Section of accumulators by key and pane.
-const PANES: &str = "window-panes";
-/// Section of windows that have been put together but not emitted.
-const PENDING: &str = "window-panes/firing";
-/// Section that says up to which window each range of key groups has fired.
-const FIRED: &str = "window-panes/fired";
-
 /// Entries that one unit of fuel merges. Merging does not emit, and costs less than a record.
 const MERGED_PER_FUEL: usize = 16;
-
-/// Windows up to `through` have been put together for these key groups.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Fired {
-    groups: Range<u16>,
-    through: i64,
-}
 
 /// A window that is being put together from its panes.
 struct Merging<K, Acc> {
@@ -58,8 +44,7 @@ where
     selector: S,
     parts: GridParts<In, W, L>,
     panes: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
-    /// Windows at or before `fired_through` that have something to emit: after a restore.
-    pending: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
+    again: FiredAgain<S::Key, AccOf<In, S::Borrowed, W, Out, L>>,
     merging: Option<Merging<S::Key, AccOf<In, S::Borrowed, W, Out, L>>>,
     firing: Option<(TimeWindow, GroupedTable<S::Key, AccOf<In, S::Borrowed, W, Out, L>>)>,
     /// The last timestamp of the last window that was put together; later ones have not fired.
@@ -83,7 +68,7 @@ where
             selector,
             parts,
             panes: NamespacedTable::new(0..1, 1),
-            pending: NamespacedTable::new(0..1, 1),
+            again: FiredAgain::new(0..1, 1),
             merging: None,
             firing: None,
             fired_through: MIN_WATERMARK,
@@ -172,41 +157,30 @@ where
             }
             return Ok(());
         }
-        for i in 0..self.windows.len() {
-            let end = self.windows[i].max_timestamp();
-            if clock < end && end <= self.fired_through {
-                self.reopen((&record, hash), self.windows[i]);
-            }
-        }
         let copy = record.clone();
+        self.reopen((&copy, hash), clock);
         add(&self.selector, self.parts.logic.aggregate(), self.panes.namespace_mut(&pane), (hash, record));
-        for i in 0..self.windows.len() {
-            let window = self.windows[i];
-            if window.max_timestamp() > clock || self.parts.late.cleanup_time(&window) <= clock {
+        let Self { selector, parts: GridParts { logic, name, grid, late, .. }, panes, again, windows, .. } = self;
+        for &window in windows.iter() {
+            if window.max_timestamp() > clock || late.cleanup_time(&window) <= clock {
                 continue;
             }
-            let Self { selector, parts: GridParts { logic, name, grid, .. }, panes, .. } = self;
-            selector.with_key(&copy, |key| match merged(panes, grid.panes_in(window), (hash, key), logic.aggregate()) {
-                Some(acc) => logic.emit_result(key, &name(window), &acc, (cx, out)),
-                None => Ok(()),
+            selector.with_key(&copy, |key| {
+                let aggregate = logic.aggregate();
+                let acc = match again.late(window, (hash, key), late, || aggregate.create()) {
+                    Some(acc) => {
+                        aggregate.add(acc, copy.clone());
+                        Some(acc.clone())
+                    }
+                    None => merged(panes, grid.panes_in(window), (hash, key), aggregate),
+                };
+                match acc {
+                    Some(acc) => logic.emit_result(key, &name(window), &acc, (cx, out)),
+                    None => Ok(()),
+                }
             })?;
         }
         Ok(())
-    }
-
-    /// After a restore the watermark starts again, and a window that fired before is open again: it
-    /// begins with what it would have retained, and fires once more when it ends.
-    fn reopen(&mut self, (record, hash): (&In, u64), window: TimeWindow) {
-        let Self { selector, parts: GridParts { logic, grid, late, .. }, panes, pending, .. } = self;
-        let aggregate = logic.aggregate();
-        let retained = (late.allowed() > 0).then(|| grid.panes_in(window));
-        let acc = selector.with_key(record, |key| {
-            pending.namespace_mut(&window).upsert(hash, key, || {
-                retained.and_then(|spans| merged(panes, spans, (hash, key), aggregate))
-                    .unwrap_or_else(|| aggregate.create())
-            })
-        });
-        aggregate.add(acc, record.clone());
     }
 
     fn fire(
@@ -232,35 +206,21 @@ where
         }
         self.fired_through = self.fired_through.max(up_to);
         self.drop_panes(up_to);
+        self.again.drop_gone(&self.parts.late, up_to);
         Ok(Progress::Done)
-    }
-
-    /// Emits windows that a restore left behind. False when fuel or room ran out.
-    fn emit_pending(
-        &mut self,
-        up_to: i64,
-        cx: Cx<'_>,
-        out: &mut Collector<Out>,
-        b: &mut Budget,
-    ) -> Result<bool> {
-        while let Some((&window, _)) = self.pending.first() {
-            if window.max_timestamp() > up_to {
-                break;
-            }
-            let table = self.pending.namespace_mut(&window);
-            if !drain(table, &mut self.parts, window, (cx, out, b))? {
-                return Ok(false);
-            }
-            self.pending.remove_namespace(&window);
-        }
-        Ok(true)
     }
 
     /// Emits the window that was put together. False when fuel or room ran out.
     fn emit_firing(&mut self, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<bool> {
         let Some((window, table)) = &mut self.firing else { return Ok(true) };
-        if !drain(table, &mut self.parts, *window, (cx, out, b))? {
-            return Ok(false);
+        let named = (self.parts.name)(*window);
+        while !table.is_empty() {
+            if out.full() || cx.side_full() || !b.spend() {
+                return Ok(false);
+            }
+            if let Some((_, key, acc)) = table.pop_any() {
+                self.parts.logic.emit_result(key.borrow(), &named, &acc, (cx, out))?;
+            }
         }
         self.firing = None;
         Ok(true)
@@ -337,31 +297,9 @@ where
             cx.schedule(window.max_timestamp().saturating_add(1));
         }
         if self.parts.domain == TimeDomain::Processing
-            && let Some((window, _)) = self.pending.first()
+            && let Some(window) = self.again.first()
         {
             cx.schedule(window.max_timestamp().saturating_add(1));
-        }
-    }
-
-    /// Subtasks of the snapshot may have stopped at different windows of one watermark: keys that
-    /// are behind get their unfired windows put together here.
-    fn catch_up(&mut self, fired: &[Fired]) {
-        let own = self.groups.0.clone();
-        let of_own = fired.iter().filter(|f| f.groups.start < own.end && own.start < f.groups.end);
-        let Some(through) = of_own.map(|f| f.through).max() else { return };
-        self.fired_through = through;
-        let Self { parts, panes, pending, windows, .. } = self;
-        let aggregate = parts.logic.aggregate();
-        for (pane, table) in panes.iter() {
-            windows.clear();
-            parts.grid.windows_of(pane.start, windows);
-            for (hash, key, acc) in table.iter() {
-                let group = table.group_of(hash);
-                let behind = fired.iter().find(|f| f.groups.contains(&group)).map_or(MIN_WATERMARK, |f| f.through);
-                for window in windows.iter().filter(|w| behind < w.max_timestamp() && w.max_timestamp() <= through) {
-                    merge_entry(pending.namespace_mut(window), (hash, key), acc, aggregate);
-                }
-            }
         }
     }
 }
@@ -398,30 +336,6 @@ fn merge_entry<K: OwnedKey, G: AggregateFunction>(
     }
 }
 
-/// Emits a table's entries, taking them out. False when fuel or room ran out.
-fn drain<In, Out, K, Q, W, L>(
-    table: &mut GroupedTable<K, AccOf<In, Q, W, Out, L>>,
-    parts: &mut GridParts<In, W, L>,
-    window: TimeWindow,
-    (cx, out, b): (Cx<'_>, &mut Collector<Out>, &mut Budget),
-) -> Result<bool>
-where
-    K: OwnedKey + Borrow<Q>,
-    Q: ?Sized,
-    L: IncrementalLogic<In, Q, W, Out>,
-{
-    let named = (parts.name)(window);
-    while !table.is_empty() {
-        if out.full() || cx.side_full() || !b.spend() {
-            return Ok(false);
-        }
-        if let Some((_, key, acc)) = table.pop_any() {
-            parts.logic.emit_result(key.borrow(), &named, &acc, (cx, out))?;
-        }
-    }
-    Ok(true)
-}
-
 impl<In, Out, S, W, L> Operator<In, Out> for PaneWindowOperator<In, Out, S, W, L>
 where
     In: StateValue,
@@ -434,11 +348,9 @@ where
         let info = ctx.info();
         self.groups = (info.key_groups.clone(), info.max_parallelism);
         self.panes = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
-        self.pending = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
+        self.again = FiredAgain::new(info.key_groups.clone(), info.max_parallelism);
         if let Some(snapshot) = ctx.restored() {
-            self.panes.restore(PANES, snapshot)?;
-            self.pending.restore(PENDING, snapshot)?;
-            self.catch_up(&snapshot.operator::<Fired>(FIRED)?);
+            self.restore(snapshot)?;
             self.schedule(ctx.cx());
         }
         Ok(())
@@ -491,16 +403,6 @@ where
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.panes.snapshot(PANES, snapshot)?;
-        let mut waiting = OperatorSnapshot::default();
-        self.pending.snapshot(PENDING, &mut waiting)?;
-        if let Some((window, table)) = &self.firing {
-            super::write_table(table, window, PENDING, &mut waiting)?;
-        }
-        for (name, entries) in waiting.keyed {
-            snapshot.put_keyed(&name, entries);
-        }
-        let fired = Fired { groups: self.groups.0.clone(), through: self.fired_through };
-        snapshot.put_operator(FIRED, Redistribution::Union, &[fired])
+        self.write(snapshot)
     }
 }

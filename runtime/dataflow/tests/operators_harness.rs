@@ -1,0 +1,171 @@
+//! Built-in operators with expected outputs worked out by hand, through the public harness.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+use hurtig_core::UserError;
+use hurtig_core::time::{DurationExt, MAX_WATERMARK, NO_TIMESTAMP};
+use hurtig_dataflow::function::{Emitter, KeyedCx, KeyedProcessFunction};
+use hurtig_dataflow::key::ByValue;
+use hurtig_dataflow::operator::SubtaskInfo;
+use hurtig_dataflow::operators::*;
+use hurtig_dataflow::testing::{Emitted, Harness};
+use hurtig_dataflow::timers::TimeDomain;
+use hurtig_state::ValueState;
+use std::sync::Arc;
+
+type Sale = (char, i64, u32);
+
+fn by_shop() -> Arc<ByValue<impl Fn(&Sale) -> char, char>> {
+    Arc::new(ByValue::new(|sale: &Sale| sale.0))
+}
+
+fn rolled<F: Fn(&mut Sale, Sale) + Send + Sync + 'static>(reduce: F) -> Vec<Sale> {
+    let reduce = Arc::new(reduce);
+    let mut harness = Harness::new(move || Reduce::new(by_shop(), reduce.clone())).unwrap();
+    harness
+        .push_all([
+            (('a', 5, 1), 1),
+            (('b', 2, 2), 2),
+            (('a', 3, 3), 3),
+            (('a', 3, 4), 4),
+            (('b', 9, 5), 5),
+        ])
+        .unwrap();
+    harness.values()
+}
+
+/// As in Flink: sum, min and max keep the other fields of the first record, min_by and max_by take
+/// the whole record, the first of equal ones.
+#[test]
+fn rolling_aggregates_keep_the_fields_that_flink_keeps() {
+    let get = |s: &Sale| s.1;
+    let set = |s: &mut Sale, n| s.1 = n;
+    assert_eq!(
+        rolled(rolling::sum(get, set)),
+        [('a', 5, 1), ('b', 2, 2), ('a', 8, 1), ('a', 11, 1), ('b', 11, 2)]
+    );
+    assert_eq!(
+        rolled(rolling::min(get, set)),
+        [('a', 5, 1), ('b', 2, 2), ('a', 3, 1), ('a', 3, 1), ('b', 2, 2)]
+    );
+    assert_eq!(
+        rolled(rolling::max(get, set)),
+        [('a', 5, 1), ('b', 2, 2), ('a', 5, 1), ('a', 5, 1), ('b', 9, 2)]
+    );
+    assert_eq!(
+        rolled(rolling::min_by(get)),
+        [('a', 5, 1), ('b', 2, 2), ('a', 3, 3), ('a', 3, 3), ('b', 2, 2)]
+    );
+    assert_eq!(
+        rolled(rolling::max_by(get)),
+        [('a', 5, 1), ('b', 2, 2), ('a', 5, 1), ('a', 5, 1), ('b', 9, 5)]
+    );
+}
+
+#[test]
+fn a_failing_closure_says_what_it_said() {
+    let parse = |text: &'static str| text.parse::<i64>().map_err(UserError::from);
+    let mut harness = Harness::new(move || TryMap::new(Arc::new(parse))).unwrap();
+    harness.push("4", 1).unwrap();
+    let error = harness.push("four", 2).unwrap_err();
+    assert_eq!(error.fault(), hurtig_core::Fault::User);
+    assert!(error.chain().contains("invalid digit"), "{}", error.chain());
+    assert_eq!(harness.records(), [(4, 1)]);
+}
+
+#[test]
+fn watermarks_made_in_mid_stream_replace_those_from_above() {
+    let strategy = || Watermarks::bounded(10.millis(), |n: &i64| n * 100);
+    let mut harness = Harness::new(move || AssignWatermarks::new(strategy(), 0.millis())).unwrap();
+    harness.push(5, 1).unwrap();
+    harness.watermark(4_000).unwrap();
+    harness.push(3, 2).unwrap();
+    harness.watermark(MAX_WATERMARK).unwrap();
+    let expected = [
+        Emitted::Record(5, 500),
+        Emitted::Watermark(489),
+        Emitted::Record(3, 300),
+        Emitted::Watermark(MAX_WATERMARK),
+    ];
+    assert_eq!(harness.output(), expected);
+}
+
+/// Counts by key, and says so 100 ms of processing time after the first record.
+struct Count(ValueState<u64>);
+
+impl KeyedProcessFunction<u64, u64, (u64, u64)> for Count {
+    fn process(
+        &mut self,
+        _: u64,
+        cx: KeyedCx<'_, u64>,
+        _: &mut Emitter<'_, (u64, u64)>,
+    ) -> Result<(), UserError> {
+        let count = self.0.update(cx, |count| {
+            *count += 1;
+            *count
+        });
+        if count == 1 {
+            cx.register_processing_timer(cx.processing_time() + 100);
+        }
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        _: i64,
+        domain: TimeDomain,
+        cx: KeyedCx<'_, u64>,
+        out: &mut Emitter<'_, (u64, u64)>,
+    ) -> Result<(), UserError> {
+        assert_eq!(domain, TimeDomain::Processing);
+        out.emit((*cx.key(), self.0.get_cloned(cx).unwrap_or(0)));
+        self.0.clear(cx);
+        Ok(())
+    }
+}
+
+fn counting() -> impl hurtig_dataflow::operator::Operator<u64, (u64, u64)> {
+    KeyedProcess::with_state(Arc::new(ByValue::new(|n: &u64| *n)), |ctx| {
+        Ok(Count(ctx.value("count")?))
+    })
+}
+
+#[test]
+fn processing_timers_survive_a_restore() {
+    let mut harness = Harness::new(counting).unwrap();
+    harness.processing_time(1_000).unwrap();
+    harness.push_all([(7, 1), (7, 2)]).unwrap();
+    assert_eq!(harness.scheduled(), Some(1_100));
+    let snapshot = harness.snapshot().unwrap();
+    let mut restored = harness.restore(&snapshot).unwrap();
+    assert_eq!(restored.scheduled(), Some(1_100));
+    restored.push(7, 3).unwrap();
+    restored.processing_time(1_099).unwrap();
+    assert!(restored.records().is_empty());
+    restored.processing_time(1_100).unwrap();
+    assert_eq!(restored.records(), [((7, 3), NO_TIMESTAMP)]);
+}
+
+/// State and timers of a snapshot are divided by key group: two new subtasks have each key once.
+#[test]
+fn a_snapshot_is_divided_between_more_subtasks() {
+    let mut harness = Harness::new(counting).unwrap();
+    harness.push_all((0..50).map(|n| (n, 1))).unwrap();
+    let snapshot = harness.snapshot().unwrap();
+    let mut all = Vec::new();
+    for (index, key_groups) in [(0, 0..64), (1, 64..128)] {
+        let info = SubtaskInfo {
+            index,
+            parallelism: 2,
+            key_groups,
+            ..SubtaskInfo::single("count")
+        };
+        let mut part = Harness::as_subtask(counting, info, Some(&snapshot)).unwrap();
+        part.processing_time(100).unwrap();
+        let fired = part.values();
+        assert!(fired.len() > 10, "subtask {index} fired {} timers", fired.len());
+        all.extend(fired);
+    }
+    all.sort_unstable();
+    assert!(all.into_iter().eq((0..50).map(|n| (n, 1))));
+}
