@@ -69,7 +69,13 @@ impl TaskActor {
     /// Starts the actor on the current arbiter.
     pub(crate) fn start(core: TaskCore, setup: TaskSetup) -> TaskHandle {
         let since = setup.clock.now();
-        let actor = Self { core: Some(Box::new(core)), setup, spent: TimeSpent::default(), doing: Doing::Idle, since };
+        let actor = Self {
+            core: Some(Box::new(core)),
+            setup,
+            spent: TimeSpent::default(),
+            doing: Doing::Idle,
+            since,
+        };
         TaskHandle::new(Control(Actor::start(actor)))
     }
 
@@ -119,7 +125,11 @@ impl TaskActor {
             idle_ms: millis(self.spent.idle),
             backpressured_ms: millis(self.spent.back_pressured),
             records_in: stats.first().map_or(0, |first| first.records_in),
-            records_out: if written > 0 { written } else { stats.last().map_or(0, |last| last.records_out) },
+            records_out: if written > 0 {
+                written
+            } else {
+                stats.last().map_or(0, |last| last.records_out)
+            },
         });
     }
 
@@ -129,15 +139,25 @@ impl TaskActor {
         let Some(core) = self.core.take() else { return };
         // Dropping gigabytes of state would hold up the arbiter's other tasks.
         let released = actix::fut::wrap_future(tokio::task::spawn_blocking(move || drop(core)));
-        ctx.spawn(released.map(move |dropped, task: &mut Self, ctx: &mut Context<Self>| {
-            let failure = failure.or_else(|| {
-                let error = dropped.err()?;
-                Some(TaskFailure::panic(hurtig_core::Fault::User, format!("while it was dropped: {error}"), None))
-            });
-            let state = if failure.is_some() { TaskState::Failed } else { state };
-            task.setup.link.state_changed(state, failure);
-            ctx.stop();
-        }));
+        ctx.spawn(
+            released.map(move |dropped, task: &mut Self, ctx: &mut Context<Self>| {
+                let failure = failure.or_else(|| {
+                    let error = dropped.err()?;
+                    Some(TaskFailure::panic(
+                        hurtig_core::Fault::User,
+                        format!("while it was dropped: {error}"),
+                        None,
+                    ))
+                });
+                let state = if failure.is_some() {
+                    TaskState::Failed
+                } else {
+                    state
+                };
+                task.setup.link.state_changed(state, failure);
+                ctx.stop();
+            }),
+        );
     }
 
     fn fail(&mut self, ctx: &mut Context<Self>, error: &Error) {
@@ -155,7 +175,10 @@ impl Actor for TaskActor {
         ctx.set_mailbox_capacity(MAILBOX);
         self.setup.link.state_changed(TaskState::Initializing, None);
         // Opening is the first step of the loop, so that a cancel that came before it wins.
-        ctx.spawn(TaskLoop { opened: false, alarm: None });
+        ctx.spawn(TaskLoop {
+            opened: false,
+            alarm: None,
+        });
     }
 }
 
@@ -220,7 +243,9 @@ impl ActorFuture<TaskActor> for TaskLoop {
             }
             ctx.run_interval(REPORT_EVERY, |actor, _| actor.report());
         }
-        let Some(round) = actor.round(task) else { return Poll::Ready(()) };
+        let Some(round) = actor.round(task) else {
+            return Poll::Ready(());
+        };
         match round {
             Ok(Round::Busy) => yield_to_runtime(task),
             Ok(Round::Idle(at)) => {
@@ -298,7 +323,9 @@ impl Control {
         TaskActor: Handler<M>,
     {
         use actix::dev::SendError;
-        let Err(SendError::Full(message)) = self.0.try_send(message) else { return };
+        let Err(SendError::Full(message)) = self.0.try_send(message) else {
+            return;
+        };
         let address = self.0.clone();
         actix::Arbiter::current().spawn(async move {
             // An error means that the task has ended meanwhile.

@@ -56,24 +56,42 @@ impl Assembly<'_> {
         let mut links: Vec<Box<dyn AnyLink>> = Vec::new();
         let mut nodes: Vec<Box<dyn Node>> = Vec::new();
         let head = self.head(&vertex.operators[0])?;
-        let headed = !matches!(self.program.node(vertex.operators[0].node)?, NodeCode::OneInput(_));
+        let headed = !matches!(
+            self.program.node(vertex.operators[0].node)?,
+            NodeCode::OneInput(_)
+        );
         for operator in &vertex.operators[usize::from(headed)..] {
             let code = self.one_input(operator.node)?;
             links.push(code.input_link(policy.batch_size));
             nodes.push(code.node(self.services(operator)?));
         }
-        let last = vertex.operators.last().map_or(NodeId(0), |operator| operator.node);
+        let last = vertex
+            .operators
+            .last()
+            .map_or(NodeId(0), |operator| operator.node);
         let output = self.program.node(last)?.output();
         links.push(output.link(policy.batch_size));
         let outlet = output.tail(self.writers(last, None)?)?;
-        let signal = self.channels.signal(self.descriptor.generation, self.descriptor.execution.subtask);
-        let parts = TaskParts { head, nodes, links, outlet, signal, buffer_timeout: policy.timeout };
+        let signal = self
+            .channels
+            .signal(self.descriptor.generation, self.descriptor.execution.subtask);
+        let parts = TaskParts {
+            head,
+            nodes,
+            links,
+            outlet,
+            signal,
+            buffer_timeout: policy.timeout,
+        };
         Ok(TaskCore::new(parts, self.clock.clone()))
     }
 
     fn vertex(&self) -> Result<&JobVertex> {
         let id = self.descriptor.execution.subtask.vertex;
-        let vertex = self.graph.vertex(id).filter(|vertex| !vertex.operators.is_empty());
+        let vertex = self
+            .graph
+            .vertex(id)
+            .filter(|vertex| !vertex.operators.is_empty());
         vertex.ok_or_else(|| Error::internal(format!("the job has no vertex {id}")))
     }
 
@@ -88,13 +106,17 @@ impl Assembly<'_> {
     fn one_input(&self, node: NodeId) -> Result<&dyn OneInputCode> {
         match self.program.node(node)? {
             NodeCode::OneInput(code) => Ok(&**code),
-            _ => Err(Error::internal(format!("operator {node} stands inside a chain and is no operator with one input"))),
+            _ => Err(Error::internal(format!(
+                "operator {node} stands inside a chain and is no operator with one input"
+            ))),
         }
     }
 
     fn head(&self, operator: &JobOperator) -> Result<Box<dyn Head>> {
         match self.program.node(operator.node)? {
-            NodeCode::Source(code) => Ok(code.head(self.services(operator)?, self.settings.watermark_interval)),
+            NodeCode::Source(code) => {
+                Ok(code.head(self.services(operator)?, self.settings.watermark_interval))
+            }
             NodeCode::OneInput(code) => code.gate(self.receivers(0)?),
             NodeCode::TwoInput(code) => {
                 code.head(self.receivers(0)?, self.receivers(1)?, self.services(operator)?)
@@ -115,12 +137,21 @@ impl Assembly<'_> {
             key_groups: index_of(groups.first())..index_of(groups.last()) + 1,
             attempt: descriptor.execution.attempt.0,
         };
-        Ok(Services::new(info, self.clock.clone(), SideOutputs::new(self.sides(operator.node)?)))
+        Ok(Services::new(
+            info,
+            self.clock.clone(),
+            SideOutputs::new(self.sides(operator.node)?),
+        ))
     }
 
     fn sides(&self, node: NodeId) -> Result<Vec<Box<dyn SideSink>>> {
         let mut by_tag: BTreeMap<&str, &OutputDescriptor> = BTreeMap::new();
-        for output in self.descriptor.outputs.iter().filter(|output| output.producer == node) {
+        for output in self
+            .descriptor
+            .outputs
+            .iter()
+            .filter(|output| output.producer == node)
+        {
             if let Some(tag) = &output.side {
                 by_tag.entry(tag).or_insert(output);
             }
@@ -150,22 +181,39 @@ impl Assembly<'_> {
         let code = self.program.edge(edge)?;
         let producer = self.descriptor.execution.subtask;
         let sender = |index: u32| {
-            let ends = Ends { producer, consumer: SubtaskId { vertex: edge.to, index } };
+            let ends = Ends {
+                producer,
+                consumer: SubtaskId {
+                    vertex: edge.to,
+                    index,
+                },
+            };
             let id = self.channel_id(edge, producer.index, index);
-            self.channels.take(id, End::Sender, ends, (code.stream(), self.settings.channels))
+            self.channels
+                .take(id, End::Sender, ends, (code.stream(), self.settings.channels))
         };
         let shape = EdgeShape {
             consumers: output.consumers.end - output.consumers.start,
             max_parallelism: output.consumer_max_parallelism,
             producer: producer.index,
         };
-        code.writer(output.consumers.clone().map(sender).collect(), shape, self.flush_policy(vertex))
+        code.writer(
+            output.consumers.clone().map(sender).collect(),
+            shape,
+            self.flush_policy(vertex),
+        )
     }
 
     /// The receivers of one input of the task, over all of its edges.
     fn receivers(&self, input: u8) -> Result<Vec<Erased>> {
-        let inputs = self.descriptor.inputs.iter().filter(|descriptor| descriptor.input == input);
-        let receivers = inputs.map(|descriptor| self.receivers_of(descriptor)).collect::<Result<Vec<_>>>()?;
+        let inputs = self
+            .descriptor
+            .inputs
+            .iter()
+            .filter(|descriptor| descriptor.input == input);
+        let receivers = inputs
+            .map(|descriptor| self.receivers_of(descriptor))
+            .collect::<Result<Vec<_>>>()?;
         Ok(receivers.into_iter().flatten().collect())
     }
 
@@ -174,14 +222,26 @@ impl Assembly<'_> {
         let code = self.program.edge(edge)?;
         let consumer = self.descriptor.execution.subtask;
         let receiver = |index: u32| {
-            let ends = Ends { producer: SubtaskId { vertex: edge.from, index }, consumer };
+            let ends = Ends {
+                producer: SubtaskId {
+                    vertex: edge.from,
+                    index,
+                },
+                consumer,
+            };
             let id = self.channel_id(edge, index, consumer.index);
-            self.channels.take(id, End::Receiver, ends, (code.stream(), self.settings.channels))
+            self.channels
+                .take(id, End::Receiver, ends, (code.stream(), self.settings.channels))
         };
         Ok(input.producers.clone().map(receiver).collect())
     }
 
     fn channel_id(&self, edge: &JobEdge, producer: u32, consumer: u32) -> ChannelId {
-        ChannelId { edge: edge.id, producer, consumer, generation: self.descriptor.generation }
+        ChannelId {
+            edge: edge.id,
+            producer,
+            consumer,
+            generation: self.descriptor.generation,
+        }
     }
 }

@@ -43,7 +43,11 @@ impl Channels {
 
     /// The bell of a subtask in a generation.
     pub(crate) fn signal(&self, generation: u32, subtask: SubtaskId) -> Signal {
-        self.lock().signals.entry((generation, subtask)).or_default().clone()
+        self.lock()
+            .signals
+            .entry((generation, subtask))
+            .or_default()
+            .clone()
     }
 
     /// One end of a channel of `stream`; makes the channel when the other side has not.
@@ -60,8 +64,16 @@ impl Channels {
             Some((kept, _)) => unreachable!("channel {id:?} was taken twice: the {kept:?} lay here"),
             None => {
                 let generation = id.generation;
-                let producer = inner.signals.entry((generation, ends.producer)).or_default().clone();
-                let consumer = inner.signals.entry((generation, ends.consumer)).or_default().clone();
+                let producer = inner
+                    .signals
+                    .entry((generation, ends.producer))
+                    .or_default()
+                    .clone();
+                let consumer = inner
+                    .signals
+                    .entry((generation, ends.consumer))
+                    .or_default()
+                    .clone();
                 let (sender, receiver) = make.0.channel(make.1, producer, consumer);
                 let (mine, other) = match end {
                     End::Sender => (sender, (End::Receiver, receiver)),
@@ -78,8 +90,16 @@ impl Channels {
         let dropped: Vec<Erased> = {
             let mut inner = self.lock();
             inner.signals.retain(|(of, _), _| *of != generation);
-            let ids: Vec<ChannelId> = inner.waiting.keys().filter(|id| id.generation == generation).copied().collect();
-            ids.iter().filter_map(|id| inner.waiting.remove(id)).map(|(_, value)| value).collect()
+            let ids: Vec<ChannelId> = inner
+                .waiting
+                .keys()
+                .filter(|id| id.generation == generation)
+                .copied()
+                .collect();
+            ids.iter()
+                .filter_map(|id| inner.waiting.remove(id))
+                .map(|(_, value)| value)
+                .collect()
         };
         // Channel ends may drop records: not under the lock.
         drop(dropped);

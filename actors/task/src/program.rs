@@ -24,21 +24,35 @@ pub struct LinkedProgram {
 impl LinkedProgram {
     /// The job of `graph`, run by the code of `program`.
     pub fn new(graph: JobGraph, program: Program, settings: TaskSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { graph, program, settings, clock, channels: Channels::default() }
+        Self {
+            graph,
+            program,
+            settings,
+            clock,
+            channels: Channels::default(),
+        }
     }
 
     /// The operators by the place at which the dataflow runs them: the head first, which is none
     /// when it only reads channels.
     fn places(&self, descriptor: &TaskDescriptor) -> Vec<Option<NodeId>> {
-        let first = descriptor.operators.first().and_then(|node| self.program.node(*node).ok());
+        let first = descriptor
+            .operators
+            .first()
+            .and_then(|node| self.program.node(*node).ok());
         let only_reads = matches!(first, Some(NodeCode::OneInput(_)));
         let gate = only_reads.then_some(None);
-        gate.into_iter().chain(descriptor.operators.iter().map(|node| Some(*node))).collect()
+        gate.into_iter()
+            .chain(descriptor.operators.iter().map(|node| Some(*node)))
+            .collect()
     }
 
     fn source(&self, descriptor: &TaskDescriptor) -> Option<NodeId> {
         let vertex = self.graph.vertex(descriptor.execution.subtask.vertex)?;
-        let first = vertex.operators.first().filter(|operator| operator.kind == NodeKind::Source)?;
+        let first = vertex
+            .operators
+            .first()
+            .filter(|operator| operator.kind == NodeKind::Source)?;
         Some(first.node)
     }
 }

@@ -60,7 +60,10 @@ pub struct Sum<T, N, F> {
 impl<T, N, F: Fn(&T) -> N> Sum<T, N, F> {
     /// Sums what `field` returns.
     pub fn of(field: F) -> Self {
-        Self { field, types: PhantomData }
+        Self {
+            field,
+            types: PhantomData,
+        }
     }
 }
 
@@ -106,7 +109,10 @@ pub struct Average<T, F> {
 impl<T, F: Fn(&T) -> f64> Average<T, F> {
     /// Averages what `field` returns.
     pub fn of(field: F) -> Self {
-        Self { field, types: PhantomData }
+        Self {
+            field,
+            types: PhantomData,
+        }
     }
 }
 
@@ -134,7 +140,10 @@ where
         *count += 1;
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a mean over 2^53 elements may lose its last bit")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a mean over 2^53 elements may lose its last bit"
+    )]
     fn result(&self, (sum, count): &(f64, u64)) -> f64 {
         sum / *count as f64
     }

@@ -99,8 +99,14 @@ impl JobClient {
                 })
             }
             (JobStatus::Canceled, _) => Err(Error::JobCanceled { job: name }),
-            (_, Some(failure)) => Err(Error::JobFailed { job: name, cause: failure.to_string() }),
-            (status, None) => Err(Error::JobFailed { job: name, cause: format!("it ended as {status}") }),
+            (_, Some(failure)) => Err(Error::JobFailed {
+                job: name,
+                cause: failure.to_string(),
+            }),
+            (status, None) => Err(Error::JobFailed {
+                job: name,
+                cause: format!("it ended as {status}"),
+            }),
         }
     }
 }

@@ -43,7 +43,10 @@ fn drive<R, E: Display>(program: impl Future<Output = Result<R, E>>) -> ExitCode
     }
 }
 
-#[expect(clippy::print_stderr, reason = "this is the edge where a program's last error is printed once")]
+#[expect(
+    clippy::print_stderr,
+    reason = "this is the edge where a program's last error is printed once"
+)]
 fn fail(error: &dyn Display) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::FAILURE
@@ -76,18 +79,25 @@ fn read_config(definitions: Vec<String>) -> Result<Configuration, String> {
     let mut builder = Configuration::builder();
     if let Some(path) = std::env::var_os(CONF_FILE) {
         let path = path.to_string_lossy().into_owned();
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| format!("cannot read the settings file '{path}' named by {CONF_FILE}: {error}"))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            format!("cannot read the settings file '{path}' named by {CONF_FILE}: {error}")
+        })?;
         builder = builder.yaml(&path, &text);
     }
     let variables = std::env::vars();
-    builder.environment(variables).definitions(definitions).build().map_err(|errors| errors.to_string())
+    builder
+        .environment(variables)
+        .definitions(definitions)
+        .build()
+        .map_err(|errors| errors.to_string())
 }
 
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RUST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A program that has installed its own subscriber keeps it.
     let _already_set = subscriber.try_init();
 }
@@ -98,7 +108,9 @@ mod tests {
 
     #[test]
     fn definitions_are_taken_out_and_the_rest_keeps_its_order() {
-        let args = ["prog", "-D", "a=1", "--input", "x", "-Db=2", "-Dry", "--", "-D", "c=3"];
+        let args = [
+            "prog", "-D", "a=1", "--input", "x", "-Db=2", "-Dry", "--", "-D", "c=3",
+        ];
         let (definitions, rest) = split_definitions(args.into_iter().map(str::to_owned));
         assert_eq!(definitions, ["a=1", "b=2"]);
         assert_eq!(rest, ["prog", "--input", "x", "-Dry", "--", "-D", "c=3"]);

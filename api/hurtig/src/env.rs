@@ -1,15 +1,15 @@
 //! The environment: where a program begins, and where it is executed.
 
+use crate::Data;
 use crate::client::{JobClient, JobResult};
 use crate::error::Error;
 use crate::stream::{DataStream, Upstream};
-use crate::Data;
 use hurtig_cluster::EmbeddedCluster;
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
 use hurtig_connector_socket::SocketSource;
-use hurtig_core::str::Str;
 use hurtig_core::config::{Configuration, options};
 use hurtig_core::ids::{JobId, NodeId};
+use hurtig_core::str::Str;
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamGraph, StreamNode};
 use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
@@ -69,7 +69,9 @@ impl StreamEnv {
             args: Vec::new(),
             mistakes: Vec::new(),
         };
-        Self { shared: Arc::new(Mutex::new(shared)) }
+        Self {
+            shared: Arc::new(Mutex::new(shared)),
+        }
     }
 
     pub(crate) fn with_args(self, args: Vec<String>) -> Self {
@@ -91,7 +93,9 @@ impl StreamEnv {
     pub fn set_parallelism(&self, parallelism: u32) -> &Self {
         let mut shared = self.lock();
         if parallelism == 0 {
-            shared.mistakes.push("the environment's parallelism is 0; it must be at least 1".to_owned());
+            shared
+                .mistakes
+                .push("the environment's parallelism is 0; it must be at least 1".to_owned());
         }
         shared.parallelism = Some(parallelism);
         drop(shared);
@@ -125,7 +129,11 @@ impl StreamEnv {
     }
 
     /// Reads a source, with event time as `watermarks` says.
-    pub fn from_source<T: Data, S: Source<T>>(&self, source: S, watermarks: WatermarkStrategy<T>) -> DataStream<T> {
+    pub fn from_source<T: Data, S: Source<T>>(
+        &self,
+        source: S,
+        watermarks: WatermarkStrategy<T>,
+    ) -> DataStream<T> {
         let mut node = StreamNode::new("Source", std::any::type_name::<S>(), NodeKind::Source);
         node.blocking = source.blocking();
         node.parallelism_limit = source.parallelism_limit();
@@ -136,17 +144,20 @@ impl StreamEnv {
 
     /// The elements of a collection, once.
     pub fn from_collection<T: Data + Sync>(&self, elements: impl Into<Vec<T>>) -> DataStream<T> {
-        self.from_source(CollectionSource::new(elements), Watermarks::none()).name("Collection Source")
+        self.from_source(CollectionSource::new(elements), Watermarks::none())
+            .name("Collection Source")
     }
 
     /// The integers from `from` to `to`, both included.
     pub fn from_sequence(&self, from: i64, to: i64) -> DataStream<i64> {
-        self.from_source(SequenceSource::new(from, to), Watermarks::none()).name("Sequence Source")
+        self.from_source(SequenceSource::new(from, to), Watermarks::none())
+            .name("Sequence Source")
     }
 
     /// Lines of text from a socket, as a client of `address`.
     pub fn socket_text_stream(&self, address: &str) -> DataStream<Str> {
-        self.from_source(SocketSource::lines(address), Watermarks::none()).name("Socket Source")
+        self.from_source(SocketSource::lines(address), Watermarks::none())
+            .name("Socket Source")
     }
 
     pub(crate) fn mistake(&self, mistake: String) {
@@ -163,7 +174,9 @@ impl StreamEnv {
     pub(crate) fn add_edge<T: Data>(&self, from: &Upstream<T>, to: NodeId, input: u8) {
         let mut shared = self.lock();
         shared.graph.add_edge(from.edge(to, input));
-        shared.program.add_edge(from.node, to, input, from.side.as_deref(), from.code());
+        shared
+            .program
+            .add_edge(from.node, to, input, from.side.as_deref(), from.code());
     }
 
     pub(crate) fn change_node(&self, id: Option<NodeId>, what: &str, change: impl FnOnce(&mut StreamNode)) {
@@ -171,7 +184,9 @@ impl StreamEnv {
         match id.and_then(|id| shared.graph.node_mut(id)) {
             Some(node) => change(node),
             None => {
-                let mistake = format!("{what} was called on a stream that is no operator's own output (a union or side output): call it on the operator");
+                let mistake = format!(
+                    "{what} was called on a stream that is no operator's own output (a union or side output): call it on the operator"
+                );
                 shared.mistakes.push(mistake);
             }
         }
@@ -191,14 +206,19 @@ impl StreamEnv {
             hurtig_core::config::MaxParallelism::Groups(max) => Some(max),
         };
         Ok(GraphSettings {
-            job_name: config.get(&options::PIPELINE_NAME).unwrap_or_else(|| name.to_owned()),
+            job_name: config
+                .get(&options::PIPELINE_NAME)
+                .unwrap_or_else(|| name.to_owned()),
             environment_parallelism: shared.parallelism,
             default_parallelism: config.get(&options::PARALLELISM_DEFAULT),
             max_parallelism: shared.max_parallelism.or(max_from_config),
             parallelism_overrides: overrides.collect::<Result<_, Error>>()?,
             chaining: shared.chaining && config.get(&options::OPERATOR_CHAINING),
             auto_generate_uids: config.get(&options::AUTO_GENERATE_UIDS),
-            config: config.entries().map(|entry| (entry.option.key().to_owned(), entry.value)).collect(),
+            config: config
+                .entries()
+                .map(|entry| (entry.option.key().to_owned(), entry.value))
+                .collect(),
             ..GraphSettings::default()
         })
     }
@@ -216,7 +236,10 @@ impl StreamEnv {
             return Err(Error::program(mistake.clone()));
         }
         let settings = Self::settings(shared, name)?;
-        shared.graph.job_graph(JobId::random(), &settings).map_err(|error| Error::program(error.to_string()))
+        shared
+            .graph
+            .job_graph(JobId::random(), &settings)
+            .map_err(|error| Error::program(error.to_string()))
     }
 
     /// The plan as JSON, in the shape of Flink's.
@@ -248,10 +271,16 @@ impl StreamEnv {
         };
         program.validate().map_err(Error::job)?;
         let settings = crate::settings::task_settings(&config);
-        let linked = Arc::new(LinkedProgram::new(graph.clone(), program, settings, SystemClock::new()));
+        let linked = Arc::new(LinkedProgram::new(
+            graph.clone(),
+            program,
+            settings,
+            SystemClock::new(),
+        ));
         let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
-        let job = cluster.submit(graph, linked, crate::settings::restart_strategy(&config)).await?;
+        let job = cluster
+            .submit(graph, linked, crate::settings::restart_strategy(&config))
+            .await?;
         Ok(JobClient::new(cluster, job))
     }
 }
-

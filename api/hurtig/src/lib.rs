@@ -77,8 +77,8 @@ pub mod testing {
 pub mod prelude {
     pub use crate::connectors::*;
     pub use crate::{
-        Average, Count, Cumulating, Data, DataStream, JobClient, JobResult, KeyedStream, Result, Session, Sliding,
-        StableKey, StreamEnv, Sum, Tumbling, WindowedStream,
+        Average, Count, Cumulating, Data, DataStream, JobClient, JobResult, KeyedStream, Result, Session,
+        Sliding, StableKey, StreamEnv, Sum, Tumbling, WindowedStream,
     };
     pub use hurtig_core::str::Str;
     pub use hurtig_core::time::DurationExt;
@@ -93,5 +93,7 @@ pub mod prelude {
     pub use hurtig_dataflow::source::{Source, SourceReader, SourceStatus};
     pub use hurtig_dataflow::timers::TimeDomain;
     pub use hurtig_dataflow::windows::*;
-    pub use hurtig_state::{AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState};
+    pub use hurtig_state::{
+        AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState,
+    };
 }

@@ -33,8 +33,14 @@ pub(crate) fn cluster_config(config: &Configuration) -> ClusterConfig {
     let defaults = ClusterConfig::default();
     let threads = config.get(&options::WORKER_THREADS) as usize;
     ClusterConfig {
-        worker_threads: if threads == 0 { defaults.worker_threads } else { threads },
-        task_slots: config.is_set(&options::TASK_SLOTS).then(|| config.get(&options::TASK_SLOTS)),
+        worker_threads: if threads == 0 {
+            defaults.worker_threads
+        } else {
+            threads
+        },
+        task_slots: config
+            .is_set(&options::TASK_SLOTS)
+            .then(|| config.get(&options::TASK_SLOTS)),
         cancellation_timeout: config.get(&options::CANCELLATION_TIMEOUT),
         ..defaults
     }

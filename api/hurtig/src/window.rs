@@ -1,14 +1,15 @@
 //! Windows over keyed streams, and over whole streams.
 
-use crate::stream::{DataStream, KeyedStream};
 use crate::Data;
+use crate::stream::{DataStream, KeyedStream};
 use hurtig_core::{Error, Result, UserError};
 use hurtig_dataflow::key::KeySelector;
 use hurtig_dataflow::operator::{Collector, OpenContext, Operator, OutputTag};
 use hurtig_dataflow::windows::spec::{AllKeys, NoEvictor, WindowOperatorBox, WithEvictor};
 use hurtig_dataflow::windows::{
-    AlignedWindows, CumulatingWindows, DefaultTrigger, DynamicSessionWindows, Elements, Evictor, GlobalWindows, ProcessFn, ProcessWindowFunction,
-    SessionWindows, SlidingWindows, Trigger, TumblingWindows, WindowAssigner, WindowContext, WindowSpec,
+    AlignedWindows, CumulatingWindows, DefaultTrigger, DynamicSessionWindows, Elements, Evictor,
+    GlobalWindows, ProcessFn, ProcessWindowFunction, SessionWindows, SlidingWindows, Trigger,
+    TumblingWindows, WindowAssigner, WindowContext, WindowSpec,
 };
 use hurtig_state::AggregateFunction;
 use std::sync::Arc;
@@ -124,7 +125,11 @@ impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
     /// Cuts the stream of each key into windows.
     pub fn window<I: IntoAssigner<T>>(&self, assigner: I) -> WindowedStream<T, S, I::Assigner> {
         let spec = assigner.into_assigner().map(WindowSpec::new);
-        WindowedStream { keyed: self.clone(), spec, all: false }
+        WindowedStream {
+            keyed: self.clone(),
+            spec,
+            all: false,
+        }
     }
 }
 
@@ -132,7 +137,11 @@ impl<T: Data> DataStream<T> {
     /// Cuts the whole stream into windows, in a single subtask.
     pub fn window_all<I: IntoAssigner<T>>(&self, assigner: I) -> WindowedStream<T, AllKeys, I::Assigner> {
         let spec = assigner.into_assigner().map(WindowSpec::new);
-        WindowedStream { keyed: KeyedStream::new(self.clone(), AllKeys), spec, all: true }
+        WindowedStream {
+            keyed: KeyedStream::new(self.clone(), AllKeys),
+            spec,
+            all: true,
+        }
     }
 }
 
@@ -146,7 +155,11 @@ where
         self,
         change: impl FnOnce(WindowSpec<T, A, Tr, E>) -> WindowSpec<T, A, Tr2, E2>,
     ) -> WindowedStream<T, S, A, Tr2, E2> {
-        WindowedStream { keyed: self.keyed, spec: self.spec.map(change), all: self.all }
+        WindowedStream {
+            keyed: self.keyed,
+            spec: self.spec.map(change),
+            all: self.all,
+        }
     }
 
     /// Fires by another trigger than the assigner's own.
@@ -155,7 +168,10 @@ where
     }
 
     /// Removes elements when a window fires. Windows then keep all their elements.
-    pub fn evictor<E2: Evictor<T, A::Window>>(self, evictor: E2) -> WindowedStream<T, S, A, Tr, WithEvictor<E2>> {
+    pub fn evictor<E2: Evictor<T, A::Window>>(
+        self,
+        evictor: E2,
+    ) -> WindowedStream<T, S, A, Tr, WithEvictor<E2>> {
         self.with_spec(|spec| spec.evictor(evictor))
     }
 
@@ -176,7 +192,10 @@ where
     fn operator<Out: Data>(
         self,
         name: &str,
-        make: impl Fn(WindowSpec<T, A, Tr, E>, Arc<S>) -> Result<WindowOperatorBox<T, Out>> + Send + Sync + 'static,
+        make: impl Fn(WindowSpec<T, A, Tr, E>, Arc<S>) -> Result<WindowOperatorBox<T, Out>>
+        + Send
+        + Sync
+        + 'static,
     ) -> DataStream<Out>
     where
         Tr: Clone + Send + Sync + 'static,
@@ -192,11 +211,17 @@ where
         if let Err(error) = make(spec.clone(), self.keyed.selector.clone()) {
             self.keyed.stream.mistake(format!("window: {}", error.chain()));
         }
-        let windows = self.keyed.transform(name, move |selector| match make(spec.clone(), selector) {
-            Ok(operator) => operator,
-            Err(_) => Box::new(Unfit),
-        });
-        if self.all { windows.set_parallelism(1) } else { windows }
+        let windows = self
+            .keyed
+            .transform(name, move |selector| match make(spec.clone(), selector) {
+                Ok(operator) => operator,
+                Err(_) => Box::new(Unfit),
+            });
+        if self.all {
+            windows.set_parallelism(1)
+        } else {
+            windows
+        }
     }
 }
 
@@ -205,7 +230,9 @@ struct Unfit;
 
 impl<T: Send, Out> Operator<T, Out> for Unfit {
     fn open(&mut self, _: &mut OpenContext<'_>) -> Result<()> {
-        Err(Error::internal("a window operator whose parts do not fit was started"))
+        Err(Error::internal(
+            "a window operator whose parts do not fit was started",
+        ))
     }
 
     fn process(
@@ -215,7 +242,9 @@ impl<T: Send, Out> Operator<T, Out> for Unfit {
         _: &mut Collector<Out>,
         _: &mut hurtig_dataflow::operator::Budget,
     ) -> Result<hurtig_dataflow::operator::Progress> {
-        Err(Error::internal("a window operator whose parts do not fit was started"))
+        Err(Error::internal(
+            "a window operator whose parts do not fit was started",
+        ))
     }
 }
 

@@ -97,6 +97,34 @@ impl<T> Batch<T> {
         self.hashes.push(hash);
     }
 
+    /// Prepares for [`Batch::push_at_common_time`]: whether every record here has this event time,
+    /// or there is none yet. Makes room for `more` records.
+    pub fn reserve_at_common_time(&mut self, time: i64, more: usize) -> bool {
+        if self.records.is_empty() {
+            self.clear();
+            self.times = Times::All(time);
+        }
+        if self.times != Times::All(time) {
+            return false;
+        }
+        self.restore_order();
+        self.records.reserve(more);
+        self.hashes.reserve(more);
+        true
+    }
+
+    /// Appends a record with the hash of its key, and the time that
+    /// [`Batch::reserve_at_common_time`] has returned true for: the partitioner's inner loop.
+    #[inline]
+    pub fn push_at_common_time(&mut self, record: T, hash: u64) {
+        debug_assert!(
+            !self.reversed && matches!(self.times, Times::All(_)),
+            "see reserve_at_common_time"
+        );
+        self.records.push(record);
+        self.hashes.push(hash);
+    }
+
     #[inline]
     fn push_time(&mut self, time: i64) {
         match &mut self.times {

@@ -4,7 +4,6 @@
 //! and typed vocabulary. It refuses to know threads, sockets, files of records, actors and clocks
 //! other than the one it is handed.
 
-pub mod accumulator;
 pub mod accumulators;
 pub mod batch;
 pub mod config;

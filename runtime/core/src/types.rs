@@ -34,7 +34,14 @@ impl<T: Serialize> TypeInfo<T> {
     /// is measured by its encoded length.
     pub fn of() -> Self {
         let varies = std::mem::needs_drop::<T>();
-        Self { bytes_held: if varies { encoded_size::<T> } else { |_| std::mem::size_of::<T>() }, varies }
+        Self {
+            bytes_held: if varies {
+                encoded_size::<T>
+            } else {
+                |_| std::mem::size_of::<T>()
+            },
+            varies,
+        }
     }
 }
 
@@ -49,7 +56,11 @@ impl<T> TypeInfo<T> {
         if !self.varies {
             return std::mem::size_of_val(records);
         }
-        let sampled: usize = records.iter().step_by(SAMPLE).map(|record| self.bytes_held(record)).sum();
+        let sampled: usize = records
+            .iter()
+            .step_by(SAMPLE)
+            .map(|record| self.bytes_held(record))
+            .sum();
         let count = records.len().div_ceil(SAMPLE).max(1);
         sampled / count * records.len()
     }

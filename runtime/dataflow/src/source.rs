@@ -1,6 +1,6 @@
 //! The source contract: readers that produce batches, and the enumerators that deal out splits.
 
-use crate::operator::{Budget, Collector, OpenContext};
+use crate::operator::{Accumulators, Budget, Collector, OpenContext};
 use hurtig_core::Result;
 use hurtig_core::time::Time;
 use hurtig_state::OperatorSnapshot;
@@ -64,6 +64,12 @@ pub trait SourceReader<T>: Send {
     fn add_split(&mut self, split: Option<Split>) -> Result<()> {
         let _ = split;
         Ok(())
+    }
+
+    /// Adds what was counted since the last call (malformed records) to the job's accumulators.
+    /// Called after each [`SourceReader::poll_batch`].
+    fn publish(&mut self, accumulators: &Accumulators) {
+        let _ = accumulators;
     }
 
     /// Adds the reading positions to `snapshot`.

@@ -20,7 +20,10 @@ pub struct ChannelOptions {
 
 impl Default for ChannelOptions {
     fn default() -> Self {
-        Self { max_batches: 8, max_bytes: 2 << 20 }
+        Self {
+            max_batches: 8,
+            max_bytes: 2 << 20,
+        }
     }
 }
 
@@ -109,8 +112,18 @@ pub fn channel<T>(options: ChannelOptions, producer: Signal, consumer: Signal) -
         producer_gone: false,
         consumer_gone: false,
     };
-    let shared = Arc::new(Shared { queue: Mutex::new(queue), options, consumer, producer });
-    (Sender { shared: shared.clone() }, Receiver { shared })
+    let shared = Arc::new(Shared {
+        queue: Mutex::new(queue),
+        options,
+        consumer,
+        producer,
+    });
+    (
+        Sender {
+            shared: shared.clone(),
+        },
+        Receiver { shared },
+    )
 }
 
 impl<T> Sender<T> {
@@ -121,7 +134,8 @@ impl<T> Sender<T> {
         if queue.consumer_gone {
             return SendOutcome::Gone;
         }
-        let full = queue.batches >= self.shared.options.max_batches || queue.bytes >= self.shared.options.max_bytes;
+        let full =
+            queue.batches >= self.shared.options.max_batches || queue.bytes >= self.shared.options.max_bytes;
         if full {
             queue.producer_waits = true;
             return SendOutcome::Full(batch);
@@ -130,7 +144,10 @@ impl<T> Sender<T> {
         queue.batches += 1;
         queue.bytes += bytes;
         queue.published += 1;
-        queue.elements.push_back(Queued { element: Element::Batch(batch), bytes });
+        queue.elements.push_back(Queued {
+            element: Element::Batch(batch),
+            bytes,
+        });
         drop(queue);
         if was_empty {
             self.shared.consumer.ring();
@@ -142,7 +159,8 @@ impl<T> Sender<T> {
     pub fn has_room(&self) -> bool {
         let mut queue = self.shared.lock();
         let options = &self.shared.options;
-        let room = queue.consumer_gone || (queue.batches < options.max_batches && queue.bytes < options.max_bytes);
+        let room =
+            queue.consumer_gone || (queue.batches < options.max_batches && queue.bytes < options.max_bytes);
         queue.producer_waits |= !room;
         room
     }
@@ -153,15 +171,23 @@ impl<T> Sender<T> {
         if queue.consumer_gone {
             return;
         }
-        if let (Event::Watermark(new), Some(Queued { element: Element::Event(Event::Watermark(last)), .. })) =
-            (event, queue.elements.back_mut())
+        if let (
+            Event::Watermark(new),
+            Some(Queued {
+                element: Element::Event(Event::Watermark(last)),
+                ..
+            }),
+        ) = (event, queue.elements.back_mut())
         {
             debug_assert!(new >= *last, "event time of a channel moved backwards");
             *last = new;
             return;
         }
         let was_empty = queue.elements.is_empty();
-        queue.elements.push_back(Queued { element: Element::Event(event), bytes: 0 });
+        queue.elements.push_back(Queued {
+            element: Element::Event(event),
+            bytes: 0,
+        });
         drop(queue);
         if was_empty {
             self.shared.consumer.ring();
@@ -246,7 +272,14 @@ mod tests {
     use super::*;
 
     fn pair(max_batches: usize, max_bytes: usize) -> (Sender<u32>, Receiver<u32>) {
-        channel(ChannelOptions { max_batches, max_bytes }, Signal::new(), Signal::new())
+        channel(
+            ChannelOptions {
+                max_batches,
+                max_bytes,
+            },
+            Signal::new(),
+            Signal::new(),
+        )
     }
 
     fn batch(records: &[u32]) -> Batch<u32> {
@@ -286,7 +319,13 @@ mod tests {
         tx.announce(CheckpointId(9));
         tx.try_send(batch(&[2]), 1);
         let announced = rx.take_announcement().unwrap();
-        assert_eq!(announced, Announcement { checkpoint: CheckpointId(9), boundary: 1 });
+        assert_eq!(
+            announced,
+            Announcement {
+                checkpoint: CheckpointId(9),
+                boundary: 1
+            }
+        );
         assert!(rx.take_announcement().is_none());
     }
 

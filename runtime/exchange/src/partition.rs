@@ -63,8 +63,14 @@ impl<T> Partitioner<T> {
     /// A hash partitioner over `channels` subtasks.
     pub fn hash(hasher: Arc<dyn HashRecords<T>>, max_parallelism: u32, channels: u32) -> Self {
         let channel_of = |group: u32| u64::from(group) * u64::from(channels) / u64::from(max_parallelism);
-        let channel_of_group = (0..max_parallelism).map(|g| u16::try_from(channel_of(g)).unwrap_or(u16::MAX)).collect();
-        Partitioner::Hash { hasher, max_parallelism, channel_of_group }
+        let channel_of_group = (0..max_parallelism)
+            .map(|g| u16::try_from(channel_of(g)).unwrap_or(u16::MAX))
+            .collect();
+        Partitioner::Hash {
+            hasher,
+            max_parallelism,
+            channel_of_group,
+        }
     }
 
     /// Whether all records of a batch go to one channel of `channels`, and which.
@@ -79,7 +85,9 @@ impl<T> Partitioner<T> {
     /// Prepares a batch: fills the hash column, or drops one that no longer says anything.
     pub(crate) fn prepare(&self, batch: &mut Batch<T>) {
         match self {
-            Partitioner::Hash { hasher, .. } => batch.set_hashes(|records, hashes| hasher.hash_all(records, hashes)),
+            Partitioner::Hash { hasher, .. } => {
+                batch.set_hashes(|records, hashes| hasher.hash_all(records, hashes))
+            }
             _ => batch.clear_hashes(),
         }
     }
@@ -88,7 +96,11 @@ impl<T> Partitioner<T> {
     pub(crate) fn route(&mut self, batch: &mut Batch<T>, channels: usize, targets: &mut Vec<u16>) {
         targets.clear();
         match self {
-            Partitioner::Hash { max_parallelism, channel_of_group, .. } => {
+            Partitioner::Hash {
+                max_parallelism,
+                channel_of_group,
+                ..
+            } => {
                 let max = *max_parallelism;
                 let groups = batch.hashes().iter().map(|&hash| key_group(hash, max));
                 targets.extend(groups.map(|group| channel_of_group[group.index()]));
@@ -102,11 +114,18 @@ impl<T> Partitioner<T> {
                 *next = (*next + batch.len().div_ceil(run)) % channels;
             }
             Partitioner::Shuffle { state } => {
-                targets.extend((0..batch.len()).map(|_| to_u16((next_random(state) % channels as u64) as usize)));
+                targets.extend(
+                    (0..batch.len()).map(|_| to_u16((next_random(state) % channels as u64) as usize)),
+                );
             }
             Partitioner::Custom(route) => {
                 let route = route.clone();
-                targets.extend(batch.records().iter().map(|record| to_u16(route(record, channels) % channels)));
+                targets.extend(
+                    batch
+                        .records()
+                        .iter()
+                        .map(|record| to_u16(route(record, channels) % channels)),
+                );
             }
             Partitioner::Forward | Partitioner::Global | Partitioner::Broadcast => {
                 targets.resize(batch.len(), 0);

@@ -70,11 +70,21 @@ impl<T: Clone> EdgeWriter<T> {
     ///
     /// # Panics
     /// Without any channel.
-    pub fn new(senders: Vec<Sender<T>>, partitioner: Partitioner<T>, types: TypeInfo<T>, policy: FlushPolicy) -> Self {
+    pub fn new(
+        senders: Vec<Sender<T>>,
+        partitioner: Partitioner<T>,
+        types: TypeInfo<T>,
+        policy: FlushPolicy,
+    ) -> Self {
         assert!(!senders.is_empty(), "an edge leads somewhere");
         let lanes = senders
             .into_iter()
-            .map(|sender| Lane { sender, buffer: Batch::new(), since: Time::ZERO, flushed: Time::ZERO })
+            .map(|sender| Lane {
+                sender,
+                buffer: Batch::new(),
+                since: Time::ZERO,
+                flushed: Time::ZERO,
+            })
             .collect();
         Self {
             lanes,
@@ -130,7 +140,9 @@ impl<T: Clone> EdgeWriter<T> {
 
     fn write_to_all(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
         while !batch.is_empty() {
-            let rooms = (0..self.lanes.len()).map(|lane| self.make_room(lane, now)).collect::<Vec<_>>();
+            let rooms = (0..self.lanes.len())
+                .map(|lane| self.make_room(lane, now))
+                .collect::<Vec<_>>();
             let n = rooms.into_iter().min().unwrap_or(0).min(batch.len());
             if n == 0 {
                 return false;
@@ -174,7 +186,11 @@ impl<T: Clone> EdgeWriter<T> {
         if least >= targets.len() {
             return targets.len();
         }
-        let mut rooms: Vec<usize> = self.lanes.iter().map(|l| self.limit.saturating_sub(l.buffer.len())).collect();
+        let mut rooms: Vec<usize> = self
+            .lanes
+            .iter()
+            .map(|l| self.limit.saturating_sub(l.buffer.len()))
+            .collect();
         for (i, &target) in targets.iter().enumerate() {
             let room = &mut rooms[usize::from(target)];
             if *room == 0 {
@@ -190,14 +206,18 @@ impl<T: Clone> EdgeWriter<T> {
             self.note_first(lane, now);
         }
         self.records_out += targets.len() as u64;
-        let common = batch.common_time();
+        let common = batch
+            .common_time()
+            .filter(|&time| self.all_at(time, targets.len()));
         let drained = batch.drain_columns(targets.len());
         let (times, hashes) = (drained.times, drained.hashes);
         let lanes = &mut self.lanes[..];
         match (common, hashes.is_empty()) {
-            (Some(time), false) => {
+            (Some(_), false) => {
                 for ((record, &target), &hash) in drained.records.zip(targets).zip(hashes) {
-                    lanes[usize::from(target)].buffer.push_hashed(record, time, hash);
+                    lanes[usize::from(target)]
+                        .buffer
+                        .push_at_common_time(record, hash);
                 }
             }
             (_, true) => {
@@ -207,10 +227,20 @@ impl<T: Clone> EdgeWriter<T> {
             }
             (None, false) => {
                 for (i, ((record, &target), &hash)) in drained.records.zip(targets).zip(hashes).enumerate() {
-                    lanes[usize::from(target)].buffer.push_hashed(record, times.get(i), hash);
+                    lanes[usize::from(target)]
+                        .buffer
+                        .push_hashed(record, times.get(i), hash);
                 }
             }
         }
+    }
+
+    /// Whether every buffer can take records of one event time without a column of times.
+    fn all_at(&mut self, time: i64, records: usize) -> bool {
+        let share = records / self.lanes.len() * 5 / 4 + 8;
+        self.lanes.iter_mut().fold(true, |all, lane| {
+            lane.buffer.reserve_at_common_time(time, share) & all
+        })
     }
 
     fn note_first(&mut self, lane: usize, now: Time) {
@@ -282,7 +312,9 @@ impl<T: Clone> EdgeWriter<T> {
 
     /// Hands over buffers whose oldest record has waited for the buffer timeout.
     pub fn flush_due(&mut self, now: Time) {
-        let Some(timeout) = self.policy.timeout else { return };
+        let Some(timeout) = self.policy.timeout else {
+            return;
+        };
         for lane in 0..self.lanes.len() {
             let waiting = &self.lanes[lane];
             if !waiting.buffer.is_empty() && now.since(waiting.since) >= timeout {

@@ -67,9 +67,17 @@ impl OperatorSnapshot {
     }
 
     /// Adds a section without key, encoding its entries.
-    pub fn put_operator<V: Serialize>(&mut self, name: &str, how: Redistribution, values: &[V]) -> Result<()> {
+    pub fn put_operator<V: Serialize>(
+        &mut self,
+        name: &str,
+        how: Redistribution,
+        values: &[V],
+    ) -> Result<()> {
         let entries = values.iter().map(encode).collect::<Result<_>>()?;
-        let section = OperatorSection { redistribution: how, entries };
+        let section = OperatorSection {
+            redistribution: how,
+            entries,
+        };
         let old = self.operator.insert(name.to_owned(), section);
         assert!(old.is_none(), "operator state '{name}' was snapshotted twice");
         Ok(())
@@ -77,7 +85,9 @@ impl OperatorSnapshot {
 
     /// Decoded entries of a section without key; none when it does not exist.
     pub fn operator<V: DeserializeOwned>(&self, name: &str) -> Result<Vec<V>> {
-        let Some(section) = self.operator.get(name) else { return Ok(Vec::new()) };
+        let Some(section) = self.operator.get(name) else {
+            return Ok(Vec::new());
+        };
         section.entries.iter().map(|bytes| decode(bytes)).collect()
     }
 
@@ -85,21 +95,42 @@ impl OperatorSnapshot {
     #[must_use]
     pub fn for_key_groups(&self, groups: Range<u16>) -> Self {
         let cut = |entries: &Vec<KeyedEntry>| {
-            entries.iter().filter(|entry| groups.contains(&entry.group)).cloned().collect::<Vec<_>>()
+            entries
+                .iter()
+                .filter(|entry| groups.contains(&entry.group))
+                .cloned()
+                .collect::<Vec<_>>()
         };
-        let keyed = self.keyed.iter().map(|(name, entries)| (name.clone(), cut(entries))).collect();
-        Self { keyed, operator: self.operator.clone() }
+        let keyed = self
+            .keyed
+            .iter()
+            .map(|(name, entries)| (name.clone(), cut(entries)))
+            .collect();
+        Self {
+            keyed,
+            operator: self.operator.clone(),
+        }
     }
 }
 
 /// Encodes a state value: MessagePack with named fields.
 pub fn encode<V: Serialize>(value: &V) -> Result<Vec<u8>> {
-    rmp_serde::to_vec_named(value)
-        .map_err(|e| Error::user(format!("cannot encode a state value of type {}", std::any::type_name::<V>())).because(e))
+    rmp_serde::to_vec_named(value).map_err(|e| {
+        Error::user(format!(
+            "cannot encode a state value of type {}",
+            std::any::type_name::<V>()
+        ))
+        .because(e)
+    })
 }
 
 /// Decodes a state value.
 pub fn decode<V: DeserializeOwned>(bytes: &[u8]) -> Result<V> {
-    rmp_serde::from_slice(bytes)
-        .map_err(|e| Error::user(format!("cannot decode a state value of type {}", std::any::type_name::<V>())).because(e))
+    rmp_serde::from_slice(bytes).map_err(|e| {
+        Error::user(format!(
+            "cannot decode a state value of type {}",
+            std::any::type_name::<V>()
+        ))
+        .because(e)
+    })
 }

@@ -213,7 +213,11 @@ impl<K, V> GroupedTable<K, V> {
         }
         let (side, index) = match self.find(tag, key) {
             Some(found) => found,
-            None => self.insert_new(Slot { tag, key: key.to_owned().detach(), value: init() }),
+            None => self.insert_new(Slot {
+                tag,
+                key: key.to_owned().detach(),
+                value: init(),
+            }),
         };
         self.value_at(side, index)
     }

@@ -149,6 +149,10 @@ impl<F: Format, O: Outlet<F::Record>> SourceReader<O::Out> for FileReader<F, O> 
         }
     }
 
+    fn publish(&mut self, accumulators: &hurtig_dataflow::operator::Accumulators) {
+        self.count.publish(accumulators);
+    }
+
     fn current_split(&self) -> u64 {
         self.opened
     }

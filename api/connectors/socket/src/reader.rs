@@ -94,6 +94,10 @@ impl SourceReader<Str> for LineReader {
         Poll::Ready(Ok(SourceStatus::More))
     }
 
+    fn publish(&mut self, accumulators: &hurtig_dataflow::operator::Accumulators) {
+        self.malformed.publish(accumulators);
+    }
+
     fn close(&mut self) -> Result<()> {
         self.feed = None;
         Ok(())
@@ -111,10 +115,6 @@ impl MalformedCount {
     }
 
     /// Adds what was counted since the last call to the accumulator.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the source contract hands readers no accumulators yet")
-    )]
     pub(crate) fn publish(&mut self, accumulators: &hurtig_dataflow::operator::Accumulators) {
         let counted = std::mem::take(&mut self.0);
         if counted > 0 {

@@ -38,13 +38,20 @@ impl<T> CollectSink<T> {
     /// A sink and the handle that reads it.
     pub fn new() -> (Self, CollectHandle<T>) {
         let records = Shared::default();
-        (Self { records: records.clone() }, CollectHandle { records })
+        (
+            Self {
+                records: records.clone(),
+            },
+            CollectHandle { records },
+        )
     }
 }
 
 impl<T: Send + 'static> Sink<T> for CollectSink<T> {
     fn writer(&self) -> Box<dyn SinkWriter<T>> {
-        Box::new(CollectWriter { records: self.records.clone() })
+        Box::new(CollectWriter {
+            records: self.records.clone(),
+        })
     }
 }
 

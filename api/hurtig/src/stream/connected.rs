@@ -24,14 +24,21 @@ impl<A: Data, B: Data> ConnectedStreams<A, B> {
     }
 
     /// Adds an operator of any kind that reads both streams.
-    pub fn transform<Out, O>(&self, name: &str, make: impl Fn() -> O + Send + Sync + 'static) -> DataStream<Out>
+    pub fn transform<Out, O>(
+        &self,
+        name: &str,
+        make: impl Fn() -> O + Send + Sync + 'static,
+    ) -> DataStream<Out>
     where
         Out: Data,
         O: TwoInputOperator<A, B, Out> + 'static,
     {
         let env = &self.first.env;
         let node = StreamNode::new(name, std::any::type_name::<O>(), NodeKind::Operator);
-        let id = env.add_node(node, NodeCode::TwoInput(Box::new(TypedTwoInput::<A, B, Out, _>::new(make))));
+        let id = env.add_node(
+            node,
+            NodeCode::TwoInput(Box::new(TypedTwoInput::<A, B, Out, _>::new(make))),
+        );
         for input in &self.first.inputs {
             env.add_edge(input, id, 0);
         }
@@ -58,7 +65,9 @@ impl<A: Data, B: Data> ConnectedStreams<A, B> {
         second: impl Fn(B, &mut Emitter<'_, Out>) -> Result<(), UserError> + Send + Sync + 'static,
     ) -> DataStream<Out> {
         let (first, second) = (Arc::new(first), Arc::new(second));
-        self.transform("Co-Flat Map", move || CoFlatMap::new(first.clone(), second.clone()))
+        self.transform("Co-Flat Map", move || {
+            CoFlatMap::new(first.clone(), second.clone())
+        })
     }
 
     /// A function with context over both streams, made once a subtask by `make`.

@@ -18,13 +18,22 @@ pub(crate) struct Routing<T> {
 
 impl<T> Clone for Routing<T> {
     fn clone(&self) -> Self {
-        Self { kind: self.kind.clone(), make: self.make.clone() }
+        Self {
+            kind: self.kind.clone(),
+            make: self.make.clone(),
+        }
     }
 }
 
 impl<T> Routing<T> {
-    pub(crate) fn new(kind: PartitionKind, make: impl Fn(EdgeShape) -> Partitioner<T> + Send + Sync + 'static) -> Self {
-        Self { kind, make: Arc::new(make) }
+    pub(crate) fn new(
+        kind: PartitionKind,
+        make: impl Fn(EdgeShape) -> Partitioner<T> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            kind,
+            make: Arc::new(make),
+        }
     }
 }
 
@@ -37,7 +46,11 @@ pub(crate) struct Upstream<T> {
 
 impl<T> Clone for Upstream<T> {
     fn clone(&self) -> Self {
-        Self { node: self.node, side: self.side.clone(), routing: self.routing.clone() }
+        Self {
+            node: self.node,
+            side: self.side.clone(),
+            routing: self.routing.clone(),
+        }
     }
 }
 
@@ -46,12 +59,18 @@ fn by_default<T>(shape: EdgeShape) -> Partitioner<T> {
     if shape.consumers == 1 {
         return Partitioner::Forward;
     }
-    Partitioner::Rebalance { next: shape.producer as usize % shape.consumers as usize }
+    Partitioner::Rebalance {
+        next: shape.producer as usize % shape.consumers as usize,
+    }
 }
 
 impl<T: Data> Upstream<T> {
     pub(crate) fn main(node: NodeId) -> Self {
-        Self { node, side: None, routing: None }
+        Self {
+            node,
+            side: None,
+            routing: None,
+        }
     }
 
     /// The edge of the graph that leads to `input` of `to`.

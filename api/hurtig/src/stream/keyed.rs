@@ -2,8 +2,8 @@
 
 use super::{DataStream, KeyedConnectedStreams, Routing};
 use crate::Data;
-use hurtig_core::key::StableKey;
 use hurtig_core::UserError;
+use hurtig_core::key::StableKey;
 use hurtig_dataflow::function::{KeyedOpenContext, KeyedProcessFunction};
 use hurtig_dataflow::graph::PartitionKind;
 use hurtig_dataflow::key::KeySelector;
@@ -22,7 +22,10 @@ pub struct KeyedStream<T, S> {
 
 impl<T, S> Clone for KeyedStream<T, S> {
     fn clone(&self) -> Self {
-        Self { stream: self.stream.clone(), selector: self.selector.clone() }
+        Self {
+            stream: self.stream.clone(),
+            selector: self.selector.clone(),
+        }
     }
 }
 
@@ -50,7 +53,10 @@ impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
         let routing = Routing::new(PartitionKind::Hash { key }, move |shape| {
             Partitioner::hash(hasher.clone(), shape.max_parallelism, shape.consumers)
         });
-        Self { stream: stream.routed(&routing), selector }
+        Self {
+            stream: stream.routed(&routing),
+            selector,
+        }
     }
 
     /// Adds a keyed operator of any kind; it receives the selector that finds its keys.
@@ -95,7 +101,9 @@ impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
         reduce: impl Fn(&mut T, T) -> Result<(), UserError> + Send + Sync + 'static,
     ) -> DataStream<T> {
         let reduce = Arc::new(reduce);
-        self.transform("Keyed Reduce", move |selector| TryReduce::new(selector, reduce.clone()))
+        self.transform("Keyed Reduce", move |selector| {
+            TryReduce::new(selector, reduce.clone())
+        })
     }
 
     fn rolling(&self, name: &str, reduce: impl Fn(&mut T, T) + Send + Sync + 'static) -> DataStream<T> {
@@ -146,8 +154,13 @@ impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
         init: impl Fn() -> Acc + Send + Sync + 'static,
         fold: impl Fn(&S::Borrowed, &mut Acc, &T) -> Out + Send + Sync + 'static,
     ) -> DataStream<Out> {
-        let (init, fold) = (Arc::new(init), Arc::new(move |key: &S::Borrowed, acc: &mut Acc, record: &T| Ok(fold(key, acc, record))));
-        self.transform("Keyed Fold", move |selector| KeyedFold::new(selector, init.clone(), fold.clone()))
+        let (init, fold) = (
+            Arc::new(init),
+            Arc::new(move |key: &S::Borrowed, acc: &mut Acc, record: &T| Ok(fold(key, acc, record))),
+        );
+        self.transform("Keyed Fold", move |selector| {
+            KeyedFold::new(selector, init.clone(), fold.clone())
+        })
     }
 
     /// How many records each key has had, with the key, at each record.

@@ -28,19 +28,30 @@ pub struct DataStream<T> {
 
 impl<T> Clone for DataStream<T> {
     fn clone(&self) -> Self {
-        Self { env: self.env.clone(), inputs: self.inputs.clone() }
+        Self {
+            env: self.env.clone(),
+            inputs: self.inputs.clone(),
+        }
     }
 }
 
 impl<T> std::fmt::Debug for DataStream<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DataStream<{}>({} inputs)", std::any::type_name::<T>(), self.inputs.len())
+        write!(
+            f,
+            "DataStream<{}>({} inputs)",
+            std::any::type_name::<T>(),
+            self.inputs.len()
+        )
     }
 }
 
 impl<T: Data> DataStream<T> {
     pub(crate) fn of(env: StreamEnv, input: Upstream<T>) -> Self {
-        Self { env, inputs: vec![input] }
+        Self {
+            env,
+            inputs: vec![input],
+        }
     }
 
     /// The operator whose main output this stream is.

@@ -38,13 +38,17 @@ impl<T: Data> DataStream<T> {
     /// Sets the operator's number of key groups.
     #[must_use]
     pub fn set_max_parallelism(self, max_parallelism: u32) -> Self {
-        self.change("set_max_parallelism", |node| node.max_parallelism = Some(max_parallelism))
+        self.change("set_max_parallelism", |node| {
+            node.max_parallelism = Some(max_parallelism)
+        })
     }
 
     /// Puts the operator's subtasks into slots that only this group shares.
     #[must_use]
     pub fn slot_sharing_group(self, group: &str) -> Self {
-        self.change("slot_sharing_group", |node| node.slot_sharing_group = Some(group.to_owned()))
+        self.change("slot_sharing_group", |node| {
+            node.slot_sharing_group = Some(group.to_owned())
+        })
     }
 
     /// Begins a new chain with the operator.

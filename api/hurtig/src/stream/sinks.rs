@@ -41,7 +41,9 @@ impl StreamSink {
 
     /// Puts the sink's subtasks into slots that only this group shares.
     pub fn slot_sharing_group(self, group: &str) -> Self {
-        self.change("slot_sharing_group", |node| node.slot_sharing_group = Some(group.to_owned()))
+        self.change("slot_sharing_group", |node| {
+            node.slot_sharing_group = Some(group.to_owned())
+        })
     }
 
     /// Gives the sink tasks of its own.
@@ -64,7 +66,10 @@ impl<T: Data> DataStream<T> {
         for input in &self.inputs {
             self.env.add_edge(input, id, 0);
         }
-        StreamSink { env: self.env.clone(), node: id }
+        StreamSink {
+            env: self.env.clone(),
+            node: id,
+        }
     }
 
     /// Collects the stream into the client; see [`CollectHandle`].
@@ -92,4 +97,3 @@ impl<T: Data + Display> DataStream<T> {
         self.sink_to(StdoutSink::new()).name("Print to Std. Out")
     }
 }
-

@@ -9,8 +9,8 @@ use hurtig_dataflow::graph::{NodeKind, PartitionKind, StreamNode};
 use hurtig_dataflow::key::{ByRef, ByValue};
 use hurtig_dataflow::operator::{Operator, OutputTag};
 use hurtig_dataflow::operators::{
-    AssignWatermarks, Filter, FilterMap, FlatMap, FlatMapIter, Inspect, Map, Process, TryFilter, TryFlatMap, TryMap,
-    WatermarkStrategy,
+    AssignWatermarks, Filter, FilterMap, FlatMap, FlatMapIter, Inspect, Map, Process, TryFilter, TryFlatMap,
+    TryMap, WatermarkStrategy,
 };
 use hurtig_dataflow::program::{NodeCode, TypedOperator};
 use hurtig_exchange::Partitioner;
@@ -19,13 +19,20 @@ use std::sync::Arc;
 impl<T: Data> DataStream<T> {
     /// Adds an operator of any kind, made once a subtask by `make`. The methods below are this with
     /// a ready-made operator.
-    pub fn transform<Out, O>(&self, name: &str, make: impl Fn() -> O + Send + Sync + 'static) -> DataStream<Out>
+    pub fn transform<Out, O>(
+        &self,
+        name: &str,
+        make: impl Fn() -> O + Send + Sync + 'static,
+    ) -> DataStream<Out>
     where
         Out: Data,
         O: Operator<T, Out> + 'static,
     {
         let node = StreamNode::new(name, std::any::type_name::<O>(), NodeKind::Operator);
-        let id = self.env.add_node(node, NodeCode::OneInput(Box::new(TypedOperator::<T, Out, _>::new(make))));
+        let id = self.env.add_node(
+            node,
+            NodeCode::OneInput(Box::new(TypedOperator::<T, Out, _>::new(make))),
+        );
         for input in &self.inputs {
             self.env.add_edge(input, id, 0);
         }
@@ -54,13 +61,19 @@ impl<T: Data> DataStream<T> {
     }
 
     /// As [`DataStream::filter`], with a function that may fail; an error fails the job.
-    pub fn try_filter(&self, keep: impl Fn(&T) -> Result<bool, UserError> + Send + Sync + 'static) -> DataStream<T> {
+    pub fn try_filter(
+        &self,
+        keep: impl Fn(&T) -> Result<bool, UserError> + Send + Sync + 'static,
+    ) -> DataStream<T> {
         let keep = Arc::new(keep);
         self.transform("Filter", move || TryFilter::new(keep.clone()))
     }
 
     /// One record or none for each record.
-    pub fn filter_map<Out: Data>(&self, map: impl Fn(T) -> Option<Out> + Send + Sync + 'static) -> DataStream<Out> {
+    pub fn filter_map<Out: Data>(
+        &self,
+        map: impl Fn(T) -> Option<Out> + Send + Sync + 'static,
+    ) -> DataStream<Out> {
         let map = Arc::new(map);
         self.transform("FilterMap", move || FilterMap::new(map.clone()))
     }
@@ -117,8 +130,13 @@ impl<T: Data> DataStream<T> {
 
     /// Gives records new event times and watermarks in the middle of a program.
     pub fn assign_timestamps_and_watermarks(&self, strategy: WatermarkStrategy<T>) -> DataStream<T> {
-        let interval = self.env.config().get(&hurtig_core::config::options::AUTO_WATERMARK_INTERVAL);
-        self.transform("Timestamps/Watermarks", move || AssignWatermarks::new(strategy.clone(), interval))
+        let interval = self
+            .env
+            .config()
+            .get(&hurtig_core::config::options::AUTO_WATERMARK_INTERVAL);
+        self.transform("Timestamps/Watermarks", move || {
+            AssignWatermarks::new(strategy.clone(), interval)
+        })
     }
 
     /// Groups records by a key that `select` computes.
@@ -144,7 +162,10 @@ impl<T: Data> DataStream<T> {
     #[must_use]
     pub fn union(&self, other: &DataStream<T>) -> DataStream<T> {
         let inputs = self.inputs.iter().chain(&other.inputs).cloned().collect();
-        DataStream { env: self.env.clone(), inputs }
+        DataStream {
+            env: self.env.clone(),
+            inputs,
+        }
     }
 
     /// This stream and one of another type, to be read by one operator.
@@ -155,42 +176,63 @@ impl<T: Data> DataStream<T> {
     /// What the operator emitted into a side output.
     pub fn side_output<S: Data>(&self, tag: &OutputTag<S>) -> DataStream<S> {
         let inputs = self.inputs.iter();
-        let side = |input: &Upstream<T>| Upstream { node: input.node, side: Some(tag.name().to_owned()), routing: None };
-        DataStream { env: self.env.clone(), inputs: inputs.map(side).collect() }
+        let side = |input: &Upstream<T>| Upstream {
+            node: input.node,
+            side: Some(tag.name().to_owned()),
+            routing: None,
+        };
+        DataStream {
+            env: self.env.clone(),
+            inputs: inputs.map(side).collect(),
+        }
     }
 
     pub(super) fn routed(&self, routing: &Routing<T>) -> DataStream<T> {
-        let route = |input: &Upstream<T>| Upstream { routing: Some(routing.clone()), ..input.clone() };
-        DataStream { env: self.env.clone(), inputs: self.inputs.iter().map(route).collect() }
+        let route = |input: &Upstream<T>| Upstream {
+            routing: Some(routing.clone()),
+            ..input.clone()
+        };
+        DataStream {
+            env: self.env.clone(),
+            inputs: self.inputs.iter().map(route).collect(),
+        }
     }
 
     /// Sends records to the consumer's subtasks in turn.
     #[must_use]
     pub fn rebalance(&self) -> DataStream<T> {
         let start = |producer: u32, consumers: u32| (producer % consumers.max(1)) as usize;
-        self.routed(&Routing::new(PartitionKind::Rebalance, move |shape| Partitioner::Rebalance {
-            next: start(shape.producer, shape.consumers),
+        self.routed(&Routing::new(PartitionKind::Rebalance, move |shape| {
+            Partitioner::Rebalance {
+                next: start(shape.producer, shape.consumers),
+            }
         }))
     }
 
     /// Sends records in turn to the few of the consumer's subtasks that stand near.
     #[must_use]
     pub fn rescale(&self) -> DataStream<T> {
-        self.routed(&Routing::new(PartitionKind::Rescale, |_| Partitioner::Rebalance { next: 0 }))
+        self.routed(&Routing::new(PartitionKind::Rescale, |_| {
+            Partitioner::Rebalance { next: 0 }
+        }))
     }
 
     /// Sends each record to a random subtask of the consumer.
     #[must_use]
     pub fn shuffle(&self) -> DataStream<T> {
-        self.routed(&Routing::new(PartitionKind::Shuffle, |shape| Partitioner::Shuffle {
-            state: 0x9E37_79B9_7F4A_7C15 ^ u64::from(shape.producer),
+        self.routed(&Routing::new(PartitionKind::Shuffle, |shape| {
+            Partitioner::Shuffle {
+                state: 0x9E37_79B9_7F4A_7C15 ^ u64::from(shape.producer),
+            }
         }))
     }
 
     /// Sends each record to every subtask of the consumer.
     #[must_use]
     pub fn broadcast(&self) -> DataStream<T> {
-        self.routed(&Routing::new(PartitionKind::Broadcast, |_| Partitioner::Broadcast))
+        self.routed(&Routing::new(PartitionKind::Broadcast, |_| {
+            Partitioner::Broadcast
+        }))
     }
 
     /// Sends all records to the consumer's first subtask.
@@ -207,8 +249,13 @@ impl<T: Data> DataStream<T> {
 
     /// Sends each record where `route` says: record and number of subtasks to subtask.
     #[must_use]
-    pub fn partition_custom(&self, route: impl Fn(&T, usize) -> usize + Send + Sync + 'static) -> DataStream<T> {
+    pub fn partition_custom(
+        &self,
+        route: impl Fn(&T, usize) -> usize + Send + Sync + 'static,
+    ) -> DataStream<T> {
         let route: hurtig_exchange::Route<T> = Arc::new(route);
-        self.routed(&Routing::new(PartitionKind::Custom, move |_| Partitioner::Custom(route.clone())))
+        self.routed(&Routing::new(PartitionKind::Custom, move |_| {
+            Partitioner::Custom(route.clone())
+        }))
     }
 }

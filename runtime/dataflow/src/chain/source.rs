@@ -87,6 +87,7 @@ impl<T: Send + 'static> SourceHead<T> {
     fn read(&mut self, link: &mut Link<T>, turn: &mut Turn<'_, '_>) -> Result<Turned> {
         let mut budget = Budget::new(READ_FUEL);
         let polled = self.reader.poll_batch(turn.task, &mut link.collector, &mut budget);
+        self.reader.publish(self.services.accumulators());
         let read = link.collector.len();
         self.records_out += read as u64;
         if read > 0 {

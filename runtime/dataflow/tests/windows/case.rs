@@ -12,13 +12,27 @@ pub(crate) struct Rec {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Assign {
-    Tumbling { size: i64, offset: i64 },
-    Sliding { size: i64, slide: i64, offset: i64 },
-    Cumulating { max: i64, step: i64 },
-    Session { gap: i64 },
+    Tumbling {
+        size: i64,
+        offset: i64,
+    },
+    Sliding {
+        size: i64,
+        slide: i64,
+        offset: i64,
+    },
+    Cumulating {
+        max: i64,
+        step: i64,
+    },
+    Session {
+        gap: i64,
+    },
     DynamicSession,
     /// Custom, neither grid nor session: two windows by the value's parity.
-    Parity { size: i64 },
+    Parity {
+        size: i64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -88,20 +102,33 @@ pub(crate) fn drive() -> impl Strategy<Value = Drive> {
         prop_oneof![Just(1_usize), Just(3), Just(100_000)],
         proptest::option::of(1_u32..4),
     )
-        .prop_map(|(fuel, limit, restore_on_more)| Drive { fuel, limit, restore_on_more })
+        .prop_map(|(fuel, limit, restore_on_more)| Drive {
+            fuel,
+            limit,
+            restore_on_more,
+        })
 }
 
 pub(crate) fn grid() -> impl Strategy<Value = Assign> {
     prop_oneof![
-        (1_i64..12, -11_i64..12).prop_map(|(size, offset)| Assign::Tumbling { size, offset: offset % size }),
-        (1_i64..12, 1_i64..12, -11_i64..12)
-            .prop_map(|(size, slide, offset)| Assign::Sliding { size, slide, offset: offset % slide }),
+        (1_i64..12, -11_i64..12).prop_map(|(size, offset)| Assign::Tumbling {
+            size,
+            offset: offset % size
+        }),
+        (1_i64..12, 1_i64..12, -11_i64..12).prop_map(|(size, slide, offset)| Assign::Sliding {
+            size,
+            slide,
+            offset: offset % slide
+        }),
         (1_i64..5, 1_i64..4).prop_map(|(n, step)| Assign::Cumulating { max: n * step, step }),
     ]
 }
 
 pub(crate) fn session() -> impl Strategy<Value = Assign> {
-    prop_oneof![(1_i64..8).prop_map(|gap| Assign::Session { gap }), Just(Assign::DynamicSession)]
+    prop_oneof![
+        (1_i64..8).prop_map(|gap| Assign::Session { gap }),
+        Just(Assign::DynamicSession)
+    ]
 }
 
 pub(crate) fn assign() -> impl Strategy<Value = Assign> {
@@ -131,15 +158,30 @@ pub(crate) fn evict() -> impl Strategy<Value = Evict> {
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
-    (assign(), prop::bool::weighted(0.75), trig(), any::<bool>(), evict(), lateness(), any::<bool>()).prop_map(
-        |(assign, event_time, trig, purging, evict, lateness, side)| {
-            let mut case = Case { assign, event_time, trig, purging, evict, lateness, side };
+    (
+        assign(),
+        prop::bool::weighted(0.75),
+        trig(),
+        any::<bool>(),
+        evict(),
+        lateness(),
+        any::<bool>(),
+    )
+        .prop_map(|(assign, event_time, trig, purging, evict, lateness, side)| {
+            let mut case = Case {
+                assign,
+                event_time,
+                trig,
+                purging,
+                evict,
+                lateness,
+                side,
+            };
             if case.is_merging() && matches!(trig, Trig::Delta(_) | Trig::EndOfStream | Trig::Odd) {
                 case.trig = Trig::Default;
             }
             case
-        },
-    )
+        })
 }
 
 pub(crate) fn lateness() -> impl Strategy<Value = i64> {
@@ -147,7 +189,8 @@ pub(crate) fn lateness() -> impl Strategy<Value = i64> {
 }
 
 fn record() -> impl Strategy<Value = (i64, Rec)> {
-    (-25_i64..15, 0_u64..4, -3_i64..10, 1_i64..6).prop_map(|(t, key, value, gap)| (t, Rec { key, value, gap }))
+    (-25_i64..15, 0_u64..4, -3_i64..10, 1_i64..6)
+        .prop_map(|(t, key, value, gap)| (t, Rec { key, value, gap }))
 }
 
 /// Input around a moving watermark: some records are on time, some late, some too late.

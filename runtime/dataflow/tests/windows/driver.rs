@@ -51,7 +51,16 @@ impl<'a> Driver<'a> {
         let mut operator = make();
         operator.open(&mut OpenContext::new(&services, None)).unwrap();
         let make = Box::new(make);
-        Self { make, operator, services, clock, drive, mores: 0, out: vec![], late: vec![] }
+        Self {
+            make,
+            operator,
+            services,
+            clock,
+            drive,
+            mores: 0,
+            out: vec![],
+            late: vec![],
+        }
     }
 
     pub(crate) fn records(&mut self, records: &[(i64, Rec)], hashed: bool) {
@@ -91,7 +100,9 @@ impl<'a> Driver<'a> {
         self.operator.snapshot(&mut snapshot).unwrap();
         self.operator = (self.make)();
         self.services.clear_schedule();
-        self.operator.open(&mut OpenContext::new(&self.services, Some(&snapshot))).unwrap();
+        self.operator
+            .open(&mut OpenContext::new(&self.services, Some(&snapshot)))
+            .unwrap();
     }
 
     /// Restores with event time back at its beginning.
@@ -100,13 +111,20 @@ impl<'a> Driver<'a> {
         self.operator.snapshot(&mut snapshot).unwrap();
         self.services = services(self.clock.clone(), self.drive);
         self.operator = (self.make)();
-        self.operator.open(&mut OpenContext::new(&self.services, Some(&snapshot))).unwrap();
+        self.operator
+            .open(&mut OpenContext::new(&self.services, Some(&snapshot)))
+            .unwrap();
         self.wake();
     }
 
     fn turn(
         &mut self,
-        mut call: impl FnMut(&mut dyn Operator<Rec, Fired>, Cx<'_>, &mut Collector<Fired>, &mut Budget) -> Result<Progress>,
+        mut call: impl FnMut(
+            &mut dyn Operator<Rec, Fired>,
+            Cx<'_>,
+            &mut Collector<Fired>,
+            &mut Budget,
+        ) -> Result<Progress>,
     ) {
         let mut restores = 0;
         loop {
@@ -121,7 +139,10 @@ impl<'a> Driver<'a> {
             assert!(!idle || side, "More means that fuel was used or output filled");
             self.mores += 1;
             // A window that is being put together starts over at a restore, so there is an end to them.
-            let restore = self.drive.restore_on_more.is_some_and(|n| self.mores.is_multiple_of(n));
+            let restore = self
+                .drive
+                .restore_on_more
+                .is_some_and(|n| self.mores.is_multiple_of(n));
             if restore && restores < MAX_RESTORES {
                 restores += 1;
                 self.restore();
@@ -147,6 +168,13 @@ impl<'a> Driver<'a> {
 }
 
 fn services(clock: Arc<ManualClock>, drive: Drive) -> Services {
-    let sink = LateSink { collector: Collector::default(), limit: drive.limit };
-    Services::new(SubtaskInfo::single("windows"), clock, SideOutputs::new(vec![Box::new(sink)]))
+    let sink = LateSink {
+        collector: Collector::default(),
+        limit: drive.limit,
+    };
+    Services::new(
+        SubtaskInfo::single("windows"),
+        clock,
+        SideOutputs::new(vec![Box::new(sink)]),
+    )
 }

@@ -24,14 +24,22 @@ fn sorted<T: Clone + std::fmt::Debug>(items: &[T]) -> Vec<String> {
 /// What an aggregate would make of all elements.
 fn summed(fired: &Fired) -> Fired {
     let (key, window, values, time) = fired;
-    (*key, *window, vec![values.len() as i64, values.iter().sum()], *time)
+    (
+        *key,
+        *window,
+        vec![values.len() as i64, values.iter().sum()],
+        *time,
+    )
 }
 
 fn check_against_model(case: &Case, kind: Kind, steps: &[Step], drive: Drive) -> Result<(), TestCaseError> {
     let mut model = Model::new(case.clone());
     let mut driver = Driver::new(|| build(case, kind), drive);
     let (mut wm, mut clock) = (BASE, 0);
-    for step in steps.iter().chain(&[Step::Watermark(i64::MAX), Step::Clock(1_000)]) {
+    for step in steps
+        .iter()
+        .chain(&[Step::Watermark(i64::MAX), Step::Clock(1_000)])
+    {
         match step {
             Step::Records(records, hashed) => {
                 let records: Vec<_> = records.iter().map(|(t, rec)| (wm + t, rec.clone())).collect();
@@ -53,12 +61,17 @@ fn check_against_model(case: &Case, kind: Kind, steps: &[Step], drive: Drive) ->
         // Timers of a time that has passed already are due at once.
         model.clock(clock);
         let expected: Vec<_> = match kind {
-            Kind::Fast { shareable: true } | Kind::General { shareable: true } => model.out.iter().map(summed).collect(),
+            Kind::Fast { shareable: true } | Kind::General { shareable: true } => {
+                model.out.iter().map(summed).collect()
+            }
             _ => model.out.clone(),
         };
         prop_assert_eq!(sorted(&driver.out), sorted(&expected), "after {:?}", step);
         if matches!(step, Step::Watermark(_)) && matches!(kind, Kind::Fast { .. }) {
-            prop_assert!(driver.out.is_sorted_by_key(|fired| fired.3), "windows fire in time order");
+            prop_assert!(
+                driver.out.is_sorted_by_key(|fired| fired.3),
+                "windows fire in time order"
+            );
         }
         let late = if case.side { &model.late[..] } else { &[] };
         prop_assert_eq!(&driver.late[..], late);
@@ -73,7 +86,10 @@ fn check_same(case: &Case, shareable: bool, steps: &[Step], drives: [Drive; 2]) 
     let mut fast = Driver::new(|| build(case, Kind::Fast { shareable }), drives[0]);
     let mut general = Driver::new(|| build(case, Kind::General { shareable }), drives[1]);
     let (mut base, mut wm, mut clock) = (BASE, BASE, 0);
-    for step in steps.iter().chain(&[Step::Watermark(i64::MAX), Step::Clock(1_000)]) {
+    for step in steps
+        .iter()
+        .chain(&[Step::Watermark(i64::MAX), Step::Clock(1_000)])
+    {
         for driver in [&mut fast, &mut general] {
             match step {
                 Step::Records(records, hashed) => {

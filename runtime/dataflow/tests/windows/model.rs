@@ -48,7 +48,9 @@ pub(crate) fn windows(assign: Assign, time: i64, rec: &Rec) -> Vec<(i64, i64)> {
         }
         Assign::Sliding { size, slide, offset } => {
             let all = (-60..60).map(|k| k * slide + offset + floor(time, slide) * slide);
-            all.filter(|s| *s <= time && time < s + size).map(|s| (s, s + size)).collect()
+            all.filter(|s| *s <= time && time < s + size)
+                .map(|s| (s, s + size))
+                .collect()
         }
         Assign::Cumulating { max, step } => {
             let start = floor(time, max) * max;
@@ -72,20 +74,37 @@ impl Win {
 
 impl Model {
     pub(crate) fn new(case: Case) -> Self {
-        Self { case, wins: BTreeMap::new(), wm: i64::MIN, clock: 0, out: vec![], late: vec![] }
+        Self {
+            case,
+            wins: BTreeMap::new(),
+            wm: i64::MIN,
+            clock: 0,
+            out: vec![],
+            late: vec![],
+        }
     }
 
     fn cleanup(&self, max: i64) -> i64 {
-        if self.case.event_time { max.checked_add(self.case.lateness).unwrap_or(i64::MAX) } else { max }
+        if self.case.event_time {
+            max.checked_add(self.case.lateness).unwrap_or(i64::MAX)
+        } else {
+            max
+        }
     }
 
     pub(crate) fn record(&mut self, time: i64, rec: &Rec) {
         let at = if self.case.event_time { time } else { self.clock };
         let mut wanted = false;
         for (start, end) in windows(self.case.assign, at, rec) {
-            let merged = if self.case.is_merging() { self.take_touching(rec.key, (start, end)) } else { vec![] };
+            let merged = if self.case.is_merging() {
+                self.take_touching(rec.key, (start, end))
+            } else {
+                vec![]
+            };
             let old: Vec<_> = merged.iter().map(|w| (w.start, w.end)).collect();
-            let (start, end) = merged.iter().fold((start, end), |(s, e), w| (s.min(w.start), e.max(w.end)));
+            let (start, end) = merged
+                .iter()
+                .fold((start, end), |(s, e), w| (s.min(w.start), e.max(w.end)));
             if self.case.event_time && self.cleanup(end - 1) <= self.wm {
                 assert!(merged.is_empty());
                 continue;
@@ -107,13 +126,18 @@ impl Model {
     }
 
     fn timers<'a>(&self, win: &'a mut Win) -> &'a mut BTreeSet<i64> {
-        if self.case.event_time { &mut win.event_timers } else { &mut win.clock_timers }
+        if self.case.event_time {
+            &mut win.event_timers
+        } else {
+            &mut win.clock_timers
+        }
     }
 
     /// Takes out all windows of the key that overlap or touch, the earliest first.
     fn take_touching(&mut self, key: u64, (start, end): (i64, i64)) -> Vec<Win> {
         let all = self.wins.remove(&key).unwrap_or_default();
-        let (mut touching, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|w| w.start <= end && start <= w.end);
+        let (mut touching, rest): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|w| w.start <= end && start <= w.end);
         self.wins.insert(key, rest);
         touching.sort_by_key(|w| w.start);
         touching
@@ -129,9 +153,17 @@ impl Model {
             if let Some(i) = wins.iter().position(|w| (w.start, w.end) == (start, end)) {
                 return wins.remove(i);
             }
-            return Win { start, end, ..Win::default() };
+            return Win {
+                start,
+                end,
+                ..Win::default()
+            };
         }
-        let mut win = Win { start, end, ..Win::default() };
+        let mut win = Win {
+            start,
+            end,
+            ..Win::default()
+        };
         for old in merged {
             win.elements.extend(old.elements);
             win.count += old.count;
@@ -139,7 +171,9 @@ impl Model {
         }
         let max = win.max();
         match self.case.trig {
-            Trig::Default if self.case.event_time => drop((max > self.wm).then(|| win.event_timers.insert(max))),
+            Trig::Default if self.case.event_time => {
+                drop((max > self.wm).then(|| win.event_timers.insert(max)))
+            }
             Trig::Default => drop((max > self.clock).then(|| win.clock_timers.insert(max))),
             Trig::ContinuousEvent(_) => win.event_timers.extend(win.next),
             Trig::ContinuousProcessing(_) => win.clock_timers.extend(win.next),
@@ -273,12 +307,22 @@ impl Model {
     }
 
     fn run_timers(&mut self, event: bool, up_to: i64) {
-        let timers = |w: &Win| if event { w.event_timers.first().copied() } else { w.clock_timers.first().copied() };
+        let timers = |w: &Win| {
+            if event {
+                w.event_timers.first().copied()
+            } else {
+                w.clock_timers.first().copied()
+            }
+        };
         loop {
             let due = self.wins.iter().flat_map(|(key, wins)| {
-                wins.iter().enumerate().filter_map(move |(i, w)| Some((timers(w)?, *key, i)))
+                wins.iter()
+                    .enumerate()
+                    .filter_map(move |(i, w)| Some((timers(w)?, *key, i)))
             });
-            let Some((time, key, i)) = due.min().filter(|d| d.0 <= up_to) else { return };
+            let Some((time, key, i)) = due.min().filter(|d| d.0 <= up_to) else {
+                return;
+            };
             let mut win = self.wins.get_mut(&key).unwrap().remove(i);
             let (fire, cleanup) = if event {
                 win.event_timers.remove(&time);

@@ -72,22 +72,42 @@ impl WindowAssigner<Rec> for AnyAssigner {
 
 pub(crate) fn assigner(case: &Case) -> AnyAssigner {
     let event = case.event_time;
-    let domain = if event { TimeDomain::Event } else { TimeDomain::Processing };
+    let domain = if event {
+        TimeDomain::Event
+    } else {
+        TimeDomain::Processing
+    };
     match case.assign {
         Assign::Tumbling { size, offset } => {
-            let made = if event { TumblingWindows::event_time(ms(size)) } else { TumblingWindows::processing_time(ms(size)) };
+            let made = if event {
+                TumblingWindows::event_time(ms(size))
+            } else {
+                TumblingWindows::processing_time(ms(size))
+            };
             AnyAssigner::Aligned(made.unwrap().with_offset(offset).unwrap())
         }
         Assign::Sliding { size, slide, offset } => {
-            let make = if event { SlidingWindows::event_time } else { SlidingWindows::processing_time };
+            let make = if event {
+                SlidingWindows::event_time
+            } else {
+                SlidingWindows::processing_time
+            };
             AnyAssigner::Aligned(make(ms(size), ms(slide)).unwrap().with_offset(offset).unwrap())
         }
         Assign::Cumulating { max, step } => {
-            let make = if event { CumulatingWindows::event_time } else { CumulatingWindows::processing_time };
+            let make = if event {
+                CumulatingWindows::event_time
+            } else {
+                CumulatingWindows::processing_time
+            };
             AnyAssigner::Aligned(make(ms(max), ms(step)).unwrap())
         }
         Assign::Session { gap } => {
-            let make = if event { SessionWindows::event_time } else { SessionWindows::processing_time };
+            let make = if event {
+                SessionWindows::event_time
+            } else {
+                SessionWindows::processing_time
+            };
             AnyAssigner::Session(make(ms(gap)).unwrap())
         }
         Assign::DynamicSession => AnyAssigner::Dynamic(if event {
@@ -144,12 +164,20 @@ impl Trigger<Rec, TimeWindow> for AnyTrigger {
         ask!(self, cx, on_element(rec, time), {
             cx.register_event_time_timer(time);
             cx.state.count += 1;
-            if cx.state.count % 2 == 1 { TriggerResult::Fire } else { TriggerResult::Continue }
+            if cx.state.count % 2 == 1 {
+                TriggerResult::Fire
+            } else {
+                TriggerResult::Continue
+            }
         })
     }
     fn on_event_time(&self, time: i64, cx: &mut Tcx<'_>) -> TriggerResult {
         ask!(self, cx, on_event_time(time), {
-            if cx.state.count.is_multiple_of(2) { TriggerResult::Fire } else { TriggerResult::Continue }
+            if cx.state.count.is_multiple_of(2) {
+                TriggerResult::Fire
+            } else {
+                TriggerResult::Continue
+            }
         })
     }
     fn on_processing_time(&self, time: i64, cx: &mut Tcx<'_>) -> TriggerResult {
@@ -162,7 +190,9 @@ impl Trigger<Rec, TimeWindow> for AnyTrigger {
         let merge = |t: &dyn Fn(&mut Option<i64>, Option<i64>), into: &mut _, from| t(into, from);
         Trigger::<Rec, TimeWindow>::merge_state(&CountTrigger::of(1).unwrap(), &mut into.count, from.count);
         merge(
-            &|a, b| Trigger::<Rec, TimeWindow>::merge_state(&ContinuousEventTimeTrigger::of(ms(1)).unwrap(), a, b),
+            &|a, b| {
+                Trigger::<Rec, TimeWindow>::merge_state(&ContinuousEventTimeTrigger::of(ms(1)).unwrap(), a, b)
+            },
             &mut into.next,
             from.next,
         );
@@ -187,8 +217,17 @@ pub(crate) struct AnyEvictor(Evict);
 
 impl AnyEvictor {
     fn run(&self, elements: &mut Vec<Timestamped<Rec>>, w: &TimeWindow, before: bool) {
-        fn go<E: Evictor<Rec, TimeWindow>>(e: E, v: &mut Vec<Timestamped<Rec>>, w: &TimeWindow, before: bool) {
-            if before { e.evict_before(v, w) } else { e.evict_after(v, w) }
+        fn go<E: Evictor<Rec, TimeWindow>>(
+            e: E,
+            v: &mut Vec<Timestamped<Rec>>,
+            w: &TimeWindow,
+            before: bool,
+        ) {
+            if before {
+                e.evict_before(v, w)
+            } else {
+                e.evict_after(v, w)
+            }
         }
         let delta: Delta = |a, last| (a.value - last.value).abs() as f64;
         match self.0 {
@@ -257,15 +296,35 @@ impl AggregateFunction for Sum {
 
 type Pcx<'a> = WindowContext<'a, TimeWindow>;
 
-fn all(key: &u64, cx: &mut Pcx<'_>, elements: Elements<'_, Rec>, out: &mut Collector<Fired>) -> Result<(), UserError> {
+fn all(
+    key: &u64,
+    cx: &mut Pcx<'_>,
+    elements: Elements<'_, Rec>,
+    out: &mut Collector<Fired>,
+) -> Result<(), UserError> {
     let values = elements.iter().map(|rec| rec.value).collect();
-    out.push((*key, (cx.window.start, cx.window.end), values, cx.window.max_timestamp()));
+    out.push((
+        *key,
+        (cx.window.start, cx.window.end),
+        values,
+        cx.window.max_timestamp(),
+    ));
     Ok(())
 }
 
-fn one(key: &u64, cx: &mut Pcx<'_>, result: Elements<'_, Vec<i64>>, out: &mut Collector<Fired>) -> Result<(), UserError> {
+fn one(
+    key: &u64,
+    cx: &mut Pcx<'_>,
+    result: Elements<'_, Vec<i64>>,
+    out: &mut Collector<Fired>,
+) -> Result<(), UserError> {
     let values = result.first().unwrap().clone();
-    out.push((*key, (cx.window.start, cx.window.end), values, cx.window.max_timestamp()));
+    out.push((
+        *key,
+        (cx.window.start, cx.window.end),
+        values,
+        cx.window.max_timestamp(),
+    ));
     Ok(())
 }
 
@@ -282,7 +341,12 @@ impl ProcessWindowFunction<Vec<i64>, u64, TimeWindow, Fired> for OneGenerally {
         result: Elements<'_, Vec<i64>>,
         out: &mut Collector<Fired>,
     ) -> Result<(), UserError> {
-        out.push((*key, (cx.window.start, cx.window.end), result.first().unwrap().clone(), cx.window.max_timestamp()));
+        out.push((
+            *key,
+            (cx.window.start, cx.window.end),
+            result.first().unwrap().clone(),
+            cx.window.max_timestamp(),
+        ));
         Ok(())
     }
 }
@@ -304,7 +368,10 @@ pub(crate) fn late_tag() -> OutputTag<Rec> {
 pub(crate) fn build(case: &Case, kind: Kind) -> Subject {
     let selector = ByValue::new(|rec: &Rec| rec.key);
     let assigner = assigner(case);
-    let trigger = AnyTrigger { trig: case.trig, default: assigner.default_trigger() };
+    let trigger = AnyTrigger {
+        trig: case.trig,
+        default: assigner.default_trigger(),
+    };
     let mut spec = WindowSpec::new(assigner).allowed_lateness(ms(case.lateness));
     if case.side {
         spec = spec.side_output_late(late_tag());
@@ -328,7 +395,9 @@ where
 {
     match kind {
         Kind::Elements if case.evict == Evict::None => spec.process(selector, ProcessFn(all)),
-        Kind::Elements => spec.evictor(AnyEvictor(case.evict)).process(selector, ProcessFn(all)),
+        Kind::Elements => spec
+            .evictor(AnyEvictor(case.evict))
+            .process(selector, ProcessFn(all)),
         Kind::Fast { shareable: true } => spec.aggregate_then(selector, Sum, ProcessFn(one)),
         Kind::Fast { shareable: false } => spec.aggregate_then(selector, Listing, ProcessFn(one)),
         Kind::General { shareable: true } => spec.aggregate_then(selector, Sum, OneGenerally),

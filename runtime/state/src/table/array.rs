@@ -142,7 +142,8 @@ impl<K, V> Array<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        self.find_near(home, tag, key).or_else(|| self.find_far(home, tag, key))
+        self.find_near(home, tag, key)
+            .or_else(|| self.find_far(home, tag, key))
     }
 
     #[inline(never)]

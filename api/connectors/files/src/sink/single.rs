@@ -122,6 +122,10 @@ impl<T: Send + 'static, E: Encoder<T>> Sink<T> for SingleFileSink<E> {
         check(&self.path, self.overwrite)
     }
 
+    fn parallelism_limit(&self) -> Option<u32> {
+        Some(1)
+    }
+
     fn writer(&self) -> Box<dyn SinkWriter<T>> {
         Box::new(SingleWriter {
             sink: self.clone(),
