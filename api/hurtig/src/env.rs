@@ -13,7 +13,7 @@ use hurtig_core::str::Str;
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamGraph, StreamNode};
 use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
-use hurtig_dataflow::program::{NodeCode, Program, TypedSource};
+use hurtig_dataflow::program::{EdgeName, NodeCode, Program, TypedSource};
 use hurtig_dataflow::source::Source;
 use hurtig_task::LinkedProgram;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -174,9 +174,13 @@ impl StreamEnv {
     pub(crate) fn add_edge<T: Data>(&self, from: &Upstream<T>, to: NodeId, input: u8) {
         let mut shared = self.lock();
         shared.graph.add_edge(from.edge(to, input));
-        shared
-            .program
-            .add_edge(from.node, to, input, from.side.as_deref(), from.code());
+        let name = EdgeName {
+            from: from.node,
+            to,
+            input,
+            side: from.side.clone(),
+        };
+        shared.program.add_edge(name, from.code());
     }
 
     pub(crate) fn change_node(&self, id: Option<NodeId>, what: &str, change: impl FnOnce(&mut StreamNode)) {

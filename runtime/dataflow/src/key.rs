@@ -20,7 +20,11 @@ pub trait KeySelector<T>: Send + Sync + 'static {
 
     /// Appends the stable hash of each record's key.
     fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
-        hashes.extend(records.iter().map(|record| self.with_key(record, StableKey::stable_hash)));
+        hashes.extend(
+            records
+                .iter()
+                .map(|record| self.with_key(record, StableKey::stable_hash)),
+        );
     }
 }
 
@@ -33,7 +37,10 @@ pub struct ByValue<F, K> {
 impl<F, K> ByValue<F, K> {
     /// The selector that calls `select`.
     pub fn new(select: F) -> Self {
-        Self { select, key: PhantomData }
+        Self {
+            select,
+            key: PhantomData,
+        }
     }
 }
 
@@ -60,7 +67,10 @@ pub struct ByRef<F, Q: ?Sized> {
 impl<F, Q: ?Sized> ByRef<F, Q> {
     /// The selector that calls `select`.
     pub fn new(select: F) -> Self {
-        Self { select, key: PhantomData }
+        Self {
+            select,
+            key: PhantomData,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! no threads, no clocks but the injected one, no actor. Channels come from `hurtig-exchange`.
 
 pub mod chain;
+pub mod function;
 pub mod graph;
 pub mod key;
 pub mod operator;
@@ -12,7 +13,6 @@ pub mod operators;
 pub mod program;
 pub mod sink;
 pub mod source;
+pub mod testing;
 pub mod timers;
 pub mod windows;
-pub mod function;
-pub mod testing;

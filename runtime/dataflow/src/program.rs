@@ -6,7 +6,8 @@
 //! same graph-building code.
 
 use crate::chain::{
-    AnyLink, GateHead, Head, InputGate, Link, Node, OperatorNode, Outlet, SidePort, SourceHead, Tail, TwoInputHead,
+    AnyLink, GateHead, Head, InputGate, Link, Node, OperatorNode, Outlet, SidePort, SourceHead, Tail,
+    TwoInputHead,
 };
 use crate::graph::JobEdge;
 use crate::operator::{Operator, Services, SideSink, TwoInputOperator};
@@ -15,7 +16,9 @@ use crate::source::{Source, SplitEnumerator};
 use hurtig_core::ids::NodeId;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Error, Result};
-use hurtig_exchange::{ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel};
+use hurtig_exchange::{
+    ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel,
+};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -53,7 +56,10 @@ impl<T> Default for TypedStream<T> {
 
 impl<T: Clone + Send + 'static> TypedStream<T> {
     fn writers(writers: Vec<Erased>) -> Result<Vec<EdgeWriter<T>>> {
-        writers.into_iter().map(|writer| typed(writer, "an edge")).collect()
+        writers
+            .into_iter()
+            .map(|writer| typed(writer, "an edge"))
+            .collect()
     }
 }
 
@@ -109,7 +115,11 @@ where
 {
     /// An edge whose producing subtasks each get a partitioner.
     pub fn new(types: TypeInfo<T>, partitioner: P) -> Self {
-        Self { stream: TypedStream::default(), types, partitioner }
+        Self {
+            stream: TypedStream::default(),
+            types,
+            partitioner,
+        }
     }
 }
 
@@ -123,8 +133,16 @@ where
     }
 
     fn writer(&self, senders: Vec<Erased>, shape: EdgeShape, policy: FlushPolicy) -> Result<Erased> {
-        let senders = senders.into_iter().map(|sender| typed(sender, "a channel")).collect::<Result<Vec<Sender<T>>>>()?;
-        Ok(Box::new(EdgeWriter::new(senders, (self.partitioner)(shape), self.types, policy)))
+        let senders = senders
+            .into_iter()
+            .map(|sender| typed(sender, "a channel"))
+            .collect::<Result<Vec<Sender<T>>>>()?;
+        Ok(Box::new(EdgeWriter::new(
+            senders,
+            (self.partitioner)(shape),
+            self.types,
+            policy,
+        )))
     }
 }
 
@@ -195,7 +213,11 @@ pub struct TypedSource<T, S> {
 impl<T: Clone + Send + 'static, S: Source<T>> TypedSource<T, S> {
     /// The code that reads `source` with watermarks by `strategy`.
     pub fn new(source: S, strategy: WatermarkStrategy<T>) -> Self {
-        Self { source, strategy, output: TypedStream::default() }
+        Self {
+            source,
+            strategy,
+            output: TypedStream::default(),
+        }
     }
 }
 
@@ -205,7 +227,12 @@ impl<T: Clone + Send + 'static, S: Source<T>> SourceCode for TypedSource<T, S> {
     }
 
     fn head(&self, services: Services, watermark_interval: Duration) -> Box<dyn Head> {
-        Box::new(SourceHead::new(self.source.reader(), self.strategy.clone(), watermark_interval, services))
+        Box::new(SourceHead::new(
+            self.source.reader(),
+            self.strategy.clone(),
+            watermark_interval,
+            services,
+        ))
     }
 
     fn enumerator(&self) -> Option<Box<dyn SplitEnumerator>> {
@@ -231,7 +258,12 @@ pub struct TypedOperator<In, Out, F> {
 impl<In, Out, F> TypedOperator<In, Out, F> {
     /// The code that makes operators with `make`.
     pub fn new(make: F) -> Self {
-        Self { make, validate: None, input: PhantomData, output: TypedStream::default() }
+        Self {
+            make,
+            validate: None,
+            input: PhantomData,
+            output: TypedStream::default(),
+        }
     }
 
     /// Adds a check that runs before the job starts.
@@ -285,7 +317,11 @@ pub struct TypedTwoInput<A, B, Out, F> {
 impl<A, B, Out, F> TypedTwoInput<A, B, Out, F> {
     /// The code that makes operators with `make`.
     pub fn new(make: F) -> Self {
-        Self { make, inputs: PhantomData, output: TypedStream::default() }
+        Self {
+            make,
+            inputs: PhantomData,
+            output: TypedStream::default(),
+        }
     }
 }
 
@@ -298,7 +334,12 @@ where
     F: Fn() -> O + Send + Sync,
 {
     fn head(&self, first: Vec<Erased>, second: Vec<Erased>, services: Services) -> Result<Box<dyn Head>> {
-        Ok(Box::new(TwoInputHead::new((self.make)(), gate::<A>(first)?, gate::<B>(second)?, services)))
+        Ok(Box::new(TwoInputHead::new(
+            (self.make)(),
+            gate::<A>(first)?,
+            gate::<B>(second)?,
+            services,
+        )))
     }
 
     fn output(&self) -> &dyn StreamCode {
@@ -306,8 +347,18 @@ where
     }
 }
 
-/// What names an edge of the stream graph: producer, consumer, input, and side output.
-type EdgeName = (NodeId, NodeId, u8, Option<String>);
+/// What names an edge of a program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EdgeName {
+    /// The producing operator.
+    pub from: NodeId,
+    /// The consuming operator.
+    pub to: NodeId,
+    /// Which of the consumer's inputs: 0 or 1.
+    pub input: u8,
+    /// The producer's side output; `None` for its main one.
+    pub side: Option<String>,
+}
 
 /// The code of a whole job.
 #[derive(Default)]
@@ -318,7 +369,12 @@ pub struct Program {
 
 impl std::fmt::Debug for Program {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Program({} operators, {} edges)", self.nodes.len(), self.edges.len())
+        write!(
+            f,
+            "Program({} operators, {} edges)",
+            self.nodes.len(),
+            self.edges.len()
+        )
     }
 }
 
@@ -328,19 +384,26 @@ impl Program {
         self.nodes.insert(id, code);
     }
 
-    /// Adds the code of an edge from `from` (its side output `side`, if given) to `input` of `to`.
-    pub fn add_edge(&mut self, from: NodeId, to: NodeId, input: u8, side: Option<&str>, code: Box<dyn EdgeCode>) {
-        self.edges.insert((from, to, input, side.map(str::to_owned)), code);
+    /// Adds the code of an edge.
+    pub fn add_edge(&mut self, name: EdgeName, code: Box<dyn EdgeCode>) {
+        self.edges.insert(name, code);
     }
 
     /// The code of an operator.
     pub fn node(&self, id: NodeId) -> Result<&NodeCode> {
-        self.nodes.get(&id).ok_or_else(|| Error::internal(format!("the program has no code for operator {id}")))
+        self.nodes
+            .get(&id)
+            .ok_or_else(|| Error::internal(format!("the program has no code for operator {id}")))
     }
 
     /// The code of an edge.
     pub fn edge(&self, edge: &JobEdge) -> Result<&dyn EdgeCode> {
-        let name = (edge.producer, edge.consumer, edge.input, edge.side.clone());
+        let name = EdgeName {
+            from: edge.producer,
+            to: edge.consumer,
+            input: edge.input,
+            side: edge.side.clone(),
+        };
         let code = self.edges.get(&name).map(|code| &**code);
         code.ok_or_else(|| Error::internal(format!("the program has no code for edge {}", edge.id)))
     }

@@ -48,7 +48,12 @@ pub trait SourceReader<T>: Send {
     /// # Errors
     /// Any error fails the task. Malformed input is not an error: it is counted and skipped, or
     /// handed on as data.
-    fn poll_batch(&mut self, cx: &mut Context<'_>, out: &mut Collector<T>, b: &mut Budget) -> Poll<Result<SourceStatus>>;
+    fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Collector<T>,
+        b: &mut Budget,
+    ) -> Poll<Result<SourceStatus>>;
 
     /// The split that the last records came from: an index that is new for each split.
     fn current_split(&self) -> u64 {

@@ -86,7 +86,7 @@ impl<T> Partitioner<T> {
     pub(crate) fn prepare(&self, batch: &mut Batch<T>) {
         match self {
             Partitioner::Hash { hasher, .. } => {
-                batch.set_hashes(|records, hashes| hasher.hash_all(records, hashes))
+                batch.set_hashes(|records, hashes| hasher.hash_all(records, hashes));
             }
             _ => batch.clear_hashes(),
         }

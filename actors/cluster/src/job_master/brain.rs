@@ -119,7 +119,7 @@ impl JobMasterBrain {
                 }
             }
             JobMasterMessage::SplitRequested { execution, node } => {
-                self.on_split_request(execution, node, out)
+                self.on_split_request(execution, node, out);
             }
             JobMasterMessage::Cancel => self.cancel(now, out),
         }

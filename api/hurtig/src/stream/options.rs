@@ -39,7 +39,7 @@ impl<T: Data> DataStream<T> {
     #[must_use]
     pub fn set_max_parallelism(self, max_parallelism: u32) -> Self {
         self.change("set_max_parallelism", |node| {
-            node.max_parallelism = Some(max_parallelism)
+            node.max_parallelism = Some(max_parallelism);
         })
     }
 
@@ -47,7 +47,7 @@ impl<T: Data> DataStream<T> {
     #[must_use]
     pub fn slot_sharing_group(self, group: &str) -> Self {
         self.change("slot_sharing_group", |node| {
-            node.slot_sharing_group = Some(group.to_owned())
+            node.slot_sharing_group = Some(group.to_owned());
         })
     }
 

@@ -42,7 +42,7 @@ impl StreamSink {
     /// Puts the sink's subtasks into slots that only this group shares.
     pub fn slot_sharing_group(self, group: &str) -> Self {
         self.change("slot_sharing_group", |node| {
-            node.slot_sharing_group = Some(group.to_owned())
+            node.slot_sharing_group = Some(group.to_owned());
         })
     }
 

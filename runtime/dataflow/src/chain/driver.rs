@@ -57,7 +57,11 @@ impl Driver {
 
     /// Sends side outputs on; true when none of them holds anything back.
     fn drain_sides(&self, now: Time) -> bool {
-        self.services.side().sinks().iter_mut().fold(true, |all, sink| sink.drain(now) & all)
+        self.services
+            .side()
+            .sinks()
+            .iter_mut()
+            .fold(true, |all, sink| sink.drain(now) & all)
     }
 
     /// Polls the operator's futures and chooses what comes before any input: a call in progress, a
@@ -127,7 +131,9 @@ impl Driver {
         self.records_out += out.len().saturating_sub(before) as u64;
         let spent = self.fuel - budget.left();
         if progress == Progress::More && spent == 0 && !out.full() && !self.services.side().full() {
-            return Err(Error::internal("asked to be called again without having used fuel or filled its output"));
+            return Err(Error::internal(
+                "asked to be called again without having used fuel or filled its output",
+            ));
         }
         self.adapt_fuel(spent, took);
         self.waiting = progress == Progress::Wait;
@@ -195,7 +201,11 @@ impl Driver {
         }
         match self.side_event.take() {
             Some(event) => {
-                self.services.side().sinks().iter_mut().for_each(|sink| sink.send_event(event, now));
+                self.services
+                    .side()
+                    .sinks()
+                    .iter_mut()
+                    .for_each(|sink| sink.send_event(event, now));
                 self.drain_sides(now)
             }
             None => true,
@@ -216,10 +226,19 @@ impl Driver {
     }
 
     pub(crate) fn flush_sides_due(&self, now: Time) {
-        self.services.side().sinks().iter_mut().for_each(|sink| sink.flush_due(now));
+        self.services
+            .side()
+            .sinks()
+            .iter_mut()
+            .for_each(|sink| sink.flush_due(now));
     }
 
     pub(crate) fn flush_sides_idle(&self, now: Time) -> Option<Time> {
-        self.services.side().sinks().iter_mut().filter_map(|sink| sink.flush_idle(now)).min()
+        self.services
+            .side()
+            .sinks()
+            .iter_mut()
+            .filter_map(|sink| sink.flush_idle(now))
+            .min()
     }
 }

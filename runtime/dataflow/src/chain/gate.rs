@@ -21,7 +21,11 @@ impl<T> InputGate<T> {
     /// A gate over `channels`.
     pub fn new(channels: Vec<Receiver<T>>) -> Self {
         let open = channels.len();
-        Self { channels, next: 0, open }
+        Self {
+            channels,
+            next: 0,
+            open,
+        }
     }
 
     /// Number of channels.
@@ -77,7 +81,11 @@ pub(crate) struct MergedEvents {
 
 impl MergedEvents {
     pub(crate) fn new(inputs: usize) -> Self {
-        Self { merger: WatermarkMerger::new(inputs), ready: VecDeque::new(), end_sent: false }
+        Self {
+            merger: WatermarkMerger::new(inputs),
+            ready: VecDeque::new(),
+            end_sent: false,
+        }
     }
 
     fn take(&mut self, input: usize, event: Event) {
@@ -134,7 +142,11 @@ impl<T: Send + 'static> Head for GateHead<T> {
             return Ok(Turned::Worked);
         }
         link.event = self.events.pop();
-        Ok(if link.event.is_some() { Turned::Worked } else { Turned::Starved })
+        Ok(if link.event.is_some() {
+            Turned::Worked
+        } else {
+            Turned::Starved
+        })
     }
 
     fn wake_at(&self) -> (Option<Time>, i64) {

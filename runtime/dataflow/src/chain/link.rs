@@ -14,7 +14,10 @@ pub struct Link<T> {
 impl<T> Link<T> {
     /// An empty link that is full at `batch_size` records.
     pub fn new(batch_size: usize) -> Self {
-        Self { collector: Collector::with_limit(batch_size), event: None }
+        Self {
+            collector: Collector::with_limit(batch_size),
+            event: None,
+        }
     }
 }
 
@@ -49,6 +52,9 @@ impl<T: Send + 'static> AnyLink for Link<T> {
 pub(crate) fn typed<T: 'static>(link: &mut dyn AnyLink) -> &mut Link<T> {
     match link.as_any().downcast_mut() {
         Some(link) => link,
-        None => panic!("a chain link does not carry {}: the chain was assembled wrongly", std::any::type_name::<T>()),
+        None => panic!(
+            "a chain link does not carry {}: the chain was assembled wrongly",
+            std::any::type_name::<T>()
+        ),
     }
 }

@@ -165,7 +165,11 @@ impl TaskCore {
     /// # Panics
     /// When there is not one link more than nodes.
     pub fn new(parts: TaskParts, clock: Arc<dyn Clock>) -> Self {
-        assert_eq!(parts.links.len(), parts.nodes.len() + 1, "one link before each node and one before the outlet");
+        assert_eq!(
+            parts.links.len(),
+            parts.nodes.len() + 1,
+            "one link before each node and one before the outlet"
+        );
         Self {
             head: parts.head,
             nodes: parts.nodes,
@@ -207,7 +211,12 @@ impl TaskCore {
         let mut listening = false;
         loop {
             let now = clock.now();
-            let mut turn = Turn { now, wall_ms: clock.wall_ms(), clock: &*clock, task: &mut *task };
+            let mut turn = Turn {
+                now,
+                wall_ms: clock.wall_ms(),
+                clock: &*clock,
+                task: &mut *task,
+            };
             let (worked, blocked) = self.pass(&mut turn)?;
             if self.outlet.is_finished() && self.sides_flushed() {
                 self.close()?;
@@ -258,15 +267,30 @@ impl TaskCore {
         let flush = [
             self.outlet.flush_idle(now),
             self.head.flush_idle(now),
-            self.nodes.iter_mut().filter_map(|node| node.flush_idle(now)).min(),
+            self.nodes
+                .iter_mut()
+                .filter_map(|node| node.flush_idle(now))
+                .min(),
         ];
         let (pull_at, head_ms) = self.head.wake_at();
-        let due_ms = self.nodes.iter().map(|node| node.wake_at()).min().unwrap_or(i64::MAX).min(head_ms);
+        let due_ms = self
+            .nodes
+            .iter()
+            .map(|node| node.wake_at())
+            .min()
+            .unwrap_or(i64::MAX)
+            .min(head_ms);
         let due = (due_ms != i64::MAX).then(|| {
-            now.after(Duration::from_millis(u64::try_from(due_ms.saturating_sub(wall_ms)).unwrap_or(0)))
+            now.after(Duration::from_millis(
+                u64::try_from(due_ms.saturating_sub(wall_ms)).unwrap_or(0),
+            ))
         });
         let wake = flush.into_iter().chain([pull_at, due]).flatten().min();
-        Ok(if blocked { Round::BackPressured(wake) } else { Round::Idle(wake) })
+        Ok(if blocked {
+            Round::BackPressured(wake)
+        } else {
+            Round::Idle(wake)
+        })
     }
 
     fn flush_due(&mut self, now: Time) {
@@ -309,7 +333,11 @@ impl TaskCore {
 
     /// Counts of the head, if it is an operator or source, and of every node.
     pub fn stats(&self) -> Vec<NodeStats> {
-        self.head.stats().into_iter().chain(self.nodes.iter().map(|node| node.stats())).collect()
+        self.head
+            .stats()
+            .into_iter()
+            .chain(self.nodes.iter().map(|node| node.stats()))
+            .collect()
     }
 
     /// The accumulators of all operators, merged.

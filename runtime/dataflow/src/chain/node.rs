@@ -15,7 +15,12 @@ pub trait Node: Send {
     /// Opens the operator.
     fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()>;
     /// Makes one step if there is anything to do and room for its output.
-    fn turn(&mut self, input: &mut dyn AnyLink, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned>;
+    fn turn(
+        &mut self,
+        input: &mut dyn AnyLink,
+        output: &mut dyn AnyLink,
+        turn: &mut Turn<'_, '_>,
+    ) -> Result<Turned>;
     /// Wall-clock milliseconds at which the operator wants to be called; `i64::MAX` for never.
     fn wake_at(&self) -> i64;
     /// Hands over side output buffers that have waited for the buffer timeout.
@@ -46,7 +51,11 @@ pub struct OperatorNode<In, Out, O> {
 impl<In, Out, O: Operator<In, Out>> OperatorNode<In, Out, O> {
     /// The node of `operator`, which runs with `services`.
     pub fn new(operator: O, services: Services) -> Self {
-        Self { operator, driver: Driver::new(services), types: PhantomData }
+        Self {
+            operator,
+            driver: Driver::new(services),
+            types: PhantomData,
+        }
     }
 }
 
@@ -71,33 +80,56 @@ where
     Out: Send + 'static,
     O: Operator<In, Out>,
 {
-    fn process(&mut self, input: &mut Link<In>, output: &mut Link<Out>, turn: &Turn<'_, '_>) -> Result<Turned> {
+    fn process(
+        &mut self,
+        input: &mut Link<In>,
+        output: &mut Link<Out>,
+        turn: &Turn<'_, '_>,
+    ) -> Result<Turned> {
         let batch = input.collector.batch();
         let before = batch.len();
         let operator = &mut self.operator;
-        let progress = self.driver.run(turn, &mut output.collector, |cx, out, budget| operator.process(batch, cx, out, budget))?;
+        let progress = self.driver.run(turn, &mut output.collector, |cx, out, budget| {
+            operator.process(batch, cx, out, budget)
+        })?;
         let left = input.collector.len();
-        debug_assert!(progress != Progress::Done || left == 0, "an operator left input behind");
+        debug_assert!(
+            progress != Progress::Done || left == 0,
+            "an operator left input behind"
+        );
         self.driver.records_in += (before - left) as u64;
         if let Some(event) = self.driver.own_watermark(&mut output.collector) {
             self.pass(event, output, turn);
         }
-        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+        Ok(if self.driver.is_waiting() {
+            Turned::Starved
+        } else {
+            Turned::Worked
+        })
     }
 
     fn call(&mut self, call: Call, output: &mut Link<Out>, turn: &Turn<'_, '_>) -> Result<Turned> {
         let operator = &mut self.operator;
-        let event = self.driver.run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
-            dispatch(operator, call, cx, out, budget)
-        })?;
+        let event = self
+            .driver
+            .run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
+                dispatch(operator, call, cx, out, budget)
+            })?;
         if let Some(event) = event {
             self.pass(event, output, turn);
         }
-        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+        Ok(if self.driver.is_waiting() {
+            Turned::Starved
+        } else {
+            Turned::Worked
+        })
     }
 
     fn pass(&mut self, event: Event, output: &mut Link<Out>, turn: &Turn<'_, '_>) {
-        debug_assert!(output.event.is_none(), "the event slot was free when the turn began");
+        debug_assert!(
+            output.event.is_none(),
+            "the event slot was free when the turn began"
+        );
         output.event = Some(event);
         self.driver.pass_to_sides(event, turn.now);
     }
@@ -110,10 +142,16 @@ where
     O: Operator<In, Out>,
 {
     fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
-        self.operator.open(&mut OpenContext::new(&self.driver.services, restored))
+        self.operator
+            .open(&mut OpenContext::new(&self.driver.services, restored))
     }
 
-    fn turn(&mut self, input: &mut dyn AnyLink, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
+    fn turn(
+        &mut self,
+        input: &mut dyn AnyLink,
+        output: &mut dyn AnyLink,
+        turn: &mut Turn<'_, '_>,
+    ) -> Result<Turned> {
         if !self.driver.settle_sides(turn.now) || !output.is_open() {
             return Ok(Turned::Blocked);
         }

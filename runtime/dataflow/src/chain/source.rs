@@ -86,12 +86,15 @@ impl<T: Send + 'static> SourceHead<T> {
 
     fn read(&mut self, link: &mut Link<T>, turn: &mut Turn<'_, '_>) -> Result<Turned> {
         let mut budget = Budget::new(READ_FUEL);
-        let polled = self.reader.poll_batch(turn.task, &mut link.collector, &mut budget);
+        let polled = self
+            .reader
+            .poll_batch(turn.task, &mut link.collector, &mut budget);
         self.reader.publish(self.services.accumulators());
         let read = link.collector.len();
         self.records_out += read as u64;
         if read > 0 {
-            self.watermarks.on_batch(self.reader.current_split(), link.collector.batch(), turn.now);
+            self.watermarks
+                .on_batch(self.reader.current_split(), link.collector.batch(), turn.now);
         }
         self.ask_for_split();
         let status = match polled {
@@ -116,13 +119,18 @@ impl<T: Send + 'static> SourceHead<T> {
 
     fn after_reading(&mut self, read: usize, now: Time) -> Turned {
         self.poll_watermark(now);
-        if read > 0 || !self.events.is_empty() { Turned::Worked } else { Turned::Starved }
+        if read > 0 || !self.events.is_empty() {
+            Turned::Worked
+        } else {
+            Turned::Starved
+        }
     }
 }
 
 impl<T: Send + 'static> Head for SourceHead<T> {
     fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
-        self.reader.open(&mut OpenContext::new(&self.services, restored))?;
+        self.reader
+            .open(&mut OpenContext::new(&self.services, restored))?;
         self.ask_for_split();
         Ok(())
     }
@@ -141,7 +149,11 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         }
         if self.wait_until.is_some_and(|at| turn.now < at) {
             self.poll_watermark(turn.now);
-            return Ok(if self.events.is_empty() { Turned::Starved } else { Turned::Worked });
+            return Ok(if self.events.is_empty() {
+                Turned::Starved
+            } else {
+                Turned::Worked
+            });
         }
         self.wait_until = None;
         self.read(link, turn)
@@ -151,7 +163,10 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         if self.finished {
             return (None, i64::MAX);
         }
-        (self.wait_until.into_iter().chain(self.next_watermark).min(), self.services.wake_at())
+        (
+            self.wait_until.into_iter().chain(self.next_watermark).min(),
+            self.services.wake_at(),
+        )
     }
 
     fn add_split(&mut self, split: Option<Split>) -> Result<()> {

@@ -23,7 +23,11 @@ impl<T: Clone> Tail<T> {
     /// The end of a stream with these consumers.
     pub fn new(edges: Vec<EdgeWriter<T>>) -> Self {
         let staged = edges.iter().map(|_| Batch::new()).collect();
-        Self { edges, staged, ended: false }
+        Self {
+            edges,
+            staged,
+            ended: false,
+        }
     }
 
     /// Takes the whole batch in if the one before has gone. True when it has gone too.
@@ -63,7 +67,10 @@ impl<T: Clone> Tail<T> {
     }
 
     fn flush_idle(&mut self, now: Time) -> Option<Time> {
-        self.edges.iter_mut().filter_map(|edge| edge.flush_idle(now)).min()
+        self.edges
+            .iter_mut()
+            .filter_map(|edge| edge.flush_idle(now))
+            .min()
     }
 
     fn is_flushed(&self) -> bool {
@@ -96,7 +103,11 @@ impl<T: Clone + Send + 'static> Outlet for Tail<T> {
             if self.push(link.collector.batch(), turn.now) {
                 return Turned::Worked;
             }
-            return if link.collector.len() < before { Turned::Worked } else { Turned::Blocked };
+            return if link.collector.len() < before {
+                Turned::Worked
+            } else {
+                Turned::Blocked
+            };
         }
         match link.event.take() {
             Some(event) => {
@@ -120,7 +131,10 @@ impl<T: Clone + Send + 'static> Outlet for Tail<T> {
     }
 
     fn totals(&self) -> (u64, u64) {
-        self.edges.iter().map(EdgeWriter::totals).fold((0, 0), |(r, b), (records, bytes)| (r + records, b + bytes))
+        self.edges
+            .iter()
+            .map(EdgeWriter::totals)
+            .fold((0, 0), |(r, b), (records, bytes)| (r + records, b + bytes))
     }
 }
 
@@ -134,7 +148,11 @@ pub struct SidePort<T> {
 impl<T: Clone + Send + 'static> SidePort<T> {
     /// The side output `tag` that leads to `edges`.
     pub fn new(tag: Arc<str>, edges: Vec<EdgeWriter<T>>) -> Self {
-        Self { tag, collector: Collector::default(), tail: Tail::new(edges) }
+        Self {
+            tag,
+            collector: Collector::default(),
+            tail: Tail::new(edges),
+        }
     }
 }
 

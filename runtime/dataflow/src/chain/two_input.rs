@@ -105,18 +105,28 @@ where
         if let Some(event) = self.driver.own_watermark(&mut output.collector) {
             self.pass(event, output, turn);
         }
-        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+        Ok(if self.driver.is_waiting() {
+            Turned::Starved
+        } else {
+            Turned::Worked
+        })
     }
 
     fn call(&mut self, call: Call, output: &mut Link<Out>, turn: &Turn<'_, '_>) -> Result<Turned> {
         let operator = &mut self.operator;
-        let event = self.driver.run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
-            dispatch(operator, call, cx, out, budget)
-        })?;
+        let event = self
+            .driver
+            .run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
+                dispatch(operator, call, cx, out, budget)
+            })?;
         if let Some(event) = event {
             self.pass(event, output, turn);
         }
-        Ok(if self.driver.is_waiting() { Turned::Starved } else { Turned::Worked })
+        Ok(if self.driver.is_waiting() {
+            Turned::Starved
+        } else {
+            Turned::Worked
+        })
     }
 
     fn pass(&mut self, event: Event, output: &mut Link<Out>, turn: &Turn<'_, '_>) {
@@ -133,7 +143,8 @@ where
     O: TwoInputOperator<A, B, Out>,
 {
     fn open(&mut self, restored: Option<&OperatorSnapshot>) -> Result<()> {
-        self.operator.open(&mut OpenContext::new(&self.driver.services, restored))
+        self.operator
+            .open(&mut OpenContext::new(&self.driver.services, restored))
     }
 
     fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {

@@ -35,7 +35,10 @@ impl Accumulators {
             None => {
                 values.insert(name.to_owned(), value.clone());
             }
-            Some(present) => assert!(present.merge(value), "accumulator '{name}' is of another kind than {value:?}"),
+            Some(present) => assert!(
+                present.merge(value),
+                "accumulator '{name}' is of another kind than {value:?}"
+            ),
         }
     }
 

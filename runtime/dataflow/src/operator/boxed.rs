@@ -10,23 +10,53 @@ impl<In, Out> Operator<In, Out> for Box<dyn Operator<In, Out>> {
         (**self).open(ctx)
     }
 
-    fn process(&mut self, input: &mut Batch<In>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         (**self).process(input, cx, out, b)
     }
 
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         (**self).on_watermark(wm, cx, out, b)
     }
 
-    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         (**self).on_processing_time(now, cx, out, b)
     }
 
-    fn on_completion(&mut self, done: &mut Completion, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_completion(
+        &mut self,
+        done: &mut Completion,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         (**self).on_completion(done, cx, out, b)
     }
 
-    fn before_barrier(&mut self, id: CheckpointId, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn before_barrier(
+        &mut self,
+        id: CheckpointId,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         (**self).before_barrier(id, cx, out, b)
     }
 

@@ -29,7 +29,12 @@ impl<T> Collector<T> {
     /// A collector that is full at `limit` records.
     pub fn with_limit(limit: usize) -> Self {
         assert!(limit > 0, "a collector needs room for one record");
-        Self { batch: Batch::new(), limit, time: NO_TIMESTAMP, watermark: None }
+        Self {
+            batch: Batch::new(),
+            limit,
+            time: NO_TIMESTAMP,
+            watermark: None,
+        }
     }
 
     /// Emits a record with the current time.

@@ -93,7 +93,9 @@ impl<'a> OpenContext<'a> {
 
     /// The same services that later calls receive.
     pub fn cx(&self) -> Cx<'a> {
-        Cx { services: self.services }
+        Cx {
+            services: self.services,
+        }
     }
 }
 
@@ -112,7 +114,10 @@ pub struct Services {
 
 impl fmt::Debug for Services {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Services").field("info", &self.info).field("watermark", &self.watermark).finish_non_exhaustive()
+        f.debug_struct("Services")
+            .field("info", &self.info)
+            .field("watermark", &self.watermark)
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,8 +17,8 @@ pub use collector::{Collector, DEFAULT_BATCH_SIZE};
 pub use context::{Completion, CompletionId, Cx, OpenContext, Services, SubtaskInfo, TaskFuture};
 pub use side::{OutputTag, SideOutputs, SideSink};
 
-use hurtig_core::{Batch, Result};
 use hurtig_core::ids::CheckpointId;
+use hurtig_core::{Batch, Result};
 use hurtig_state::OperatorSnapshot;
 
 /// What a call achieved.
@@ -89,30 +89,60 @@ pub trait Operator<In, Out>: Send {
     }
 
     /// Consumes `input` from the front. `Done` only when it is empty.
-    fn process(&mut self, input: &mut Batch<In>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress>;
+    fn process(
+        &mut self,
+        input: &mut Batch<In>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress>;
 
     /// Event time has reached `wm`. The chain forwards the watermark after `Done`, unless the
     /// operator called [`Cx::hold_watermark`].
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (wm, cx, out, b);
         Ok(Progress::Done)
     }
 
     /// Processing time has reached `now` (wall-clock milliseconds), at or after a time asked for
     /// with [`Cx::schedule`].
-    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (now, cx, out, b);
         Ok(Progress::Done)
     }
 
     /// A future handed to [`Cx::spawn`] has completed.
-    fn on_completion(&mut self, done: &mut Completion, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_completion(
+        &mut self,
+        done: &mut Completion,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (done, cx, out, b);
         Ok(Progress::Done)
     }
 
     /// A barrier stands before the operator: emit or flush what must not be in the snapshot.
-    fn before_barrier(&mut self, id: CheckpointId, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn before_barrier(
+        &mut self,
+        id: CheckpointId,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (id, cx, out, b);
         Ok(Progress::Done)
     }
@@ -168,10 +198,22 @@ pub trait TwoInputOperator<A, B, Out>: Send {
     }
 
     /// Consumes records of the first input.
-    fn process_first(&mut self, input: &mut Batch<A>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress>;
+    fn process_first(
+        &mut self,
+        input: &mut Batch<A>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress>;
 
     /// Consumes records of the second input.
-    fn process_second(&mut self, input: &mut Batch<B>, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress>;
+    fn process_second(
+        &mut self,
+        input: &mut Batch<B>,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress>;
 
     /// Which inputs may be read next.
     fn wants(&self) -> InputMask {
@@ -179,25 +221,49 @@ pub trait TwoInputOperator<A, B, Out>: Send {
     }
 
     /// As [`Operator::on_watermark`], with the watermark of both inputs together.
-    fn on_watermark(&mut self, wm: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (wm, cx, out, b);
         Ok(Progress::Done)
     }
 
     /// As [`Operator::on_processing_time`].
-    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (now, cx, out, b);
         Ok(Progress::Done)
     }
 
     /// As [`Operator::on_completion`].
-    fn on_completion(&mut self, done: &mut Completion, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn on_completion(
+        &mut self,
+        done: &mut Completion,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (done, cx, out, b);
         Ok(Progress::Done)
     }
 
     /// As [`Operator::before_barrier`].
-    fn before_barrier(&mut self, id: CheckpointId, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
+    fn before_barrier(
+        &mut self,
+        id: CheckpointId,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
         let _ = (id, cx, out, b);
         Ok(Progress::Done)
     }

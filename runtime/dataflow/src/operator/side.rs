@@ -17,7 +17,10 @@ pub struct OutputTag<T> {
 impl<T> OutputTag<T> {
     /// A tag; the name must be unique within the operator.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), record: PhantomData }
+        Self {
+            name: name.into(),
+            record: PhantomData,
+        }
     }
 
     /// The tag's name.
@@ -28,7 +31,10 @@ impl<T> OutputTag<T> {
 
 impl<T> Clone for OutputTag<T> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), record: PhantomData }
+        Self {
+            name: self.name.clone(),
+            record: PhantomData,
+        }
     }
 }
 
@@ -85,7 +91,9 @@ impl std::fmt::Debug for SideOutputs {
 impl SideOutputs {
     /// The outputs behind these sinks.
     pub fn new(sinks: Vec<Box<dyn SideSink>>) -> Self {
-        Self { sinks: RefCell::new(sinks) }
+        Self {
+            sinks: RefCell::new(sinks),
+        }
     }
 
     /// Emits a record; it is dropped when nobody consumes the output.
@@ -94,10 +102,16 @@ impl SideOutputs {
     /// When the output of that name was declared with another type.
     pub fn push<T: 'static>(&self, tag: &OutputTag<T>, record: T, time: i64) {
         let mut sinks = self.sinks.borrow_mut();
-        let Some(sink) = sinks.iter_mut().find(|sink| sink.name() == &*tag.name) else { return };
+        let Some(sink) = sinks.iter_mut().find(|sink| sink.name() == &*tag.name) else {
+            return;
+        };
         match sink.collector().downcast_mut::<Collector<T>>() {
             Some(collector) => collector.push_at(record, time),
-            None => panic!("side output '{}' was declared with another type than {}", tag.name, std::any::type_name::<T>()),
+            None => panic!(
+                "side output '{}' was declared with another type than {}",
+                tag.name,
+                std::any::type_name::<T>()
+            ),
         }
     }
 

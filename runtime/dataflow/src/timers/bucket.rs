@@ -40,7 +40,10 @@ pub(super) struct Bucket<K, N> {
 
 impl<K, N> Default for Bucket<K, N> {
     fn default() -> Self {
-        Self { entries: Vec::new(), slots: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            slots: Vec::new(),
+        }
     }
 }
 
@@ -81,7 +84,10 @@ impl<K, N: StableKey> Bucket<K, N> {
         Q: StableKey + ?Sized,
     {
         if self.slots.is_empty() {
-            return self.entries.iter().position(|entry| entry.is(hash, key, namespace));
+            return self
+                .entries
+                .iter()
+                .position(|entry| entry.is(hash, key, namespace));
         }
         let mask = self.slots.len() - 1;
         let mut slot = spread(hash, namespace) & mask;
@@ -109,7 +115,10 @@ impl<K, N: StableKey> Bucket<K, N> {
 
     fn rebuild(&mut self) {
         let wanted = (self.entries.len() * 2).next_power_of_two();
-        assert!(wanted < EMPTY as usize, "more than two billion timers of one time");
+        assert!(
+            wanted < EMPTY as usize,
+            "more than two billion timers of one time"
+        );
         self.slots.clear();
         self.slots.resize(wanted, EMPTY);
         for position in 0..self.entries.len() {

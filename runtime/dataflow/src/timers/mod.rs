@@ -46,7 +46,10 @@ impl<'a, Q: StableKey + ?Sized> HashedKey<'a, Q> {
     /// Hashes the key.
     #[inline]
     pub fn of(key: &'a Q) -> Self {
-        Self { hash: key.stable_hash(), key }
+        Self {
+            hash: key.stable_hash(),
+            key,
+        }
     }
 }
 
@@ -86,7 +89,10 @@ pub struct TimerService<K, N> {
 
 impl<K, N> Default for TimerService<K, N> {
     fn default() -> Self {
-        Self { event: TimerQueue::default(), processing: TimerQueue::default() }
+        Self {
+            event: TimerQueue::default(),
+            processing: TimerQueue::default(),
+        }
     }
 }
 
@@ -200,8 +206,10 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerService<K, N> {
     }
 
     fn restore_where(&mut self, snapshot: &OperatorSnapshot, wanted: impl Fn(u16) -> bool) -> Result<()> {
-        self.event.restore(EVENT_SECTION, snapshot.keyed(EVENT_SECTION), &wanted)?;
-        self.processing.restore(PROCESSING_SECTION, snapshot.keyed(PROCESSING_SECTION), &wanted)
+        self.event
+            .restore(EVENT_SECTION, snapshot.keyed(EVENT_SECTION), &wanted)?;
+        self.processing
+            .restore(PROCESSING_SECTION, snapshot.keyed(PROCESSING_SECTION), &wanted)
     }
 }
 

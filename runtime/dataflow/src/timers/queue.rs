@@ -27,7 +27,11 @@ pub struct TimerQueue<K, N> {
 
 impl<K, N> Default for TimerQueue<K, N> {
     fn default() -> Self {
-        Self { times: BTreeMap::new(), len: 0, spare: Vec::new() }
+        Self {
+            times: BTreeMap::new(),
+            len: 0,
+            spare: Vec::new(),
+        }
     }
 }
 
@@ -39,12 +43,19 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
         let spare = &mut self.spare;
-        let bucket = self.times.entry(time).or_insert_with(|| spare.pop().unwrap_or_default());
+        let bucket = self
+            .times
+            .entry(time)
+            .or_insert_with(|| spare.pop().unwrap_or_default());
         if bucket.find(key.hash, key.key, namespace).is_some() {
             return false;
         }
         let owned = key.key.to_owned().detach();
-        bucket.push(Entry { hash: key.hash, key: owned, namespace: namespace.clone() });
+        bucket.push(Entry {
+            hash: key.hash,
+            key: owned,
+            namespace: namespace.clone(),
+        });
         self.len += 1;
         true
     }
@@ -55,8 +66,12 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        let Some(bucket) = self.times.get_mut(&time) else { return false };
-        let Some(position) = bucket.find(key.hash, key.key, namespace) else { return false };
+        let Some(bucket) = self.times.get_mut(&time) else {
+            return false;
+        };
+        let Some(position) = bucket.find(key.hash, key.key, namespace) else {
+            return false;
+        };
         bucket.remove(position);
         self.len -= 1;
         if bucket.is_empty() {
@@ -89,7 +104,12 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
             let emptied = first.remove();
             self.recycle(Some(emptied));
         }
-        Some(Timer { time, hash, key, namespace })
+        Some(Timer {
+            time,
+            hash,
+            key,
+            namespace,
+        })
     }
 
     fn recycle(&mut self, bucket: Option<Bucket<K, N>>) {
@@ -120,7 +140,10 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
     /// Every timer as (time, hash, key, namespace), in time order.
     pub fn iter(&self) -> impl Iterator<Item = (i64, u64, &K, &N)> {
         self.times.iter().flat_map(|(time, bucket)| {
-            bucket.entries().iter().map(|entry| (*time, entry.hash, &entry.key, &entry.namespace))
+            bucket
+                .entries()
+                .iter()
+                .map(|entry| (*time, entry.hash, &entry.key, &entry.namespace))
         })
     }
 
@@ -133,7 +156,12 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
             time.encode(&mut namespace_bytes);
             namespace.encode(&mut namespace_bytes);
             let group = key_group(hash, max_parallelism).index() as u16;
-            entries.push(KeyedEntry { group, key: key_bytes, namespace: namespace_bytes, value: Vec::new() });
+            entries.push(KeyedEntry {
+                group,
+                key: key_bytes,
+                namespace: namespace_bytes,
+                value: Vec::new(),
+            });
         }
         entries
     }
@@ -164,9 +192,16 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
         };
         let hash = key.stable_hash();
         let spare = &mut self.spare;
-        let bucket = self.times.entry(time).or_insert_with(|| spare.pop().unwrap_or_default());
+        let bucket = self
+            .times
+            .entry(time)
+            .or_insert_with(|| spare.pop().unwrap_or_default());
         if bucket.find(hash, &key, &namespace).is_none() {
-            bucket.push(Entry { hash, key: key.detach(), namespace });
+            bucket.push(Entry {
+                hash,
+                key: key.detach(),
+                namespace,
+            });
             self.len += 1;
         }
         Ok(())

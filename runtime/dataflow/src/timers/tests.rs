@@ -18,7 +18,11 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let timer = (prop_oneof![-3_i64..3, Just(7), Just(i64::MAX)], 0_u64..40, 0_u8..3);
+    let timer = (
+        prop_oneof![-3_i64..3, Just(7), Just(i64::MAX)],
+        0_u64..40,
+        0_u8..3,
+    );
     prop_oneof![
         12 => timer.clone().prop_map(|(t, k, n)| Op::Register(t, k, n)),
         4 => timer.prop_map(|(t, k, n)| Op::Delete(t, k, n)),
@@ -40,9 +44,19 @@ fn restored(timers: &TimerService<u64, u8>) -> TimerService<u64, u8> {
     fresh
 }
 
-fn check_pop(timers: &mut TimerService<u64, u8>, model: &mut Model, up_to: i64, domain: TimeDomain) -> Option<(i64, u64, u8)> {
-    let popped = timers.pop_due(domain, up_to).map(|t| (t.time, t.key, t.namespace));
-    let expected = model.first().filter(|(time, ..)| *time <= up_to).map(|(time, ..)| *time);
+fn check_pop(
+    timers: &mut TimerService<u64, u8>,
+    model: &mut Model,
+    up_to: i64,
+    domain: TimeDomain,
+) -> Option<(i64, u64, u8)> {
+    let popped = timers
+        .pop_due(domain, up_to)
+        .map(|t| (t.time, t.key, t.namespace));
+    let expected = model
+        .first()
+        .filter(|(time, ..)| *time <= up_to)
+        .map(|(time, ..)| *time);
     assert_eq!(popped.map(|p| p.0), expected, "the earliest due time");
     if let Some(timer) = popped {
         assert!(model.remove(&timer), "{timer:?} was registered");
@@ -53,10 +67,16 @@ fn check_pop(timers: &mut TimerService<u64, u8>, model: &mut Model, up_to: i64, 
 fn apply(timers: &mut TimerService<u64, u8>, model: &mut Model, op: Op, domain: TimeDomain) {
     match op {
         Op::Register(t, k, n) => {
-            assert_eq!(timers.register(domain, t, HashedKey::of(&k), &n), model.insert((t, k, n)));
+            assert_eq!(
+                timers.register(domain, t, HashedKey::of(&k), &n),
+                model.insert((t, k, n))
+            );
         }
         Op::Delete(t, k, n) => {
-            assert_eq!(timers.delete(domain, t, HashedKey::of(&k), &n), model.remove(&(t, k, n)));
+            assert_eq!(
+                timers.delete(domain, t, HashedKey::of(&k), &n),
+                model.remove(&(t, k, n))
+            );
         }
         Op::PopDue(up_to) => {
             check_pop(timers, model, up_to, domain);
@@ -118,7 +138,11 @@ fn snapshot_bytes_sort_by_time() {
     }
     let mut snapshot = OperatorSnapshot::default();
     timers.snapshot(128, &mut snapshot);
-    let namespaces: Vec<_> = snapshot.keyed(EVENT_SECTION).iter().map(|e| e.namespace.clone()).collect();
+    let namespaces: Vec<_> = snapshot
+        .keyed(EVENT_SECTION)
+        .iter()
+        .map(|e| e.namespace.clone())
+        .collect();
     assert!(namespaces.is_sorted());
     assert!(snapshot.keyed(PROCESSING_SECTION).is_empty());
 }

@@ -98,7 +98,10 @@ impl AlignedWindows {
     /// # Errors
     /// When the offset is not smaller than the period (size, slide or maximum size).
     pub fn with_offset(self, offset_ms: i64) -> Result<Self> {
-        Ok(Self { grid: self.grid.with_offset(offset_ms)?, ..self })
+        Ok(Self {
+            grid: self.grid.with_offset(offset_ms)?,
+            ..self
+        })
     }
 }
 
@@ -136,7 +139,10 @@ impl TumblingWindows {
     /// # Errors
     /// When the size is zero or absurdly large.
     pub fn event_time(size: Duration) -> Result<AlignedWindows> {
-        Ok(AlignedWindows::new(TimeGrid::tumbling(to_event_millis(size))?, TimeDomain::Event))
+        Ok(AlignedWindows::new(
+            TimeGrid::tumbling(to_event_millis(size))?,
+            TimeDomain::Event,
+        ))
     }
 
     /// Of processing time.
@@ -144,7 +150,10 @@ impl TumblingWindows {
     /// # Errors
     /// As [`TumblingWindows::event_time`].
     pub fn processing_time(size: Duration) -> Result<AlignedWindows> {
-        Ok(AlignedWindows::new(TimeGrid::tumbling(to_event_millis(size))?, TimeDomain::Processing))
+        Ok(AlignedWindows::new(
+            TimeGrid::tumbling(to_event_millis(size))?,
+            TimeDomain::Processing,
+        ))
     }
 }
 
@@ -294,12 +303,18 @@ pub struct DynamicSessionWindows<G> {
 impl<G> DynamicSessionWindows<G> {
     /// Of event time. An element whose gap is not positive fails the job.
     pub const fn event_time(gap_ms: G) -> Self {
-        Self { gap: gap_ms, domain: TimeDomain::Event }
+        Self {
+            gap: gap_ms,
+            domain: TimeDomain::Event,
+        }
     }
 
     /// Of processing time. An element whose gap is not positive fails the job.
     pub const fn processing_time(gap_ms: G) -> Self {
-        Self { gap: gap_ms, domain: TimeDomain::Processing }
+        Self {
+            gap: gap_ms,
+            domain: TimeDomain::Processing,
+        }
     }
 }
 
@@ -345,12 +360,16 @@ pub struct GlobalWindows {
 impl GlobalWindows {
     /// Fires never, unless another trigger is given.
     pub const fn create() -> Self {
-        Self { trigger: DefaultTrigger::Never }
+        Self {
+            trigger: DefaultTrigger::Never,
+        }
     }
 
     /// Fires when the input has ended.
     pub const fn with_end_of_stream_trigger() -> Self {
-        Self { trigger: DefaultTrigger::EndOfStream }
+        Self {
+            trigger: DefaultTrigger::EndOfStream,
+        }
     }
 }
 

@@ -58,7 +58,10 @@ pub struct CountEvictor {
 impl CountEvictor {
     /// Keeps `max_count` elements, evicting before the window function.
     pub const fn of(max_count: usize) -> Self {
-        Self { max_count, when: When::Before }
+        Self {
+            max_count,
+            when: When::Before,
+        }
     }
 
     fn evict<T>(&self, elements: &mut Vec<Timestamped<T>>) {
@@ -79,14 +82,21 @@ impl TimeEvictor {
     /// Keeps elements that are less than `window` older than the latest, evicting before the window
     /// function.
     pub fn of(window: Duration) -> Self {
-        Self { window: to_event_millis(window), when: When::Before }
+        Self {
+            window: to_event_millis(window),
+            when: When::Before,
+        }
     }
 
     fn evict<T>(&self, elements: &mut Vec<Timestamped<T>>) {
         if elements.first().is_none_or(|(time, _)| *time == NO_TIMESTAMP) {
             return;
         }
-        let latest = elements.iter().map(|(time, _)| *time).max().unwrap_or(NO_TIMESTAMP);
+        let latest = elements
+            .iter()
+            .map(|(time, _)| *time)
+            .max()
+            .unwrap_or(NO_TIMESTAMP);
         let cutoff = latest.saturating_sub(self.window);
         elements.retain(|(time, _)| *time > cutoff);
     }
@@ -105,14 +115,20 @@ pub struct DeltaEvictor<D> {
 impl<D> DeltaEvictor<D> {
     /// Removes elements with `delta(element, last) >= threshold`, before the window function.
     pub const fn of(threshold: f64, delta: D) -> Self {
-        Self { threshold, delta, when: When::Before }
+        Self {
+            threshold,
+            delta,
+            when: When::Before,
+        }
     }
 
     fn evict<T>(&self, elements: &mut Vec<Timestamped<T>>)
     where
         D: Fn(&T, &T) -> f64,
     {
-        let Some((time, last)) = elements.pop() else { return };
+        let Some((time, last)) = elements.pop() else {
+            return;
+        };
         let far = |element: &T| (self.delta)(element, &last) >= self.threshold;
         elements.retain(|(_, element)| !far(element));
         if !far(&last) {

@@ -35,7 +35,9 @@ fn positive(what: &str, ms: i64) -> Result<()> {
     if ms > 0 && ms <= MAX_SIZE_MS {
         return Ok(());
     }
-    Err(Error::user(format!("a window's {what} must be from 1 ms to {MAX_SIZE_MS} ms, not {ms} ms")))
+    Err(Error::user(format!(
+        "a window's {what} must be from 1 ms to {MAX_SIZE_MS} ms, not {ms} ms"
+    )))
 }
 
 impl TimeGrid {
@@ -45,7 +47,12 @@ impl TimeGrid {
     /// When the size is not positive.
     pub fn tumbling(size: i64) -> Result<Self> {
         positive("size", size)?;
-        Ok(Self { size, step: size, offset: 0, shape: Shape::Sliding })
+        Ok(Self {
+            size,
+            step: size,
+            offset: 0,
+            shape: Shape::Sliding,
+        })
     }
 
     /// A window of `size` every `slide`; `slide` may exceed `size`, then some times are in none.
@@ -55,7 +62,12 @@ impl TimeGrid {
     pub fn sliding(size: i64, slide: i64) -> Result<Self> {
         positive("size", size)?;
         positive("slide", slide)?;
-        Ok(Self { size, step: slide, offset: 0, shape: Shape::Sliding })
+        Ok(Self {
+            size,
+            step: slide,
+            offset: 0,
+            shape: Shape::Sliding,
+        })
     }
 
     /// Windows that begin every `max_size` and end every `step` up to it.
@@ -70,7 +82,12 @@ impl TimeGrid {
                 "a cumulating window's maximum size ({max_size} ms) must be a multiple of its step ({step} ms)"
             )));
         }
-        Ok(Self { size: max_size, step, offset: 0, shape: Shape::Cumulating })
+        Ok(Self {
+            size: max_size,
+            step,
+            offset: 0,
+            shape: Shape::Cumulating,
+        })
     }
 
     /// The same pattern shifted by `offset` milliseconds.
@@ -193,7 +210,12 @@ mod tests {
         assert!(TimeGrid::tumbling(-1).is_err());
         assert!(TimeGrid::tumbling(i64::MAX).is_err());
         assert!(TimeGrid::sliding(5, 0).unwrap_err().to_string().contains("slide"));
-        assert!(TimeGrid::cumulating(5, 2).unwrap_err().to_string().contains("multiple"));
+        assert!(
+            TimeGrid::cumulating(5, 2)
+                .unwrap_err()
+                .to_string()
+                .contains("multiple")
+        );
         let tumbling = TimeGrid::tumbling(10).unwrap();
         assert!(tumbling.with_offset(10).is_err() && tumbling.with_offset(-10).is_err());
         assert!(tumbling.with_offset(-9).is_ok());

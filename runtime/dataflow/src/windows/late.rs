@@ -15,25 +15,41 @@ pub struct Lateness<In> {
 
 impl<In> Default for Lateness<In> {
     fn default() -> Self {
-        Self { allowed: 0, side: None, dropped: 0 }
+        Self {
+            allowed: 0,
+            side: None,
+            dropped: 0,
+        }
     }
 }
 
 impl<In> Clone for Lateness<In> {
     fn clone(&self) -> Self {
-        Self { allowed: self.allowed, side: self.side.clone(), dropped: self.dropped }
+        Self {
+            allowed: self.allowed,
+            side: self.side.clone(),
+            dropped: self.dropped,
+        }
     }
 }
 
 impl<In> std::fmt::Debug for Lateness<In> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Lateness({} ms, {:?}, {} dropped)", self.allowed, self.side, self.dropped)
+        write!(
+            f,
+            "Lateness({} ms, {:?}, {} dropped)",
+            self.allowed, self.side, self.dropped
+        )
     }
 }
 
 impl<In: 'static> Lateness<In> {
     pub(super) fn new(allowed: i64, side: Option<OutputTag<In>>) -> Self {
-        Self { allowed, side, dropped: 0 }
+        Self {
+            allowed,
+            side,
+            dropped: 0,
+        }
     }
 
     /// For windows of this domain: processing time is never late and nothing waits.
@@ -50,7 +66,10 @@ impl<In: 'static> Lateness<In> {
     /// When a window's state goes. [`MAX_WATERMARK`] means never.
     #[inline]
     pub(super) fn cleanup_time<W: Window>(&self, window: &W) -> i64 {
-        window.max_timestamp().checked_add(self.allowed).unwrap_or(MAX_WATERMARK)
+        window
+            .max_timestamp()
+            .checked_add(self.allowed)
+            .unwrap_or(MAX_WATERMARK)
     }
 
     /// Takes an element that none of its windows wanted: late ones go to the side output or are

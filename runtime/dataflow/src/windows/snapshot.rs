@@ -20,7 +20,10 @@ pub(super) struct KeyReader {
 
 impl KeyReader {
     pub(super) fn new(groups: Range<u16>, max_parallelism: u32) -> Self {
-        Self { groups, max_parallelism }
+        Self {
+            groups,
+            max_parallelism,
+        }
     }
 
     /// The entry's key with its hash; `None` when its key group is another subtask's.

@@ -79,33 +79,69 @@ impl<In: StateValue, A: WindowAssigner<In>> WindowSpec<In, A> {
     /// Windows of this assigner, with its default trigger.
     pub fn new(assigner: A) -> Self {
         let trigger = assigner.default_trigger();
-        Self { assigner, trigger, evictor: NoEvictor, lateness: 0, side: None }
+        Self {
+            assigner,
+            trigger,
+            evictor: NoEvictor,
+            lateness: 0,
+            side: None,
+        }
     }
 }
 
 impl<In: StateValue, A: WindowAssigner<In>, T, E> WindowSpec<In, A, T, E> {
     /// Fires by another trigger than the assigner's.
     pub fn trigger<T2: Trigger<In, A::Window>>(self, trigger: T2) -> WindowSpec<In, A, T2, E> {
-        let Self { assigner, evictor, lateness, side, .. } = self;
-        WindowSpec { assigner, trigger, evictor, lateness, side }
+        let Self {
+            assigner,
+            evictor,
+            lateness,
+            side,
+            ..
+        } = self;
+        WindowSpec {
+            assigner,
+            trigger,
+            evictor,
+            lateness,
+            side,
+        }
     }
 
     /// Removes elements when a window fires; windows then keep all their elements.
     pub fn evictor<E2: Evictor<In, A::Window>>(self, evictor: E2) -> WindowSpec<In, A, T, WithEvictor<E2>> {
-        let Self { assigner, trigger, lateness, side, .. } = self;
-        WindowSpec { assigner, trigger, evictor: WithEvictor(evictor), lateness, side }
+        let Self {
+            assigner,
+            trigger,
+            lateness,
+            side,
+            ..
+        } = self;
+        WindowSpec {
+            assigner,
+            trigger,
+            evictor: WithEvictor(evictor),
+            lateness,
+            side,
+        }
     }
 
     /// Keeps windows of event time for so long after their end, for late elements.
     #[must_use]
     pub fn allowed_lateness(self, lateness: Duration) -> Self {
-        Self { lateness: to_event_millis(lateness), ..self }
+        Self {
+            lateness: to_event_millis(lateness),
+            ..self
+        }
     }
 
     /// Where elements go that are later still; without it they are dropped and counted.
     #[must_use]
     pub fn side_output_late(self, tag: OutputTag<In>) -> Self {
-        Self { side: Some(tag), ..self }
+        Self {
+            side: Some(tag),
+            ..self
+        }
     }
 }
 
@@ -139,7 +175,12 @@ where
     {
         self.check::<L::WindowState>()?;
         let late = Lateness::new(self.lateness, self.side);
-        let parts = WindowParts { assigner: self.assigner, trigger: self.trigger, logic, late };
+        let parts = WindowParts {
+            assigner: self.assigner,
+            trigger: self.trigger,
+            logic,
+            late,
+        };
         Ok(Box::new(WindowOperator::new(selector, parts)))
     }
 }
@@ -166,7 +207,12 @@ where
     ///
     /// # Errors
     /// As [`Self::reduce`].
-    pub fn reduce_then<S, F, P, Out>(self, selector: S, fold: F, function: P) -> Result<WindowOperatorBox<In, Out>>
+    pub fn reduce_then<S, F, P, Out>(
+        self,
+        selector: S,
+        fold: F,
+        function: P,
+    ) -> Result<WindowOperatorBox<In, Out>>
     where
         Out: 'static,
         S: KeySelector<In>,
@@ -239,15 +285,27 @@ where
         match self.assigner.pattern() {
             Pattern::Grid(grid, name) => {
                 let shareable = <L::Aggregate as AggregateFunction>::SHAREABLE;
-                let shared = shareable && !grid.is_tumbling() && grid.panes_per_window() <= MAX_PANES_PER_WINDOW;
-                let parts = GridParts { grid, domain, name, logic, late };
+                let shared =
+                    shareable && !grid.is_tumbling() && grid.panes_per_window() <= MAX_PANES_PER_WINDOW;
+                let parts = GridParts {
+                    grid,
+                    domain,
+                    name,
+                    logic,
+                    late,
+                };
                 if shared {
                     return Ok(Box::new(PaneWindowOperator::new(selector, parts)));
                 }
                 Ok(Box::new(AggregatingWindowOperator::new(selector, parts)))
             }
             Pattern::Session(name) => {
-                let parts = SessionParts { assigner: self.assigner, name, logic, late };
+                let parts = SessionParts {
+                    assigner: self.assigner,
+                    name,
+                    logic,
+                    late,
+                };
                 Ok(Box::new(SessionWindowOperator::new(selector, parts)))
             }
             Pattern::Other => self.general(selector, logic),
@@ -275,8 +333,23 @@ where
     E: Evictor<In, A::Window>,
 {
     fn split(self) -> (WindowSpec<In, A, T, NoEvictor>, E) {
-        let Self { assigner, trigger, evictor: WithEvictor(evictor), lateness, side } = self;
-        (WindowSpec { assigner, trigger, evictor: NoEvictor, lateness, side }, evictor)
+        let Self {
+            assigner,
+            trigger,
+            evictor: WithEvictor(evictor),
+            lateness,
+            side,
+        } = self;
+        (
+            WindowSpec {
+                assigner,
+                trigger,
+                evictor: NoEvictor,
+                lateness,
+                side,
+            },
+            evictor,
+        )
     }
 
     /// Folds the elements that the evictor leaves.
@@ -289,14 +362,22 @@ where
         F: Fn(&mut In, In) + Send + Sync + 'static,
     {
         let (spec, evictor) = self.split();
-        spec.general(selector, EvictingAggregate::reducing(evictor, Reduce::new(fold), Forward))
+        spec.general(
+            selector,
+            EvictingAggregate::reducing(evictor, Reduce::new(fold), Forward),
+        )
     }
 
     /// Folds the elements that the evictor leaves, then hands the result to a window function.
     ///
     /// # Errors
     /// As [`Self::reduce`].
-    pub fn reduce_then<S, F, P, Out>(self, selector: S, fold: F, function: P) -> Result<WindowOperatorBox<In, Out>>
+    pub fn reduce_then<S, F, P, Out>(
+        self,
+        selector: S,
+        fold: F,
+        function: P,
+    ) -> Result<WindowOperatorBox<In, Out>>
     where
         Out: 'static,
         S: KeySelector<In>,
@@ -304,7 +385,10 @@ where
         P: ProcessWindowFunction<In, S::Borrowed, A::Window, Out>,
     {
         let (spec, evictor) = self.split();
-        spec.general(selector, EvictingAggregate::reducing(evictor, Reduce::new(fold), function))
+        spec.general(
+            selector,
+            EvictingAggregate::reducing(evictor, Reduce::new(fold), function),
+        )
     }
 
     /// Aggregates the elements that the evictor leaves.
@@ -377,5 +461,8 @@ impl<In: Clone, Q: ?Sized, W> ProcessWindowFunction<In, Q, W, In> for Forward {
 
 #[allow(dead_code, reason = "compile-time assertion: operators move between threads")]
 fn operators_are_send(spec: WindowSpec<u64, super::AlignedWindows>) -> Result<impl Send> {
-    spec.process::<_, _, u64>(AllKeys, ProcessFn(|_: &(), _: &mut super::WindowContext<'_, _>, _: super::Elements<'_, _>, _: &mut _| Ok(())))
+    spec.process::<_, _, u64>(
+        AllKeys,
+        ProcessFn(|_: &(), _: &mut super::WindowContext<'_, _>, _: super::Elements<'_, _>, _: &mut _| Ok(())),
+    )
 }

@@ -45,7 +45,10 @@ impl TimeWindow {
     /// The smallest window that covers both.
     #[must_use]
     pub fn cover(&self, other: &Self) -> Self {
-        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+        Self {
+            start: self.start.min(other.start),
+            end: self.end.max(other.end),
+        }
     }
 }
 
@@ -70,7 +73,10 @@ impl StableKey for TimeWindow {
 
 impl OwnedKey for TimeWindow {
     fn decode(input: &mut &[u8]) -> Result<Self, KeyDecodeError> {
-        Ok(Self { start: i64::decode(input)?, end: i64::decode(input)? })
+        Ok(Self {
+            start: i64::decode(input)?,
+            end: i64::decode(input)?,
+        })
     }
 }
 

@@ -172,7 +172,7 @@ impl Model {
         let max = win.max();
         match self.case.trig {
             Trig::Default if self.case.event_time => {
-                drop((max > self.wm).then(|| win.event_timers.insert(max)))
+                drop((max > self.wm).then(|| win.event_timers.insert(max)));
             }
             Trig::Default => drop((max > self.clock).then(|| win.clock_timers.insert(max))),
             Trig::ContinuousEvent(_) => win.event_timers.extend(win.next),

@@ -191,7 +191,11 @@ impl Trigger<Rec, TimeWindow> for AnyTrigger {
         Trigger::<Rec, TimeWindow>::merge_state(&CountTrigger::of(1).unwrap(), &mut into.count, from.count);
         merge(
             &|a, b| {
-                Trigger::<Rec, TimeWindow>::merge_state(&ContinuousEventTimeTrigger::of(ms(1)).unwrap(), a, b)
+                Trigger::<Rec, TimeWindow>::merge_state(
+                    &ContinuousEventTimeTrigger::of(ms(1)).unwrap(),
+                    a,
+                    b,
+                );
             },
             &mut into.next,
             from.next,
@@ -224,9 +228,9 @@ impl AnyEvictor {
             before: bool,
         ) {
             if before {
-                e.evict_before(v, w)
+                e.evict_before(v, w);
             } else {
-                e.evict_after(v, w)
+                e.evict_after(v, w);
             }
         }
         let delta: Delta = |a, last| (a.value - last.value).abs() as f64;

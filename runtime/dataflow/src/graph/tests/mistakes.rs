@@ -148,7 +148,7 @@ fn edges_fit_their_operators() {
     says(&message(third), &["two inputs"]);
     let far = |s: &mut Sketch| {
         s.graph
-            .add_edge(StreamEdge::new(SOURCE, hurtig_core::ids::NodeId(9)))
+            .add_edge(StreamEdge::new(SOURCE, hurtig_core::ids::NodeId(9)));
     };
     says(&message(far), &["number 9"]);
     let deaf = |s: &mut Sketch| {

@@ -82,7 +82,11 @@ where
             self.parts.grid.pane_of(time)
         };
         let whole = self.parts.domain == TimeDomain::Processing;
-        let length = if whole { input.len() } else { run_length(input, pane) };
+        let length = if whole {
+            input.len()
+        } else {
+            run_length(input, pane)
+        };
         if self.needs_care(clock) {
             return self.late_records(input, length, (cx, out), b);
         }
@@ -108,7 +112,12 @@ where
             let table = self.open.namespace_mut(&window);
             let (hashes, records) = input.hashes_and_records_mut();
             for (&hash, record) in hashes[..n].iter().zip(&*records) {
-                add(&self.selector, self.parts.logic.aggregate(), table, (hash, record.clone()));
+                add(
+                    &self.selector,
+                    self.parts.logic.aggregate(),
+                    table,
+                    (hash, record.clone()),
+                );
             }
         }
         let window = self.windows[last];
@@ -119,7 +128,12 @@ where
         }
         let Drained { records, hashes, .. } = input.drain_columns(n);
         for (record, &hash) in records.zip(hashes) {
-            add(&self.selector, self.parts.logic.aggregate(), table, (hash, record));
+            add(
+                &self.selector,
+                self.parts.logic.aggregate(),
+                table,
+                (hash, record),
+            );
         }
         input.reset_if_empty();
     }
@@ -127,8 +141,15 @@ where
     /// After a restore the watermark starts again, and a window that fired before may be open again:
     /// what it has of the keys of the first `n` records fires once more when it ends.
     fn revive(&mut self, input: &mut Batch<In>, n: usize, window: TimeWindow) {
-        let Self { selector, open, retained, .. } = self;
-        let Some(fired) = retained.get_namespace_mut(&window) else { return };
+        let Self {
+            selector,
+            open,
+            retained,
+            ..
+        } = self;
+        let Some(fired) = retained.get_namespace_mut(&window) else {
+            return;
+        };
         let table = open.namespace_mut(&window);
         let (hashes, records) = input.hashes_and_records_mut();
         for (&hash, record) in hashes[..n].iter().zip(&*records) {
@@ -182,16 +203,22 @@ where
                 {
                     table.insert(hash, key, acc);
                 }
-                add(&self.selector, self.parts.logic.aggregate(), table, (hash, record.clone()));
+                add(
+                    &self.selector,
+                    self.parts.logic.aggregate(),
+                    table,
+                    (hash, record.clone()),
+                );
                 continue;
             }
             let GridParts { logic, name, .. } = &mut self.parts;
             let table = self.retained.namespace_mut(&window);
             add(&self.selector, logic.aggregate(), table, (hash, record.clone()));
-            self.selector.with_key(&record, |key| match table.get(hash, key) {
-                Some(acc) => logic.emit_result(key, &name(window), acc, (cx, out)),
-                None => Ok(()),
-            })?;
+            self.selector
+                .with_key(&record, |key| match table.get(hash, key) {
+                    Some(acc) => logic.emit_result(key, &name(window), acc, (cx, out)),
+                    None => Ok(()),
+                })?;
         }
         if !taken && self.parts.domain == TimeDomain::Event {
             self.parts.late.reject(record, time, cx);
@@ -200,13 +227,7 @@ where
     }
 
     /// Fires every window that ends by `up_to`, in time order, and drops what waits no longer.
-    fn fire(
-        &mut self,
-        up_to: i64,
-        cx: Cx<'_>,
-        out: &mut Collector<Out>,
-        b: &mut Budget,
-    ) -> Result<Progress> {
+    fn fire(&mut self, up_to: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
         let retains = self.parts.late.allowed() > 0;
         while let Some((&window, _)) = self.open.first() {
             if window.max_timestamp() > up_to {
@@ -218,8 +239,12 @@ where
                 if out.full() || cx.side_full() || !b.spend() {
                     return Ok(Progress::More);
                 }
-                let Some((hash, key, acc)) = table.pop_any() else { break };
-                self.parts.logic.emit_result(key.borrow(), &named, &acc, (cx, out))?;
+                let Some((hash, key, acc)) = table.pop_any() else {
+                    break;
+                };
+                self.parts
+                    .logic
+                    .emit_result(key.borrow(), &named, &acc, (cx, out))?;
                 if retains {
                     self.retained.namespace_mut(&window).insert(hash, key, acc);
                 }

@@ -27,8 +27,7 @@ use hurtig_state::snapshot::encode;
 use hurtig_state::{AggregateFunction, GroupedTable, KeyedEntry, OperatorSnapshot};
 
 /// The accumulator of some logic.
-type AccOf<In, Q, W, Out, L> =
-    <<L as IncrementalLogic<In, Q, W, Out>>::Aggregate as AggregateFunction>::Acc;
+type AccOf<In, Q, W, Out, L> = <<L as IncrementalLogic<In, Q, W, Out>>::Aggregate as AggregateFunction>::Acc;
 
 /// Tables beyond this are larger than a cache, and prefetching pays for its pass.
 const PREFETCH_FROM: usize = 1 << 14;
@@ -60,7 +59,10 @@ fn lateness_clock(domain: TimeDomain, watermark: i64) -> i64 {
 fn run_length<T>(input: &Batch<T>, window: TimeWindow) -> usize {
     match input.each_time() {
         None => input.len(),
-        Some(times) => times.iter().position(|&time| !window.contains(time)).unwrap_or(times.len()),
+        Some(times) => times
+            .iter()
+            .position(|&time| !window.contains(time))
+            .unwrap_or(times.len()),
     }
 }
 
@@ -77,8 +79,12 @@ fn first_time<T>(input: &Batch<T>, domain: TimeDomain, processing_time: i64) -> 
 
 /// Adds one record to a window's table.
 #[inline]
-fn add<In, S, G>(selector: &S, aggregate: &G, table: &mut GroupedTable<S::Key, G::Acc>, (hash, record): (u64, In))
-where
+fn add<In, S, G>(
+    selector: &S,
+    aggregate: &G,
+    table: &mut GroupedTable<S::Key, G::Acc>,
+    (hash, record): (u64, In),
+) where
     S: KeySelector<In>,
     G: AggregateFunction<In = In>,
 {

@@ -114,12 +114,23 @@ where
         };
         let clock = lateness_clock(self.domain, cx.watermark());
         let window = session(at, self.parts.assigner.session_gap(&element))?;
-        let Self { selector, parts, keys, timers, .. } = self;
+        let Self {
+            selector,
+            parts,
+            keys,
+            timers,
+            ..
+        } = self;
         let placed = selector.with_key(&element, |key| {
             let sessions = keys.upsert(hash, key, Vec::new);
             let placed = place(sessions, window, parts.logic.aggregate(), (&parts.late, clock));
             match placed {
-                Some(index) => arm(&mut sessions[index], &parts.late, timers, HashedKey::new(hash, key)),
+                Some(index) => arm(
+                    &mut sessions[index],
+                    &parts.late,
+                    timers,
+                    HashedKey::new(hash, key),
+                ),
                 None if sessions.is_empty() => drop(keys.remove(hash, key)),
                 None => {}
             }
@@ -142,11 +153,18 @@ where
         clock: i64,
         port: (Cx<'_>, &mut Collector<Out>),
     ) -> Result<()> {
-        let Self { selector, parts: SessionParts { logic, name, .. }, keys, .. } = self;
+        let Self {
+            selector,
+            parts: SessionParts { logic, name, .. },
+            keys,
+            ..
+        } = self;
         // A key is only copied for an element that is late and fires its session.
         let (sessions, late_key) = selector.with_key(&element, |key| {
             let sessions = keys.get_mut(hash, key);
-            let late = sessions.as_ref().is_some_and(|s| s[index].window.max_timestamp() <= clock);
+            let late = sessions
+                .as_ref()
+                .is_some_and(|s| s[index].window.max_timestamp() <= clock);
             (sessions, late.then(|| key.to_owned()))
         });
         let Some(session) = sessions.and_then(|sessions| sessions.get_mut(index)) else {
@@ -159,13 +177,7 @@ where
         }
     }
 
-    fn fire(
-        &mut self,
-        up_to: i64,
-        cx: Cx<'_>,
-        out: &mut Collector<Out>,
-        b: &mut Budget,
-    ) -> Result<Progress> {
+    fn fire(&mut self, up_to: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
         while self.timers.next_time().is_some_and(|time| time <= up_to) {
             if out.full() || cx.side_full() || !b.spend() {
                 return Ok(Progress::More);
@@ -184,8 +196,17 @@ where
         cx: Cx<'_>,
         out: &mut Collector<Out>,
     ) -> Result<()> {
-        let Self { parts: SessionParts { logic, name, late, .. }, keys, timers, .. } = self;
-        let Some(sessions) = keys.get_mut::<S::Borrowed>(hash, key.borrow()) else { return Ok(()) };
+        let Self {
+            parts: SessionParts {
+                logic, name, late, ..
+            },
+            keys,
+            timers,
+            ..
+        } = self;
+        let Some(sessions) = keys.get_mut::<S::Borrowed>(hash, key.borrow()) else {
+            return Ok(());
+        };
         let mut index = 0;
         while index < sessions.len() {
             let session = &mut sessions[index];
@@ -222,11 +243,18 @@ where
     fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
         for entry in snapshot.keyed(SESSIONS) {
-            let Some((hash, key)) = reader.key::<S::Key>(entry)? else { continue };
+            let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
+                continue;
+            };
             let window: TimeWindow = decode_exact(&entry.namespace)
                 .map_err(|e| Error::user("cannot restore a session's window").because(e))?;
             let SessionIn { acc, fired } = decode(&entry.value)?;
-            let mut session = Session { window, acc, fired, armed: MAX_WATERMARK };
+            let mut session = Session {
+                window,
+                acc,
+                fired,
+                armed: MAX_WATERMARK,
+            };
             let hashed = HashedKey::<S::Borrowed>::new(hash, key.borrow());
             arm(&mut session, &self.parts.late, &mut self.timers, hashed);
             let sessions = self.keys.upsert::<S::Borrowed>(hash, key.borrow(), Vec::new);
@@ -245,16 +273,29 @@ fn place<G: AggregateFunction<In: 'static>>(
     (late, clock): (&Lateness<G::In>, i64),
 ) -> Option<usize> {
     let first = sessions.partition_point(|session| session.window.end < window.start);
-    let touching = sessions[first..].iter().take_while(|session| session.window.start <= window.end).count();
+    let touching = sessions[first..]
+        .iter()
+        .take_while(|session| session.window.start <= window.end)
+        .count();
     if touching == 0 {
         if late.cleanup_time(&window) <= clock {
             return None;
         }
         let acc = aggregate.create();
-        sessions.insert(first, Session { window, acc, fired: false, armed: MAX_WATERMARK });
+        sessions.insert(
+            first,
+            Session {
+                window,
+                acc,
+                fired: false,
+                armed: MAX_WATERMARK,
+            },
+        );
     }
     for _ in 1..touching {
-        let Session { window, acc, armed, .. } = sessions.remove(first + 1);
+        let Session {
+            window, acc, armed, ..
+        } = sessions.remove(first + 1);
         let session = &mut sessions[first];
         session.window = session.window.cover(&window);
         session.armed = session.armed.min(armed);
@@ -315,7 +356,8 @@ where
     ) -> Result<Progress> {
         ensure_hashes(&self.selector, input);
         if self.keys.len() >= super::PREFETCH_FROM {
-            self.keys.prefetch(&input.hashes()[..input.len().min(b.left() as usize)]);
+            self.keys
+                .prefetch(&input.hashes()[..input.len().min(b.left() as usize)]);
         }
         while !input.is_empty() {
             if out.full() || cx.side_full() || !b.spend() {
@@ -362,7 +404,10 @@ where
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let mut entries = Vec::new();
         for (hash, key, sessions) in self.keys.iter() {
-            for Session { window, acc, fired, .. } in sessions {
+            for Session {
+                window, acc, fired, ..
+            } in sessions
+            {
                 entries.push(KeyedEntry {
                     group: self.keys.group_of(hash),
                     key: key_bytes(key),

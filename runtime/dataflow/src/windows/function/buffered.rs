@@ -54,7 +54,9 @@ where
     ) -> Result<()> {
         let Some(elements) = contents else { return Ok(()) };
         out.set_time(cx.window.max_timestamp());
-        self.function.process(key, cx, Elements::new(elements), out).map_err(user_failure)
+        self.function
+            .process(key, cx, Elements::new(elements), out)
+            .map_err(user_failure)
     }
 
     fn clear(
@@ -110,7 +112,9 @@ where
         let Some(elements) = contents else { return Ok(()) };
         self.evictor.evict_before(elements, cx.window);
         out.set_time(cx.window.max_timestamp());
-        self.function.process(key, cx, Elements::new(elements), out).map_err(user_failure)?;
+        self.function
+            .process(key, cx, Elements::new(elements), out)
+            .map_err(user_failure)?;
         self.evictor.evict_after(elements, cx.window);
         // A window whose elements are all gone has no contents, and does not fire.
         if elements.is_empty() {
@@ -142,12 +146,22 @@ impl<E, A, P> EvictingAggregate<E, A, P> {
     /// Evicts with `evictor`, aggregates the rest, hands the result to `function`. When all are
     /// evicted that is the result of nothing.
     pub const fn new(evictor: E, aggregate: A, function: P) -> Self {
-        Self { evictor, aggregate, function, needs_elements: false }
+        Self {
+            evictor,
+            aggregate,
+            function,
+            needs_elements: false,
+        }
     }
 
     /// The same for an aggregate that has no result of nothing: `function` is not called then.
     pub const fn reducing(evictor: E, aggregate: A, function: P) -> Self {
-        Self { evictor, aggregate, function, needs_elements: true }
+        Self {
+            evictor,
+            aggregate,
+            function,
+            needs_elements: true,
+        }
     }
 }
 
@@ -189,7 +203,9 @@ where
             let end = cx.window.max_timestamp();
             let result = [(end, self.aggregate.result(&acc))];
             out.set_time(end);
-            self.function.process(key, cx, Elements::new(&result), out).map_err(user_failure)?;
+            self.function
+                .process(key, cx, Elements::new(&result), out)
+                .map_err(user_failure)?;
         }
         self.evictor.evict_after(elements, cx.window);
         if elements.is_empty() {

@@ -4,8 +4,8 @@ use super::super::Window;
 use super::{Elements, IncrementalLogic, ProcessWindowFunction, WindowContext, WindowLogic};
 use crate::operator::{Collector, Cx};
 
-use hurtig_core::error::user_failure;
 use hurtig_core::Result;
+use hurtig_core::error::user_failure;
 use hurtig_state::{AggregateFunction, StateValue};
 use std::marker::PhantomData;
 
@@ -21,7 +21,10 @@ pub struct Reduce<F, T> {
 impl<F, T> Reduce<F, T> {
     /// The aggregate that folds with `fold`.
     pub const fn new(fold: F) -> Self {
-        Self { fold, element: PhantomData }
+        Self {
+            fold,
+            element: PhantomData,
+        }
     }
 }
 
@@ -112,7 +115,8 @@ where
     type GlobalState = ();
 
     fn add(&self, contents: &mut Option<A::Acc>, element: In, _: i64) {
-        self.aggregate.add(contents.get_or_insert_with(|| self.aggregate.create()), element);
+        self.aggregate
+            .add(contents.get_or_insert_with(|| self.aggregate.create()), element);
     }
 
     fn merge(&self, into: &mut A::Acc, from: A::Acc) {
@@ -127,7 +131,9 @@ where
         out: &mut Collector<A::Out>,
     ) -> Result<()> {
         match contents {
-            Some(acc) => IncrementalLogic::<In, Q, W, A::Out>::emit_result(self, key, cx.window, acc, (cx.cx, out)),
+            Some(acc) => {
+                IncrementalLogic::<In, Q, W, A::Out>::emit_result(self, key, cx.window, acc, (cx.cx, out))
+            }
             None => Ok(()),
         }
     }
@@ -173,11 +179,17 @@ where
         (cx, out): (Cx<'_>, &mut Collector<Out>),
     ) -> Result<()> {
         let (mut window_state, mut global_state) = Default::default();
-        let mut context =
-            WindowContext { window, window_state: &mut window_state, global_state: &mut global_state, cx };
+        let mut context = WindowContext {
+            window,
+            window_state: &mut window_state,
+            global_state: &mut global_state,
+            cx,
+        };
         let result = [(window.max_timestamp(), self.aggregate.result(acc))];
         out.set_time(window.max_timestamp());
-        self.function.process(key, &mut context, Elements::new(&result), out).map_err(user_failure)
+        self.function
+            .process(key, &mut context, Elements::new(&result), out)
+            .map_err(user_failure)
     }
 }
 
@@ -193,7 +205,8 @@ where
     type GlobalState = P::GlobalState;
 
     fn add(&self, contents: &mut Option<A::Acc>, element: In, _: i64) {
-        self.aggregate.add(contents.get_or_insert_with(|| self.aggregate.create()), element);
+        self.aggregate
+            .add(contents.get_or_insert_with(|| self.aggregate.create()), element);
     }
 
     fn merge(&self, into: &mut A::Acc, from: A::Acc) {
@@ -210,7 +223,9 @@ where
         let Some(acc) = contents else { return Ok(()) };
         let result = [(cx.window.max_timestamp(), self.aggregate.result(acc))];
         out.set_time(cx.window.max_timestamp());
-        self.function.process(key, cx, Elements::new(&result), out).map_err(user_failure)
+        self.function
+            .process(key, cx, Elements::new(&result), out)
+            .map_err(user_failure)
     }
 
     fn clear(

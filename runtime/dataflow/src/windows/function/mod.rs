@@ -90,7 +90,9 @@ pub struct WindowContext<'a, W, L = (), G = ()> {
 
 impl<W: fmt::Debug, L, G> fmt::Debug for WindowContext<'_, W, L, G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WindowContext").field("window", &self.window).finish_non_exhaustive()
+        f.debug_struct("WindowContext")
+            .field("window", &self.window)
+            .finish_non_exhaustive()
     }
 }
 

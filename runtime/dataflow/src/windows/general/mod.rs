@@ -136,7 +136,9 @@ where
         out: &mut Collector<Out>,
     ) -> Result<bool> {
         let Some(value) = &*element else { return Ok(false) };
-        let Some(placed) = self.place((value, time, hash), window, now(cx))? else { return Ok(false) };
+        let Some(placed) = self.place((value, time, hash), window, now(cx))? else {
+            return Ok(false);
+        };
         let Placed { index, result, key } = placed;
         let (keys, logic) = (&mut self.keys, &mut self.parts.logic);
         let slots = self.selector.with_key(value, |key| keys.get_mut(hash, key));
@@ -165,11 +167,29 @@ where
         window: A::Window,
         now: Now,
     ) -> Result<Option<Placed<S::Key>>> {
-        let Self { selector, parts, keys, timers, changes, .. } = self;
-        let WindowParts { assigner, trigger, logic, late } = parts;
+        let Self {
+            selector,
+            parts,
+            keys,
+            timers,
+            changes,
+            ..
+        } = self;
+        let WindowParts {
+            assigner,
+            trigger,
+            logic,
+            late,
+        } = parts;
         selector.with_key(element, |key| {
             let slots = keys.upsert(hash, key, Vec::new);
-            let mut placing = Placing { assigner, trigger, late, now, timers: changes };
+            let mut placing = Placing {
+                assigner,
+                trigger,
+                late,
+                now,
+                timers: changes,
+            };
             let Some(index) = placing.place(slots, window, |into, from| logic.merge(into, from))? else {
                 if slots.is_empty() {
                     keys.remove(hash, key);
@@ -187,13 +207,19 @@ where
                 timers.register(assigner.domain(), cleanup, hashed, &slot.window);
             }
             let needs_key = result != TriggerResult::Continue;
-            Ok(Some(Placed { index, result, key: needs_key.then(|| key.to_owned()) }))
+            Ok(Some(Placed {
+                index,
+                result,
+                key: needs_key.then(|| key.to_owned()),
+            }))
         })
     }
 
     /// Drops the state of a purged window that no cleanup will drop, such as a global one.
     fn forget_if_idle(&mut self, hash: u64, key: &S::Key, index: usize) {
-        let Some(slots) = self.keys.get_mut::<S::Borrowed>(hash, key.borrow()) else { return };
+        let Some(slots) = self.keys.get_mut::<S::Borrowed>(hash, key.borrow()) else {
+            return;
+        };
         let slot = &slots[index];
         // A session whose contents were purged still takes in what touches it.
         let idle = !self.parts.assigner.is_merging()
@@ -215,16 +241,42 @@ where
         cx: Cx<'_>,
         out: &mut Collector<Out>,
     ) -> Result<()> {
-        let Timer { time, hash, key, namespace } = timer;
+        let Timer {
+            time,
+            hash,
+            key,
+            namespace,
+        } = timer;
         let now = now(cx);
-        let Self { parts: WindowParts { assigner, trigger, logic, late }, keys, timers, changes, .. } = self;
-        let Some(slots) = keys.get_mut::<S::Borrowed>(hash, key.borrow()) else { return Ok(()) };
-        let Ok(index) = position(slots, &namespace) else { return Ok(()) };
+        let Self {
+            parts:
+                WindowParts {
+                    assigner,
+                    trigger,
+                    logic,
+                    late,
+                },
+            keys,
+            timers,
+            changes,
+            ..
+        } = self;
+        let Some(slots) = keys.get_mut::<S::Borrowed>(hash, key.borrow()) else {
+            return Ok(());
+        };
+        let Ok(index) = position(slots, &namespace) else {
+            return Ok(());
+        };
         let slot = &mut slots[index];
-        let result = ask(&slot.window, &mut slot.trigger, (now, changes), |cx| match domain {
-            TimeDomain::Event => trigger.on_event_time(time, cx),
-            TimeDomain::Processing => trigger.on_processing_time(time, cx),
-        });
+        let result = ask(
+            &slot.window,
+            &mut slot.trigger,
+            (now, changes),
+            |cx| match domain {
+                TimeDomain::Event => trigger.on_event_time(time, cx),
+                TimeDomain::Processing => trigger.on_processing_time(time, cx),
+            },
+        );
         apply::<_, S::Borrowed, _>(timers, changes, HashedKey::new(hash, key.borrow()));
         if result.is_fire() {
             emit(logic, &mut self.globals, (hash, &key), slot, (cx, out))?;
@@ -242,8 +294,16 @@ where
     }
 
     fn clear_window(&mut self, (hash, key): (u64, &S::Key), index: usize, cx: Cx<'_>) -> Result<()> {
-        let Self { parts: WindowParts { trigger, logic, .. }, keys, timers, changes, .. } = self;
-        let Some(slots) = keys.get_mut::<S::Borrowed>(hash, key.borrow()) else { return Ok(()) };
+        let Self {
+            parts: WindowParts { trigger, logic, .. },
+            keys,
+            timers,
+            changes,
+            ..
+        } = self;
+        let Some(slots) = keys.get_mut::<S::Borrowed>(hash, key.borrow()) else {
+            return Ok(());
+        };
         let mut slot = slots.remove(index);
         if slots.is_empty() {
             keys.remove::<S::Borrowed>(hash, key.borrow());
@@ -257,8 +317,12 @@ where
             return Ok(());
         }
         with_global(&mut self.globals, (hash, key), |global| {
-            let mut context =
-                WindowContext { window: &slot.window, window_state: &mut slot.local, global_state: global, cx };
+            let mut context = WindowContext {
+                window: &slot.window,
+                window_state: &mut slot.local,
+                global_state: global,
+                cx,
+            };
             logic.clear(key.borrow(), &mut context)
         })
     }
@@ -291,7 +355,10 @@ where
 }
 
 fn now(cx: Cx<'_>) -> Now {
-    Now { watermark: cx.watermark(), processing: cx.processing_time() }
+    Now {
+        watermark: cx.watermark(),
+        processing: cx.processing_time(),
+    }
 }
 
 /// Carries out what triggers asked for.
@@ -301,7 +368,13 @@ where
     Q: hurtig_core::key::StableKey + ToOwned<Owned = K> + ?Sized,
     W: Window,
 {
-    for WindowTimer { window, domain, time, register } in changes.drain(..) {
+    for WindowTimer {
+        window,
+        domain,
+        time,
+        register,
+    } in changes.drain(..)
+    {
         if register {
             timers.register(domain, time, key, &window);
         } else {
@@ -323,7 +396,10 @@ where
     if is_stateless::<G>() {
         return call(&mut G::default());
     }
-    let mut global = globals.remove(hash, key).map(|(_, value)| value).unwrap_or_default();
+    let mut global = globals
+        .remove(hash, key)
+        .map(|(_, value)| value)
+        .unwrap_or_default();
     let result = call(&mut global);
     if global != G::default() {
         globals.insert(hash, key.clone(), global);
@@ -348,9 +424,19 @@ where
     if slot.contents.is_none() {
         return Ok(());
     }
-    let Slot { window, contents, local, .. } = slot;
+    let Slot {
+        window,
+        contents,
+        local,
+        ..
+    } = slot;
     with_global(globals, (hash, key), |global| {
-        let mut context = WindowContext { window, window_state: local, global_state: global, cx };
+        let mut context = WindowContext {
+            window,
+            window_state: local,
+            global_state: global,
+            cx,
+        };
         logic.emit(key.borrow(), &mut context, contents, out)
     })
 }

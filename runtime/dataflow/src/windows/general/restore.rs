@@ -11,8 +11,8 @@ use hurtig_core::key::decode_exact;
 use hurtig_core::{Error, Result};
 use hurtig_state::snapshot::{decode, encode};
 use hurtig_state::{KeyedEntry, OperatorSnapshot, StateValue};
-use std::borrow::Borrow;
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 
 /// Section of windows: contents, trigger state and per-window state by key and window.
 const WINDOWS: &str = "windows";
@@ -44,12 +44,22 @@ where
     pub(super) fn write(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let mut entries = Vec::new();
         for (hash, key, slots) in self.keys.iter() {
-            for Slot { window, contents, trigger, local } in slots {
+            for Slot {
+                window,
+                contents,
+                trigger,
+                local,
+            } in slots
+            {
                 entries.push(KeyedEntry {
                     group: self.keys.group_of(hash),
                     key: key_bytes(key),
                     namespace: key_bytes(window),
-                    value: encode(&WindowOut { contents, trigger, state: local })?,
+                    value: encode(&WindowOut {
+                        contents,
+                        trigger,
+                        state: local,
+                    })?,
                 });
             }
         }
@@ -58,7 +68,12 @@ where
             let mut entries = Vec::new();
             for (hash, key, value) in self.globals.iter() {
                 let group = self.globals.group_of(hash);
-                entries.push(KeyedEntry { group, key: key_bytes(key), namespace: vec![], value: encode(value)? });
+                entries.push(KeyedEntry {
+                    group,
+                    key: key_bytes(key),
+                    namespace: vec![],
+                    value: encode(value)?,
+                });
             }
             snapshot.put_keyed(GLOBALS, entries);
         }
@@ -69,18 +84,39 @@ where
     pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
         for entry in snapshot.keyed(WINDOWS) {
-            let Some((hash, key)) = reader.key::<S::Key>(entry)? else { continue };
-            let window: A::Window = decode_exact(&entry.namespace)
-                .map_err(|e| Error::user("cannot restore a window: the assigner is of another kind").because(e))?;
-            let WindowIn { contents, trigger, state } = decode(&entry.value)?;
+            let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
+                continue;
+            };
+            let window: A::Window = decode_exact(&entry.namespace).map_err(|e| {
+                Error::user("cannot restore a window: the assigner is of another kind").because(e)
+            })?;
+            let WindowIn {
+                contents,
+                trigger,
+                state,
+            } = decode(&entry.value)?;
             let slots = self.keys.upsert::<S::Borrowed>(hash, key.borrow(), Vec::new);
             match position(slots, &window) {
-                Ok(_) => return Err(Error::user(format!("window {window:?} of one key is restored twice"))),
-                Err(at) => slots.insert(at, Slot { window, contents, trigger, local: state }),
+                Ok(_) => {
+                    return Err(Error::user(format!(
+                        "window {window:?} of one key is restored twice"
+                    )));
+                }
+                Err(at) => slots.insert(
+                    at,
+                    Slot {
+                        window,
+                        contents,
+                        trigger,
+                        local: state,
+                    },
+                ),
             }
         }
         for entry in snapshot.keyed(GLOBALS) {
-            let Some((hash, key)) = reader.key::<S::Key>(entry)? else { continue };
+            let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
+                continue;
+            };
             self.globals.insert(hash, key, decode(&entry.value)?);
         }
         self.timers.restore_groups(snapshot, self.keys.groups())

@@ -45,7 +45,15 @@ pub(super) fn find_or_insert<W: Window, C, T: Default, L: Default>(
     window: W,
 ) -> usize {
     position(slots, &window).unwrap_or_else(|at| {
-        slots.insert(at, Slot { window, contents: None, trigger: T::default(), local: L::default() });
+        slots.insert(
+            at,
+            Slot {
+                window,
+                contents: None,
+                trigger: T::default(),
+                local: L::default(),
+            },
+        );
         at
     })
 }
@@ -89,7 +97,11 @@ where
             return Ok(Some(merged[0]));
         }
         if self.is_late(&result) {
-            return if merged.is_empty() { Ok(None) } else { Err(self.merged_into_the_past(&result)) };
+            return if merged.is_empty() {
+                Ok(None)
+            } else {
+                Err(self.merged_into_the_past(&result))
+            };
         }
         if merged.is_empty() {
             return Ok(Some(find_or_insert(slots, result)));
@@ -138,19 +150,29 @@ where
         merged: &[usize],
         mut merge_contents: impl FnMut(&mut C, C),
     ) -> usize {
-        let mut joined =
-            Slot { window: result, contents: None, trigger: T::State::default(), local: L::default() };
+        let mut joined = Slot {
+            window: result,
+            contents: None,
+            trigger: T::State::default(),
+            local: L::default(),
+        };
         // Removed from the back, so that the remaining positions stay right.
         let mut old: Vec<_> = merged.iter().rev().map(|&i| slots.remove(i)).collect();
         old.reverse();
         for slot in &mut old {
-            self.trigger.merge_state(&mut joined.trigger, std::mem::take(&mut slot.trigger));
+            self.trigger
+                .merge_state(&mut joined.trigger, std::mem::take(&mut slot.trigger));
         }
         let trigger = self.trigger;
-        ask(&joined.window, &mut joined.trigger, (self.now, self.timers), |cx| {
-            trigger.on_merge(cx);
-            TriggerResult::Continue
-        });
+        ask(
+            &joined.window,
+            &mut joined.trigger,
+            (self.now, self.timers),
+            |cx| {
+                trigger.on_merge(cx);
+                TriggerResult::Continue
+            },
+        );
         for slot in old {
             self.retire(&slot.window, slot.trigger);
             match (&mut joined.contents, slot.contents) {
@@ -171,7 +193,12 @@ where
             TriggerResult::Continue
         });
         let (domain, time) = (self.assigner.domain(), self.late.cleanup_time(window));
-        self.timers.push(WindowTimer { window: window.clone(), domain, time, register: false });
+        self.timers.push(WindowTimer {
+            window: window.clone(),
+            domain,
+            time,
+            register: false,
+        });
     }
 
     #[cold]

@@ -12,7 +12,9 @@ type NextFire = Option<i64>;
 
 fn interval_ms(interval: Duration) -> Result<i64> {
     match to_event_millis(interval) {
-        0 => Err(Error::user("a continuous trigger's interval must be at least 1 ms")),
+        0 => Err(Error::user(
+            "a continuous trigger's interval must be at least 1 ms",
+        )),
         ms => Ok(ms),
     }
 }
@@ -42,7 +44,9 @@ impl ContinuousEventTimeTrigger {
     /// # Errors
     /// When the interval is below a millisecond.
     pub fn of(interval: Duration) -> Result<Self> {
-        Ok(Self { interval: interval_ms(interval)? })
+        Ok(Self {
+            interval: interval_ms(interval)?,
+        })
     }
 
     fn plan<W: Window>(self, time: i64, cx: &mut TriggerContext<'_, W, NextFire>) {
@@ -118,7 +122,9 @@ impl ContinuousProcessingTimeTrigger {
     /// # Errors
     /// When the interval is below a millisecond.
     pub fn of(interval: Duration) -> Result<Self> {
-        Ok(Self { interval: interval_ms(interval)? })
+        Ok(Self {
+            interval: interval_ms(interval)?,
+        })
     }
 
     fn plan<W: Window>(self, time: i64, cx: &mut TriggerContext<'_, W, NextFire>) {

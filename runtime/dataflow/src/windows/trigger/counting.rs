@@ -96,7 +96,12 @@ where
 {
     type State = LastElement<T>;
 
-    fn on_element(&self, element: &T, _: i64, cx: &mut TriggerContext<'_, W, LastElement<T>>) -> TriggerResult {
+    fn on_element(
+        &self,
+        element: &T,
+        _: i64,
+        cx: &mut TriggerContext<'_, W, LastElement<T>>,
+    ) -> TriggerResult {
         let result = match &cx.state.0 {
             None => TriggerResult::Continue,
             Some(last) if (self.delta)(last, element) > self.threshold => TriggerResult::Fire,
@@ -129,7 +134,11 @@ impl<N> PurgingTrigger<N> {
 }
 
 fn purging(result: TriggerResult) -> TriggerResult {
-    if result.is_fire() { TriggerResult::FireAndPurge } else { result }
+    if result.is_fire() {
+        TriggerResult::FireAndPurge
+    } else {
+        result
+    }
 }
 
 impl<T, W: Window, N: Trigger<T, W>> Trigger<T, W> for PurgingTrigger<N> {

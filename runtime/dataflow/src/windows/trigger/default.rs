@@ -21,7 +21,11 @@ impl<T, W: Window> Trigger<T, W> for EventTimeTrigger {
     }
 
     fn on_event_time(&self, time: i64, cx: &mut TriggerContext<'_, W, ()>) -> TriggerResult {
-        if time == cx.window.max_timestamp() { TriggerResult::Fire } else { TriggerResult::Continue }
+        if time == cx.window.max_timestamp() {
+            TriggerResult::Fire
+        } else {
+            TriggerResult::Continue
+        }
     }
 
     fn on_processing_time(&self, _: i64, _: &mut TriggerContext<'_, W, ()>) -> TriggerResult {
@@ -126,7 +130,11 @@ impl<T, W: Window> Trigger<T, W> for EndOfStreamTrigger {
     }
 
     fn on_event_time(&self, time: i64, _: &mut TriggerContext<'_, W, ()>) -> TriggerResult {
-        if time == i64::MAX { TriggerResult::Fire } else { TriggerResult::Continue }
+        if time == i64::MAX {
+            TriggerResult::Fire
+        } else {
+            TriggerResult::Continue
+        }
     }
 
     fn on_processing_time(&self, _: i64, _: &mut TriggerContext<'_, W, ()>) -> TriggerResult {

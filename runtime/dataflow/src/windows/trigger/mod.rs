@@ -107,11 +107,19 @@ impl<W: Window, S> TriggerContext<'_, W, S> {
     }
 
     fn change(&mut self, domain: TimeDomain, time: i64, register: bool) {
-        self.changes.push(WindowTimer { window: self.window.clone(), domain, time, register });
+        self.changes.push(WindowTimer {
+            window: self.window.clone(),
+            domain,
+            time,
+            register,
+        });
     }
 
     /// The same context with a part of the state, for triggers that are made of triggers.
-    pub fn project<'b, S2>(&'b mut self, part: impl FnOnce(&'b mut S) -> &'b mut S2) -> TriggerContext<'b, W, S2> {
+    pub fn project<'b, S2>(
+        &'b mut self,
+        part: impl FnOnce(&'b mut S) -> &'b mut S2,
+    ) -> TriggerContext<'b, W, S2> {
         TriggerContext {
             window: self.window,
             state: part(self.state),
@@ -128,7 +136,12 @@ pub trait Trigger<T, W: Window>: Send + 'static {
     type State: WindowValue;
 
     /// An element was added to the window.
-    fn on_element(&self, element: &T, time: i64, cx: &mut TriggerContext<'_, W, Self::State>) -> TriggerResult;
+    fn on_element(
+        &self,
+        element: &T,
+        time: i64,
+        cx: &mut TriggerContext<'_, W, Self::State>,
+    ) -> TriggerResult;
 
     /// An event-time timer of the window has fired.
     fn on_event_time(&self, time: i64, cx: &mut TriggerContext<'_, W, Self::State>) -> TriggerResult;

@@ -100,17 +100,38 @@ where
     /// Adds a record to those of `self.windows` that have fired but are open again. They begin with
     /// what they would have retained.
     pub(super) fn reopen(&mut self, (record, hash): (&In, u64), clock: i64) {
-        let Self { selector, parts, panes, again, windows, fired_through, .. } = self;
+        let Self {
+            selector,
+            parts,
+            panes,
+            again,
+            windows,
+            fired_through,
+            ..
+        } = self;
         let aggregate = parts.logic.aggregate();
-        for window in windows.iter().filter(|w| clock < w.max_timestamp() && w.max_timestamp() <= *fired_through) {
-            let FiredAgain { pending, own, gone_through } = again;
+        for window in windows
+            .iter()
+            .filter(|w| clock < w.max_timestamp() && w.max_timestamp() <= *fired_through)
+        {
+            let FiredAgain {
+                pending,
+                own,
+                gone_through,
+            } = again;
             let in_panes = parts.late.allowed() > 0 && parts.late.cleanup_time(window) > *gone_through;
             let acc = selector.with_key(record, |key| {
-                let fired = own.get_namespace_mut(window).and_then(|table| table.remove(hash, key));
+                let fired = own
+                    .get_namespace_mut(window)
+                    .and_then(|table| table.remove(hash, key));
                 pending.namespace_mut(window).upsert(hash, key, || {
                     let retained = fired.map(|(_, acc)| acc);
-                    let held = || in_panes.then(|| merged(panes, parts.grid.panes_in(*window), (hash, key), aggregate));
-                    retained.or_else(|| held().flatten()).unwrap_or_else(|| aggregate.create())
+                    let held = || {
+                        in_panes.then(|| merged(panes, parts.grid.panes_in(*window), (hash, key), aggregate))
+                    };
+                    retained
+                        .or_else(|| held().flatten())
+                        .unwrap_or_else(|| aggregate.create())
                 })
             });
             aggregate.add(acc, record.clone());
@@ -126,15 +147,22 @@ where
         b: &mut Budget,
     ) -> Result<bool> {
         let FiredAgain { pending, own, .. } = &mut self.again;
-        while let Some((&window, _)) = pending.first().filter(|(window, _)| window.max_timestamp() <= up_to) {
+        while let Some((&window, _)) = pending
+            .first()
+            .filter(|(window, _)| window.max_timestamp() <= up_to)
+        {
             let named = (self.parts.name)(window);
             let table = pending.namespace_mut(&window);
             while !table.is_empty() {
                 if out.full() || cx.side_full() || !b.spend() {
                     return Ok(false);
                 }
-                let Some((hash, key, acc)) = table.pop_any() else { break };
-                self.parts.logic.emit_result(key.borrow(), &named, &acc, (cx, out))?;
+                let Some((hash, key, acc)) = table.pop_any() else {
+                    break;
+                };
+                self.parts
+                    .logic
+                    .emit_result(key.borrow(), &named, &acc, (cx, out))?;
                 if self.parts.late.allowed() > 0 {
                     own.namespace_mut(&window).insert(hash, key, acc);
                 }
@@ -151,7 +179,10 @@ where
         if let Some((window, table)) = &self.firing {
             write_table(table, window, PENDING, snapshot)?;
         }
-        let fired = Fired { groups: self.groups.0.clone(), through: self.fired_through };
+        let fired = Fired {
+            groups: self.groups.0.clone(),
+            through: self.fired_through,
+        };
         snapshot.put_operator(FIRED, Redistribution::Union, &[fired])
     }
 
@@ -168,10 +199,20 @@ where
     /// are behind get their unfired windows put together here.
     fn catch_up(&mut self, fired: &[Fired]) {
         let own = self.groups.0.clone();
-        let of_own = fired.iter().filter(|f| f.groups.start < own.end && own.start < f.groups.end);
-        let Some(through) = of_own.map(|f| f.through).max() else { return };
+        let of_own = fired
+            .iter()
+            .filter(|f| f.groups.start < own.end && own.start < f.groups.end);
+        let Some(through) = of_own.map(|f| f.through).max() else {
+            return;
+        };
         self.fired_through = through;
-        let Self { parts, panes, again, windows, .. } = self;
+        let Self {
+            parts,
+            panes,
+            again,
+            windows,
+            ..
+        } = self;
         for (pane, table) in panes.iter() {
             windows.clear();
             parts.grid.windows_of(pane.start, windows);

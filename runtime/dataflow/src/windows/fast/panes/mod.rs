@@ -2,12 +2,12 @@
 
 mod again;
 
-use again::FiredAgain;
 use super::{AccOf, GridParts, PREFETCH_FROM, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
 use crate::windows::{IncrementalLogic, TimeWindow, Window, ensure_hashes};
+use again::FiredAgain;
 
 use hurtig_core::batch::Drained;
 use hurtig_core::key::OwnedKey;
@@ -46,7 +46,10 @@ where
     panes: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
     again: FiredAgain<S::Key, AccOf<In, S::Borrowed, W, Out, L>>,
     merging: Option<Merging<S::Key, AccOf<In, S::Borrowed, W, Out, L>>>,
-    firing: Option<(TimeWindow, GroupedTable<S::Key, AccOf<In, S::Borrowed, W, Out, L>>)>,
+    firing: Option<(
+        TimeWindow,
+        GroupedTable<S::Key, AccOf<In, S::Borrowed, W, Out, L>>,
+    )>,
     /// The last timestamp of the last window that was put together; later ones have not fired.
     fired_through: i64,
     groups: (Range<u16>, u32),
@@ -96,7 +99,11 @@ where
         self.parts.grid.windows_of(time, &mut self.windows);
         let pane = self.parts.grid.pane_of(time);
         let whole = self.parts.domain == TimeDomain::Processing;
-        let length = if whole { input.len() } else { run_length(input, pane) };
+        let length = if whole {
+            input.len()
+        } else {
+            run_length(input, pane)
+        };
         if self.needs_care(clock) {
             return self.careful_records(input, (pane, length), (cx, out), b);
         }
@@ -119,7 +126,12 @@ where
         }
         let Drained { records, hashes, .. } = input.drain_columns(n);
         for (record, &hash) in records.zip(hashes) {
-            add(&self.selector, self.parts.logic.aggregate(), table, (hash, record));
+            add(
+                &self.selector,
+                self.parts.logic.aggregate(),
+                table,
+                (hash, record),
+            );
         }
         input.reset_if_empty();
     }
@@ -151,7 +163,11 @@ where
         out: &mut Collector<Out>,
     ) -> Result<()> {
         let clock = lateness_clock(self.parts.domain, cx.watermark());
-        if self.windows.iter().all(|window| self.parts.late.cleanup_time(window) <= clock) {
+        if self
+            .windows
+            .iter()
+            .all(|window| self.parts.late.cleanup_time(window) <= clock)
+        {
             if self.parts.domain == TimeDomain::Event {
                 self.parts.late.reject(record, time, cx);
             }
@@ -159,8 +175,27 @@ where
         }
         let copy = record.clone();
         self.reopen((&copy, hash), clock);
-        add(&self.selector, self.parts.logic.aggregate(), self.panes.namespace_mut(&pane), (hash, record));
-        let Self { selector, parts: GridParts { logic, name, grid, late, .. }, panes, again, windows, .. } = self;
+        add(
+            &self.selector,
+            self.parts.logic.aggregate(),
+            self.panes.namespace_mut(&pane),
+            (hash, record),
+        );
+        let Self {
+            selector,
+            parts:
+                GridParts {
+                    logic,
+                    name,
+                    grid,
+                    late,
+                    ..
+                },
+            panes,
+            again,
+            windows,
+            ..
+        } = self;
         for &window in windows.iter() {
             if window.max_timestamp() > clock || late.cleanup_time(&window) <= clock {
                 continue;
@@ -183,13 +218,7 @@ where
         Ok(())
     }
 
-    fn fire(
-        &mut self,
-        up_to: i64,
-        cx: Cx<'_>,
-        out: &mut Collector<Out>,
-        b: &mut Budget,
-    ) -> Result<Progress> {
+    fn fire(&mut self, up_to: i64, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<Progress> {
         loop {
             if !self.emit_pending(up_to, cx, out, b)? || !self.emit_firing(cx, out, b)? {
                 return Ok(Progress::More);
@@ -212,14 +241,18 @@ where
 
     /// Emits the window that was put together. False when fuel or room ran out.
     fn emit_firing(&mut self, cx: Cx<'_>, out: &mut Collector<Out>, b: &mut Budget) -> Result<bool> {
-        let Some((window, table)) = &mut self.firing else { return Ok(true) };
+        let Some((window, table)) = &mut self.firing else {
+            return Ok(true);
+        };
         let named = (self.parts.name)(*window);
         while !table.is_empty() {
             if out.full() || cx.side_full() || !b.spend() {
                 return Ok(false);
             }
             if let Some((_, key, acc)) = table.pop_any() {
-                self.parts.logic.emit_result(key.borrow(), &named, &acc, (cx, out))?;
+                self.parts
+                    .logic
+                    .emit_result(key.borrow(), &named, &acc, (cx, out))?;
             }
         }
         self.firing = None;
@@ -228,42 +261,78 @@ where
 
     /// Begins with the next window that ends by `up_to` and has a pane; false when there is none.
     fn begin_window(&mut self, up_to: i64) -> bool {
-        let Some(window) = self.next_window().filter(|window| window.max_timestamp() <= up_to) else {
+        let Some(window) = self
+            .next_window()
+            .filter(|window| window.max_timestamp() <= up_to)
+        else {
             return false;
         };
-        let Some(pane) = self.parts.grid.panes_in(window).next() else { return false };
+        let Some(pane) = self.parts.grid.panes_in(window).next() else {
+            return false;
+        };
         let table = GroupedTable::new(self.groups.0.clone(), self.groups.1);
-        self.merging = Some(Merging { window, pane, done: 0, table });
+        self.merging = Some(Merging {
+            window,
+            pane,
+            done: 0,
+            table,
+        });
         true
     }
 
     /// The earliest window that has not fired and holds something. Later panes are in no earlier one.
     fn next_window(&mut self) -> Option<TimeWindow> {
-        let Self { panes, windows, parts, fired_through, .. } = self;
+        let Self {
+            panes,
+            windows,
+            parts,
+            fired_through,
+            ..
+        } = self;
         panes.iter().find_map(|(pane, _)| {
             windows.clear();
             parts.grid.windows_of(pane.start, windows);
-            let unfired = windows.iter().filter(|window| window.max_timestamp() > *fired_through);
+            let unfired = windows
+                .iter()
+                .filter(|window| window.max_timestamp() > *fired_through);
             unfired.min_by_key(|window| window.end).copied()
         })
     }
 
     fn left_to_merge(&self) -> usize {
-        let Some(Merging { window, pane, done, .. }) = &self.merging else { return 0 };
+        let Some(Merging {
+            window, pane, done, ..
+        }) = &self.merging
+        else {
+            return 0;
+        };
         let spans = self.parts.grid.panes_in(*window).filter(|span| span >= pane);
-        spans.filter_map(|span| self.panes.get_namespace(&span)).map(GroupedTable::len).sum::<usize>() - done
+        spans
+            .filter_map(|span| self.panes.get_namespace(&span))
+            .map(GroupedTable::len)
+            .sum::<usize>()
+            - done
     }
 
     /// Merges up to `count` more entries; when the window is complete it is ready to be emitted.
     fn merge_some(&mut self, mut count: usize) {
-        let Some(mut merging) = self.merging.take() else { return };
+        let Some(mut merging) = self.merging.take() else {
+            return;
+        };
         let aggregate = self.parts.logic.aggregate();
-        let spans: Vec<_> = self.parts.grid.panes_in(merging.window).filter(|span| *span >= merging.pane).collect();
+        let spans: Vec<_> = self
+            .parts
+            .grid
+            .panes_in(merging.window)
+            .filter(|span| *span >= merging.pane)
+            .collect();
         for span in spans {
             if span != merging.pane {
                 (merging.pane, merging.done) = (span, 0);
             }
-            let Some(pane) = self.panes.get_namespace(&span) else { continue };
+            let Some(pane) = self.panes.get_namespace(&span) else {
+                continue;
+            };
             for (hash, key, acc) in pane.iter().skip(merging.done).take(count) {
                 merge_entry(&mut merging.table, (hash, key), acc, aggregate);
                 merging.done += 1;
@@ -283,7 +352,11 @@ where
         while let Some((&pane, _)) = self.panes.first() {
             self.windows.clear();
             self.parts.grid.windows_of(pane.start, &mut self.windows);
-            if self.windows.iter().any(|window| self.parts.late.cleanup_time(window) > up_to) {
+            if self
+                .windows
+                .iter()
+                .any(|window| self.parts.late.cleanup_time(window) > up_to)
+            {
                 break;
             }
             self.panes.remove_namespace(&pane);
