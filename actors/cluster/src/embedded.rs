@@ -17,7 +17,7 @@ use hurtig_task::interface::TaskFactory;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -164,11 +164,13 @@ impl ClusterHandle {
         let submitted = self
             .ask("submit", |reply| DispatcherInput::Submit(job, reply))
             .await?;
+        let (status, result) = (submitted.status, Arc::default());
         Ok(JobHandle {
             id,
             name,
             cluster: self.clone(),
-            status: submitted.status,
+            status,
+            result,
         })
     }
 
@@ -260,6 +262,7 @@ pub struct JobHandle {
     name: String,
     cluster: ClusterHandle,
     status: watch::Receiver<JobStatus>,
+    result: Arc<OnceLock<Arc<JobResult>>>,
 }
 
 impl JobHandle {
@@ -278,11 +281,15 @@ impl JobHandle {
         &self.cluster
     }
 
-    /// Its state.
+    /// Its state; the last one also after the cluster has ended.
     ///
     /// # Errors
-    /// When the cluster has ended, or forgotten the job.
+    /// When the cluster has ended before the job did, or forgotten the job.
     pub async fn status(&self) -> Result<JobStatus, ClusterError> {
+        let seen = *self.status.borrow();
+        if seen.is_globally_terminal() {
+            return Ok(seen);
+        }
         let id = self.id;
         self.cluster
             .ask("job status", move |reply| DispatcherInput::Status(id, reply))
@@ -319,14 +326,20 @@ impl JobHandle {
             .await
     }
 
-    /// Waits for its end. A failed job is a result, not an error.
+    /// Waits for its end. A failed job is a result, not an error. Once known, the result stays known
+    /// to this handle and its clones.
     ///
     /// # Errors
     /// When the cluster ended first: by a fault, because tasks could not be stopped, or shut down.
     pub async fn result(&self) -> Result<Arc<JobResult>, ClusterError> {
+        if let Some(result) = self.result.get() {
+            return Ok(result.clone());
+        }
         let id = self.id;
-        self.cluster
+        let result = self
+            .cluster
             .wait(move |reply| DispatcherInput::Result(id, reply))
-            .await
+            .await?;
+        Ok(self.result.get_or_init(|| result).clone())
     }
 }

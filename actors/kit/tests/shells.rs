@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+/// No test takes longer: a condition that never holds fails it.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 enum Event {
@@ -104,7 +105,8 @@ fn start(capacity: usize) -> Bench {
 
 /// Runs a test as an actor system of its own.
 fn system<F: Future>(test: impl FnOnce() -> F) {
-    System::new().block_on(async { test().await });
+    let test = async { actix_rt::time::timeout(DEADLINE, test()).await };
+    System::new().block_on(test).unwrap();
 }
 
 async fn ask(bench: &Bench) -> Result<Vec<u32>, AskError> {
@@ -200,11 +202,16 @@ fn an_outbox_loses_nothing_and_keeps_the_order() {
         let outbox = Outbox::new("test", bench.notes.clone(), 10_000, bench.kill.clone());
         (0..1_000).for_each(|number| outbox.send(Event::Note(number)));
         assert!(outbox.waiting() > 900);
+        // Room appears while others still wait: what comes now must not overtake them.
+        for number in 1_000..2_000 {
+            actix_rt::task::yield_now().await;
+            outbox.send(Event::Note(number));
+        }
         drop(outbox);
-        while bench.seen.borrow().len() < 1_000 {
+        while bench.seen.borrow().len() < 2_000 {
             actix_rt::task::yield_now().await;
         }
-        assert!(bench.seen.borrow().iter().copied().eq(0..1_000));
+        assert!(bench.seen.borrow().iter().copied().eq(0..2_000));
         assert!(!bench.kill.is_dead());
     });
 }

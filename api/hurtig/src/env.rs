@@ -134,6 +134,7 @@ impl StreamEnv {
         source: S,
         watermarks: WatermarkStrategy<T>,
     ) -> DataStream<T> {
+        let mut source = source;
         let mut node = StreamNode::new("Source", std::any::type_name::<S>(), NodeKind::Source);
         node.blocking = source.blocking();
         node.parallelism_limit = source.parallelism_limit();

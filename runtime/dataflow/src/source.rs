@@ -124,6 +124,11 @@ pub trait Source<T>: Send + Sync + 'static {
         Ok(())
     }
 
+    /// The environment's `source.max-record-bytes`, for sources that were given no limit of their own.
+    fn set_default_max_record_bytes(&mut self, bytes: usize) {
+        let _ = bytes;
+    }
+
     /// A reader for one subtask.
     fn reader(&self) -> Box<dyn SourceReader<T>>;
 

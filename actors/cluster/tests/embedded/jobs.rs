@@ -26,6 +26,12 @@ fn a_job_finishes_when_its_tasks_do() {
     program.until(|log| log.generations == [0]);
     assert_eq!(program.read(|log| log.started.len()), 6);
     wait(cluster.shutdown()).unwrap();
+    assert_eq!(
+        wait(job.result()).unwrap(),
+        result,
+        "a result that is known stays known"
+    );
+    assert_eq!(wait(job.status()).unwrap(), JobStatus::Finished);
 }
 
 #[test]

@@ -57,7 +57,9 @@ pub struct FileSource<F> {
     paths: InputPaths,
     split_bytes: u64,
     discovery: Option<Duration>,
-    pub(crate) limits: Limits,
+    /// As the program said; else the environment's.
+    record_bytes: Option<usize>,
+    pub(crate) block_bytes: usize,
 }
 
 /// Bounds of a reader's memory.
@@ -87,16 +89,13 @@ impl FileSource<Lines> {
 impl<F> FileSource<F> {
     /// Files of a format of your own.
     pub fn with_format(format: F, path: impl Into<InputPaths>) -> Self {
-        let limits = Limits {
-            record_bytes: DEFAULT_MAX_RECORD_BYTES,
-            block_bytes: DEFAULT_BLOCK_BYTES,
-        };
         Self {
             format,
             paths: path.into(),
             split_bytes: DEFAULT_SPLIT_BYTES,
             discovery: None,
-            limits,
+            record_bytes: None,
+            block_bytes: DEFAULT_BLOCK_BYTES,
         }
     }
 
@@ -123,7 +122,7 @@ impl<F> FileSource<F> {
     /// Takes a longer record for malformed (64 MiB by default): `source.max-record-bytes`.
     #[must_use]
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
-        self.limits.record_bytes = bytes;
+        self.record_bytes = Some(bytes);
         self
     }
 
@@ -131,7 +130,7 @@ impl<F> FileSource<F> {
     /// and the length of one call.
     #[must_use]
     pub fn block_bytes(mut self, bytes: usize) -> Self {
-        self.limits.block_bytes = bytes;
+        self.block_bytes = bytes;
         self
     }
 
@@ -175,13 +174,21 @@ impl<F: Format> FileSource<F> {
         let Limits {
             record_bytes,
             block_bytes,
-        } = self.limits;
+        } = self.limits();
         if self.split_bytes == 0 || record_bytes == 0 || block_bytes == 0 {
             return Err(Error::user(
                 "split, record and block sizes of a file source must be at least one byte",
             ));
         }
         self.paths.discover(self.discovery.is_some()).map(drop)
+    }
+
+    fn limits(&self) -> Limits {
+        let record_bytes = self.record_bytes.unwrap_or(DEFAULT_MAX_RECORD_BYTES);
+        Limits {
+            record_bytes,
+            block_bytes: self.block_bytes,
+        }
     }
 
     fn deal(&self) -> Box<dyn SplitEnumerator> {
@@ -205,7 +212,11 @@ impl<F: Format> Source<F::Record> for FileSource<F> {
     }
 
     fn reader(&self) -> Box<dyn SourceReader<F::Record>> {
-        Box::new(FileReader::<F, Skip>::new(self.format.clone(), self.limits))
+        Box::new(FileReader::<F, Skip>::new(self.format.clone(), self.limits()))
+    }
+
+    fn set_default_max_record_bytes(&mut self, bytes: usize) {
+        self.record_bytes.get_or_insert(bytes);
     }
 
     fn enumerator(&self) -> Option<Box<dyn SplitEnumerator>> {
@@ -227,7 +238,14 @@ impl<F: Format> Source<Result<F::Record, Malformed>> for ReportingFileSource<F> 
     }
 
     fn reader(&self) -> Box<dyn SourceReader<Result<F::Record, Malformed>>> {
-        Box::new(FileReader::<F, Report>::new(self.0.format.clone(), self.0.limits))
+        Box::new(FileReader::<F, Report>::new(
+            self.0.format.clone(),
+            self.0.limits(),
+        ))
+    }
+
+    fn set_default_max_record_bytes(&mut self, bytes: usize) {
+        self.0.record_bytes.get_or_insert(bytes);
     }
 
     fn enumerator(&self) -> Option<Box<dyn SplitEnumerator>> {

@@ -33,7 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct SocketSource {
     connector: Connector,
-    longest: usize,
+    /// As the program said; else the environment's.
+    longest: Option<usize>,
 }
 
 impl SocketSource {
@@ -42,7 +43,7 @@ impl SocketSource {
         let connector = Connector::new(address.into());
         Self {
             connector,
-            longest: DEFAULT_MAX_RECORD_BYTES,
+            longest: None,
         }
     }
 
@@ -71,7 +72,7 @@ impl SocketSource {
     /// Takes a longer line for malformed (64 MiB by default): `source.max-record-bytes`.
     #[must_use]
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
-        self.longest = bytes;
+        self.longest = Some(bytes);
         self
     }
 }
@@ -85,8 +86,15 @@ impl Source<Str> for SocketSource {
         self.connector.validate()
     }
 
+    fn set_default_max_record_bytes(&mut self, bytes: usize) {
+        self.longest.get_or_insert(bytes);
+    }
+
     fn reader(&self) -> Box<dyn SourceReader<Str>> {
-        let (connector, longest) = (self.connector.clone(), self.longest);
+        let (connector, longest) = (
+            self.connector.clone(),
+            self.longest.unwrap_or(DEFAULT_MAX_RECORD_BYTES),
+        );
         let start = move || {
             let connector = connector.clone();
             Feed::start("socket source", true, move |feeder| {

@@ -28,7 +28,8 @@ type Open = Arc<dyn Fn() -> Box<dyn Read> + Send + Sync>;
 #[derive(Clone)]
 pub struct StdinSource {
     open: Open,
-    longest: usize,
+    /// As the program said; else the environment's.
+    longest: Option<usize>,
 }
 
 impl StdinSource {
@@ -36,14 +37,14 @@ impl StdinSource {
     pub fn lines() -> Self {
         Self {
             open: Arc::new(|| Box::new(std::io::stdin())),
-            longest: DEFAULT_MAX_RECORD_BYTES,
+            longest: None,
         }
     }
 
     /// Takes a longer line for malformed (64 MiB by default): `source.max-record-bytes`.
     #[must_use]
     pub fn max_record_bytes(mut self, bytes: usize) -> Self {
-        self.longest = bytes;
+        self.longest = Some(bytes);
         self
     }
 }
@@ -61,8 +62,13 @@ impl Source<Str> for StdinSource {
         true
     }
 
+    fn set_default_max_record_bytes(&mut self, bytes: usize) {
+        self.longest.get_or_insert(bytes);
+    }
+
     fn reader(&self) -> Box<dyn SourceReader<Str>> {
         let StdinSource { open, longest } = self.clone();
+        let longest = longest.unwrap_or(DEFAULT_MAX_RECORD_BYTES);
         let start = move || {
             let open = open.clone();
             Feed::start("standard input", false, move |feeder| {

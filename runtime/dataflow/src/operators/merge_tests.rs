@@ -1,3 +1,5 @@
+//! The merger against a naive model, and case by case.
+
 use super::*;
 use WatermarkStatus::{Active, Idle};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Watermarks of splits, case by case and against a naive model.
+
 use super::*;
 use crate::operators::watermark::Watermarks;
 use WatermarkStatus::{Active, Idle};

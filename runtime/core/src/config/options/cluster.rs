@@ -23,15 +23,6 @@ pub static WORKER_THREADS: ConfigOption<u32> = ConfigOption::new(
 )
 .accepting(|threads| *threads <= 1_024, "an integer from 0 to 1024");
 
-/// Longest run of a task.
-pub static TASK_QUANTUM: ConfigOption<Duration> = ConfigOption::new(
-    "task.quantum",
-    Scope::Cluster,
-    || Duration::from_millis(2),
-    "Time that a task with work runs before the next task of its thread has its turn.",
-)
-.accepting(|quantum| !quantum.is_zero(), "a duration of more than 0");
-
 /// Longest round of a worker.
 pub static WORKER_ROUND: ConfigOption<Duration> = ConfigOption::new(
     "worker.round",
@@ -67,7 +58,6 @@ pub static CHANNEL_MAX_BATCHES: ConfigOption<u32> = ConfigOption::new(
 pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &TASK_SLOTS,
     &WORKER_THREADS,
-    &TASK_QUANTUM,
     &WORKER_ROUND,
     &CHANNEL_MAX_BYTES,
     &CHANNEL_MAX_BATCHES,
