@@ -135,6 +135,7 @@ impl StreamEnv {
         watermarks: WatermarkStrategy<T>,
     ) -> DataStream<T> {
         let mut source = source;
+        source.set_default_max_record_bytes(self.config().get(&options::MAX_RECORD_BYTES).as_usize());
         let mut node = StreamNode::new("Source", std::any::type_name::<S>(), NodeKind::Source);
         node.blocking = source.blocking();
         node.parallelism_limit = source.parallelism_limit();

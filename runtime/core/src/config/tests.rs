@@ -170,9 +170,9 @@ fn unknown_keys_name_the_place_and_the_nearest() {
 #[test]
 fn bad_values_name_the_place_and_what_was_expected() {
     assert_eq!(
-        yaml_errors("task:\n  quantum: soon\n  cancellation.timeout: [1 s]\npipeline.batch-size: 0"),
+        yaml_errors("worker.round: soon\ntask:\n  cancellation.timeout: [1 s]\npipeline.batch-size: 0"),
         [
-            "hurtig.yaml:2: `worker.round` expects a duration of more than 0, found `soon`",
+            "hurtig.yaml:1: `worker.round` expects a duration of more than 0, found `soon`",
             "hurtig.yaml:3: `task.cancellation.timeout` expects a duration such as `10 s`, `500 ms` or \
              `2 min`, found a sequence",
             "hurtig.yaml:4: `pipeline.batch-size` expects an integer from 1 to 1048576, found `0`",
