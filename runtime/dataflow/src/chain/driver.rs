@@ -37,6 +37,8 @@ pub(crate) struct Driver {
     pub(crate) records_out: u64,
     pub(crate) watermark: i64,
     side_event: Option<Event>,
+    /// The end of input was passed on: nothing may follow it.
+    ended: bool,
 }
 
 impl Driver {
@@ -52,6 +54,7 @@ impl Driver {
             records_out: 0,
             watermark: i64::MIN,
             side_event: None,
+            ended: false,
         }
     }
 
@@ -67,6 +70,9 @@ impl Driver {
     /// Polls the operator's futures and chooses what comes before any input: a call in progress, a
     /// completion, or processing time that is due. `None` when input may be processed.
     pub(crate) fn next_call(&mut self, turn: &mut Turn<'_, '_>) -> Option<Call> {
+        if self.ended {
+            return None;
+        }
         self.poll_futures(turn);
         if self.waiting {
             // Only a completion ends the wait; what waited is called again after it.
@@ -86,6 +92,11 @@ impl Driver {
             return Some(Call::ProcessingTime(turn.wall_ms));
         }
         None
+    }
+
+    /// Wall-clock milliseconds at which the operator wants to be called; `i64::MAX` for never.
+    pub(crate) fn wake_at(&self) -> i64 {
+        if self.ended { i64::MAX } else { self.services.wake_at() }
     }
 
     /// Whether the operator waits for one of its futures.
@@ -169,7 +180,10 @@ impl Driver {
         let own = out.take_watermark().filter(|&wm| wm > self.watermark);
         let event = match call {
             Call::Watermark(wm) if !held => Some(Event::Watermark(wm)),
-            Call::End => Some(Event::EndOfInput),
+            Call::End => {
+                self.ended = true;
+                Some(Event::EndOfInput)
+            }
             _ => own.map(Event::Watermark),
         };
         if let Some(Event::Watermark(wm)) = event {

@@ -184,7 +184,7 @@ where
     }
 
     fn wake_at(&self) -> i64 {
-        self.driver.services.wake_at()
+        self.driver.wake_at()
     }
 
     fn flush_due(&mut self, now: Time) {

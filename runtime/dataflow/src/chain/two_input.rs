@@ -182,7 +182,7 @@ where
     }
 
     fn wake_at(&self) -> (Option<Time>, i64) {
-        (None, self.driver.services.wake_at())
+        (None, self.driver.wake_at())
     }
 
     fn flush_due(&mut self, now: Time) {

@@ -1,0 +1,139 @@
+//! The closed list of benches, and what each must reach.
+
+use std::fmt;
+
+/// What a bench measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `map`, `filter` and a sink in one chain.
+    StatelessChain,
+    /// Running counts over this many keys.
+    KeyedCount {
+        /// Distinct keys.
+        keys: u64,
+    },
+    /// Counts in tumbling windows.
+    Tumbling,
+    /// Counts in sliding windows.
+    Sliding,
+    /// Counts by session.
+    Session,
+    /// 16 sources become one stream.
+    Union,
+    /// Running counts of words.
+    Strings,
+    /// Delay of each record while ten million keys enter a table.
+    TableGrowth,
+    /// Delay of each record over one exchange.
+    Latency {
+        /// Records a second, all subtasks together.
+        rate: u64,
+    },
+}
+
+/// The least or most that a row may show.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Bar {
+    /// Engine total ÷ parallelism ÷ fastest loop on one thread.
+    LoopRatio(f64),
+    /// Delay in milliseconds.
+    DelayMs(f64),
+}
+
+/// A bench; its ids are `<name>.p1` and `<name>.p2`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bench {
+    /// Its name.
+    pub name: &'static str,
+    /// What it measures.
+    pub kind: Kind,
+    /// What it must reach, at both parallelisms.
+    pub bar: Option<Bar>,
+}
+
+/// The parallelisms of each bench.
+pub(crate) const PARALLELISMS: [u32; 2] = [1, 2];
+
+/// What a keyed count must reach of Timely's rate, and at which parallelism.
+pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
+
+/// All benches.
+pub(crate) const BENCHES: [Bench; 12] = [
+    bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
+    bench("keyed_count_1m", Kind::KeyedCount { keys: 1 << 20 }, Some(Bar::LoopRatio(0.6))),
+    bench("keyed_count_1k", Kind::KeyedCount { keys: 1 << 10 }, Some(Bar::LoopRatio(0.6))),
+    bench("tumbling_count_1k", Kind::Tumbling, Some(Bar::LoopRatio(0.5))),
+    bench("sliding_count_1k", Kind::Sliding, None),
+    bench("session_count", Kind::Session, None),
+    bench("union_16", Kind::Union, None),
+    bench("string_count", Kind::Strings, None),
+    bench("table_growth", Kind::TableGrowth, Some(Bar::DelayMs(5.0))),
+    bench("latency_10k", Kind::Latency { rate: 10_000 }, Some(Bar::DelayMs(5.0))),
+    bench("latency_200k", Kind::Latency { rate: 200_000 }, Some(Bar::DelayMs(5.0))),
+    bench("latency_1m", Kind::Latency { rate: 1_000_000 }, Some(Bar::DelayMs(5.0))),
+];
+
+const fn bench(name: &'static str, kind: Kind, bar: Option<Bar>) -> Bench {
+    Bench { name, kind, bar }
+}
+
+impl Bar {
+    /// Whether a row with this ratio and value reaches it.
+    pub(crate) fn passed(self, value: f64, ratio: f64) -> bool {
+        match self {
+            Bar::LoopRatio(least) => ratio >= least,
+            Bar::DelayMs(most) => value <= most,
+        }
+    }
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Bar::LoopRatio(least) => write!(f, "ratio >= {least}"),
+            Bar::DelayMs(most) => write!(f, "<= {most} ms"),
+        }
+    }
+}
+
+/// The benches and parallelisms whose id begins with one of `prefixes`; all for none.
+///
+/// # Errors
+/// A prefix that no id has.
+pub(crate) fn select(prefixes: &[String]) -> Result<Vec<(Bench, u32)>, String> {
+    let all = BENCHES.iter().flat_map(|bench| PARALLELISMS.map(|p| (*bench, p)));
+    let id = |bench: &Bench, p: u32| format!("{}.p{p}", bench.name);
+    let fits = |bench: &Bench, p: u32, prefix: &str| id(bench, p).starts_with(prefix);
+    if let Some(unknown) = prefixes.iter().find(|prefix| !all.clone().any(|(b, p)| fits(&b, p, prefix))) {
+        let names = BENCHES.map(|bench| bench.name).join(", ");
+        return Err(format!(
+            "no bench's id begins with `{unknown}`; there are {names}, each with .p1 and .p2"
+        ));
+    }
+    let selected = |(bench, p): &(Bench, u32)| prefixes.iter().any(|prefix| fits(bench, *p, prefix));
+    Ok(all.filter(|one| prefixes.is_empty() || selected(one)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(prefixes: &[&str]) -> Result<Vec<String>, String> {
+        let prefixes: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+        Ok(select(&prefixes)?.iter().map(|(bench, p)| format!("{}.p{p}", bench.name)).collect())
+    }
+
+    #[test]
+    fn prefixes_select() {
+        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(24));
+        assert_eq!(ids(&["keyed_count_1k.p2"]), Ok(vec!["keyed_count_1k.p2".to_owned()]));
+        assert_eq!(ids(&["latency", "union"]).map(|ids| ids.len()), Ok(8));
+        assert!(ids(&["latency", "unoin"]).is_err_and(|e| e.contains("`unoin`") && e.contains("union_16")));
+    }
+
+    #[test]
+    fn bars_look_at_what_they_bound() {
+        assert!(Bar::LoopRatio(0.5).passed(1e9, 0.5) && !Bar::LoopRatio(0.5).passed(1e9, 0.49));
+        assert!(Bar::DelayMs(5.0).passed(5.0, 9.0) && !Bar::DelayMs(5.0).passed(5.1, 0.1));
+    }
+}

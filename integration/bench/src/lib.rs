@@ -1,1 +1,0 @@
-//! Benchmarks against baselines in the same run.

@@ -1,0 +1,268 @@
+//! Who takes part in which bench, and how their figures become rows.
+
+use crate::baselines::{Loop, keyed, open_loop, session, stateless, strings, union, windows};
+use crate::catalog::{Bar, Bench, Kind, TIMELY_BAR};
+use crate::engine;
+use crate::measure::{Contender, Failure, Measured, Role, Sample, interleaved, rate};
+use crate::report::{Row, rounded};
+use crate::schedule::Schedule;
+use crate::timely_peer;
+use crate::work::Work;
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// How long a bench may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Rounds of each bench.
+    pub rounds: usize,
+    /// Inputs are divided by this.
+    pub divisor: u64,
+    /// Leave the baselines out: for profiling.
+    pub engine_only: bool,
+}
+
+/// Keys of the benches that do not say how many.
+const KEYS: u64 = 1 << 10;
+/// Different words.
+const WORDS: u64 = 1 << 14;
+/// Groups of keys that are active in turns: each key pauses for 1.5 s, longer than a session's gap.
+const TURNS: u64 = 16;
+/// Keys that enter a table, and how many each second.
+const GROWTH: Schedule = Schedule { rate: 2_000_000, records: 10_000_000 };
+/// The unit of rates.
+const RATE: &str = "records/s";
+/// The unit of delays.
+const DELAY: &str = "ms";
+/// How long a latency run lasts, in seconds.
+const LATENCY_SECONDS: u64 = 4;
+
+/// Runs one bench at one parallelism.
+///
+/// # Errors
+/// A contender failed, or two that should agree did not.
+pub(crate) fn run(bench: Bench, parallelism: u32, scale: Scale) -> Result<Vec<Row>, Failure> {
+    let id = format!("{}.p{parallelism}", bench.name);
+    let plan = plan(bench.kind, parallelism, scale);
+    let chosen = |c: &Contender| !scale.engine_only || c.role == Role::Engine;
+    let contenders: Vec<Contender> = plan.contenders.into_iter().filter(chosen).collect();
+    let measured = interleaved(&contenders, scale.rounds)?;
+    if !scale.engine_only {
+        check(&measured, plan.expected.as_deref())?;
+    }
+    let mut params = plan.params;
+    params["parallelism"] = json!(parallelism);
+    params["rounds"] = json!(scale.rounds);
+    let table = Table { id, unit: plan.unit, bar: bench.bar, parallelism, params };
+    table.rows(&measured)
+}
+
+/// A bench at one parallelism.
+struct Plan {
+    contenders: Vec<Contender>,
+    unit: &'static str,
+    params: Value,
+    /// Computes the checksum that engine and peers must have; `None` when delays are measured.
+    expected: Option<Box<dyn Fn() -> u64>>,
+}
+
+fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
+    let keyed = |millions: u64, keys: u64| {
+        Work::keyed(millions * 1_000_000 / scale.divisor * u64::from(p), keys)
+    };
+    match kind {
+        Kind::StatelessChain => {
+            let records = 1_000_000_000 / scale.divisor * u64::from(p);
+            let plan = throughput(records, p, stateless::loops, move || engine::stateless_chain(p, records));
+            with(plan, json!({"records": records}))
+        }
+        Kind::KeyedCount { keys } => keyed_count(keyed(60, keys), p),
+        Kind::Tumbling => windowed(keyed(100, KEYS), p, windows::TUMBLING),
+        Kind::Sliding => windowed(keyed(100, KEYS), p, windows::SLIDING),
+        Kind::Session => {
+            let work = keyed(100, KEYS).in_turns(TURNS);
+            by_work(work, p, session::loops, move || engine::session_count(p, work))
+        }
+        Kind::Union => {
+            let records = 160_000_000 / scale.divisor * u64::from(p);
+            let plan = throughput(records, p, union::loops, move || engine::union(p, records));
+            with(plan, json!({"records": records, "inputs": union::INPUTS}))
+        }
+        Kind::Strings => {
+            let work = keyed(40, WORDS);
+            by_work(work, p, strings::loops, move || engine::string_count(p, work))
+        }
+        Kind::TableGrowth => {
+            let schedule = Schedule { records: GROWTH.records / scale.divisor, ..GROWTH };
+            let engine = move || engine::table_growth(p, schedule);
+            delays(schedule, 0.9999, engine, move || open_loop::growing_map(schedule))
+        }
+        Kind::Latency { rate } => {
+            let schedule = Schedule { rate, records: rate * LATENCY_SECONDS / scale.divisor.min(LATENCY_SECONDS) };
+            let engine = move || engine::latency(p, schedule);
+            delays(schedule, 0.999, engine, move || open_loop::channel(schedule))
+        }
+    }
+}
+
+fn keyed_count(work: Work, p: u32) -> Plan {
+    let mut plan = by_work(work, p, keyed::loops, move || engine::keyed_count(p, work));
+    let timely = move || rate(work.records, || timely_peer::keyed_count(work, p as usize));
+    plan.contenders.push(Contender::new("timely", Role::Peer, timely));
+    plan
+}
+
+fn windowed(work: Work, p: u32, shape: windows::Shape) -> Plan {
+    let loops = move |work| windows::loops(work, shape);
+    let plan = by_work(work, p, loops, move || engine::window_count(p, work, shape));
+    with(plan, json!({"size_ms": shape.size_ms, "slide_ms": shape.slide_ms}))
+}
+
+/// A bench over `work`, whose loops do the share of one subtask on one thread.
+fn by_work(
+    work: Work,
+    p: u32,
+    loops: impl Fn(Work) -> Vec<Loop> + 'static,
+    engine: impl Fn() -> Result<u64, Failure> + 'static,
+) -> Plan {
+    let share = work.share(u64::from(p));
+    let mut contenders = vec![engine_of(work.records, engine)];
+    contenders.extend(loops(share).into_iter().map(|l| loop_of(share.records, l)));
+    let expected = move || loops(work).first().map_or(0, Loop::run);
+    let params = json!({
+        "records": work.records, "keys": work.keys, "baseline_records": share.records, "baseline_keys": share.keys,
+    });
+    Plan { contenders, unit: RATE, params, expected: Some(Box::new(expected)) }
+}
+
+/// A bench over numbers.
+fn throughput(
+    records: u64,
+    p: u32,
+    loops: impl Fn(u64) -> Vec<Loop> + 'static,
+    engine: impl Fn() -> Result<u64, Failure> + 'static,
+) -> Plan {
+    let share = records / u64::from(p);
+    let mut contenders = vec![engine_of(records, engine)];
+    contenders.extend(loops(share).into_iter().map(|l| loop_of(share, l)));
+    let expected = move || loops(records).first().map_or(0, Loop::run);
+    Plan { contenders, unit: RATE, params: json!({}), expected: Some(Box::new(expected)) }
+}
+
+fn with(mut plan: Plan, more: Value) -> Plan {
+    if let (Value::Object(params), Value::Object(more)) = (&mut plan.params, more) {
+        params.extend(more);
+    }
+    plan
+}
+
+fn engine_of(records: u64, run: impl Fn() -> Result<u64, Failure> + 'static) -> Contender {
+    Contender::new("engine", Role::Engine, move || rate(records, &run))
+}
+
+fn loop_of(records: u64, one: Loop) -> Contender {
+    Contender::new(one.name, Role::Loop, move || rate(records, || Ok(one.run())))
+}
+
+type Delays = Result<Histogram<u64>, Failure>;
+
+/// A bench of delays, at this quantile.
+fn delays(
+    schedule: Schedule,
+    quantile: f64,
+    engine: impl Fn() -> Delays + 'static,
+    two_threads: impl Fn() -> Delays + 'static,
+) -> Plan {
+    let sample = move |delays: Histogram<u64>| -> Result<Sample, Failure> {
+        if delays.len() != schedule.records {
+            return Err(format!("{} of {} records arrived", delays.len(), schedule.records).into());
+        }
+        let ms = |nanos: u64| nanos as f64 / 1e6;
+        let at = |quantile| ms(delays.value_at_quantile(quantile));
+        let details = vec![
+            ("p50_ms", at(0.5)),
+            ("p99_ms", at(0.99)),
+            ("p99.9_ms", at(0.999)),
+            ("p99.99_ms", at(0.9999)),
+            ("max_ms", ms(delays.max())),
+        ];
+        Ok(Sample { value: at(quantile), checksum: 0, details })
+    };
+    let contenders = vec![
+        Contender::new("engine", Role::Engine, move || sample(engine()?)),
+        Contender::new("two threads", Role::Peer, move || sample(two_threads()?)),
+    ];
+    let params = json!({"records": schedule.records, "rate": schedule.rate, "quantile": quantile});
+    Plan { contenders, unit: DELAY, params, expected: None }
+}
+
+/// Loops did the same work, and so did the engine and its peers.
+fn check(measured: &[Measured], expected: Option<&dyn Fn() -> u64>) -> Result<(), Failure> {
+    let Some(expected) = expected else { return Ok(()) };
+    let expected = expected();
+    let of = |role: Role| measured.iter().filter(move |m| m.role == role);
+    let loops = of(Role::Loop).next().and_then(|m| m.samples.first()).map_or(0, |sample| sample.checksum);
+    for one in measured {
+        let want = if one.role == Role::Loop { loops } else { expected };
+        if let Some(wrong) = one.samples.iter().find(|sample| sample.checksum != want) {
+            return Err(format!("{}: wrong results, checksum {} instead of {want}", one.name, wrong.checksum).into());
+        }
+    }
+    Ok(())
+}
+
+/// What all rows of a bench at one parallelism have in common.
+struct Table {
+    id: String,
+    unit: &'static str,
+    bar: Option<Bar>,
+    parallelism: u32,
+    params: Value,
+}
+
+impl Table {
+    /// The engine beside the fastest loop, and beside each peer.
+    fn rows(&self, measured: &[Measured]) -> Result<Vec<Row>, Failure> {
+        let engine = measured.iter().find(|m| m.role == Role::Engine).ok_or("the engine did not run")?;
+        let of = |role: Role| measured.iter().filter(move |m| m.role == role);
+        let fastest = of(Role::Loop).max_by(|a, b| a.value().total_cmp(&b.value()));
+        let mut rows: Vec<Row> = fastest.map(|one| self.beside_loop(engine, one)).into_iter().collect();
+        rows.extend(of(Role::Peer).map(|peer| self.beside_peer(engine, peer)));
+        if rows.is_empty() {
+            rows.push(self.row(engine, engine, 1.0));
+        }
+        Ok(rows)
+    }
+
+    fn beside_loop(&self, engine: &Measured, one: &Measured) -> Row {
+        let mut row = self.row(engine, one, engine.value() / f64::from(self.parallelism) / one.value());
+        row.params["ratio"] = json!("value / parallelism / baseline_value");
+        row.baseline = format!("loop: {}", one.name);
+        row.held_to(self.bar)
+    }
+
+    fn beside_peer(&self, engine: &Measured, peer: &Measured) -> Row {
+        let mut row = self.row(engine, peer, engine.value() / peer.value());
+        row.params["ratio"] = json!("value / baseline_value");
+        let (least, parallelism) = TIMELY_BAR;
+        match self.unit {
+            DELAY => row.held_to(self.bar),
+            _ if parallelism == self.parallelism => row.held_to(Some(Bar::LoopRatio(least))),
+            _ => row,
+        }
+    }
+
+    fn row(&self, engine: &Measured, other: &Measured, ratio: f64) -> Row {
+        let mut params = self.params.clone();
+        for (name, one) in [("engine", engine), ("baseline", other)] {
+            let samples: Vec<f64> = one.samples.iter().map(|sample| rounded(sample.value)).collect();
+            params[name] = json!({"rounds": samples});
+            for (detail, value) in one.details() {
+                params[name][detail] = json!(rounded(value));
+            }
+        }
+        let baseline = other.name.to_owned();
+        let (value, baseline_value) = (engine.value(), other.value());
+        Row { bench: self.id.clone(), value, unit: self.unit, baseline, baseline_value, ratio, bar: None, params }
+    }
+}
