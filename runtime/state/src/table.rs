@@ -222,6 +222,24 @@ impl<K, V> GroupedTable<K, V> {
         self.value_at(side, index)
     }
 
+    /// Changes the value of a key, which `init` makes when it has none: [`Self::upsert`] for inner
+    /// loops, one look-up shorter.
+    #[inline]
+    pub fn update<Q, R>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> R
+    where
+        K: OwnedKey + Borrow<Q>,
+        Q: StableKey + ToOwned<Owned = K> + ?Sized,
+    {
+        let tag = self.span.tag(hash);
+        if self.growth.is_none() {
+            let home = self.array.home(&self.span, tag);
+            if let Some(value) = self.array.near_mut(home, tag, key) {
+                return change(value);
+            }
+        }
+        change(self.upsert(hash, key, init))
+    }
+
     /// Sets the value of a key and returns the one it had.
     pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V>
     where

@@ -64,6 +64,17 @@ impl<K: OwnedKey, V> Table<K, V> {
         self.heap.upsert(hash, key, init)
     }
 
+    /// Changes the value of a key, which `init` makes when it has none: [`Self::upsert`] for inner
+    /// loops.
+    #[inline]
+    pub fn update<Q, R>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> R
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ToOwned<Owned = K> + ?Sized,
+    {
+        self.heap.update(hash, key, init, change)
+    }
+
     /// Forgets a key and returns the value it had.
     #[inline]
     pub fn remove<Q>(&mut self, hash: u64, key: &Q) -> Option<V>

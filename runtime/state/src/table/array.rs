@@ -125,14 +125,22 @@ impl<K, V> Array<K, V> {
     {
         let from = home & Self::MASK;
         let near = self.segments.get(home >> Self::SHIFT)?.get(from..from + NEAR)?;
-        let mut hits = 0_u32;
-        for (i, slot) in near.iter().enumerate() {
-            let found = slot.as_ref().map_or(0, |slot| slot.tag.get());
-            hits |= u32::from(found == tag.get()) << i;
-        }
-        let at = hits.trailing_zeros() as usize;
+        let at = near_hit(near, tag);
         let slot = near.get(at)?.as_ref()?;
         (slot.key.borrow() == key).then_some(home + at)
+    }
+
+    /// The value of a key that lies near its home, as [`Array::find_near`] finds it.
+    #[inline]
+    pub(super) fn near_mut<Q>(&mut self, home: usize, tag: Tag, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let from = home & Self::MASK;
+        let near = self.segments.get_mut(home >> Self::SHIFT)?.get_mut(from..from + NEAR)?;
+        let slot = near.get_mut(near_hit(near, tag))?.as_mut()?;
+        (slot.key.borrow() == key).then_some(&mut slot.value)
     }
 
     /// The index of a key, looked for from `home` on.
@@ -279,4 +287,15 @@ impl<K, V> Array<K, V> {
         let slots: usize = self.segments.iter().map(|slots| slots.len()).sum();
         slots * size_of::<Option<Slot<K, V>>>() + self.segments.capacity() * size_of::<Segment<K, V>>()
     }
+}
+
+/// Which of the near slots has the tag; past the last when none has.
+#[inline]
+fn near_hit<K, V>(near: &[Option<Slot<K, V>>], tag: Tag) -> usize {
+    let mut hits = 0_u32;
+    for (i, slot) in near.iter().take(NEAR).enumerate() {
+        let found = slot.as_ref().map(|slot| slot.tag);
+        hits |= u32::from(found == Some(tag)) << i;
+    }
+    hits.trailing_zeros() as usize
 }
