@@ -97,3 +97,32 @@ pub mod prelude {
         AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState,
     };
 }
+
+/// The README and the pages of the book, so that `cargo test --doc` compiles and runs their programs.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../../README.md")]
+    mod readme {}
+    #[doc = include_str!("../../../docs/getting-started.md")]
+    mod getting_started {}
+    #[doc = include_str!("../../../docs/programs/README.md")]
+    mod first_steps {}
+    #[doc = include_str!("../../../docs/programs/sources.md")]
+    mod sources {}
+    #[doc = include_str!("../../../docs/programs/transformations.md")]
+    mod transformations {}
+    #[doc = include_str!("../../../docs/programs/keys-and-state.md")]
+    mod keys_and_state {}
+    #[doc = include_str!("../../../docs/programs/time.md")]
+    mod time {}
+    #[doc = include_str!("../../../docs/programs/windows.md")]
+    mod windows {}
+    #[doc = include_str!("../../../docs/programs/side-outputs.md")]
+    mod side_outputs {}
+    #[doc = include_str!("../../../docs/programs/sinks.md")]
+    mod sinks {}
+    #[doc = include_str!("../../../docs/programs/configuration.md")]
+    mod configuration {}
+    #[doc = include_str!("../../../docs/how-to/test.md")]
+    mod test {}
+}

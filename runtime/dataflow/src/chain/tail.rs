@@ -30,18 +30,21 @@ impl<T: Clone> Tail<T> {
         }
     }
 
-    /// Takes the whole batch in if the one before has gone. True when it has gone too.
+    /// Takes the whole batch in; the one before has gone. True when it has gone too.
+    ///
+    /// What finds no room stays here and not in `batch`: a partitioner has given it a hash column by
+    /// then, and the operator appends records without.
     fn push(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
-        match self.edges.len() {
-            0 => batch.clear(),
-            1 => return self.edges[0].write(batch, now),
-            n => {
-                for staged in &mut self.staged[1..n] {
-                    *staged = batch.clone();
-                }
-                self.staged[0] = batch.take();
-            }
+        let Some((first, others)) = self.staged.split_first_mut() else {
+            batch.clear();
+            return true;
+        };
+        for other in others {
+            *other = batch.clone();
         }
+        // Swapped, so that the operator goes on with memory that is there already.
+        first.clear();
+        std::mem::swap(first, batch);
         self.settle(now)
     }
 
@@ -99,15 +102,8 @@ impl<T: Clone + Send + 'static> Outlet for Tail<T> {
         }
         let link = typed::<T>(input);
         if !link.collector.is_empty() {
-            let before = link.collector.len();
-            if self.push(link.collector.batch(), turn.now) {
-                return Turned::Worked;
-            }
-            return if link.collector.len() < before {
-                Turned::Worked
-            } else {
-                Turned::Blocked
-            };
+            self.push(link.collector.batch(), turn.now);
+            return Turned::Worked;
         }
         match link.event.take() {
             Some(event) => {

@@ -1,44 +1,32 @@
-//! The timers of one time: a small vector that gets a hash index once it is no longer small.
+//! Entries that are found by hash: a vector that gets a hash index once it is no longer small.
+//!
+//! Unlike a [`GroupedTable`](hurtig_state::GroupedTable) it may be filled in the order of hashes, in
+//! which such tables iterate and drain: there each prefix would land in a few neighbouring buckets,
+//! and every insert would walk over all of them.
 
-use hurtig_core::key::{StableKey, hash_int};
-use std::borrow::Borrow;
-
-/// Up to this many timers are found by looking at each.
+/// Up to this many entries are found by looking at each.
 const LINEAR_MAX: usize = 8;
 /// An index slot that holds nothing.
 const EMPTY: u32 = u32::MAX;
 
-/// One timer of a bucket; its time is the bucket's.
-#[derive(Debug)]
-pub(super) struct Entry<K, N> {
-    pub(super) hash: u64,
-    pub(super) key: K,
-    pub(super) namespace: N,
+/// An entry of a [`Bucket`].
+pub(crate) trait Placed {
+    /// A hash whose low bits are well mixed.
+    fn place(&self) -> u64;
 }
 
-impl<K, N: Eq> Entry<K, N> {
-    #[inline]
-    fn is<Q>(&self, hash: u64, key: &Q, namespace: &N) -> bool
-    where
-        K: Borrow<Q>,
-        Q: StableKey + ?Sized,
-    {
-        self.hash == hash && self.namespace == *namespace && self.key.borrow() == key
-    }
-}
-
-/// The timers of one time.
+/// Entries of one bucket.
 ///
 /// # Invariants
 /// `slots` is empty (no index), or a power of two, at most 3/4 full, and holds every position of
-/// `entries` once, reachable by linear probing from [`spread`] of the entry.
+/// `entries` once, reachable by linear probing from the entry's place.
 #[derive(Debug)]
-pub(super) struct Bucket<K, N> {
-    entries: Vec<Entry<K, N>>,
+pub(crate) struct Bucket<E> {
+    entries: Vec<E>,
     slots: Vec<u32>,
 }
 
-impl<K, N> Default for Bucket<K, N> {
+impl<E> Default for Bucket<E> {
     fn default() -> Self {
         Self {
             entries: Vec::new(),
@@ -47,53 +35,46 @@ impl<K, N> Default for Bucket<K, N> {
     }
 }
 
-/// Where the search for an entry begins, before masking.
-#[inline]
-fn spread<N: StableKey>(hash: u64, namespace: &N) -> usize {
-    hash_int(hash ^ namespace.stable_hash().rotate_left(32)) as usize
-}
-
-impl<K, N: StableKey> Bucket<K, N> {
-    pub(super) fn len(&self) -> usize {
+impl<E: Placed> Bucket<E> {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    pub(super) fn entries(&self) -> &[Entry<K, N>] {
+    pub(crate) fn entries(&self) -> &[E] {
         &self.entries
     }
 
     /// Memory held, in entries; decides whether the bucket is worth keeping for reuse.
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.entries.capacity()
     }
 
     /// Forgets the index of an empty bucket, keeping memory.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         debug_assert!(self.entries.is_empty(), "only empty buckets are reused");
         self.slots.clear();
     }
 
+    /// The entry at a position that [`Self::find`] or [`Self::push`] returned.
+    pub(crate) fn entry_mut(&mut self, position: usize) -> &mut E {
+        &mut self.entries[position]
+    }
+
+    /// The position of the entry that `is` accepts; `place` is asked for only when there is an index.
     #[inline]
-    pub(super) fn find<Q>(&self, hash: u64, key: &Q, namespace: &N) -> Option<usize>
-    where
-        K: Borrow<Q>,
-        Q: StableKey + ?Sized,
-    {
+    pub(crate) fn find(&self, place: impl FnOnce() -> u64, is: impl Fn(&E) -> bool) -> Option<usize> {
         if self.slots.is_empty() {
-            return self
-                .entries
-                .iter()
-                .position(|entry| entry.is(hash, key, namespace));
+            return self.entries.iter().position(is);
         }
         let mask = self.slots.len() - 1;
-        let mut slot = spread(hash, namespace) & mask;
+        let mut slot = place() as usize & mask;
         while self.slots[slot] != EMPTY {
             let position = self.slots[slot] as usize;
-            if self.entries[position].is(hash, key, namespace) {
+            if is(&self.entries[position]) {
                 return Some(position);
             }
             slot = (slot + 1) & mask;
@@ -101,9 +82,9 @@ impl<K, N: StableKey> Bucket<K, N> {
         None
     }
 
-    /// Adds an entry that [`Self::find`] has not found.
+    /// Adds an entry that [`Self::find`] has not found, and returns its position.
     #[inline]
-    pub(super) fn push(&mut self, entry: Entry<K, N>) {
+    pub(crate) fn push(&mut self, entry: E) -> usize {
         self.entries.push(entry);
         let len = self.entries.len();
         if !self.slots.is_empty() && len * 4 <= self.slots.len() * 3 {
@@ -111,13 +92,14 @@ impl<K, N: StableKey> Bucket<K, N> {
         } else if len > LINEAR_MAX {
             self.rebuild();
         }
+        len - 1
     }
 
     fn rebuild(&mut self) {
         let wanted = (self.entries.len() * 2).next_power_of_two();
         assert!(
             wanted < EMPTY as usize,
-            "more than two billion timers of one time"
+            "more than two billion entries of one bucket"
         );
         self.slots.clear();
         self.slots.resize(wanted, EMPTY);
@@ -136,8 +118,7 @@ impl<K, N: StableKey> Bucket<K, N> {
     }
 
     fn home(&self, position: usize) -> usize {
-        let entry = &self.entries[position];
-        spread(entry.hash, &entry.namespace)
+        self.entries[position].place() as usize
     }
 
     fn slot_of(&self, position: usize) -> usize {
@@ -151,7 +132,7 @@ impl<K, N: StableKey> Bucket<K, N> {
     }
 
     /// Removes the entry at `position`; the last one takes its place.
-    pub(super) fn remove(&mut self, position: usize) -> Entry<K, N> {
+    pub(crate) fn remove(&mut self, position: usize) -> E {
         if !self.slots.is_empty() {
             let last = self.entries.len() - 1;
             self.unlink(position);
@@ -164,7 +145,7 @@ impl<K, N: StableKey> Bucket<K, N> {
     }
 
     /// Removes the entry that is cheapest to remove.
-    pub(super) fn pop(&mut self) -> Option<Entry<K, N>> {
+    pub(crate) fn pop(&mut self) -> Option<E> {
         let last = self.entries.len().checked_sub(1)?;
         Some(self.remove(last))
     }

@@ -6,7 +6,7 @@
 //! already due, fires in the same pass, as in Flink. The order within one time is unspecified.
 //! The service knows no clock and calls nobody: its owner says how far time has come.
 
-mod bucket;
+pub(crate) mod bucket;
 mod queue;
 
 pub use queue::TimerQueue;

@@ -1,9 +1,9 @@
 //! The timers of one time domain: a tree by time of hashed buckets.
 
-use super::bucket::{Bucket, Entry};
+use super::bucket::{Bucket, Placed};
 use super::{HashedKey, Timer};
 
-use hurtig_core::key::{OwnedKey, StableKey, key_group};
+use hurtig_core::key::{OwnedKey, StableKey, hash_int, key_group};
 use hurtig_core::{Error, Result};
 use hurtig_state::KeyedEntry;
 use std::borrow::Borrow;
@@ -14,15 +14,47 @@ const SPARE_BUCKETS: usize = 64;
 /// Buckets that have grown beyond this are given back.
 const SPARE_CAPACITY: usize = 1_024;
 
+/// One timer of a bucket; its time is the bucket's.
+#[derive(Debug)]
+struct Entry<K, N> {
+    hash: u64,
+    key: K,
+    namespace: N,
+}
+
+fn place<N: StableKey>(hash: u64, namespace: &N) -> u64 {
+    hash_int(hash ^ namespace.stable_hash().rotate_left(32))
+}
+
+impl<K, N: StableKey> Placed for Entry<K, N> {
+    fn place(&self) -> u64 {
+        place(self.hash, &self.namespace)
+    }
+}
+
+/// Where a bucket holds a timer.
+#[inline]
+fn find<K, N, Q>(bucket: &Bucket<Entry<K, N>>, key: HashedKey<'_, Q>, namespace: &N) -> Option<usize>
+where
+    K: Borrow<Q>,
+    N: StableKey,
+    Q: StableKey + ?Sized,
+{
+    let is = |entry: &Entry<K, N>| {
+        entry.hash == key.hash && entry.namespace == *namespace && entry.key.borrow() == key.key
+    };
+    bucket.find(|| place(key.hash, namespace), is)
+}
+
 /// Timers of one domain, in time order.
 ///
 /// # Invariants
 /// No bucket is empty; `len` is the sum of the buckets' lengths.
 #[derive(Debug)]
 pub struct TimerQueue<K, N> {
-    times: BTreeMap<i64, Bucket<K, N>>,
+    times: BTreeMap<i64, Bucket<Entry<K, N>>>,
     len: usize,
-    spare: Vec<Bucket<K, N>>,
+    spare: Vec<Bucket<Entry<K, N>>>,
 }
 
 impl<K, N> Default for TimerQueue<K, N> {
@@ -47,7 +79,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
             .times
             .entry(time)
             .or_insert_with(|| spare.pop().unwrap_or_default());
-        if bucket.find(key.hash, key.key, namespace).is_some() {
+        if find(bucket, key, namespace).is_some() {
             return false;
         }
         let owned = key.key.to_owned().detach();
@@ -69,7 +101,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
         let Some(bucket) = self.times.get_mut(&time) else {
             return false;
         };
-        let Some(position) = bucket.find(key.hash, key.key, namespace) else {
+        let Some(position) = find(bucket, key, namespace) else {
             return false;
         };
         bucket.remove(position);
@@ -88,7 +120,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
         Q: StableKey + ?Sized,
     {
         let bucket = self.times.get(&time);
-        bucket.is_some_and(|bucket| bucket.find(key.hash, key.key, namespace).is_some())
+        bucket.is_some_and(|bucket| find(bucket, key, namespace).is_some())
     }
 
     /// Takes the earliest timer that is due at `up_to`.
@@ -112,7 +144,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
         })
     }
 
-    fn recycle(&mut self, bucket: Option<Bucket<K, N>>) {
+    fn recycle(&mut self, bucket: Option<Bucket<Entry<K, N>>>) {
         let Some(mut bucket) = bucket else { return };
         if self.spare.len() < SPARE_BUCKETS && bucket.capacity() <= SPARE_CAPACITY {
             bucket.reset();
@@ -196,7 +228,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
             .times
             .entry(time)
             .or_insert_with(|| spare.pop().unwrap_or_default());
-        if bucket.find(hash, &key, &namespace).is_none() {
+        if find(bucket, HashedKey::new(hash, &key), &namespace).is_none() {
             bucket.push(Entry {
                 hash,
                 key: key.detach(),

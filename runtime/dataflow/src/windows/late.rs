@@ -44,7 +44,8 @@ impl<In> std::fmt::Debug for Lateness<In> {
 }
 
 impl<In: 'static> Lateness<In> {
-    pub(super) fn new(allowed: i64, side: Option<OutputTag<In>>) -> Self {
+    /// Windows wait `allowed` milliseconds; what comes later goes to `side` or is counted.
+    pub fn new(allowed: i64, side: Option<OutputTag<In>>) -> Self {
         Self {
             allowed,
             side,

@@ -172,9 +172,9 @@ impl Model {
         let max = win.max();
         match self.case.trig {
             Trig::Default if self.case.event_time => {
-                drop((max > self.wm).then(|| win.event_timers.insert(max)));
+                win.event_timers.extend((max > self.wm).then_some(max));
             }
-            Trig::Default => drop((max > self.clock).then(|| win.clock_timers.insert(max))),
+            Trig::Default => win.clock_timers.extend((max > self.clock).then_some(max)),
             Trig::ContinuousEvent(_) => win.event_timers.extend(win.next),
             Trig::ContinuousProcessing(_) => win.clock_timers.extend(win.next),
             _ => {}

@@ -1,5 +1,6 @@
 //! Time windows with an accumulator for each key and window, and no timers.
 
+use super::gathered::GatheredWindows;
 use super::{AccOf, GridParts, PREFETCH_FROM, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
@@ -8,7 +9,7 @@ use crate::windows::{IncrementalLogic, TimeWindow, Window, ensure_hashes};
 
 use hurtig_core::batch::Drained;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{NamespacedTable, OperatorSnapshot, StateValue};
+use hurtig_state::{AggregateFunction, NamespacedTable, OperatorSnapshot, StateValue};
 use std::borrow::Borrow;
 
 /// Section of accumulators that have not fired, by key and window.
@@ -31,7 +32,7 @@ where
     selector: S,
     parts: GridParts<In, W, L>,
     open: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
-    retained: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
+    retained: GatheredWindows<S::Key, AccOf<In, S::Borrowed, W, Out, L>>,
     windows: Vec<TimeWindow>,
     out: std::marker::PhantomData<fn() -> Out>,
 }
@@ -50,7 +51,7 @@ where
             selector,
             parts,
             open: NamespacedTable::new(0..1, 1),
-            retained: NamespacedTable::new(0..1, 1),
+            retained: GatheredWindows::new(0..1, 1),
             windows: Vec::new(),
             out: std::marker::PhantomData,
         }
@@ -147,9 +148,7 @@ where
             retained,
             ..
         } = self;
-        let Some(fired) = retained.get_namespace_mut(&window) else {
-            return;
-        };
+        let Some(fired) = retained.get(window) else { return };
         let table = open.namespace_mut(&window);
         let (hashes, records) = input.hashes_and_records_mut();
         for (&hash, record) in hashes[..n].iter().zip(&*records) {
@@ -158,7 +157,7 @@ where
             }
         }
         if fired.is_empty() {
-            retained.remove_namespace(&window);
+            retained.remove(window);
         }
     }
 
@@ -198,7 +197,7 @@ where
             taken = true;
             if window.max_timestamp() > clock {
                 let table = self.open.namespace_mut(&window);
-                if let Some(fired) = self.retained.get_namespace_mut(&window)
+                if let Some(fired) = self.retained.get(window)
                     && let Some((key, acc)) = self.selector.with_key(&record, |key| fired.remove(hash, key))
                 {
                     table.insert(hash, key, acc);
@@ -212,13 +211,12 @@ where
                 continue;
             }
             let GridParts { logic, name, .. } = &mut self.parts;
-            let table = self.retained.namespace_mut(&window);
-            add(&self.selector, logic.aggregate(), table, (hash, record.clone()));
-            self.selector
-                .with_key(&record, |key| match table.get(hash, key) {
-                    Some(acc) => logic.emit_result(key, &name(window), acc, (cx, out)),
-                    None => Ok(()),
-                })?;
+            let table = self.retained.get_or_insert(window);
+            self.selector.with_key(&record, |key| {
+                let acc = table.upsert(hash, key, || logic.aggregate().create());
+                logic.aggregate().add(acc, record.clone());
+                logic.emit_result(key, &name(window), acc, (cx, out))
+            })?;
         }
         if !taken && self.parts.domain == TimeDomain::Event {
             self.parts.late.reject(record, time, cx);
@@ -246,16 +244,16 @@ where
                     .logic
                     .emit_result(key.borrow(), &named, &acc, (cx, out))?;
                 if retains {
-                    self.retained.namespace_mut(&window).insert(hash, key, acc);
+                    self.retained.get_or_insert(window).insert(hash, key, acc);
                 }
             }
             self.open.remove_namespace(&window);
         }
-        while let Some((&window, _)) = self.retained.first() {
+        while let Some(window) = self.retained.first() {
             if self.parts.late.cleanup_time(&window) > up_to {
                 break;
             }
-            self.retained.remove_namespace(&window);
+            self.retained.remove(window);
         }
         Ok(Progress::Done)
     }
@@ -280,7 +278,7 @@ where
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         let info = ctx.info();
         self.open = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
-        self.retained = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
+        self.retained = GatheredWindows::new(info.key_groups.clone(), info.max_parallelism);
         if let Some(snapshot) = ctx.restored() {
             self.open.restore(OPEN, snapshot)?;
             self.retained.restore(RETAINED, snapshot)?;
@@ -337,6 +335,6 @@ where
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.open.snapshot(OPEN, snapshot)?;
-        self.retained.snapshot(RETAINED, snapshot)
+        self.retained.snapshot(RETAINED, None, snapshot)
     }
 }

@@ -6,6 +6,7 @@
 //! operator.
 
 mod aggregating;
+mod gathered;
 mod panes;
 mod session;
 
@@ -15,16 +16,13 @@ pub use session::{SessionParts, SessionWindowOperator};
 
 use super::function::IncrementalLogic;
 use super::late::Lateness;
-use super::snapshot::key_bytes;
 use super::{TimeGrid, TimeWindow};
 use crate::key::KeySelector;
 use crate::timers::TimeDomain;
 
-use hurtig_core::key::OwnedKey;
 use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP};
 use hurtig_core::{Batch, Result};
-use hurtig_state::snapshot::encode;
-use hurtig_state::{AggregateFunction, GroupedTable, KeyedEntry, OperatorSnapshot};
+use hurtig_state::{AggregateFunction, GroupedTable};
 
 /// The accumulator of some logic.
 type AccOf<In, Q, W, Out, L> = <<L as IncrementalLogic<In, Q, W, Out>>::Aggregate as AggregateFunction>::Acc;
@@ -90,23 +88,4 @@ fn add<In, S, G>(
 {
     let acc = selector.with_key(&record, |key| table.upsert(hash, key, || aggregate.create()));
     aggregate.add(acc, record);
-}
-
-/// Appends a window's table to a section.
-fn write_table<K: OwnedKey, V: serde::Serialize>(
-    table: &GroupedTable<K, V>,
-    window: &TimeWindow,
-    section: &str,
-    snapshot: &mut OperatorSnapshot,
-) -> Result<()> {
-    let entries = snapshot.keyed.entry(section.to_owned()).or_default();
-    for (hash, key, value) in table.iter() {
-        entries.push(KeyedEntry {
-            group: table.group_of(hash),
-            key: key_bytes(key),
-            namespace: key_bytes(window),
-            value: encode(value)?,
-        });
-    }
-    Ok(())
 }

@@ -6,7 +6,7 @@ use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::{HashedKey, TimeDomain, Timer, TimerQueue};
 use crate::windows::assigner::session;
 use crate::windows::late::Lateness;
-use crate::windows::snapshot::{KeyReader, key_bytes};
+use crate::windows::snapshot::{KeyReader, key_bytes, spread_out};
 use crate::windows::{IncrementalLogic, TimeWindow, Window, WindowAssigner, ensure_hashes};
 
 use hurtig_core::key::{OwnedKey, decode_exact};
@@ -242,7 +242,7 @@ where
 
     fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
-        for entry in snapshot.keyed(SESSIONS) {
+        for entry in spread_out(snapshot.keyed(SESSIONS)) {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
                 continue;
             };
@@ -293,12 +293,9 @@ fn place<G: AggregateFunction<In: 'static>>(
         );
     }
     for _ in 1..touching {
-        let Session {
-            window, acc, armed, ..
-        } = sessions.remove(first + 1);
+        let Session { window, acc, .. } = sessions.remove(first + 1);
         let session = &mut sessions[first];
         session.window = session.window.cover(&window);
-        session.armed = session.armed.min(armed);
         aggregate.merge(&mut session.acc, acc);
     }
     let session = &mut sessions[first];

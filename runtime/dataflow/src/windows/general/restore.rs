@@ -1,7 +1,7 @@
 //! Snapshots of the general window operator.
 
 use super::super::function::is_stateless;
-use super::super::snapshot::{KeyReader, key_bytes};
+use super::super::snapshot::{KeyReader, key_bytes, spread_out};
 use super::super::{Trigger, WindowAssigner, WindowLogic};
 use super::WindowOperator;
 use super::slots::{Slot, position};
@@ -83,7 +83,7 @@ where
 
     pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
-        for entry in snapshot.keyed(WINDOWS) {
+        for entry in spread_out(snapshot.keyed(WINDOWS)) {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
                 continue;
             };
@@ -113,7 +113,7 @@ where
                 ),
             }
         }
-        for entry in snapshot.keyed(GLOBALS) {
+        for entry in spread_out(snapshot.keyed(GLOBALS)) {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
                 continue;
             };

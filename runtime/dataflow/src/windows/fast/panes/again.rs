@@ -5,7 +5,7 @@
 //! window that has fired may get records before its end once more. Such windows have accumulators of
 //! their own, beside the panes.
 
-use super::super::write_table;
+use super::super::gathered::GatheredWindows;
 use super::{PaneWindowOperator, merge_entry, merged};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx};
@@ -15,7 +15,7 @@ use crate::windows::{IncrementalLogic, TimeWindow, Window};
 use hurtig_core::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
 use hurtig_core::time::MIN_WATERMARK;
-use hurtig_state::{AggregateFunction, NamespacedTable, OperatorSnapshot, Redistribution, StateValue};
+use hurtig_state::{AggregateFunction, OperatorSnapshot, Redistribution, StateValue};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::ops::Range;
@@ -40,9 +40,9 @@ struct Fired {
 #[derive(Debug)]
 pub(super) struct FiredAgain<K, Acc> {
     /// They will fire.
-    pending: NamespacedTable<K, TimeWindow, Acc>,
+    pending: GatheredWindows<K, Acc>,
     /// They have fired and wait for late records.
-    own: NamespacedTable<K, TimeWindow, Acc>,
+    own: GatheredWindows<K, Acc>,
     /// Windows whose cleanup was up to here were gone at the restore; panes still know of them.
     gone_through: i64,
 }
@@ -50,15 +50,15 @@ pub(super) struct FiredAgain<K, Acc> {
 impl<K: OwnedKey, Acc> FiredAgain<K, Acc> {
     pub(super) fn new(groups: Range<u16>, max_parallelism: u32) -> Self {
         Self {
-            pending: NamespacedTable::new(groups.clone(), max_parallelism),
-            own: NamespacedTable::new(groups, max_parallelism),
+            pending: GatheredWindows::new(groups.clone(), max_parallelism),
+            own: GatheredWindows::new(groups, max_parallelism),
             gone_through: MIN_WATERMARK,
         }
     }
 
     /// The next window to fire.
     pub(super) fn first(&self) -> Option<TimeWindow> {
-        self.pending.first().map(|(window, _)| *window)
+        self.pending.first()
     }
 
     /// The accumulator of a late record's window, if that is not what the panes hold.
@@ -74,18 +74,18 @@ impl<K: OwnedKey, Acc> FiredAgain<K, Acc> {
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
         if late.cleanup_time(&window) <= self.gone_through {
-            return Some(self.own.namespace_mut(&window).upsert(hash, key, create));
+            return Some(self.own.get_or_insert(window).upsert(hash, key, create));
         }
-        self.own.get_namespace_mut(&window)?.get_mut(hash, key)
+        self.own.get(window)?.get_mut(hash, key)
     }
 
     /// Drops windows that wait no longer.
     pub(super) fn drop_gone<In: 'static>(&mut self, late: &Lateness<In>, up_to: i64) {
-        while let Some((&window, _)) = self.own.first() {
+        while let Some(window) = self.own.first() {
             if late.cleanup_time(&window) > up_to {
                 break;
             }
-            self.own.remove_namespace(&window);
+            self.own.remove(window);
         }
     }
 }
@@ -121,10 +121,8 @@ where
             } = again;
             let in_panes = parts.late.allowed() > 0 && parts.late.cleanup_time(window) > *gone_through;
             let acc = selector.with_key(record, |key| {
-                let fired = own
-                    .get_namespace_mut(window)
-                    .and_then(|table| table.remove(hash, key));
-                pending.namespace_mut(window).upsert(hash, key, || {
+                let fired = own.get(*window).and_then(|table| table.remove(hash, key));
+                pending.get_or_insert(*window).upsert(hash, key, || {
                     let retained = fired.map(|(_, acc)| acc);
                     let held = || {
                         in_panes.then(|| merged(panes, parts.grid.panes_in(*window), (hash, key), aggregate))
@@ -147,12 +145,9 @@ where
         b: &mut Budget,
     ) -> Result<bool> {
         let FiredAgain { pending, own, .. } = &mut self.again;
-        while let Some((&window, _)) = pending
-            .first()
-            .filter(|(window, _)| window.max_timestamp() <= up_to)
-        {
+        while let Some(window) = pending.first().filter(|window| window.max_timestamp() <= up_to) {
             let named = (self.parts.name)(window);
-            let table = pending.namespace_mut(&window);
+            let table = pending.get_or_insert(window);
             while !table.is_empty() {
                 if out.full() || cx.side_full() || !b.spend() {
                     return Ok(false);
@@ -164,23 +159,21 @@ where
                     .logic
                     .emit_result(key.borrow(), &named, &acc, (cx, out))?;
                 if self.parts.late.allowed() > 0 {
-                    own.namespace_mut(&window).insert(hash, key, acc);
+                    own.get_or_insert(window).insert(hash, key, acc);
                 }
             }
-            pending.remove_namespace(&window);
+            pending.remove(window);
         }
         Ok(true)
     }
 
     pub(super) fn write(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.panes.snapshot(PANES, snapshot)?;
-        self.again.own.snapshot(OWN, snapshot)?;
-        self.again.pending.snapshot(PENDING, snapshot)?;
-        if let Some((window, table)) = &self.firing {
-            write_table(table, window, PENDING, snapshot)?;
-        }
+        self.again.own.snapshot(OWN, None, snapshot)?;
+        let firing = self.firing.as_ref().map(|(window, table)| (window, table));
+        self.again.pending.snapshot(PENDING, firing, snapshot)?;
         let fired = Fired {
-            groups: self.groups.0.clone(),
+            groups: self.groups.clone(),
             through: self.fired_through,
         };
         snapshot.put_operator(FIRED, Redistribution::Union, &[fired])
@@ -198,7 +191,7 @@ where
     /// Subtasks of the snapshot may have stopped at different windows of one watermark: keys that
     /// are behind get their unfired windows put together here.
     fn catch_up(&mut self, fired: &[Fired]) {
-        let own = self.groups.0.clone();
+        let own = self.groups.clone();
         let of_own = fired
             .iter()
             .filter(|f| f.groups.start < own.end && own.start < f.groups.end);
@@ -222,7 +215,7 @@ where
                 let behind = range.map_or(MIN_WATERMARK, |f| f.through);
                 let unfired = |w: &&TimeWindow| behind < w.max_timestamp() && w.max_timestamp() <= through;
                 for window in windows.iter().filter(unfired) {
-                    let open = again.pending.namespace_mut(window);
+                    let open = again.pending.get_or_insert(*window);
                     merge_entry(open, (hash, key), acc, parts.logic.aggregate());
                 }
             }

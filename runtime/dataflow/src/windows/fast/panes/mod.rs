@@ -2,6 +2,7 @@
 
 mod again;
 
+use super::gathered::Gathered;
 use super::{AccOf, GridParts, PREFETCH_FROM, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
@@ -26,7 +27,7 @@ struct Merging<K, Acc> {
     pane: TimeWindow,
     /// Entries of `pane` that are in `table` already.
     done: usize,
-    table: GroupedTable<K, Acc>,
+    table: Gathered<K, Acc>,
 }
 
 /// Sliding or cumulating windows with a shareable incremental function under the default trigger.
@@ -46,13 +47,10 @@ where
     panes: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
     again: FiredAgain<S::Key, AccOf<In, S::Borrowed, W, Out, L>>,
     merging: Option<Merging<S::Key, AccOf<In, S::Borrowed, W, Out, L>>>,
-    firing: Option<(
-        TimeWindow,
-        GroupedTable<S::Key, AccOf<In, S::Borrowed, W, Out, L>>,
-    )>,
+    firing: Option<(TimeWindow, Gathered<S::Key, AccOf<In, S::Borrowed, W, Out, L>>)>,
     /// The last timestamp of the last window that was put together; later ones have not fired.
     fired_through: i64,
-    groups: (Range<u16>, u32),
+    groups: Range<u16>,
     windows: Vec<TimeWindow>,
     out: std::marker::PhantomData<fn() -> Out>,
 }
@@ -75,7 +73,7 @@ where
             merging: None,
             firing: None,
             fired_through: MIN_WATERMARK,
-            groups: (0..1, 1),
+            groups: 0..1,
             windows: Vec::new(),
             out: std::marker::PhantomData,
         }
@@ -270,12 +268,11 @@ where
         let Some(pane) = self.parts.grid.panes_in(window).next() else {
             return false;
         };
-        let table = GroupedTable::new(self.groups.0.clone(), self.groups.1);
         self.merging = Some(Merging {
             window,
             pane,
             done: 0,
-            table,
+            table: Gathered::default(),
         });
         true
     }
@@ -398,14 +395,14 @@ where
 
 /// Adds what a pane has for a key to a window's table.
 fn merge_entry<K: OwnedKey, G: AggregateFunction>(
-    table: &mut GroupedTable<K, G::Acc>,
+    table: &mut Gathered<K, G::Acc>,
     (hash, key): (u64, &K),
     acc: &G::Acc,
     aggregate: &G,
 ) {
     match table.get_mut::<K>(hash, key) {
         Some(into) => aggregate.merge(into, acc.clone()),
-        None => drop(table.insert(hash, key.clone(), acc.clone())),
+        None => table.insert(hash, key.clone(), acc.clone()),
     }
 }
 
@@ -419,7 +416,7 @@ where
 {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         let info = ctx.info();
-        self.groups = (info.key_groups.clone(), info.max_parallelism);
+        self.groups = info.key_groups.clone();
         self.panes = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
         self.again = FiredAgain::new(info.key_groups.clone(), info.max_parallelism);
         if let Some(snapshot) = ctx.restored() {
