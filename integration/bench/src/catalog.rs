@@ -60,17 +60,37 @@ pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
 /// All benches.
 pub(crate) const BENCHES: [Bench; 12] = [
     bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
-    bench("keyed_count_1m", Kind::KeyedCount { keys: 1 << 20 }, Some(Bar::LoopRatio(0.6))),
-    bench("keyed_count_1k", Kind::KeyedCount { keys: 1 << 10 }, Some(Bar::LoopRatio(0.6))),
+    bench(
+        "keyed_count_1m",
+        Kind::KeyedCount { keys: 1 << 20 },
+        Some(Bar::LoopRatio(0.6)),
+    ),
+    bench(
+        "keyed_count_1k",
+        Kind::KeyedCount { keys: 1 << 10 },
+        Some(Bar::LoopRatio(0.6)),
+    ),
     bench("tumbling_count_1k", Kind::Tumbling, Some(Bar::LoopRatio(0.5))),
     bench("sliding_count_1k", Kind::Sliding, None),
     bench("session_count", Kind::Session, None),
     bench("union_16", Kind::Union, None),
     bench("string_count", Kind::Strings, None),
     bench("table_growth", Kind::TableGrowth, Some(Bar::DelayMs(5.0))),
-    bench("latency_10k", Kind::Latency { rate: 10_000 }, Some(Bar::DelayMs(5.0))),
-    bench("latency_200k", Kind::Latency { rate: 200_000 }, Some(Bar::DelayMs(5.0))),
-    bench("latency_1m", Kind::Latency { rate: 1_000_000 }, Some(Bar::DelayMs(5.0))),
+    bench(
+        "latency_10k",
+        Kind::Latency { rate: 10_000 },
+        Some(Bar::DelayMs(5.0)),
+    ),
+    bench(
+        "latency_200k",
+        Kind::Latency { rate: 200_000 },
+        Some(Bar::DelayMs(5.0)),
+    ),
+    bench(
+        "latency_1m",
+        Kind::Latency { rate: 1_000_000 },
+        Some(Bar::DelayMs(5.0)),
+    ),
 ];
 
 const fn bench(name: &'static str, kind: Kind, bar: Option<Bar>) -> Bench {
@@ -104,7 +124,10 @@ pub(crate) fn select(prefixes: &[String]) -> Result<Vec<(Bench, u32)>, String> {
     let all = BENCHES.iter().flat_map(|bench| PARALLELISMS.map(|p| (*bench, p)));
     let id = |bench: &Bench, p: u32| format!("{}.p{p}", bench.name);
     let fits = |bench: &Bench, p: u32, prefix: &str| id(bench, p).starts_with(prefix);
-    if let Some(unknown) = prefixes.iter().find(|prefix| !all.clone().any(|(b, p)| fits(&b, p, prefix))) {
+    if let Some(unknown) = prefixes
+        .iter()
+        .find(|prefix| !all.clone().any(|(b, p)| fits(&b, p, prefix)))
+    {
         let names = BENCHES.map(|bench| bench.name).join(", ");
         return Err(format!(
             "no bench's id begins with `{unknown}`; there are {names}, each with .p1 and .p2"
@@ -120,13 +143,19 @@ mod tests {
 
     fn ids(prefixes: &[&str]) -> Result<Vec<String>, String> {
         let prefixes: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
-        Ok(select(&prefixes)?.iter().map(|(bench, p)| format!("{}.p{p}", bench.name)).collect())
+        Ok(select(&prefixes)?
+            .iter()
+            .map(|(bench, p)| format!("{}.p{p}", bench.name))
+            .collect())
     }
 
     #[test]
     fn prefixes_select() {
         assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(24));
-        assert_eq!(ids(&["keyed_count_1k.p2"]), Ok(vec!["keyed_count_1k.p2".to_owned()]));
+        assert_eq!(
+            ids(&["keyed_count_1k.p2"]),
+            Ok(vec!["keyed_count_1k.p2".to_owned()])
+        );
         assert_eq!(ids(&["latency", "union"]).map(|ids| ids.len()), Ok(8));
         assert!(ids(&["latency", "unoin"]).is_err_and(|e| e.contains("`unoin`") && e.contains("union_16")));
     }

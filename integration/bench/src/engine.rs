@@ -29,7 +29,9 @@ fn environment(parallelism: u32) -> Result<StreamEnv, Failure> {
 }
 
 fn execute(env: &StreamEnv, name: &str) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(env.execute(name))?;
     Ok(())
 }
@@ -52,10 +54,13 @@ pub(crate) fn stateless_chain(parallelism: u32, records: u64) -> Result<u64, Fai
 pub(crate) fn keyed_count(parallelism: u32, work: Work) -> Result<u64, Failure> {
     let env = environment(parallelism)?;
     let (sink, sum) = Fold::summing(|(_, count): (u64, u64)| count);
-    env.from_source(GeneratorSource::new(work.records, move |index| work.key(index)), Watermarks::none())
-        .key_by(|key| *key)
-        .count()
-        .sink_to(sink);
+    env.from_source(
+        GeneratorSource::new(work.records, move |index| work.key(index)),
+        Watermarks::none(),
+    )
+    .key_by(|key| *key)
+    .count()
+    .sink_to(sink);
     execute(&env, "keyed_count")?;
     Ok(sum.get())
 }
@@ -66,13 +71,22 @@ pub(crate) fn window_count(parallelism: u32, work: Work, shape: windows::Shape) 
     let (sink, squares) = Fold::summing(|count: u64| count.wrapping_mul(count));
     let millis = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     let keyed = env
-        .from_source(GeneratorSource::new(work.records, move |index| work.event(index)), in_order())
+        .from_source(
+            GeneratorSource::new(work.records, move |index| work.event(index)),
+            in_order(),
+        )
         .key_by(|event| event.key);
     let size = millis(shape.size_ms);
     if shape.size_ms == shape.slide_ms {
-        keyed.window(Tumbling::of(size)).aggregate(Count::new()).sink_to(sink);
+        keyed
+            .window(Tumbling::of(size))
+            .aggregate(Count::new())
+            .sink_to(sink);
     } else {
-        keyed.window(Sliding::of(size, millis(shape.slide_ms))).aggregate(Count::new()).sink_to(sink);
+        keyed
+            .window(Sliding::of(size, millis(shape.slide_ms)))
+            .aggregate(Count::new())
+            .sink_to(sink);
     }
     execute(&env, "window_count")?;
     Ok(squares.get())
@@ -82,11 +96,16 @@ pub(crate) fn window_count(parallelism: u32, work: Work, shape: windows::Shape) 
 pub(crate) fn session_count(parallelism: u32, work: Work) -> Result<u64, Failure> {
     let env = environment(parallelism)?;
     let (sink, squares) = Fold::summing(|count: u64| count.wrapping_mul(count));
-    env.from_source(GeneratorSource::new(work.records, move |index| work.event(index)), in_order())
-        .key_by(|event| event.key)
-        .window(Session::with_gap(Duration::from_millis(session::GAP_MS.unsigned_abs())))
-        .aggregate(Count::new())
-        .sink_to(sink);
+    env.from_source(
+        GeneratorSource::new(work.records, move |index| work.event(index)),
+        in_order(),
+    )
+    .key_by(|event| event.key)
+    .window(Session::with_gap(Duration::from_millis(
+        session::GAP_MS.unsigned_abs(),
+    )))
+    .aggregate(Count::new())
+    .sink_to(sink);
     execute(&env, "session_count")?;
     Ok(squares.get())
 }
@@ -102,7 +121,9 @@ pub(crate) fn union(parallelism: u32, records: u64) -> Result<u64, Failure> {
         env.from_source(numbers, Watermarks::none())
     };
     let first = source(0);
-    (1..INPUTS).fold(first, |all, input| all.union(&source(input))).sink_to(sink);
+    (1..INPUTS)
+        .fold(first, |all, input| all.union(&source(input)))
+        .sink_to(sink);
     execute(&env, "union_16")?;
     Ok(delivered.get())
 }
@@ -126,7 +147,10 @@ pub(crate) fn table_growth(parallelism: u32, schedule: Schedule) -> Result<Histo
     let env = environment(parallelism)?;
     let source = OpenLoop::new(schedule);
     let (sink, delays) = Delays::new(&source, |(index, _): &(u64, u64)| *index);
-    env.from_source(source, Watermarks::none()).key_by(|index| *index).count().sink_to(sink);
+    env.from_source(source, Watermarks::none())
+        .key_by(|index| *index)
+        .count()
+        .sink_to(sink);
     execute(&env, "table_growth")?;
     Ok(delays.take())
 }
@@ -136,7 +160,9 @@ pub(crate) fn latency(parallelism: u32, schedule: Schedule) -> Result<Histogram<
     let env = environment(parallelism)?;
     let source = OpenLoop::new(schedule);
     let (sink, delays) = Delays::new(&source, |index: &u64| *index);
-    env.from_source(source, Watermarks::none()).rebalance().sink_to(sink);
+    env.from_source(source, Watermarks::none())
+        .rebalance()
+        .sink_to(sink);
     execute(&env, "latency")?;
     Ok(delays.take())
 }

@@ -69,13 +69,16 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<bool, Failure> {
     let selected = catalog::select(&options.ids)?;
     if options.list {
-        selected.iter().for_each(|(bench, p)| list(&format!("{}.p{p}", bench.name)));
+        selected
+            .iter()
+            .for_each(|(bench, p)| list(&format!("{}.p{p}", bench.name)));
         return Ok(true);
     }
     let mut report = Report::begin(&output())?;
     for (bench, parallelism) in selected {
         let name = bench.name;
-        let rows = suite::run(bench, parallelism, options.scale()).map_err(|e| format!("{name}.p{parallelism}: {e}"))?;
+        let rows = suite::run(bench, parallelism, options.scale())
+            .map_err(|e| format!("{name}.p{parallelism}: {e}"))?;
         for row in rows {
             report.add(row)?;
         }

@@ -48,13 +48,20 @@ impl Contender {
         role: Role,
         run: impl Fn() -> Result<Sample, Failure> + 'static,
     ) -> Self {
-        Self { name, role, run: Box::new(run) }
+        Self {
+            name,
+            role,
+            run: Box::new(run),
+        }
     }
 }
 
 impl fmt::Debug for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Contender").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Contender")
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,15 +85,27 @@ impl Measured {
     /// Median of each of its details.
     pub(crate) fn details(&self) -> Vec<(&'static str, f64)> {
         let names = self.samples.first().map_or(&[][..], |sample| &sample.details);
-        let values = |at: usize| self.samples.iter().filter_map(move |sample| Some(sample.details.get(at)?.1));
-        names.iter().enumerate().map(|(at, (name, _))| (*name, median(values(at).collect()))).collect()
+        let values = |at: usize| {
+            self.samples
+                .iter()
+                .filter_map(move |sample| Some(sample.details.get(at)?.1))
+        };
+        names
+            .iter()
+            .enumerate()
+            .map(|(at, (name, _))| (*name, median(values(at).collect())))
+            .collect()
     }
 }
 
 /// Lets all contenders run `rounds` times. They take turns within a round, and each round begins with
 /// another one, so that what happens to the machine happens to all of them.
 pub(crate) fn interleaved(contenders: &[Contender], rounds: usize) -> Result<Vec<Measured>, Failure> {
-    let empty = |c: &Contender| Measured { name: c.name, role: c.role, samples: Vec::new() };
+    let empty = |c: &Contender| Measured {
+        name: c.name,
+        role: c.role,
+        samples: Vec::new(),
+    };
     let mut measured: Vec<Measured> = contenders.iter().map(empty).collect();
     for round in 0..rounds {
         for turn in 0..contenders.len() {
@@ -110,7 +129,11 @@ pub(crate) fn rate(records: u64, work: impl FnOnce() -> Result<u64, Failure>) ->
     let checksum = work()?;
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu_before);
     let details = vec![(CPU_NS, cpu * 1e9 / records as f64)];
-    Ok(Sample { value: records as f64 / seconds, checksum, details })
+    Ok(Sample {
+        value: records as f64 / seconds,
+        checksum,
+        details,
+    })
 }
 
 /// Processor time that this process has used, of all its threads; 0 where the system does not tell.
@@ -119,7 +142,13 @@ fn cpu_seconds() -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // Behind the name in parentheses: state, ten numbers, user ticks, system ticks.
-    let numbers = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    let numbers = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(11)
+        .take(2);
     numbers.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
 }
 
@@ -130,7 +159,10 @@ pub(crate) fn now() -> Instant {
 }
 
 /// Blocks the thread until `deadline`.
-#[expect(clippy::disallowed_methods, reason = "a loop written by hand has a thread to itself")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a loop written by hand has a thread to itself"
+)]
 pub(crate) fn sleep_until(deadline: Instant) {
     let left = deadline.saturating_duration_since(now());
     if left > Duration::ZERO {
@@ -158,7 +190,11 @@ mod tests {
             let order = Rc::clone(&order);
             Contender::new(name, Role::Loop, move || {
                 order.borrow_mut().push_str(name);
-                Ok(Sample { value, checksum: 0, details: vec![("double", value * 2.0)] })
+                Ok(Sample {
+                    value,
+                    checksum: 0,
+                    details: vec![("double", value * 2.0)],
+                })
             })
         };
         let measured = interleaved(&[contender("a", 1.0), contender("b", 2.0)], 3)?;

@@ -28,7 +28,10 @@ pub(crate) struct OpenLoop {
 impl OpenLoop {
     /// The source.
     pub(crate) fn new(schedule: Schedule) -> Self {
-        Self { schedule, start: Start::default() }
+        Self {
+            schedule,
+            start: Start::default(),
+        }
     }
 }
 
@@ -114,7 +117,9 @@ impl Total {
 
 impl<T, F> fmt::Debug for Fold<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fold").field("total", &self.total).finish_non_exhaustive()
+        f.debug_struct("Fold")
+            .field("total", &self.total)
+            .finish_non_exhaustive()
     }
 }
 
@@ -122,7 +127,11 @@ impl<T, F: Fn(T) -> u64> Fold<T, F> {
     /// Adds up the values of records.
     pub(crate) fn summing(value: F) -> (Self, Total) {
         let total = Arc::new(AtomicU64::new(0));
-        let sink = Self { fold: Arc::new(value), total: total.clone(), records: PhantomData };
+        let sink = Self {
+            fold: Arc::new(value),
+            total: total.clone(),
+            records: PhantomData,
+        };
         (sink, Total(total))
     }
 }
@@ -141,7 +150,12 @@ where
     F: Fn(T) -> u64 + Send + Sync + 'static,
 {
     fn writer(&self) -> Box<dyn SinkWriter<T>> {
-        Box::new(FoldWriter { fold: self.fold.clone(), total: self.total.clone(), sum: 0, records: PhantomData })
+        Box::new(FoldWriter {
+            fold: self.fold.clone(),
+            total: self.total.clone(),
+            sum: 0,
+            records: PhantomData,
+        })
     }
 }
 
@@ -159,7 +173,9 @@ where
 {
     fn write(&mut self, batch: &mut Batch<T>, _: Cx<'_>) -> Result<()> {
         let fold = &*self.fold;
-        self.sum = batch.drain(usize::MAX).fold(self.sum, |sum, record| sum.wrapping_add(fold(record)));
+        self.sum = batch
+            .drain(usize::MAX)
+            .fold(self.sum, |sum, record| sum.wrapping_add(fold(record)));
         batch.reset_if_empty();
         Ok(())
     }
@@ -192,7 +208,9 @@ impl Measured {
 
 impl<T, F> fmt::Debug for Delays<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delays").field("schedule", &self.schedule).finish_non_exhaustive()
+        f.debug_struct("Delays")
+            .field("schedule", &self.schedule)
+            .finish_non_exhaustive()
     }
 }
 
@@ -253,6 +271,7 @@ where
 
     fn close(&mut self) -> Result<()> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.add(&self.own).map_err(|e| hurtig_core::Error::internal(format!("histograms differ: {e}")))
+        all.add(&self.own)
+            .map_err(|e| hurtig_core::Error::internal(format!("histograms differ: {e}")))
     }
 }

@@ -49,7 +49,12 @@ impl Row {
             ("params", params),
         ];
         // In the order in which people read them, which a map of serde_json would not keep.
-        format!("{{{}}}", fields.map(|(name, value)| format!("\"{name}\":{value}")).join(","))
+        format!(
+            "{{{}}}",
+            fields
+                .map(|(name, value)| format!("\"{name}\":{value}"))
+                .join(",")
+        )
     }
 
     fn failed(&self) -> bool {
@@ -82,7 +87,11 @@ impl Report {
         let file = File::create(path)?;
         let head = ["bench", "value", "baseline", "", "ratio", "bar", ""];
         show(&line(&head.map(str::to_owned)));
-        Ok(Self { file, path: path.to_owned(), rows: Vec::new() })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            rows: Vec::new(),
+        })
     }
 
     /// Shows a row and keeps it.
@@ -110,7 +119,12 @@ impl Report {
 
     /// Ends the table; true when every bar was reached.
     pub(crate) fn end(self) -> bool {
-        let failed: Vec<&str> = self.rows.iter().filter(|row| row.failed()).map(|row| &*row.bench).collect();
+        let failed: Vec<&str> = self
+            .rows
+            .iter()
+            .filter(|row| row.failed())
+            .map(|row| &*row.bench)
+            .collect();
         show(&format!("\nrows: {}", self.path.display()));
         if failed.is_empty() {
             show("every bar was reached");
@@ -123,7 +137,8 @@ impl Report {
 
 fn line(cells: &[String; 7]) -> String {
     let [bench, value, baseline, other, ratio, bar, verdict] = cells;
-    let text = format!("{bench:<21} {value:>14}   {baseline:<27} {other:>14} {ratio:>6}   {bar:<13} {verdict}");
+    let text =
+        format!("{bench:<21} {value:>14}   {baseline:<27} {other:>14} {ratio:>6}   {bar:<13} {verdict}");
     text.trim_end().to_owned()
 }
 
@@ -169,6 +184,9 @@ mod tests {
 
     #[test]
     fn rounding_keeps_four_digits() {
-        assert_eq!([0.0, 0.012_345_6, -98_765.4].map(rounded), [0.0, 0.012_35, -98_770.0]);
+        assert_eq!(
+            [0.0, 0.012_345_6, -98_765.4].map(rounded),
+            [0.0, 0.012_35, -98_770.0]
+        );
     }
 }

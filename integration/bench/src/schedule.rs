@@ -58,7 +58,10 @@ mod tests {
 
     #[test]
     fn records_are_due_when_they_are_due() {
-        let schedule = Schedule { rate: 200_000, records: 1_000 };
+        let schedule = Schedule {
+            rate: 200_000,
+            records: 1_000,
+        };
         for index in [0, 1, 7, 999] {
             let due = schedule.due_at(index);
             assert_eq!(schedule.due_after(due), index + 1);
@@ -71,7 +74,10 @@ mod tests {
     #[test]
     fn a_stall_is_seen_in_every_record_that_it_held_up() {
         // 1,000 records a second for a second, and all that are due in a stall of 100 ms arrive after it.
-        let schedule = Schedule { rate: 1_000, records: 1_000 };
+        let schedule = Schedule {
+            rate: 1_000,
+            records: 1_000,
+        };
         let (from, to) = (schedule.due_at(500), schedule.due_at(600));
         let mut delays = delays();
         for due in (0..schedule.records).map(|i| schedule.due_at(i)) {

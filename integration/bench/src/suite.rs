@@ -29,7 +29,10 @@ const WORDS: u64 = 1 << 14;
 /// Groups of keys that are active in turns: each key pauses for 1.5 s, longer than a session's gap.
 const TURNS: u64 = 16;
 /// Keys that enter a table, and how many each second.
-const GROWTH: Schedule = Schedule { rate: 2_000_000, records: 10_000_000 };
+const GROWTH: Schedule = Schedule {
+    rate: 2_000_000,
+    records: 10_000_000,
+};
 /// The unit of rates.
 const RATE: &str = "records/s";
 /// The unit of delays.
@@ -53,7 +56,13 @@ pub(crate) fn run(bench: Bench, parallelism: u32, scale: Scale) -> Result<Vec<Ro
     let mut params = plan.params;
     params["parallelism"] = json!(parallelism);
     params["rounds"] = json!(scale.rounds);
-    let table = Table { id, unit: plan.unit, bar: bench.bar, parallelism, params };
+    let table = Table {
+        id,
+        unit: plan.unit,
+        bar: bench.bar,
+        parallelism,
+        params,
+    };
     table.rows(&measured)
 }
 
@@ -67,13 +76,14 @@ struct Plan {
 }
 
 fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
-    let keyed = |millions: u64, keys: u64| {
-        Work::keyed(millions * 1_000_000 / scale.divisor * u64::from(p), keys)
-    };
+    let keyed =
+        |millions: u64, keys: u64| Work::keyed(millions * 1_000_000 / scale.divisor * u64::from(p), keys);
     match kind {
         Kind::StatelessChain => {
             let records = 1_000_000_000 / scale.divisor * u64::from(p);
-            let plan = throughput(records, p, stateless::loops, move || engine::stateless_chain(p, records));
+            let plan = throughput(records, p, stateless::loops, move || {
+                engine::stateless_chain(p, records)
+            });
             with(plan, json!({"records": records}))
         }
         Kind::KeyedCount { keys } => keyed_count(keyed(60, keys), p),
@@ -93,12 +103,18 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
             by_work(work, p, strings::loops, move || engine::string_count(p, work))
         }
         Kind::TableGrowth => {
-            let schedule = Schedule { records: GROWTH.records / scale.divisor, ..GROWTH };
+            let schedule = Schedule {
+                records: GROWTH.records / scale.divisor,
+                ..GROWTH
+            };
             let engine = move || engine::table_growth(p, schedule);
             delays(schedule, 0.9999, engine, move || open_loop::growing_map(schedule))
         }
         Kind::Latency { rate } => {
-            let schedule = Schedule { rate, records: rate * LATENCY_SECONDS / scale.divisor.min(LATENCY_SECONDS) };
+            let schedule = Schedule {
+                rate,
+                records: rate * LATENCY_SECONDS / scale.divisor.min(LATENCY_SECONDS),
+            };
             let engine = move || engine::latency(p, schedule);
             delays(schedule, 0.999, engine, move || open_loop::channel(schedule))
         }
@@ -115,7 +131,10 @@ fn keyed_count(work: Work, p: u32) -> Plan {
 fn windowed(work: Work, p: u32, shape: windows::Shape) -> Plan {
     let loops = move |work| windows::loops(work, shape);
     let plan = by_work(work, p, loops, move || engine::window_count(p, work, shape));
-    with(plan, json!({"size_ms": shape.size_ms, "slide_ms": shape.slide_ms}))
+    with(
+        plan,
+        json!({"size_ms": shape.size_ms, "slide_ms": shape.slide_ms}),
+    )
 }
 
 /// A bench over `work`, whose loops do the share of one subtask on one thread.
@@ -132,7 +151,12 @@ fn by_work(
     let params = json!({
         "records": work.records, "keys": work.keys, "baseline_records": share.records, "baseline_keys": share.keys,
     });
-    Plan { contenders, unit: RATE, params, expected: Some(Box::new(expected)) }
+    Plan {
+        contenders,
+        unit: RATE,
+        params,
+        expected: Some(Box::new(expected)),
+    }
 }
 
 /// A bench over numbers.
@@ -146,7 +170,12 @@ fn throughput(
     let mut contenders = vec![engine_of(records, engine)];
     contenders.extend(loops(share).into_iter().map(|l| loop_of(share, l)));
     let expected = move || loops(records).first().map_or(0, Loop::run);
-    Plan { contenders, unit: RATE, params: json!({}), expected: Some(Box::new(expected)) }
+    Plan {
+        contenders,
+        unit: RATE,
+        params: json!({}),
+        expected: Some(Box::new(expected)),
+    }
 }
 
 fn with(mut plan: Plan, more: Value) -> Plan {
@@ -186,14 +215,23 @@ fn delays(
             ("p99.99_ms", at(0.9999)),
             ("max_ms", ms(delays.max())),
         ];
-        Ok(Sample { value: at(quantile), checksum: 0, details })
+        Ok(Sample {
+            value: at(quantile),
+            checksum: 0,
+            details,
+        })
     };
     let contenders = vec![
         Contender::new("engine", Role::Engine, move || sample(engine()?)),
         Contender::new("two threads", Role::Peer, move || sample(two_threads()?)),
     ];
     let params = json!({"records": schedule.records, "rate": schedule.rate, "quantile": quantile});
-    Plan { contenders, unit: DELAY, params, expected: None }
+    Plan {
+        contenders,
+        unit: DELAY,
+        params,
+        expected: None,
+    }
 }
 
 /// Loops did the same work, and so did the engine and its peers.
@@ -201,11 +239,18 @@ fn check(measured: &[Measured], expected: Option<&dyn Fn() -> u64>) -> Result<()
     let Some(expected) = expected else { return Ok(()) };
     let expected = expected();
     let of = |role: Role| measured.iter().filter(move |m| m.role == role);
-    let loops = of(Role::Loop).next().and_then(|m| m.samples.first()).map_or(0, |sample| sample.checksum);
+    let loops = of(Role::Loop)
+        .next()
+        .and_then(|m| m.samples.first())
+        .map_or(0, |sample| sample.checksum);
     for one in measured {
         let want = if one.role == Role::Loop { loops } else { expected };
         if let Some(wrong) = one.samples.iter().find(|sample| sample.checksum != want) {
-            return Err(format!("{}: wrong results, checksum {} instead of {want}", one.name, wrong.checksum).into());
+            return Err(format!(
+                "{}: wrong results, checksum {} instead of {want}",
+                one.name, wrong.checksum
+            )
+            .into());
         }
     }
     Ok(())
@@ -223,10 +268,16 @@ struct Table {
 impl Table {
     /// The engine beside the fastest loop, and beside each peer.
     fn rows(&self, measured: &[Measured]) -> Result<Vec<Row>, Failure> {
-        let engine = measured.iter().find(|m| m.role == Role::Engine).ok_or("the engine did not run")?;
+        let engine = measured
+            .iter()
+            .find(|m| m.role == Role::Engine)
+            .ok_or("the engine did not run")?;
         let of = |role: Role| measured.iter().filter(move |m| m.role == role);
         let fastest = of(Role::Loop).max_by(|a, b| a.value().total_cmp(&b.value()));
-        let mut rows: Vec<Row> = fastest.map(|one| self.beside_loop(engine, one)).into_iter().collect();
+        let mut rows: Vec<Row> = fastest
+            .map(|one| self.beside_loop(engine, one))
+            .into_iter()
+            .collect();
         rows.extend(of(Role::Peer).map(|peer| self.beside_peer(engine, peer)));
         if rows.is_empty() {
             rows.push(self.row(engine, engine, 1.0));
@@ -235,7 +286,11 @@ impl Table {
     }
 
     fn beside_loop(&self, engine: &Measured, one: &Measured) -> Row {
-        let mut row = self.row(engine, one, engine.value() / f64::from(self.parallelism) / one.value());
+        let mut row = self.row(
+            engine,
+            one,
+            engine.value() / f64::from(self.parallelism) / one.value(),
+        );
         row.params["ratio"] = json!("value / parallelism / baseline_value");
         row.baseline = format!("loop: {}", one.name);
         row.held_to(self.bar)
@@ -263,6 +318,15 @@ impl Table {
         }
         let baseline = other.name.to_owned();
         let (value, baseline_value) = (engine.value(), other.value());
-        Row { bench: self.id.clone(), value, unit: self.unit, baseline, baseline_value, ratio, bar: None, params }
+        Row {
+            bench: self.id.clone(),
+            value,
+            unit: self.unit,
+            baseline,
+            baseline_value,
+            ratio,
+            bar: None,
+            params,
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use timely::Config;
 use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::generic::operator::source;
 use timely::dataflow::operators::Operator;
+use timely::dataflow::operators::generic::operator::source;
 use timely::worker::Worker;
 
 /// Batches that the source makes in one activation, so that scheduling costs little.
@@ -17,7 +17,11 @@ const BATCHES: u64 = 16;
 
 /// Counts all of `work` with `workers` threads; the sum of all running counts.
 pub(crate) fn keyed_count(work: Work, workers: usize) -> Result<u64, Failure> {
-    let config = if workers == 1 { Config::thread() } else { Config::process(workers) };
+    let config = if workers == 1 {
+        Config::thread()
+    } else {
+        Config::process(workers)
+    };
     let guards = timely::execute(config, move |worker| {
         let sum = Rc::new(Cell::new(0u64));
         build(worker, work, Rc::clone(&sum));

@@ -39,7 +39,12 @@ impl Work {
     /// `records` over `keys` keys, without event time.
     pub(crate) const fn keyed(records: u64, keys: u64) -> Self {
         assert!(keys.is_power_of_two(), "the number of keys is used as a mask");
-        Self { records, keys, per_ms: PER_MS, turns: 1 }
+        Self {
+            records,
+            keys,
+            per_ms: PER_MS,
+            turns: 1,
+        }
     }
 
     /// The same with keys that are active in turns.
@@ -69,8 +74,15 @@ impl Work {
     pub(crate) const fn event(&self, index: u64) -> Event {
         let at = index / PER_MS;
         let group = self.keys / self.turns;
-        let base = if self.turns == 1 { 0 } else { at / TURN_MS % self.turns * group };
-        Event { key: base + (hash_int(index) & (group - 1)), at: at as i64 }
+        let base = if self.turns == 1 {
+            0
+        } else {
+            at / TURN_MS % self.turns * group
+        };
+        Event {
+            key: base + (hash_int(index) & (group - 1)),
+            at: at as i64,
+        }
     }
 
     /// Every `step`-th record with event time, beginning with record `first`.
@@ -153,7 +165,10 @@ mod tests {
 
     #[test]
     fn readers_together_make_the_records_of_one() {
-        let work = Work { per_ms: 4, ..Work::keyed(10_000, 1_024).in_turns(16) };
+        let work = Work {
+            per_ms: 4,
+            ..Work::keyed(10_000, 1_024).in_turns(16)
+        };
         let order = |mut events: Vec<Event>| {
             events.sort_unstable_by_key(|e| (e.at, e.key));
             events
@@ -167,14 +182,20 @@ mod tests {
 
     #[test]
     fn a_record_follows_from_its_index() {
-        for work in [Work::keyed(1_000_000, 1_024), Work::keyed(1_000_000, 1_024).in_turns(16)] {
+        for work in [
+            Work::keyed(1_000_000, 1_024),
+            Work::keyed(1_000_000, 1_024).in_turns(16),
+        ] {
             assert!(work.events(0, 1).eq((0..work.records).map(|i| work.event(i))));
         }
     }
 
     #[test]
     fn turns_keep_to_their_keys() {
-        let work = Work { per_ms: 1, ..Work::keyed(200, 64).in_turns(2) };
+        let work = Work {
+            per_ms: 1,
+            ..Work::keyed(200, 64).in_turns(2)
+        };
         assert!(work.events(0, 1).all(|e| (e.key < 32) == (e.at < 100)));
     }
 

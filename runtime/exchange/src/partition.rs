@@ -106,12 +106,7 @@ impl<T> Partitioner<T> {
                 targets.extend(groups.map(|group| channel_of_group[group.index()]));
             }
             Partitioner::Rebalance { next } => {
-                // A run of records a channel: cheaper than one each, and as even over time.
-                let run = batch.len().div_ceil(channels).clamp(1, REBALANCE_RUN);
-                for i in 0..batch.len() {
-                    targets.push(to_u16((*next + i / run) % channels));
-                }
-                *next = (*next + batch.len().div_ceil(run)) % channels;
+                deal(next, batch.len(), channels, targets);
             }
             Partitioner::Shuffle { state } => {
                 targets.extend(
@@ -136,6 +131,21 @@ impl<T> Partitioner<T> {
 
 /// Records that go to one channel before the next has its turn.
 const REBALANCE_RUN: usize = 128;
+
+/// Deals `records` out from channel `next` on, in runs. As many to each as one after the other
+/// would give: what channels have received never differs by more than one.
+fn deal(next: &mut usize, mut records: usize, channels: usize, targets: &mut Vec<u16>) {
+    while records > 0 {
+        let part = records.min(REBALANCE_RUN * channels);
+        let (each, left) = (part / channels, part % channels);
+        for step in 0..channels {
+            let run = each + usize::from(step < left);
+            targets.extend(std::iter::repeat_n(to_u16((*next + step) % channels), run));
+        }
+        *next = (*next + left) % channels;
+        records -= part;
+    }
+}
 
 fn to_u16(channel: usize) -> u16 {
     u16::try_from(channel).unwrap_or(u16::MAX)

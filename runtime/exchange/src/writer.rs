@@ -162,7 +162,9 @@ impl<T: Clone> EdgeWriter<T> {
 
     fn scatter(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
         let mut targets = std::mem::take(&mut self.targets);
-        self.partitioner.route(batch, self.lanes.len(), &mut targets);
+        if targets.len() != batch.len() {
+            self.partitioner.route(batch, self.lanes.len(), &mut targets);
+        }
         let mut done = 0;
         while done < targets.len() {
             let n = self.placeable(&targets[done..], now);
@@ -172,6 +174,8 @@ impl<T: Clone> EdgeWriter<T> {
             self.place(&targets[done..done + n], batch, now);
             done += n;
         }
+        // What finds no room keeps its channels: choosing anew would favour the first ones.
+        targets.drain(..done);
         self.targets = targets;
         batch.reset_if_empty();
         batch.is_empty()

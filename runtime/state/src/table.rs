@@ -225,7 +225,13 @@ impl<K, V> GroupedTable<K, V> {
     /// Changes the value of a key, which `init` makes when it has none: [`Self::upsert`] for inner
     /// loops, one look-up shorter.
     #[inline]
-    pub fn update<Q, R>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> R
+    pub fn update<Q, R>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        init: impl FnOnce() -> V,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> R
     where
         K: OwnedKey + Borrow<Q>,
         Q: StableKey + ToOwned<Owned = K> + ?Sized,

@@ -12,7 +12,9 @@ pub(crate) struct Counts<K> {
 impl<K: StableKey + Clone> Counts<K> {
     /// An empty map that grows as it fills, as the engine's tables do.
     pub(crate) const fn new() -> Self {
-        Self { table: HashTable::new() }
+        Self {
+            table: HashTable::new(),
+        }
     }
 
     /// Adds `n` to the count of `key` and returns the new count.
@@ -27,7 +29,8 @@ impl<K: StableKey + Clone> Counts<K> {
 
     #[cold]
     fn insert(&mut self, key: &K, hash: u64, n: u64) -> u64 {
-        self.table.insert_unique(hash, (key.clone(), n), |(k, _)| k.stable_hash());
+        self.table
+            .insert_unique(hash, (key.clone(), n), |(k, _)| k.stable_hash());
         n
     }
 
@@ -42,7 +45,8 @@ impl<K: StableKey + Clone> Counts<K> {
     /// independent reads that the processor overlaps, which is what a prefetch is for.
     #[inline]
     pub(crate) fn touch_batch(&self, keys: &[K], hashes: &[u64]) {
-        let found = |(key, hash): (&K, &u64)| self.table.find(*hash, |(k, _)| k == key).map_or(0, |slot| slot.1);
+        let found =
+            |(key, hash): (&K, &u64)| self.table.find(*hash, |(k, _)| k == key).map_or(0, |slot| slot.1);
         let sum = keys.iter().zip(hashes).map(found).fold(0, u64::wrapping_add);
         std::hint::black_box(sum);
     }

@@ -22,14 +22,19 @@ pub(crate) struct Loop {
 
 impl fmt::Debug for Loop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Loop").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Loop")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
 impl Loop {
     /// A loop.
     pub(crate) fn new(name: &'static str, run: impl Fn() -> u64 + 'static) -> Self {
-        Self { name, run: Box::new(run) }
+        Self {
+            name,
+            run: Box::new(run),
+        }
     }
 
     /// Runs it once.
@@ -93,14 +98,26 @@ mod tests {
 
     #[test]
     fn window_loops_count_what_naive_windows_count() {
-        let work = Work { per_ms: 3, ..Work::keyed(RECORDS, 32) };
-        assert_eq!(agree(&windows::loops(work, windows::TUMBLING)), naive_windows(work, 1_000, 1_000));
-        assert_eq!(agree(&windows::loops(work, windows::SLIDING)), naive_windows(work, 10_000, 1_000));
+        let work = Work {
+            per_ms: 3,
+            ..Work::keyed(RECORDS, 32)
+        };
+        assert_eq!(
+            agree(&windows::loops(work, windows::TUMBLING)),
+            naive_windows(work, 1_000, 1_000)
+        );
+        assert_eq!(
+            agree(&windows::loops(work, windows::SLIDING)),
+            naive_windows(work, 10_000, 1_000)
+        );
     }
 
     #[test]
     fn session_loops_split_at_gaps() {
-        let work = Work { per_ms: 5, ..Work::keyed(RECORDS, 64).in_turns(16) };
+        let work = Work {
+            per_ms: 5,
+            ..Work::keyed(RECORDS, 64).in_turns(16)
+        };
         let mut open = std::collections::BTreeMap::<u64, (i64, u64)>::new();
         let mut closed = Vec::new();
         for event in work.events(0, 1) {

@@ -45,7 +45,11 @@ impl Sessions {
                 session.count += 1;
             }
             Entry::Vacant(slot) => {
-                slot.insert(Session { key, last: at, count: 1 });
+                slot.insert(Session {
+                    key,
+                    last: at,
+                    count: 1,
+                });
                 self.deadlines.push(Reverse((at + GAP_MS, key)));
             }
         }

@@ -20,9 +20,15 @@ pub(crate) struct Shape {
 }
 
 /// Tumbling windows of one second.
-pub(crate) const TUMBLING: Shape = Shape { size_ms: 1_000, slide_ms: 1_000 };
+pub(crate) const TUMBLING: Shape = Shape {
+    size_ms: 1_000,
+    slide_ms: 1_000,
+};
 /// Windows of ten seconds, one each second.
-pub(crate) const SLIDING: Shape = Shape { size_ms: 10_000, slide_ms: 1_000 };
+pub(crate) const SLIDING: Shape = Shape {
+    size_ms: 10_000,
+    slide_ms: 1_000,
+};
 
 /// The loops.
 pub(crate) fn loops(work: Work, shape: Shape) -> Vec<Loop> {

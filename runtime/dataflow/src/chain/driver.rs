@@ -31,6 +31,8 @@ pub(crate) struct Driver {
     futures: Vec<(CompletionId, TaskFuture)>,
     completed: VecDeque<Completion>,
     call: Option<Call>,
+    /// Calls that returned `Wait`, repeated from the last once a completion was handed over.
+    suspended: Vec<Call>,
     waiting: bool,
     fuel: u32,
     pub(crate) records_in: u64,
@@ -48,6 +50,7 @@ impl Driver {
             futures: Vec::new(),
             completed: VecDeque::new(),
             call: None,
+            suspended: Vec::new(),
             waiting: false,
             fuel: FIRST_FUEL,
             records_in: 0,
@@ -80,12 +83,16 @@ impl Driver {
                 return None;
             }
             self.waiting = false;
+            self.suspended.extend(self.call.take());
         }
         if let Some(call) = self.call.take() {
             return Some(call);
         }
         if let Some(done) = self.completed.pop_front() {
             return Some(Call::Completion(done));
+        }
+        if let Some(call) = self.suspended.pop() {
+            return Some(call);
         }
         if self.services.wake_at() <= turn.wall_ms {
             self.services.clear_schedule();
@@ -96,7 +103,11 @@ impl Driver {
 
     /// Wall-clock milliseconds at which the operator wants to be called; `i64::MAX` for never.
     pub(crate) fn wake_at(&self) -> i64 {
-        if self.ended { i64::MAX } else { self.services.wake_at() }
+        if self.ended {
+            i64::MAX
+        } else {
+            self.services.wake_at()
+        }
     }
 
     /// Whether the operator waits for one of its futures.

@@ -265,7 +265,9 @@ where
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, init, fold) = (&*self.selector, &*self.init, &*self.fold);
         roll(values, selector, input, (out, b), |table, hash, record| {
-            let folded = selector.with_key(&record, |key| table.update(hash, key, init, |acc| fold(key, acc, &record)));
+            let folded = selector.with_key(&record, |key| {
+                table.update(hash, key, init, |acc| fold(key, acc, &record))
+            });
             folded.map_err(user_failure)
         })
     }

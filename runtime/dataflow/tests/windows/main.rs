@@ -1,6 +1,9 @@
 //! Windows against naive models, and the fast paths against the general operator.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop where it stands"
+)]
 
 mod case;
 mod directed;

@@ -191,7 +191,11 @@ impl Trigger<Rec, TimeWindow> for AnyTrigger {
         Trigger::<Rec, TimeWindow>::merge_state(&CountTrigger::of(1).unwrap(), &mut into.count, from.count);
         merge(
             &|a, b| {
-                Trigger::<Rec, TimeWindow>::merge_state(&ContinuousEventTimeTrigger::of(ms(1)).unwrap(), a, b);
+                Trigger::<Rec, TimeWindow>::merge_state(
+                    &ContinuousEventTimeTrigger::of(ms(1)).unwrap(),
+                    a,
+                    b,
+                );
             },
             &mut into.next,
             from.next,

@@ -67,7 +67,13 @@ impl<K: OwnedKey, V> Table<K, V> {
     /// Changes the value of a key, which `init` makes when it has none: [`Self::upsert`] for inner
     /// loops.
     #[inline]
-    pub fn update<Q, R>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> R
+    pub fn update<Q, R>(
+        &mut self,
+        hash: u64,
+        key: &Q,
+        init: impl FnOnce() -> V,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> R
     where
         K: Borrow<Q>,
         Q: StableKey + ToOwned<Owned = K> + ?Sized,

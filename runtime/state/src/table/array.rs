@@ -138,7 +138,10 @@ impl<K, V> Array<K, V> {
         Q: Eq + ?Sized,
     {
         let from = home & Self::MASK;
-        let near = self.segments.get_mut(home >> Self::SHIFT)?.get_mut(from..from + NEAR)?;
+        let near = self
+            .segments
+            .get_mut(home >> Self::SHIFT)?
+            .get_mut(from..from + NEAR)?;
         let slot = near.get_mut(near_hit(near, tag))?.as_mut()?;
         (slot.key.borrow() == key).then_some(&mut slot.value)
     }

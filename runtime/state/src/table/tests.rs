@@ -167,10 +167,15 @@ fn apply(op: &Op, layout: &Layout, table: &mut GroupedTable<u32, u64>, model: &m
             assert_eq!(stored, model.entry(key).or_insert(value));
             *stored = stored.wrapping_add(1);
             let kept = *stored;
-            let seen = table.update(layout.hash(key), &key, || value, |stored| {
-                *stored = stored.wrapping_add(1);
-                stored.wrapping_sub(1)
-            });
+            let seen = table.update(
+                layout.hash(key),
+                &key,
+                || value,
+                |stored| {
+                    *stored = stored.wrapping_add(1);
+                    stored.wrapping_sub(1)
+                },
+            );
             assert_eq!(seen, kept);
             model.insert(key, kept.wrapping_add(1));
         }

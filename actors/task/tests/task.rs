@@ -1,0 +1,362 @@
+//! Tasks on a real arbiter: they share it with timers and wakes, end when told, blame the operator
+//! that failed, account for their time, and get the splits that their readers ask for.
+#![allow(clippy::unwrap_used, reason = "a test stops where its helpers find nothing")]
+
+use actix_rt::System;
+use hurtig_core::ids::{AllocationId, AttemptNumber, ExecutionId, JobId, NodeId, SubtaskId};
+use hurtig_core::key::KeyGroupRange;
+use hurtig_core::time::{Clock, SystemClock};
+use hurtig_core::{Batch, Result};
+use hurtig_dataflow::graph::{
+    GraphSettings, JobGraph, NodeKind, StreamEdge, StreamGraph, StreamNode, TaskState,
+};
+use hurtig_dataflow::operator::{Budget, Collector, Cx, Operator, Progress};
+use hurtig_dataflow::operators::watermark::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
+use hurtig_dataflow::program::{NodeCode, Program, TypedOperator, TypedSource};
+use hurtig_dataflow::source::{Source, SourceReader, SourceStatus, Split};
+use hurtig_task::interface::{TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport};
+use hurtig_task::{LinkedProgram, TaskSettings};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reads {
+    Endlessly,
+    /// One record for each of two splits, then the end.
+    Splits,
+    /// Nothing, ever.
+    Nothing,
+}
+
+struct Reader {
+    reads: Reads,
+    wants: bool,
+    splits: Vec<u8>,
+    over: bool,
+}
+
+impl SourceReader<u64> for Reader {
+    fn poll_batch(
+        &mut self,
+        _: &mut Context<'_>,
+        out: &mut Collector<u64>,
+        b: &mut Budget,
+    ) -> Poll<Result<SourceStatus>> {
+        match self.reads {
+            Reads::Nothing => Poll::Pending,
+            Reads::Endlessly => {
+                while !out.full() && b.spend() {
+                    out.push_at(7, 0);
+                }
+                Poll::Ready(Ok(SourceStatus::More))
+            }
+            Reads::Splits if self.over => Poll::Ready(Ok(SourceStatus::Finished)),
+            Reads::Splits => match self.splits.pop() {
+                Some(n) => {
+                    b.spend();
+                    out.push_at(u64::from(n), 0);
+                    self.wants = true;
+                    Poll::Ready(Ok(SourceStatus::SplitFinished))
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+
+    fn wants_split(&self) -> bool {
+        self.reads == Reads::Splits && self.wants
+    }
+
+    fn add_split(&mut self, split: Option<Split>) -> Result<()> {
+        self.wants = false;
+        match split {
+            Some(split) => self.splits.extend(split.bytes),
+            None => self.over = true,
+        }
+        Ok(())
+    }
+}
+
+struct Input(Reads);
+
+impl Source<u64> for Input {
+    fn bounded(&self) -> bool {
+        true
+    }
+
+    fn reader(&self) -> Box<dyn SourceReader<u64>> {
+        Box::new(Reader {
+            reads: self.0,
+            wants: true,
+            splits: Vec::new(),
+            over: false,
+        })
+    }
+}
+
+struct Silent;
+
+impl WatermarkGenerator<u64> for Silent {
+    fn on_event(&mut self, _: &u64, _: i64, _: &mut WatermarkOutput) {}
+    fn on_periodic(&mut self, _: &mut WatermarkOutput) {}
+}
+
+struct Discard {
+    panics: bool,
+}
+
+impl Operator<u64, u64> for Discard {
+    fn process(
+        &mut self,
+        input: &mut Batch<u64>,
+        cx: Cx<'_>,
+        _: &mut Collector<u64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        assert!(!self.panics, "planted");
+        let n = b.take(input.len());
+        for record in input.drain(n) {
+            std::hint::black_box(record);
+            let _ = cx;
+        }
+        Ok(if input.is_empty() {
+            Progress::Done
+        } else {
+            Progress::More
+        })
+    }
+}
+
+const SINK: NodeId = NodeId(1);
+
+fn job(reads: Reads, panics: bool) -> LinkedProgram {
+    let mut graph = StreamGraph::new();
+    let source = graph.add_node(StreamNode::new("in", "Source", NodeKind::Source));
+    let sink = graph.add_node(StreamNode::new("out", "Sink", NodeKind::Sink));
+    graph.add_edge(StreamEdge::new(source, sink));
+    let graph = graph
+        .job_graph(JobId::from_u128(1), &GraphSettings::default())
+        .unwrap();
+    let strategy = WatermarkStrategy::for_generator(|| Silent);
+    let mut program = Program::default();
+    program.add_node(
+        source,
+        NodeCode::Source(Box::new(TypedSource::new(Input(reads), strategy))),
+    );
+    let make = move || Discard { panics };
+    program.add_node(
+        sink,
+        NodeCode::OneInput(Box::new(TypedOperator::<u64, u64, _>::new(make))),
+    );
+    LinkedProgram::new(graph, program, TaskSettings::default(), SystemClock::new())
+}
+
+fn descriptor(graph: &JobGraph) -> TaskDescriptor {
+    let vertex = &graph.vertices[0];
+    assert_eq!(vertex.operators.len(), 2, "source and sink are chained");
+    TaskDescriptor {
+        job: graph.id,
+        execution: ExecutionId {
+            subtask: SubtaskId {
+                vertex: vertex.id,
+                index: 0,
+            },
+            attempt: AttemptNumber(0),
+        },
+        name: vertex.name.clone(),
+        operators: vertex.operators.iter().map(|operator| operator.node).collect(),
+        parallelism: 1,
+        max_parallelism: 128,
+        key_groups: KeyGroupRange::all(128),
+        slot: AllocationId::from_u128(1),
+        blocking: false,
+        generation: 0,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+    }
+}
+
+enum Told {
+    State(TaskState, Option<TaskFailure>),
+    Split(NodeId),
+    Report(TaskReport),
+}
+
+struct Link(UnboundedSender<Told>);
+
+impl TaskLink for Link {
+    fn state_changed(&self, state: TaskState, failure: Option<TaskFailure>) {
+        let _gone = self.0.send(Told::State(state, failure));
+    }
+    fn request_split(&self, node: NodeId) {
+        let _gone = self.0.send(Told::Split(node));
+    }
+    fn report(&self, report: TaskReport) {
+        let _gone = self.0.send(Told::Report(report));
+    }
+}
+
+fn start(job: &LinkedProgram) -> (TaskHandle, UnboundedReceiver<Told>) {
+    let (sender, told) = unbounded_channel();
+    (
+        job.start_task(descriptor(job.job_graph()), Box::new(Link(sender)))
+            .unwrap(),
+        told,
+    )
+}
+
+async fn next(told: &mut UnboundedReceiver<Told>) -> Told {
+    tokio::time::timeout(Duration::from_secs(10), told.recv())
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+/// The next state, skipping all else.
+async fn state(told: &mut UnboundedReceiver<Told>) -> (TaskState, Option<TaskFailure>) {
+    loop {
+        if let Told::State(state, failure) = next(told).await {
+            return (state, failure);
+        }
+    }
+}
+
+async fn running(told: &mut UnboundedReceiver<Told>) {
+    assert_eq!(state(told).await.0, TaskState::Initializing);
+    assert_eq!(state(told).await.0, TaskState::Running);
+}
+
+/// The median lateness of a timer and of a wake from another thread, over 20 of each.
+async fn lateness(clock: &Arc<SystemClock>) -> Duration {
+    let mut late = Vec::new();
+    for _ in 0..20 {
+        let due = clock.now().after(Duration::from_millis(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let timer = clock.now().since(due);
+        let (sender, wake) = tokio::sync::oneshot::channel();
+        let other = clock.clone();
+        std::thread::spawn(move || sender.send(other.now()));
+        let sent = wake.await.unwrap();
+        late.push(timer.max(clock.now().since(sent)));
+    }
+    late.sort_unstable();
+    late[late.len() / 2]
+}
+
+#[test]
+fn three_busy_tasks_keep_neither_timers_nor_wakes_waiting() {
+    System::new().block_on(async {
+        let job = job(Reads::Endlessly, false);
+        let mut tasks: Vec<_> = (0..3).map(|_| start(&job)).collect();
+        for (_, told) in &mut tasks {
+            running(told).await;
+        }
+        let clock = SystemClock::new();
+        // A machine that is busy with other tests may be late by itself: the best of three runs.
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            best = best.min(lateness(&clock).await);
+        }
+        assert!(best <= Duration::from_millis(6), "{best:?} late");
+        tasks.iter().for_each(|(task, _)| task.cancel());
+        for (_, told) in &mut tasks {
+            assert_eq!(state(told).await.0, TaskState::Canceled);
+        }
+    });
+}
+
+#[test]
+fn a_busy_task_ends_soon_after_its_cancel_and_says_so_once() {
+    System::new().block_on(async {
+        let job = job(Reads::Endlessly, false);
+        let clock = SystemClock::new();
+        let mut best = Duration::MAX;
+        // As above: the best of three.
+        for _ in 0..3 {
+            let (task, mut told) = start(&job);
+            running(&mut told).await;
+            let before = clock.now();
+            task.cancel();
+            task.cancel();
+            assert_eq!(state(&mut told).await.0, TaskState::Canceled);
+            best = best.min(clock.now().since(before));
+            while let Some(more) = told.recv().await {
+                assert!(!matches!(more, Told::State(..)), "a terminal state is the last");
+            }
+        }
+        assert!(best <= Duration::from_millis(100), "{best:?}");
+    });
+}
+
+#[test]
+fn a_panic_fails_the_task_and_blames_the_operator() {
+    System::new().block_on(async {
+        let (_task, mut told) = start(&job(Reads::Endlessly, true));
+        running(&mut told).await;
+        let (state, failure) = state(&mut told).await;
+        let failure = failure.unwrap();
+        assert_eq!((state, failure.operator), (TaskState::Failed, Some(SINK)));
+        assert!(failure.message.contains("planted"), "{failure}");
+    });
+}
+
+#[test]
+fn splits_are_asked_for_one_by_one_and_reach_the_reader() {
+    System::new().block_on(async {
+        let (task, mut told) = start(&job(Reads::Splits, false));
+        running(&mut told).await;
+        let mut answers = vec![None, Some(2), Some(1)];
+        let mut records = 0;
+        loop {
+            match next(&mut told).await {
+                Told::Split(node) => {
+                    let answer = answers.pop().unwrap();
+                    task.add_split(
+                        node,
+                        answer.map(|n| Split {
+                            id: n.to_string(),
+                            bytes: vec![n],
+                        }),
+                    );
+                }
+                Told::Report(report) => records = report.records_in.max(report.records_out),
+                Told::State(state, failure) => {
+                    assert_eq!((state, failure), (TaskState::Finished, None));
+                    break;
+                }
+            }
+        }
+        assert!(answers.is_empty());
+        let _ = records;
+    });
+}
+
+/// The times of a task that is busy or idle throughout, against the clock.
+async fn accounted(reads: Reads) -> (u64, TaskReport) {
+    let clock = SystemClock::new();
+    let before = clock.now();
+    let (task, mut told) = start(&job(reads, false));
+    running(&mut told).await;
+    loop {
+        if let Told::Report(report) = next(&mut told).await {
+            let elapsed = clock.now().since(before).as_millis();
+            task.cancel();
+            return (u64::try_from(elapsed).unwrap(), report);
+        }
+    }
+}
+
+#[test]
+fn busy_and_idle_time_add_up_to_the_time_that_passed() {
+    System::new().block_on(async {
+        let (elapsed, report) = accounted(Reads::Endlessly).await;
+        let total = report.busy_ms + report.idle_ms + report.backpressured_ms;
+        assert!(
+            total <= elapsed && total + elapsed / 5 + 20 >= elapsed,
+            "{total} of {elapsed}: {report:?}"
+        );
+        assert!(report.busy_ms * 10 >= total * 9, "{report:?}");
+    });
+}

@@ -1,0 +1,111 @@
+//! What the examples share: `--input`, `--output`, `--parallelism`, and lines in and out.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each example uses its part of this module"
+)]
+#![allow(clippy::print_stderr, reason = "examples report what they left out there")]
+
+pub mod sensors;
+
+use clap::Args;
+use hurtig::prelude::*;
+use std::path::Path;
+
+/// Where a program reads and writes.
+#[derive(Args, Clone, Debug)]
+pub struct InOut {
+    /// A file, a folder, a glob, or `-` for standard input.
+    #[arg(long, default_value = "-")]
+    pub input: String,
+    /// A file, or `-` for standard output.
+    #[arg(long, default_value = "-")]
+    pub output: String,
+    /// Subtasks of each operator.
+    #[arg(long, default_value_t = 1)]
+    pub parallelism: u32,
+}
+
+impl InOut {
+    /// The lines of the input, read by as many subtasks as there are.
+    pub fn lines(&self, env: &StreamEnv) -> DataStream<Str> {
+        env.set_parallelism(self.parallelism);
+        lines(env, &self.input)
+    }
+
+    /// The lines of the input in the order of the input, read by one subtask.
+    pub fn lines_in_order(&self, env: &StreamEnv) -> DataStream<Str> {
+        self.lines(env).set_parallelism(1)
+    }
+
+    /// Writes one line a record.
+    pub fn write(&self, results: &DataStream<String>) {
+        if self.output == "-" {
+            results
+                .sink_to(StdoutSink::new())
+                .name("Standard Output")
+                .set_parallelism(1);
+        } else {
+            let file = SingleFileSink::lines(Path::new(&self.output)).overwrite(true);
+            results.sink_to(file).name("Output File").set_parallelism(1);
+        }
+    }
+}
+
+/// The lines of a file, folder or glob, or of standard input.
+pub fn lines(env: &StreamEnv, input: &str) -> DataStream<Str> {
+    if input == "-" {
+        let stdin = env.from_source(StdinSource::lines(), Watermarks::none());
+        stdin.name("Standard Input").set_parallelism(1)
+    } else {
+        env.from_source(FileSource::lines(input), Watermarks::none())
+            .name("Input Files")
+    }
+}
+
+/// The accumulator of lines that are not of their format.
+pub const MALFORMED: &str = "malformed";
+
+/// Parses lines; what is malformed is counted and left out.
+pub struct Parse<F>(pub F);
+
+impl<T, F> ProcessFunction<Str, T> for Parse<F>
+where
+    F: Fn(&Str) -> Option<T> + Send,
+{
+    fn process(&mut self, line: Str, cx: ProcessCx<'_>, out: &mut Emitter<'_, T>) -> Result<(), UserError> {
+        match (self.0)(&line) {
+            Some(record) => out.emit(record),
+            None => cx.accumulators().add_long(MALFORMED, 1),
+        }
+        Ok(())
+    }
+}
+
+/// Lines that could not be read as text, or were not of their format.
+pub fn malformed(result: &JobResult) -> i64 {
+    result.long(MALFORMED) + result.long("numMalformedRecords")
+}
+
+/// Says on standard error how many lines were malformed.
+pub fn report_malformed(result: &JobResult) {
+    eprintln!("malformed={}", malformed(result));
+}
+
+/// The fields of a line of exactly `N` comma-separated fields.
+pub fn fields<const N: usize>(line: &str) -> Option<[&str; N]> {
+    let mut fields = line.split(',');
+    let found = std::array::from_fn(|_| fields.next());
+    if fields.next().is_some() || found.iter().any(Option::is_none) {
+        return None;
+    }
+    Some(found.map(Option::unwrap_or_default))
+}
+
+/// Milliseconds: digits only, below 10^18 so that sums stay far from overflow.
+pub fn millis(text: &str) -> Option<i64> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let value = digits.then(|| text.parse::<i64>().ok())??;
+    (value < 1_000_000_000_000_000_000).then_some(value)
+}
