@@ -114,7 +114,9 @@ impl TaskActor {
         Some(round)
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        // What the task has been doing until now counts already.
+        self.account(self.doing);
         let Some(core) = &self.core else { return };
         let stats = core.stats();
         let millis = |nanos: u64| nanos / 1_000_000;

@@ -1,54 +1,46 @@
-//! The average temperature of each sensor in each second of event time.
+//! The average temperature of each sensor in each second.
+//!
+//! Reads `id,timestamp_ms,temperature`; writes `sensor<TAB>second<TAB>average`, where the second is
+//! the start of its window in milliseconds.
 //!
 //! ```text
-//! cargo run --release --example average_temperature -- --input sensors.csv
+//! cargo run --release -p hurtig --example average_temperature -- --input api/hurtig/examples/data/sensors.csv
 //! ```
-//!
-//! Input: lines `id,timestamp_ms,temperature`. Output: sensor, start of the second, average,
-//! separated by tabs.
-
-mod common;
-#[path = "common/sensors.rs"]
-mod sensors;
 
 use clap::Parser;
 use hurtig::prelude::*;
-use sensors::Reading;
-use std::fmt::Write;
+use shared::sensors::{Reading, readings};
 use std::time::Duration;
 
-/// Averages temperatures.
+mod shared;
+
 #[derive(Parser)]
-struct Arguments {
+#[command(about = "Averages temperatures by sensor and second")]
+struct Args {
     #[command(flatten)]
-    options: common::Options,
-    /// How much older than a newer reading a reading may be; without it, none is late and results
-    /// come at the end of input.
-    #[arg(long)]
-    out_of_orderness_ms: Option<u64>,
+    io: shared::InOut,
+    /// How far readings may be out of order, in milliseconds; later ones are dropped.
+    #[arg(long, default_value_t = 60_000)]
+    out_of_orderness_ms: u64,
 }
 
 #[hurtig::main]
-async fn main(env: StreamEnv) -> Result<(), hurtig::Error> {
-    let Arguments {
-        options,
-        out_of_orderness_ms,
-    } = Arguments::parse_from(env.args());
-    options.configure(&env);
-    let watermarks = match out_of_orderness_ms {
-        Some(bound) => Watermarks::bounded_by_record_time(Duration::from_millis(bound)),
-        None => Watermarks::none(),
-    };
-    let averages = common::records(&env, &options.input, sensors::reading)
-        .assign_timestamps_and_watermarks(watermarks.with_timestamps(|reading: &Reading| reading.time))
-        .key_by_ref(|reading: &Reading| reading.sensor.as_str())
-        .window(Tumbling::of(Duration::from_secs(1)))
+async fn main(env: StreamEnv) -> Result {
+    let args = Args::parse_from(env.args());
+    let lines = args.io.lines(&env);
+    let average = Average::of(|reading: &Reading| reading.temperature);
+    let averages = readings(&lines, Duration::from_millis(args.out_of_orderness_ms))
+        .key_by_ref(|reading| &reading.sensor)
+        .window(Tumbling::of(1.seconds()))
         .aggregate_then(
-            Average::of(|reading: &Reading| reading.temperature),
-            |sensor: &str, second, average, out| out.push((sensor.to_owned(), second.start, *average)),
-        );
-    common::write(&averages, &options.output, |(sensor, second, average), line| {
-        let _ = write!(line, "{sensor}\t{second}\t{average:.6}");
-    });
-    common::run(&env, "average temperature").await
+            average,
+            |sensor: &Str, window, average, out: &mut Collector<String>| {
+                out.push(format!("{sensor}\t{}\t{average:.6}", window.start));
+            },
+        )
+        .uid("average");
+    args.io.write(&averages);
+    let result = env.execute("average temperature").await?;
+    shared::report_malformed(&result);
+    Ok(())
 }

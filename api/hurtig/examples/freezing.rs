@@ -1,20 +1,18 @@
-//! Sends readings below 32 degrees Fahrenheit into a side output and passes all on.
+//! Freezing alarms beside all readings: a side output.
+//!
+//! Reads `id,timestamp_ms,temperature`; writes `sensor<TAB>time<TAB>temperature` of readings below
+//! 32 °F (`--stream alerts`) or of all readings (`--stream readings`).
 //!
 //! ```text
-//! cargo run --release --example freezing -- --input sensors.csv --stream alerts
+//! cargo run --release -p hurtig --example freezing -- --input api/hurtig/examples/data/sensors.csv
 //! ```
-//!
-//! Input: lines `id,timestamp_ms,temperature`. Output: sensor, time, temperature, separated by tabs:
-//! of the side output (`alerts`) or of the main output (`readings`).
-
-mod common;
-#[path = "common/sensors.rs"]
-mod sensors;
 
 use clap::{Parser, ValueEnum};
 use hurtig::prelude::*;
-use sensors::Reading;
-use std::fmt::Write;
+use shared::sensors::{Reading, readings};
+use std::time::Duration;
+
+mod shared;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Stream {
@@ -22,54 +20,51 @@ enum Stream {
     Readings,
 }
 
-/// Finds freezing readings.
 #[derive(Parser)]
-struct Arguments {
+#[command(about = "Splits freezing alarms from readings")]
+struct Args {
     #[command(flatten)]
-    options: common::Options,
-    /// Which output to print.
-    #[arg(long, value_enum, default_value = "alerts")]
+    io: shared::InOut,
+    /// Which stream to write.
+    #[arg(long, value_enum, default_value_t = Stream::Alerts)]
     stream: Stream,
 }
 
-#[hurtig::main]
-async fn main(env: StreamEnv) -> Result<(), hurtig::Error> {
-    let Arguments { options, stream } = Arguments::parse_from(env.args());
-    options.configure(&env);
-    let alerts = OutputTag::new("freezing");
-    let tag = alerts.clone();
-    let readings = common::records(&env, &options.input, sensors::reading)
-        .process(move || Freezing { alerts: tag.clone() });
-    let shown = match stream {
-        Stream::Alerts => readings.side_output(&alerts),
-        Stream::Readings => readings,
-    };
-    common::write(&shown, &options.output, |reading, line| {
-        let Reading {
-            sensor,
-            time,
-            temperature,
-        } = reading;
-        let _ = write!(line, "{sensor}\t{time}\t{temperature:.6}");
-    });
-    common::run(&env, "freezing").await
+const FREEZING: f64 = 32.0;
+
+struct Monitor {
+    alarms: OutputTag<String>,
 }
 
-struct Freezing {
-    alerts: OutputTag<Reading>,
-}
-
-impl ProcessFunction<Reading, Reading> for Freezing {
+impl ProcessFunction<Reading, Reading> for Monitor {
     fn process(
         &mut self,
         reading: Reading,
         cx: ProcessCx<'_>,
         out: &mut Emitter<'_, Reading>,
     ) -> Result<(), UserError> {
-        if reading.temperature < 32.0 {
-            cx.side_output(&self.alerts, reading.clone());
+        if reading.temperature < FREEZING {
+            cx.side_output(&self.alarms, reading.line());
         }
         out.emit(reading);
         Ok(())
     }
+}
+
+#[hurtig::main]
+async fn main(env: StreamEnv) -> Result {
+    let args = Args::parse_from(env.args());
+    let alarms = OutputTag::<String>::new("freezing-alarms");
+    let tag = alarms.clone();
+    let monitored = readings(&args.io.lines(&env), Duration::ZERO)
+        .process(move || Monitor { alarms: tag.clone() })
+        .uid("freezing-monitor");
+    let written = match args.stream {
+        Stream::Alerts => monitored.side_output(&alarms),
+        Stream::Readings => monitored.map(|reading| reading.line()),
+    };
+    args.io.write(&written);
+    let result = env.execute("freezing monitor").await?;
+    shared::report_malformed(&result);
+    Ok(())
 }

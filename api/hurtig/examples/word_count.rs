@@ -1,49 +1,52 @@
-//! Counts how often each word occurs.
+//! Word count: how often each word occurs in text.
+//!
+//! Words stand between ASCII white space. Writes one line a word, `word<TAB>count`, when the input
+//! has ended.
 //!
 //! ```text
-//! cargo run --release --example word_count -- --input FILE --parallelism 2
+//! cargo run --release -p hurtig --example word_count -- --input README.md
 //! ```
-//!
-//! Input: lines of UTF-8 text; words are runs of bytes other than ASCII whitespace. A line that is
-//! not UTF-8 is malformed. Output: `word TAB count`, in no order.
-
-mod common;
 
 use clap::Parser;
 use hurtig::prelude::*;
-use std::fmt::Write;
 
-/// Counts how often each word occurs.
+mod shared;
+
 #[derive(Parser)]
-struct Arguments {
+#[command(about = "Counts words")]
+struct Args {
     #[command(flatten)]
-    options: common::Options,
+    io: shared::InOut,
+}
+
+/// White space as C's `isspace` has it.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r')
 }
 
 #[hurtig::main]
-async fn main(env: StreamEnv) -> Result<(), hurtig::Error> {
-    let options = Arguments::parse_from(env.args()).options;
-    options.configure(&env);
-
-    let counts = common::lines(&env, &options.input)
+async fn main(env: StreamEnv) -> Result {
+    let args = Args::parse_from(env.args());
+    let counts = args
+        .io
+        .lines(&env)
         .flat_map(|line: Str, out| {
-            words(&line).for_each(|word| out.emit(Str::from(word)));
+            line.split(is_space)
+                .filter(|word| !word.is_empty())
+                .for_each(|word| out.emit(Str::from(word)));
         })
-        .name("Words")
-        .key_by_ref(|word: &Str| word.as_str())
+        .name("Split Words")
+        .key_by_ref(|word: &Str| word)
         .window(GlobalWindows::with_end_of_stream_trigger())
-        .aggregate_then(Count::new(), |word: &str, _, count, out| {
-            out.push((Str::from(word), *count))
-        });
-
-    common::write(&counts, &options.output, |(word, count), line| {
-        let _ = write!(line, "{word}\t{count}");
-    });
-    common::run(&env, "word count").await
-}
-
-/// The runs of bytes other than the six of C's `isspace`, of which Rust's ASCII whitespace lacks VT.
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split([' ', '\t', '\n', '\u{b}', '\u{c}', '\r'])
-        .filter(|word| !word.is_empty())
+        .aggregate_then(
+            Count::new(),
+            |word: &Str, _, count: &u64, out: &mut Collector<String>| {
+                out.push(format!("{word}\t{count}"));
+            },
+        )
+        .name("Count Words");
+    args.io.write(&counts);
+    let result = env.execute("word count").await?;
+    shared::report_malformed(&result);
+    Ok(())
 }

@@ -1,1 +1,100 @@
-//! Whole programs, run as a user runs them.
+//! Whole programs, run as a user runs them: child processes on real files, compared with references
+//! that were written independently.
+//!
+//! Holds what the tests share. It knows the examples by name and Hurtig not at all.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The workspace's root.
+pub fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent()
+        .and_then(Path::parent)
+        .map_or_else(|| here.to_path_buf(), Path::to_path_buf)
+}
+
+/// A file of sample data that comes with the examples.
+pub fn sample(name: &str) -> String {
+    workspace()
+        .join("api/hurtig/examples/data")
+        .join(name)
+        .display()
+        .to_string()
+}
+
+fn build() -> Result<PathBuf, String> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .current_dir(workspace())
+        .args(["build", "--quiet", "--package", "hurtig", "--examples"]);
+    if !cfg!(debug_assertions) {
+        cargo.arg("--release");
+    }
+    let output = cargo
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    // This test lies in <target>/<profile>/deps; examples lie beside `deps`.
+    let test = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = test
+        .parent()
+        .and_then(Path::parent)
+        .ok_or("the test has no target folder")?;
+    Ok(profile.join("examples"))
+}
+
+/// Runs an example, which is built first.
+///
+/// # Panics
+/// When it cannot be built or started.
+pub fn example(name: &str, args: &[&str]) -> Output {
+    static EXAMPLES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let folder = match EXAMPLES.get_or_init(build) {
+        Ok(folder) => folder,
+        Err(error) => panic!("the examples do not build:\n{error}"),
+    };
+    run(Command::new(folder.join(name)).args(args))
+}
+
+/// Runs a reference program.
+///
+/// # Panics
+/// When it fails; python3 must be installed (`make deps`).
+pub fn reference(name: &str, args: &[&str]) -> Output {
+    let script = workspace().join("integration/end-to-end/reference").join(name);
+    let output = run(Command::new("python3").arg(script).args(args));
+    assert!(
+        output.status.success(),
+        "{name}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+fn run(command: &mut Command) -> Output {
+    command.env("RUST_BACKTRACE", "0");
+    match command.output() {
+        Ok(output) => output,
+        Err(error) => panic!("cannot start {command:?}: {error}"),
+    }
+}
+
+/// The lines of standard output, sorted.
+pub fn sorted_lines(output: &Output) -> Vec<String> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// `malformed=N` as standard error says it.
+pub fn malformed(output: &Output) -> Option<String> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    text.lines()
+        .find(|line| line.starts_with("malformed="))
+        .map(str::to_owned)
+}

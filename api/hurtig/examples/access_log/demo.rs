@@ -1,6 +1,6 @@
 //! The shipped sample, played as a live stream.
 
-use super::{PathMinute, shared, hits, per_minute, top};
+use super::{PathMinute, hits, per_minute, shared, top};
 use hurtig::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};

@@ -1,0 +1,162 @@
+//! What a program says when something is wrong: the message names the place, the exit code is not
+//! zero.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its input has failed"
+)]
+
+use hurtig::prelude::*;
+use hurtig_end_to_end::{example, sample};
+use std::future::Future;
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// The message of a program that must fail.
+fn message(env: &StreamEnv) -> String {
+    match wait(env.execute("mistaken")) {
+        Ok(result) => panic!("the program should have failed: {result:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn fails(args: &[&str], expected: &[&str]) {
+    let output = example("word_count", args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{args:?} should fail");
+    assert!(output.stdout.is_empty(), "{args:?} should write nothing");
+    expected
+        .iter()
+        .for_each(|part| assert!(text.contains(part), "{args:?}: no '{part}' in: {text}"));
+}
+
+#[test]
+fn a_missing_input_is_named_before_the_job_starts() {
+    fails(
+        &["--input", "/nowhere/to/be/found"],
+        &["/nowhere/to/be/found", "does not exist"],
+    );
+}
+
+#[test]
+fn a_misspelt_option_is_answered_with_the_nearest_one() {
+    let input = sample("smoke.csv");
+    fails(
+        &["--input", &input, "-D", "paralelism.default=2"],
+        &["paralelism.default", "did you mean `parallelism.default`"],
+    );
+    fails(
+        &["--input", &input, "-D", "parallelism.default=two"],
+        &["parallelism.default", "an integer", "`two`"],
+    );
+}
+
+#[test]
+fn a_failing_function_is_named_with_uid_subtask_and_cause() {
+    let env = StreamEnv::new();
+    let checked = env.from_sequence(1, 100).try_map(|n: i64| {
+        if n == 57 {
+            Err("57 is not allowed".into())
+        } else {
+            Ok(n)
+        }
+    });
+    checked.name("Check").uid("check").collect();
+    let text = message(&env);
+    for part in [
+        "FAILED",
+        "'Check'",
+        "uid 'check'",
+        "subtask 1 of 1",
+        "57 is not allowed",
+    ] {
+        assert!(text.contains(part), "no '{part}' in: {text}");
+    }
+}
+
+#[test]
+fn a_panic_in_a_function_fails_the_job_and_not_the_process() {
+    let env = StreamEnv::new();
+    env.set_parallelism(2);
+    let panics = env.from_sequence(1, 10_000).key_by(|n| n % 7).fold(
+        || 0i64,
+        |_, sum: &mut i64, n| {
+            assert!(*n < 5_000, "too much");
+            *sum += n;
+            *sum
+        },
+    );
+    panics.name("Fold").collect();
+    let text = message(&env);
+    assert!(
+        text.contains("'Fold'") && text.contains("panicked: too much"),
+        "{text}"
+    );
+}
+
+#[test]
+fn mistakes_in_the_graph_name_the_operators() {
+    let env = StreamEnv::new();
+    let _unused = env.from_sequence(1, 2).map(|n: i64| n).name("Idle Map");
+    assert!(message(&env).contains("no sink"));
+
+    let env = StreamEnv::new();
+    env.from_sequence(1, 2)
+        .uid("twice")
+        .map(|n: i64| n)
+        .name("Second")
+        .uid("twice")
+        .collect();
+    let text = message(&env);
+    assert!(text.contains("'twice'") && text.contains("'Second'"), "{text}");
+
+    let env = StreamEnv::new();
+    env.from_sequence(1, 2)
+        .map(|n: i64| n)
+        .name("None")
+        .set_parallelism(0)
+        .collect();
+    let text = message(&env);
+    assert!(
+        text.contains("'None'") && text.contains("parallelism 0"),
+        "{text}"
+    );
+
+    let env = StreamEnv::new();
+    env.from_sequence(1, 2)
+        .map(|n: i64| n)
+        .name("Wide")
+        .set_max_parallelism(2)
+        .set_parallelism(3)
+        .collect();
+    let text = message(&env);
+    assert!(
+        text.contains("'Wide'") && text.contains('3') && text.contains('2'),
+        "{text}"
+    );
+
+    let env = StreamEnv::new();
+    env.from_sequence(1, 2)
+        .set_parallelism(2)
+        .forward()
+        .map(|n: i64| n)
+        .name("Odd")
+        .set_parallelism(3)
+        .collect();
+    let text = message(&env);
+    assert!(text.contains("'Odd'") && text.contains("forward"), "{text}");
+
+    let env = StreamEnv::new();
+    env.from_sequence(1, 2)
+        .key_by(|n| *n)
+        .window(Tumbling::of(0.seconds()))
+        .aggregate(Count::new())
+        .collect();
+    assert!(message(&env).contains("window"));
+}
