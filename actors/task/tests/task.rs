@@ -19,7 +19,7 @@ use hurtig_task::{LinkedProgram, TaskSettings};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Reads {
@@ -183,22 +183,22 @@ enum Told {
     Report(TaskReport),
 }
 
-struct Link(UnboundedSender<Told>);
+struct Link(Sender<Told>);
 
 impl TaskLink for Link {
     fn state_changed(&self, state: TaskState, failure: Option<TaskFailure>) {
-        let _gone = self.0.send(Told::State(state, failure));
+        let _gone = self.0.try_send(Told::State(state, failure));
     }
     fn request_split(&self, node: NodeId) {
-        let _gone = self.0.send(Told::Split(node));
+        let _gone = self.0.try_send(Told::Split(node));
     }
     fn report(&self, report: TaskReport) {
-        let _gone = self.0.send(Told::Report(report));
+        let _gone = self.0.try_send(Told::Report(report));
     }
 }
 
-fn start(job: &LinkedProgram) -> (TaskHandle, UnboundedReceiver<Told>) {
-    let (sender, told) = unbounded_channel();
+fn start(job: &LinkedProgram) -> (TaskHandle, Receiver<Told>) {
+    let (sender, told) = channel(4_096);
     (
         job.start_task(descriptor(job.job_graph()), Box::new(Link(sender)))
             .unwrap(),
@@ -206,7 +206,7 @@ fn start(job: &LinkedProgram) -> (TaskHandle, UnboundedReceiver<Told>) {
     )
 }
 
-async fn next(told: &mut UnboundedReceiver<Told>) -> Told {
+async fn next(told: &mut Receiver<Told>) -> Told {
     tokio::time::timeout(Duration::from_secs(10), told.recv())
         .await
         .unwrap()
@@ -214,7 +214,7 @@ async fn next(told: &mut UnboundedReceiver<Told>) -> Told {
 }
 
 /// The next state, skipping all else.
-async fn state(told: &mut UnboundedReceiver<Told>) -> (TaskState, Option<TaskFailure>) {
+async fn state(told: &mut Receiver<Told>) -> (TaskState, Option<TaskFailure>) {
     loop {
         if let Told::State(state, failure) = next(told).await {
             return (state, failure);
@@ -222,7 +222,7 @@ async fn state(told: &mut UnboundedReceiver<Told>) -> (TaskState, Option<TaskFai
     }
 }
 
-async fn running(told: &mut UnboundedReceiver<Told>) {
+async fn running(told: &mut Receiver<Told>) {
     assert_eq!(state(told).await.0, TaskState::Initializing);
     assert_eq!(state(told).await.0, TaskState::Running);
 }

@@ -211,7 +211,7 @@ fn the_demo_ends_with_a_summary() {
     let text = String::from_utf8_lossy(&demo.stdout).into_owned();
     let summary = text.lines().last().unwrap_or_default();
     assert!(
-        summary.starts_with("lines=22") && summary.ends_with("malformed=71"),
+        summary.starts_with("lines=22406 ") && summary.ends_with("malformed=71"),
         "{summary}"
     );
 }

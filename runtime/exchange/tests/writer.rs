@@ -447,7 +447,7 @@ fn no_wake_up_is_lost_between_two_threads() {
         max_batches: 1,
         max_bytes: 1 << 20,
     };
-    let (done, finished) = mpsc::channel();
+    let (done, finished) = mpsc::sync_channel(4);
     let (producer, consumer) = (Signal::new(), Signal::new());
     let ends = (0..3).map(|_| channel(tiny, producer.clone(), consumer.clone()));
     let (senders, receivers): (Vec<_>, Vec<_>) = ends.unzip();

@@ -21,16 +21,20 @@ fn sample() -> PathBuf {
     ))
 }
 
-/// Reads the sample with the engine's own file source.
-async fn read_sample() -> Result<Vec<Str>> {
+/// The sample's lines, and how many were no text, read with the engine's own file source.
+async fn read_sample() -> Result<(Vec<Str>, i64)> {
     let env = StreamEnv::new();
-    let lines = env.from_source(FileSource::lines(sample()), Watermarks::none());
-    Ok(lines.execute_and_collect("read the sample").await?)
+    let lines = env
+        .from_source(FileSource::lines(sample()), Watermarks::none())
+        .collect();
+    let result = env.execute("read the sample").await?;
+    Ok((lines.take(), shared::malformed(&result)))
 }
 
 /// Plays the sample, a few thousand lines a second on a terminal and at full speed elsewhere.
 pub(crate) async fn run(env: &StreamEnv, disorder: Duration) -> Result {
-    let lines = Arc::new(read_sample().await?);
+    let (lines, unreadable) = read_sample().await?;
+    let lines = Arc::new(lines);
     let count = lines.len() as u64;
     let live = std::io::stdout().is_terminal();
     let replayed = lines.clone();
@@ -58,11 +62,11 @@ pub(crate) async fn run(env: &StreamEnv, disorder: Duration) -> Result {
     rows.extend(best.take());
     print(&rows, live)?;
     let mut out = std::io::stdout().lock();
+    let (read, malformed) = (count as i64 + unreadable, shared::malformed(&result) + unreadable);
     writeln!(
         out,
-        "lines={count} late={} malformed={}",
-        late.take().len(),
-        shared::malformed(&result)
+        "lines={read} late={} malformed={malformed}",
+        late.take().len()
     )?;
     Ok(())
 }
