@@ -362,6 +362,75 @@ impl<T> Batch<T> {
         std::mem::take(self)
     }
 
+    /// Appends records of one event time, without hashes.
+    #[inline]
+    pub fn extend_at_common_time(&mut self, time: i64, records: impl ExactSizeIterator<Item = T>) {
+        debug_assert!(self.hashes.is_empty(), "a batch has all hashes or none");
+        self.restore_order();
+        self.append_common_time(time, records.len());
+        self.records.extend(records);
+    }
+
+    /// Appends what `fill` pushes, at most one record for each of `times`, in their order and without
+    /// hashes. When `fill` fails the records that it has pushed are taken back.
+    ///
+    /// # Errors
+    /// What `fill` returned.
+    #[inline]
+    pub fn extend_timed<E>(
+        &mut self,
+        times: &TimeColumn<'_>,
+        fill: impl FnOnce(&mut Vec<T>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        debug_assert!(self.hashes.is_empty(), "a batch has all hashes or none");
+        if self.records.is_empty() {
+            self.clear();
+        }
+        self.restore_order();
+        let before = self.records.len();
+        if let Err(e) = fill(&mut self.records) {
+            self.records.truncate(before);
+            return Err(e);
+        }
+        let count = self.records.len() - before;
+        self.times_behind(before, times, count);
+        Ok(())
+    }
+
+    /// Keeps those of the first `n` records of `from` that satisfy `keep`, with their times and without
+    /// hashes, behind what is here.
+    #[inline]
+    pub fn append_filtered(&mut self, from: &mut Batch<T>, n: usize, keep: impl Fn(&T) -> bool) {
+        debug_assert!(self.hashes.is_empty(), "a batch has all hashes or none");
+        from.clear_hashes();
+        if self.records.is_empty() && n >= from.len() && from.common_time().is_some() {
+            let kept = partition(from.records_mut(), keep);
+            from.records.truncate(kept);
+            self.append(from, kept);
+            from.reset_if_empty();
+            return;
+        }
+        let Drained { records, times, .. } = from.drain_columns(n);
+        match times {
+            TimeColumn::All(time) => {
+                self.append_common_time(time, 0);
+                self.restore_order();
+                let before = self.records.len();
+                self.records.extend(records.filter(keep));
+                let count = self.records.len() - before;
+                self.times_behind(before, &TimeColumn::All(time), count);
+            }
+            TimeColumn::Each(each) => {
+                for (record, &time) in records.zip(each) {
+                    if keep(&record) {
+                        self.push(record, time);
+                    }
+                }
+            }
+        }
+        from.reset_if_empty();
+    }
+
     /// Appends the records that `map` makes of the first `n` of `from`, with their times and hashes
     /// dropped or kept: times are kept, hashes are not (a mapped record may have another key).
     #[inline]
@@ -398,31 +467,39 @@ impl<T> Batch<T> {
     }
 
     fn append_times(&mut self, times: &TimeColumn<'_>, count: usize) {
+        if self.records.is_empty() {
+            self.clear();
+        }
+        self.times_behind(self.records.len(), times, count);
+    }
+
+    fn append_common_time(&mut self, time: i64, count: usize) {
+        self.append_times(&TimeColumn::All(time), count);
+    }
+
+    /// Times of `count` records that stand, or will stand, behind the first `present`.
+    fn times_behind(&mut self, present: usize, times: &TimeColumn<'_>, count: usize) {
+        let filled = self.consumed + present;
         match times {
-            TimeColumn::All(time) => self.append_common_time(*time, count),
+            TimeColumn::All(time) => self.common_time_behind(filled, *time, count),
             TimeColumn::Each(more) => {
-                let filled = self.consumed + self.records.len();
                 if let Times::All(all) = self.times {
                     let mut each = Vec::with_capacity((filled + count).max(self.records.capacity()));
                     each.resize(filled, all);
                     self.times = Times::Each(each);
                 }
                 if let Times::Each(each) = &mut self.times {
-                    each.extend_from_slice(more);
+                    each.extend_from_slice(&more[..count]);
                 }
             }
         }
     }
 
-    fn append_common_time(&mut self, time: i64, count: usize) {
-        let filled = self.consumed + self.records.len();
+    fn common_time_behind(&mut self, filled: usize, time: i64, count: usize) {
         match &mut self.times {
             Times::All(all) if *all == time => {}
-            Times::All(_) if self.records.is_empty() => {
-                self.consumed = 0;
-                self.hashes.clear();
-                self.times = Times::All(time);
-            }
+            Times::All(all) if filled == 0 => *all = time,
+            Times::All(_) if count == 0 => {}
             Times::All(all) => {
                 let mut each = vec![*all; filled];
                 each.resize(filled + count, time);
@@ -438,6 +515,24 @@ impl<T> Batch<T> {
             self.clear();
         }
     }
+}
+
+/// Up to this size a record is moved without asking whether it must be: a branch costs more.
+const CHEAP_TO_SWAP: usize = 16;
+
+/// Moves the records to keep to the front, in order, and returns how many there are.
+#[inline]
+fn partition<T>(records: &mut [T], keep: impl Fn(&T) -> bool) -> usize {
+    let mut kept = 0;
+    for i in 0..records.len() {
+        let wanted = keep(&records[i]);
+        if wanted || size_of::<T>() <= CHEAP_TO_SWAP {
+            // Between `kept` and `i` there is nothing to keep, so this loses no order.
+            records.swap(kept, i);
+        }
+        kept += usize::from(wanted);
+    }
+    kept
 }
 
 /// What [`Batch::drain_columns`] hands out.

@@ -17,7 +17,7 @@ where
     V: Serialize,
 {
     entries.reserve(table.len());
-    for (hash, key, value) in table.iter() {
+    for (hash, key, value) in table.sorted() {
         let (group, key, value) = (table.group_of(hash), key_bytes(key), encode(value)?);
         entries.push(KeyedEntry {
             group,

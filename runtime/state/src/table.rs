@@ -1,91 +1,65 @@
 //! The heap table of one keyed state in one subtask.
 //!
-//! One open-addressing table for all of the subtask's key groups, with its slots **in key-group
-//! order**: the home bucket of a hash is a monotone map of the bits that choose its group, and
-//! linear probing keeps neighbours sorted by those bits. So a group's entries are contiguous, a
-//! snapshot by group is a scan, and growth sweeps from the front of one array to the front of the
-//! next.
+//! **Extendible hashing.** The entries lie in segments, each a `hashbrown` table for a stretch of hashes
+//! in key-group order. A small directory says which segment a hash belongs to; a segment that is full
+//! is split in two. So the table promises that no single call initialises, moves or frees more than one
+//! segment (some thousand entries, some ten microseconds), however large it is, and that entries
+//! come out by key group at the cost of looking at few others.
 //!
-//! It promises that no single call initialises, moves or frees much: storage is segmented, and
-//! growth moves a few dozen slots with each insert (one cluster more where a cluster is in the
-//! way). There is no wrap-around; probing past the last bucket runs into slack that grows when
-//! needed. It refuses to know what keys mean, where snapshots go and who calls.
+//! It refuses to know what keys mean, where snapshots go and who calls.
 //!
-//! The order is that of Amble and Knuth, *Ordered hash tables* (1974), applied to hashes. A miss
-//! ends as early as a hit, and the iteration order depends on what is stored alone, except among
-//! keys whose whole hash is equal.
+//! The bits of a hash are used apart: bits 16 to 47 choose group and segment, `hashbrown` takes low
+//! bits for the bucket and the top seven for its tags.
+//!
+//! Directory and splits are those of Fagin, Nievergelt, Pippenger and Strong, *Extendible hashing* (1979).
 
-mod array;
-mod place;
+mod directory;
+mod segment;
+mod span;
 
 #[cfg(test)]
 mod measure;
 #[cfg(test)]
 mod tests;
 
-use array::{Array, Slot};
+use directory::Directory;
 use hurtig_core::key::{OwnedKey, StableKey, key_group};
-use place::{Span, Tag};
+use segment::{Slot, Slots, shrink, split, split_at};
+use span::Span;
 use std::borrow::Borrow;
 use std::ops::Range;
 
-/// Buckets of a table that holds little.
-const MIN_BUCKETS: usize = 16;
-/// Slots that an insert moves or passes while a table grows, plus what is left of a cluster.
-const MIGRATED_PER_INSERT: usize = 64;
-/// A table grows when this share of its buckets, in tenths, is taken.
-const MAX_LOAD_TENTHS: usize = 7;
-
-/// Tables with fewer bytes of buckets live in a cache, where a pass of prefetching only costs.
-const PREFETCH_FROM_BYTES: usize = 32 * 1_024 * 1_024;
-
-/// What remains of the smaller array while a table grows.
-///
-/// Entries whose home in `old` lies before `cursor` are in the new array, all others here. The
-/// cursor stands where no cluster is cut: at an empty slot or at an entry in its home.
-#[derive(Debug)]
-struct Growth<K, V> {
-    old: Array<K, V>,
-    cursor: usize,
-}
-
-/// Which array an entry is in.
-#[derive(Clone, Copy, Debug)]
-enum Side {
-    New,
-    Old,
-}
-
-/// A hash table of `V` by `K` whose entries lie in key-group order.
+/// A hash table of `V` by `K`, divided by key group.
 ///
 /// Callers pass the key's [`StableKey::stable_hash`], which they have in a hash column already.
 ///
-/// *Panics*: every method that takes a hash panics when it belongs to none of the table's groups.
+/// *Panics*: a method that would add a key panics when its hash belongs to none of the table's groups.
 #[derive(Debug)]
 pub struct GroupedTable<K, V> {
     span: Span,
-    array: Array<K, V>,
-    growth: Option<Growth<K, V>>,
+    directory: Directory,
+    segments: Vec<Slots<K, V>>,
+    /// Segments from here on are empty.
+    used: usize,
+    /// A segment that [`Self::pop_any`] is emptying; put back before anything else changes.
+    popped: Vec<Slot<K, V>>,
     len: usize,
-    #[cfg(test)]
-    moved: usize,
 }
 
 impl<K, V> GroupedTable<K, V> {
-    /// An empty table for the keys of `groups`. Nothing is allocated before the first insert.
+    /// An empty table for the keys of `groups`. No slot is allocated before the first insert.
     ///
     /// # Panics
     /// When the groups are empty or not below `max_parallelism`.
     pub fn new(groups: Range<u16>, max_parallelism: u32) -> Self {
         let span = Span::new(groups, max_parallelism);
-        let array = Array::new(&span, MIN_BUCKETS);
         Self {
+            directory: Directory::new(&span),
+            segments: vec![Slots::new()],
             span,
-            array,
-            growth: None,
+            used: 0,
+            popped: Vec::new(),
             len: 0,
-            #[cfg(test)]
-            moved: 0,
         }
     }
 
@@ -115,63 +89,30 @@ impl<K, V> GroupedTable<K, V> {
         key_group(hash, self.span.max_parallelism()).get() as u16
     }
 
-    /// The array that holds a tag, and the tag's home bucket there.
-    #[inline]
-    fn home(&self, tag: Tag) -> (Side, usize) {
-        if let Some(growth) = &self.growth {
-            let home = growth.old.home(&self.span, tag);
-            if home >= growth.cursor {
-                return (Side::Old, home);
-            }
-        }
-        (Side::New, self.array.home(&self.span, tag))
+    /// Removes everything and frees the memory.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.span.groups(), self.span.max_parallelism());
     }
 
-    #[inline]
-    fn side(&self, side: Side) -> &Array<K, V> {
-        match (side, &self.growth) {
-            (Side::Old, Some(growth)) => &growth.old,
-            _ => &self.array,
-        }
+    /// Bytes of the table itself, without what keys and values own elsewhere.
+    pub fn capacity_bytes(&self) -> usize {
+        let slots = self.segments.iter().map(Slots::allocation_size);
+        let segments = self.segments.capacity() * size_of::<Slots<K, V>>();
+        let popped = self.popped.capacity() * size_of::<Slot<K, V>>();
+        slots.sum::<usize>() + segments + popped + self.directory.bytes()
     }
+}
 
+impl<K: StableKey, V> GroupedTable<K, V> {
     #[inline]
-    fn side_mut(&mut self, side: Side) -> &mut Array<K, V> {
-        match (side, &mut self.growth) {
-            (Side::Old, Some(growth)) => &mut growth.old,
-            _ => &mut self.array,
+    fn segment_of(&self, hash: u64) -> usize {
+        if self.segments.len() == 1 {
+            return 0;
         }
-    }
-
-    #[inline]
-    fn find<Q>(&self, tag: Tag, key: &Q) -> Option<(Side, usize)>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let (side, home) = self.home(tag);
-        self.side(side).find(home, tag, key).map(|index| (side, index))
-    }
-
-    /// Reads a word of each hash's home slot and of the slot after next, so that the cache misses of
-    /// a batch overlap; to be called before a batch of updates. Tables that a cache holds skip it.
-    ///
-    /// *Cost*: nanoseconds for an update of a random `u64` key on two cores with 32 MiB of L3, the
-    /// fastest of 30 runs, without and with this pass: 1,000 keys 8.5 and 10.4, 400,000 keys 14.0 and
-    /// 17.0 (so it is skipped there), 1 M keys 38.7 and 35.7, 1.4 M 50.5 and 45.0, 8 M 50.0 and 44.1.
-    /// Reading the home slot alone gave 37.9, 47.4 and 50.0.
-    #[inline]
-    pub fn prefetch(&self, hashes: &[u64]) {
-        if self.array.bucket_bytes() < PREFETCH_FROM_BYTES {
-            return;
+        match self.directory.segment(self.span.offset(hash)) {
+            Some(segment) => segment,
+            None => self.span.foreign(hash),
         }
-        let mut words = 0_u64;
-        for &hash in hashes {
-            let (side, home) = self.home(self.span.tag(hash));
-            let array = self.side(side);
-            words ^= array.peek(home) ^ array.peek(home + 2);
-        }
-        std::hint::black_box(words);
     }
 
     /// The value of a key.
@@ -181,8 +122,22 @@ impl<K, V> GroupedTable<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        let (side, index) = self.find(self.span.tag(hash), key)?;
-        self.side(side).slot(index).map(|slot| &slot.value)
+        let slots = &self.segments[self.segment_of(hash)];
+        match slots.find(hash, |slot| slot.key.borrow() == key) {
+            Some(slot) => Some(&slot.value),
+            None if self.popped.is_empty() => None,
+            None => self.get_popped(key),
+        }
+    }
+
+    #[cold]
+    fn get_popped<Q>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ?Sized,
+    {
+        let found = self.popped.iter().find(|slot| slot.key.borrow() == key);
+        found.map(|slot| &slot.value)
     }
 
     /// The value of a key, to change it.
@@ -192,38 +147,31 @@ impl<K, V> GroupedTable<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        let (side, index) = self.find(self.span.tag(hash), key)?;
-        self.side_mut(side).slot_mut(index).map(|slot| &mut slot.value)
+        self.settle();
+        let at = self.segment_of(hash);
+        let slot = self.segments[at].find_mut(hash, |slot| slot.key.borrow() == key)?;
+        Some(&mut slot.value)
     }
 
     /// The value of a key; when it has none, `init` makes it and the key is copied.
     ///
-    /// *Cost*: an update allocates nothing; an insert moves at most some 64 slots and a cluster.
+    /// *Cost*: an update allocates nothing; an insert may split a segment.
     #[inline]
     pub fn upsert<Q>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V) -> &mut V
     where
         K: OwnedKey + Borrow<Q>,
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
-        let tag = self.span.tag(hash);
-        if self.growth.is_none()
-            && let Some(index) = self.array.find_near(self.array.home(&self.span, tag), tag, key)
-        {
-            return self.value_at(Side::New, index);
+        let at = self.segment_of(hash);
+        let found = self.segments[at].find_bucket_index(hash, |slot| slot.key.borrow() == key);
+        match found {
+            Some(index) => self.value_at(at, index),
+            None => self.insert_absent(hash, key, init),
         }
-        let (side, index) = match self.find(tag, key) {
-            Some(found) => found,
-            None => self.insert_new(Slot {
-                tag,
-                key: key.to_owned().detach(),
-                value: init(),
-            }),
-        };
-        self.value_at(side, index)
     }
 
     /// Changes the value of a key, which `init` makes when it has none: [`Self::upsert`] for inner
-    /// loops, one look-up shorter.
+    /// loops.
     #[inline]
     pub fn update<Q, R>(
         &mut self,
@@ -236,26 +184,51 @@ impl<K, V> GroupedTable<K, V> {
         K: OwnedKey + Borrow<Q>,
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
-        let tag = self.span.tag(hash);
-        if self.growth.is_none() {
-            let home = self.array.home(&self.span, tag);
-            if let Some(value) = self.array.near_mut(home, tag, key) {
-                return change(value);
-            }
+        let at = self.segment_of(hash);
+        let slots = &mut self.segments[at];
+        if let Some(slot) = slots.find_mut(hash, |slot| slot.key.borrow() == key) {
+            return change(&mut slot.value);
         }
-        change(self.upsert(hash, key, init))
+        change(self.insert_absent(hash, key, init))
+    }
+
+    #[inline]
+    fn value_at(&mut self, segment: usize, bucket: usize) -> &mut V {
+        match self.segments[segment].get_bucket_mut(bucket) {
+            Some(slot) => &mut slot.value,
+            None => unreachable!("the slot was just found"),
+        }
+    }
+
+    /// The value of a key that is in no segment: a new one, unless the key is being popped.
+    #[cold]
+    #[inline(never)]
+    fn insert_absent<Q>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V) -> &mut V
+    where
+        K: OwnedKey + Borrow<Q>,
+        Q: StableKey + ToOwned<Owned = K> + ?Sized,
+    {
+        self.span.check(hash);
+        self.settle();
+        let at = self.segment_of(hash);
+        let same = |slot: &Slot<K, V>| slot.key.borrow() == key;
+        if let Some(index) = self.segments[at].find_bucket_index(hash, same) {
+            return self.value_at(at, index);
+        }
+        let (key, value) = (key.to_owned().detach(), init());
+        self.len += 1;
+        let (at, index) = self.place(hash, Slot { key, value });
+        self.value_at(at, index)
     }
 
     /// Sets the value of a key and returns the one it had.
-    pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V>
-    where
-        K: StableKey,
-    {
-        let tag = self.span.tag(hash);
-        if let Some((side, index)) = self.find(tag, &key) {
-            return Some(std::mem::replace(self.value_at(side, index), value));
+    pub fn insert(&mut self, hash: u64, key: K, value: V) -> Option<V> {
+        if let Some(present) = self.get_mut(hash, &key) {
+            return Some(std::mem::replace(present, value));
         }
-        self.insert_new(Slot { tag, key, value });
+        self.span.check(hash);
+        self.len += 1;
+        self.place(hash, Slot { key, value });
         None
     }
 
@@ -265,123 +238,105 @@ impl<K, V> GroupedTable<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        let (side, index) = self.find(self.span.tag(hash), key)?;
-        let array = match (side, &mut self.growth) {
-            (Side::Old, Some(growth)) => &mut growth.old,
-            _ => &mut self.array,
-        };
-        let slot = array.remove(&self.span, index)?;
+        self.settle();
+        let at = self.segment_of(hash);
+        let slots = &mut self.segments[at];
+        let found = slots.find_entry(hash, |slot| slot.key.borrow() == key);
+        let (slot, _) = found.ok()?.remove();
+        shrink(slots);
         self.len -= 1;
         Some((slot.key, slot.value))
     }
 
     /// Takes out some entry, with its hash.
     ///
-    /// *Cost*: amortised constant when a whole table is drained, with memory freed on the way.
+    /// *Cost*: amortised constant when a whole table is drained, with memory freed on the way. Any other
+    /// change puts back what was prepared, up to one segment.
     pub fn pop_any(&mut self) -> Option<(u64, K, V)> {
-        let from_old = self
-            .growth
-            .as_mut()
-            .and_then(|growth| growth.old.pop_last(growth.cursor));
-        let slot = match from_old {
-            Some(slot) => slot,
-            None => {
-                self.growth = None;
-                self.array.pop_last(0)?
-            }
-        };
+        if self.popped.is_empty() {
+            let full = self.segments[..self.used].iter().rposition(|s| !s.is_empty())?;
+            self.popped.extend(std::mem::take(&mut self.segments[full]));
+            self.used = full;
+        }
+        let slot = self.popped.pop()?;
         self.len -= 1;
-        Some((slot.tag.hash(), slot.key, slot.value))
+        if self.len == 0 {
+            self.clear();
+        }
+        Some((slot.key.stable_hash(), slot.key, slot.value))
     }
 
-    /// Removes everything and frees the memory.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.span.groups(), self.span.max_parallelism());
-    }
-
-    /// All entries with their hashes, in key-group order.
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &K, &V)> {
-        let old = self.growth.iter().flat_map(|growth| growth.old.iter());
-        self.array
-            .iter()
-            .chain(old)
-            .map(|slot| (slot.tag.hash(), &slot.key, &slot.value))
-    }
-
-    /// All entries with their hashes, in key-group order, to change the values.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &K, &mut V)> {
-        let old = self.growth.iter_mut().flat_map(|growth| growth.old.iter_mut());
-        self.array
-            .iter_mut()
-            .chain(old)
-            .map(|slot| (slot.tag.hash(), &slot.key, &mut slot.value))
-    }
-
-    /// Bytes of the table itself, without what keys and values own elsewhere.
-    pub fn capacity_bytes(&self) -> usize {
-        let old = self
-            .growth
-            .as_ref()
-            .map_or(0, |growth| growth.old.capacity_bytes());
-        self.array.capacity_bytes() + old
-    }
-
+    /// Puts back what [`Self::pop_any`] has prepared.
     #[inline]
-    fn value_at(&mut self, side: Side, index: usize) -> &mut V {
-        let array = match (side, &mut self.growth) {
-            (Side::Old, Some(growth)) => &mut growth.old,
-            _ => &mut self.array,
-        };
-        match array.slot_mut(index) {
-            Some(slot) => &mut slot.value,
-            None => unreachable!("the slot was just found or filled"),
+    fn settle(&mut self) {
+        if !self.popped.is_empty() {
+            self.put_back();
         }
     }
 
-    /// Stores an entry whose key is not in the table.
+    #[cold]
     #[inline(never)]
-    fn insert_new(&mut self, slot: Slot<K, V>) -> (Side, usize) {
-        if self.growth.is_none() && self.len * 10 >= self.array.buckets() * MAX_LOAD_TENTHS {
-            let larger = Array::new(&self.span, self.array.buckets() * 2);
-            let old = std::mem::replace(&mut self.array, larger);
-            self.growth = Some(Growth { old, cursor: 0 });
+    fn put_back(&mut self) {
+        for slot in std::mem::take(&mut self.popped) {
+            self.place(slot.key.stable_hash(), slot);
         }
-        let migrated = self.migrate();
-        self.len += 1;
-        let (side, home) = self.home(slot.tag);
-        let (index, shifted) = self.side_mut(side).insert(home, slot);
-        self.note_moved(migrated + shifted);
-        (side, index)
     }
 
-    /// Moves the next stretch of the old array into the new one, up to a place where no cluster is
-    /// cut. Returns how many entries moved.
-    fn migrate(&mut self) -> usize {
-        let Some(Growth { old, cursor }) = &mut self.growth else {
-            return 0;
+    /// Stores an entry whose key is not in the table, after making room for it.
+    fn place(&mut self, hash: u64, slot: Slot<K, V>) -> (usize, usize) {
+        let mut at = self.segment_of(hash);
+        while self.segments[at].len() >= split_at::<K, V>() && self.split(at) {
+            at = self.segment_of(hash);
+        }
+        self.used = self.used.max(at + 1);
+        let slots = &mut self.segments[at];
+        let entry = slots.insert_unique(hash, slot, |slot| slot.key.stable_hash());
+        (at, entry.bucket_index())
+    }
+
+    /// Splits a segment. False when it cannot be.
+    fn split(&mut self, at: usize) -> bool {
+        let Some(boundary) = self.directory.split(&self.span, at) else {
+            return false;
         };
-        let (mut moved, stop) = (0, *cursor + MIGRATED_PER_INSERT);
-        while *cursor < old.end() {
-            let in_place = |slot: &Slot<K, V>| old.home(&self.span, slot.tag) == *cursor;
-            if *cursor >= stop && old.slot(*cursor).is_none_or(in_place) {
-                return moved;
-            }
-            if let Some(slot) = old.sweep(*cursor) {
-                self.array.insert(self.array.home(&self.span, slot.tag), slot);
-                moved += 1;
-            }
-            *cursor += 1;
-        }
-        self.growth = None;
-        moved
+        let span = &self.span;
+        let upper = split(&mut self.segments[at], |hash| span.offset(hash) < boundary);
+        self.segments.push(upper);
+        self.used = self.segments.len();
+        true
     }
 
-    #[cfg(test)]
-    fn note_moved(&mut self, slots: usize) {
-        self.moved = slots;
+    /// All entries with their hashes, by segment in key-group order; entries of one segment are in no
+    /// order.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, &K, &V)> {
+        let segments = self.directory.in_order().map(|at| &self.segments[at]);
+        let slots = segments.flat_map(|slots| slots.iter());
+        slots
+            .chain(&self.popped)
+            .map(|slot| (slot.key.stable_hash(), &slot.key, &slot.value))
     }
 
-    #[cfg(not(test))]
-    #[inline]
-    fn note_moved(&mut self, _slots: usize) {}
+    /// All entries with their hashes in key-group order, within a group by hash: what is stored decides
+    /// the order, except among keys of one hash.
+    ///
+    /// *Cost*: sorts a segment's entries at a time.
+    pub fn sorted(&self) -> impl Iterator<Item = (u64, &K, &V)> {
+        let segments = self.directory.in_order().flat_map(|at| {
+            // The segment that is being popped is the last that was not empty.
+            let popped = if at == self.used { &self.popped[..] } else { &[] };
+            let hashed = |slot: &'_ Slot<K, V>| self.span.offset(slot.key.stable_hash());
+            let mut slots: Vec<&Slot<K, V>> = self.segments[at].iter().chain(popped).collect();
+            slots.sort_by_cached_key(|slot| hashed(slot));
+            slots
+        });
+        segments.map(|slot| (slot.key.stable_hash(), &slot.key, &slot.value))
+    }
+
+    /// All entries with their hashes in no order, to change the values.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &K, &mut V)> {
+        let slots = self.segments.iter_mut().flat_map(|slots| slots.iter_mut());
+        slots
+            .chain(&mut self.popped)
+            .map(|slot| (slot.key.stable_hash(), &slot.key, &mut slot.value))
+    }
 }

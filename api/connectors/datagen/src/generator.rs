@@ -170,9 +170,8 @@ where
             }
             let run = self.lanes.take(max, due);
             b.take(run.len);
-            for index in run.indices() {
-                out.push((self.source.generate)(index));
-            }
+            let generate = &*self.source.generate;
+            out.extend(run.indices().map(generate));
         }
         Poll::Ready(Ok(SourceStatus::Finished))
     }

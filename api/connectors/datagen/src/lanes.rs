@@ -63,8 +63,8 @@ pub(crate) struct Run {
 impl Run {
     /// The indices, in order.
     #[inline]
-    pub(crate) fn indices(self) -> impl Iterator<Item = u64> {
-        (0..self.len as u64).map(move |i| self.first + i * self.step)
+    pub(crate) fn indices(self) -> impl ExactSizeIterator<Item = u64> {
+        (0..self.len).map(move |i| self.first + i as u64 * self.step)
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Driver {
     suspended: Vec<Call>,
     waiting: bool,
     fuel: u32,
+    /// The next call is timed, although its task is not slow.
+    unmeasured: bool,
     pub(crate) records_in: u64,
     pub(crate) records_out: u64,
     pub(crate) watermark: i64,
@@ -53,6 +55,7 @@ impl Driver {
             suspended: Vec::new(),
             waiting: false,
             fuel: FIRST_FUEL,
+            unmeasured: true,
             records_in: 0,
             records_out: 0,
             watermark: i64::MIN,
@@ -146,9 +149,9 @@ impl Driver {
     ) -> Result<Progress> {
         let mut budget = Budget::new(self.fuel);
         let before = out.len();
-        let started = turn.clock.now();
+        let started = (turn.measure || self.unmeasured).then(|| turn.clock.now());
         let progress = call(self.services.cx(), out, &mut budget);
-        let took = turn.clock.now().since(started);
+        let took = started.map(|started| turn.clock.now().since(started));
         let progress = progress?;
         self.records_out += out.len().saturating_sub(before) as u64;
         let spent = self.fuel - budget.left();
@@ -157,7 +160,11 @@ impl Driver {
                 "asked to be called again without having used fuel or filled its output",
             ));
         }
-        self.adapt_fuel(spent, took);
+        if let Some(took) = took {
+            self.adapt_fuel(spent, took);
+        }
+        // Whether more fuel would be used is known only now, and what it may cost has to be measured.
+        self.unmeasured = spent == self.fuel;
         self.waiting = progress == Progress::Wait;
         if self.waiting && !self.has_futures() {
             return Err(Error::internal("waits for a future but has spawned none"));

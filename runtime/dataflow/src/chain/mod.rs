@@ -32,6 +32,11 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
+/// After a pass this long each operator's call is timed, so that a slow one gets less to do at once.
+const SLOW_PASS: Duration = Duration::from_micros(200);
+/// How old the wall clock's reading may be.
+const WALL_EVERY: Duration = Duration::from_micros(500);
+
 /// What one turn of a node achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turned {
@@ -47,8 +52,10 @@ pub enum Turned {
 pub struct Turn<'a, 'b> {
     /// Engine time, read once a pass.
     pub now: Time,
-    /// Wall-clock milliseconds, read once a pass.
+    /// Wall-clock milliseconds, read at least once a millisecond.
     pub wall_ms: i64,
+    /// The pass before was long enough to ask which operator is slow.
+    pub measure: bool,
     /// The clock, for what must be measured within a pass.
     pub clock: &'a dyn Clock,
     /// The task's waker, for readers and futures.
@@ -138,6 +145,8 @@ pub struct TaskCore {
     clock: Arc<dyn Clock>,
     next_flush: Time,
     flush_every: Duration,
+    /// The last pass took [`SLOW_PASS`].
+    slow: bool,
     poisoned: bool,
     /// Whose turn it is: 0 for the head, `i + 1` for node `i`.
     at: usize,
@@ -179,6 +188,7 @@ impl TaskCore {
             next_flush: Time::ZERO,
             flush_every: parts.buffer_timeout.map_or(Duration::MAX, |timeout| timeout / 4),
             clock,
+            slow: false,
             poisoned: false,
             at: 0,
         }
@@ -208,12 +218,13 @@ impl TaskCore {
     fn round_inner(&mut self, task: &mut Context<'_>, quantum: Duration) -> Result<Round> {
         let clock = self.clock.clone();
         let started = clock.now();
+        let (mut now, mut wall_read, mut wall_ms) = (started, started, clock.wall_ms());
         let mut listening = false;
         loop {
-            let now = clock.now();
             let mut turn = Turn {
                 now,
-                wall_ms: clock.wall_ms(),
+                wall_ms,
+                measure: self.slow,
                 clock: &*clock,
                 task: &mut *task,
             };
@@ -224,16 +235,20 @@ impl TaskCore {
             }
             if worked {
                 self.flush_due(now);
-                if clock.now().since(started) >= quantum {
-                    return Ok(Round::Busy);
-                }
             } else if listening {
-                let wall_ms = turn.wall_ms;
                 return self.rest(now, wall_ms, blocked);
             } else {
                 // Whoever finds room or input from here on rings; one more pass sees what came before.
                 self.signal.listen(turn.task.waker());
                 listening = true;
+            }
+            let before = std::mem::replace(&mut now, clock.now());
+            self.slow = now.since(before) >= SLOW_PASS;
+            if worked && now.since(started) >= quantum {
+                return Ok(Round::Busy);
+            }
+            if now.since(wall_read) >= WALL_EVERY {
+                (wall_read, wall_ms) = (now, clock.wall_ms());
             }
         }
     }

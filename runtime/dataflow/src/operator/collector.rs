@@ -49,6 +49,12 @@ impl<T> Collector<T> {
         self.batch.push(record, time);
     }
 
+    /// Emits records with the current time, in one loop: faster than pushing each.
+    #[inline]
+    pub fn extend(&mut self, records: impl ExactSizeIterator<Item = T>) {
+        self.batch.extend_at_common_time(self.time, records);
+    }
+
     /// Sets the time that [`Collector::push`] gives to records.
     #[inline]
     pub fn set_time(&mut self, time: i64) {

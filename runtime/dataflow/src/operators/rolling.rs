@@ -1,7 +1,6 @@
 //! Rolling aggregates of a keyed stream: for each record, what its key has come to.
 //!
-//! One value a key; its table is found once a batch, and a batch is worked in two passes: the places
-//! of its hashes are fetched, then they are updated.
+//! One value a key; its table is found once a batch.
 
 use super::keyed::{ensure_hashes, not_open};
 use super::{granted, when_empty};
@@ -10,7 +9,7 @@ use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use hurtig_core::batch::Drained;
 use hurtig_core::error::user_failure;
 use hurtig_core::key::OwnedKey;
-use hurtig_core::{Batch, Result, UserError};
+use hurtig_core::{Batch, Error, Result, UserError};
 use hurtig_state::{KeyedState, OperatorSnapshot, StateValue, Table, ValueState};
 use std::ops::Add;
 use std::sync::Arc;
@@ -58,10 +57,13 @@ where
         times,
         hashes,
     } = input.drain_columns(n);
-    table.prefetch(hashes);
-    for (i, (record, &hash)) in records.zip(hashes).enumerate() {
-        out.push_at(each(&mut table, hash, record)?, times.get(i));
-    }
+    out.batch().extend_timed(&times, |rolled| {
+        rolled.reserve(n);
+        for (record, &hash) in records.zip(hashes) {
+            rolled.push(each(&mut table, hash, record)?);
+        }
+        Ok::<(), Error>(())
+    })?;
     input.reset_if_empty();
     Ok(when_empty(input))
 }

@@ -82,24 +82,6 @@ impl<F> Filter<F> {
     }
 }
 
-/// Up to this size a record is moved without asking whether it must be: a branch costs more.
-const CHEAP_TO_SWAP: usize = 16;
-
-/// Moves the records to keep to the front, in order, and returns how many there are.
-#[inline]
-fn partition<T>(records: &mut [T], keep: impl Fn(&T) -> bool) -> usize {
-    let mut kept = 0;
-    for i in 0..records.len() {
-        let wanted = keep(&records[i]);
-        if wanted || size_of::<T>() <= CHEAP_TO_SWAP {
-            // Between `kept` and `i` there is nothing to keep, so this loses no order.
-            records.swap(kept, i);
-        }
-        kept += usize::from(wanted);
-    }
-    kept
-}
-
 impl<T, F> Operator<T, T> for Filter<F>
 where
     F: Fn(&T) -> bool + Send + Sync + 'static,
@@ -112,21 +94,7 @@ where
         b: &mut Budget,
     ) -> Result<Progress> {
         let n = granted(input, out, b);
-        let keep = &*self.0;
-        if input.common_time().is_some() {
-            input.clear_hashes();
-            let kept = partition(&mut input.records_mut()[..n], keep);
-            out.batch().append(input, kept);
-            drop(input.drain(n - kept));
-            input.reset_if_empty();
-        } else {
-            for_each(input, n, |record, time| {
-                if keep(&record) {
-                    out.push_at(record, time);
-                }
-                Ok(())
-            })?;
-        }
+        out.batch().append_filtered(input, n, &*self.0);
         Ok(when_empty(input))
     }
 }

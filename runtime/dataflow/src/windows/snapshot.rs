@@ -42,35 +42,3 @@ impl KeyReader {
         Ok(self.groups.contains(&group).then_some((hash, key)))
     }
 }
-
-/// `entries` in an order that spreads evenly over their hashes at every moment.
-///
-/// Snapshots are in key-group order, and a table that is filled in that order keeps its first entries
-/// in a few neighbouring buckets while it grows.
-pub(super) fn spread_out(entries: &[KeyedEntry]) -> impl Iterator<Item = &KeyedEntry> {
-    // An odd step modulo a power of two visits every index once; this one is near the golden ratio.
-    let size = entries.len().next_power_of_two();
-    let step = (size as f64 * 0.618) as usize | 1;
-    (0..size).filter_map(move |i| entries.get(i.wrapping_mul(step) & (size - 1)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spreading_out_visits_every_entry_once() {
-        for n in [0_u8, 1, 2, 7, 64, 200] {
-            let entry = |key| KeyedEntry {
-                group: 0,
-                key: vec![key],
-                namespace: vec![],
-                value: vec![],
-            };
-            let entries: Vec<_> = (0..n).map(entry).collect();
-            let mut seen: Vec<_> = spread_out(&entries).map(|entry| entry.key[0]).collect();
-            seen.sort_unstable();
-            assert_eq!(seen, (0..n).collect::<Vec<_>>());
-        }
-    }
-}

@@ -37,7 +37,7 @@ impl<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue> AnyStore<K> for Maps<K, UK
     fn snapshot(&self) -> Result<Vec<KeyedEntry>> {
         let table = self.maps.borrow();
         let mut entries = Vec::with_capacity(table.heap().len());
-        for (hash, key, map) in table.heap().iter() {
+        for (hash, key, map) in table.heap().sorted() {
             let (group, key) = (table.heap().group_of(hash), key_bytes(key));
             for (user_key, value) in map {
                 let (key, namespace, value) = (key.clone(), key_bytes(user_key), encode(value)?);

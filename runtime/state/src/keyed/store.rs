@@ -28,12 +28,6 @@ impl<K: OwnedKey, V> Table<K, V> {
         }
     }
 
-    /// See [`GroupedTable::prefetch`].
-    #[inline]
-    pub fn prefetch(&self, hashes: &[u64]) {
-        self.heap.prefetch(hashes);
-    }
-
     /// The value of a key.
     #[inline]
     pub fn get<Q>(&self, hash: u64, key: &Q) -> Option<&V>

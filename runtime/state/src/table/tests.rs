@@ -1,56 +1,71 @@
 //! The table against maps of the standard library, and its own promises.
 
 use super::*;
-use hurtig_core::key::hash_int;
+use hurtig_core::key::{KeyDecodeError, KeyWriter, hash_int};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 
-impl<K, V> Array<K, V> {
-    /// Checks the invariants that the type states; entries have homes in `homes`.
-    fn check(&self, span: &Span, from: usize) -> usize {
-        let (mut count, mut last, mut first_free) = (0, None, 0);
-        for index in 0..self.end() {
-            let Some(slot) = self.slot(index) else {
-                first_free = index + 1;
-                continue;
-            };
-            let home = self.home(span, slot.tag);
-            assert!(
-                home >= from,
-                "entry at {index} has home {home}, swept up to {from}"
-            );
-            assert!(
-                (first_free..=index).contains(&home),
-                "entry at {index} cannot be found from {home}"
-            );
-            assert!(last <= Some(slot.tag), "entry at {index} is out of order");
-            last = Some(slot.tag);
-            count += 1;
-        }
-        assert_eq!(self.iter().count(), count, "entries behind the end");
-        count
+/// A key whose hash a test chooses.
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    id: u32,
+    hash: u64,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
     }
 }
 
-impl<K, V> GroupedTable<K, V> {
+impl Eq for Key {}
+
+impl StableKey for Key {
+    fn encode_to<W: KeyWriter>(&self, out: &mut W) {
+        self.id.encode_to(out);
+        self.hash.encode_to(out);
+    }
+
+    fn shape(out: &mut String) {
+        out.push_str("key of a test");
+    }
+
+    fn stable_hash(&self) -> u64 {
+        self.hash
+    }
+}
+
+impl OwnedKey for Key {
+    fn decode(bytes: &mut &[u8]) -> Result<Self, KeyDecodeError> {
+        let (id, hash) = (u32::decode(bytes)?, u64::decode(bytes)?);
+        Ok(Self { id, hash })
+    }
+}
+
+impl<K: StableKey, V> GroupedTable<K, V> {
+    /// Checks that every entry is where it is looked for, and that segments are in key-group order.
     fn check(&self) {
-        let old = self.growth.as_ref().map_or(0, |growth| {
-            let swept = (0..growth.cursor).find(|&index| growth.old.slot(index).is_some());
-            assert_eq!(swept, None, "an entry was left behind");
-            growth.old.check(&self.span, growth.cursor)
-        });
-        assert_eq!(self.array.check(&self.span, 0) + old, self.len());
-        if let Some(growth) = &self.growth {
-            for slot in self.array.iter() {
-                assert!(
-                    growth.old.home(&self.span, slot.tag) < growth.cursor,
-                    "an entry moved too early"
-                );
+        let (mut count, mut last) = (self.popped.len(), None);
+        for at in self.directory.in_order() {
+            let mut offsets: Vec<u64> = Vec::new();
+            for slot in &self.segments[at] {
+                let hash = slot.key.stable_hash();
+                assert_eq!(self.segment_of(hash), at, "an entry cannot be found");
+                assert!(self.span.offset(hash) <= self.span.width());
+                offsets.push(self.span.offset(hash));
             }
+            offsets.sort_unstable();
+            let first = offsets.first().copied();
+            assert!(first.is_none() || last <= first, "segments out of order");
+            last = offsets.last().copied().or(last);
+            count += offsets.len();
         }
-        let groups: Vec<_> = self.iter().map(|(hash, ..)| self.group_of(hash)).collect();
-        assert!(groups.is_sorted(), "groups out of order: {groups:?}");
-        assert!(groups.iter().all(|group| self.groups().contains(group)));
+        assert_eq!(count, self.len(), "entries in no segment of the directory");
+        assert!(self.segments[self.used..].iter().all(Slots::is_empty));
+    }
+
+    fn largest_segment(&self) -> usize {
+        self.segments.iter().map(Slots::len).max().unwrap_or(0)
     }
 }
 
@@ -59,6 +74,8 @@ impl<K, V> GroupedTable<K, V> {
 enum Hashing {
     /// As integers do.
     Spread,
+    /// As integers do, with some that lie on the first hash of a half, a quarter and so on.
+    Edges,
     /// All keys share few hashes.
     Colliding,
     /// All hashes are close to the end of the last group.
@@ -76,17 +93,25 @@ struct Layout {
 }
 
 impl Layout {
-    fn table<V>(&self) -> GroupedTable<u32, V> {
+    fn table<V>(&self) -> GroupedTable<Key, V> {
         GroupedTable::new(self.groups.clone(), self.max_parallelism)
     }
 
-    /// A hash in the layout's groups.
+    /// A key in the layout's groups.
+    fn key(&self, id: u32) -> Key {
+        Key {
+            id,
+            hash: self.hash(id),
+        }
+    }
+
     fn hash(&self, key: u32) -> u64 {
         let boundary = |group: u16| (u64::from(group) << 32).div_ceil(u64::from(self.max_parallelism));
         let (first, end) = (boundary(self.groups.start), boundary(self.groups.end));
         let spread = hash_int(u64::from(key));
         let (position, rest) = match self.hashing {
-            Hashing::Spread => (first + (spread >> 16) % (end - first), spread),
+            Hashing::Edges if key.is_multiple_of(16) => (first + ((spread >> 58) << 26) % (end - first), 0),
+            Hashing::Spread | Hashing::Edges => (first + (spread >> 16) % (end - first), spread),
             Hashing::Colliding => (first + u64::from(key % 3) * (end - first) / 3, 0),
             Hashing::Last => (
                 end - 1 - u64::from(key % 2),
@@ -119,6 +144,7 @@ fn layout() -> impl Strategy<Value = Layout> {
     ];
     let hashing = prop_oneof![
         4 => Just(Hashing::Spread),
+        4 => Just(Hashing::Edges),
         1 => Just(Hashing::Colliding),
         1 => Just(Hashing::Last),
         1 => Just(Hashing::First),
@@ -154,44 +180,37 @@ fn ops(keys: u32, count: usize) -> impl Strategy<Value = Vec<Op>> {
 }
 
 /// Applies an operation to both and compares the answers.
-fn apply(op: &Op, layout: &Layout, table: &mut GroupedTable<u32, u64>, model: &mut BTreeMap<u32, u64>) {
+fn apply(op: &Op, layout: &Layout, table: &mut GroupedTable<Key, u64>, model: &mut BTreeMap<u32, u64>) {
     match *op {
-        Op::Insert(key, value) => {
-            assert_eq!(
-                table.insert(layout.hash(key), key, value),
-                model.insert(key, value)
-            );
+        Op::Insert(id, value) => {
+            let key = layout.key(id);
+            assert_eq!(table.insert(key.hash, key, value), model.insert(id, value));
         }
-        Op::Upsert(key, value) => {
-            let stored = table.upsert(layout.hash(key), &key, || value);
-            assert_eq!(stored, model.entry(key).or_insert(value));
+        Op::Upsert(id, value) => {
+            let key = layout.key(id);
+            let stored = table.upsert(key.hash, &key, || value);
+            assert_eq!(stored, model.entry(id).or_insert(value));
             *stored = stored.wrapping_add(1);
             let kept = *stored;
-            let seen = table.update(
-                layout.hash(key),
-                &key,
-                || value,
-                |stored| {
-                    *stored = stored.wrapping_add(1);
-                    stored.wrapping_sub(1)
-                },
-            );
-            assert_eq!(seen, kept);
-            model.insert(key, kept.wrapping_add(1));
+            let change = |stored: &mut u64| std::mem::replace(stored, stored.wrapping_add(1));
+            assert_eq!(table.update(key.hash, &key, || value, change), kept);
+            model.insert(id, kept.wrapping_add(1));
         }
-        Op::Remove(key) => {
-            let removed = table.remove(layout.hash(key), &key);
-            assert_eq!(removed, model.remove(&key).map(|value| (key, value)));
+        Op::Remove(id) => {
+            let key = layout.key(id);
+            let removed = table.remove(key.hash, &key).map(|(key, value)| (key.id, value));
+            assert_eq!(removed, model.remove(&id).map(|value| (id, value)));
         }
-        Op::Get(key) => {
-            assert_eq!(table.get(layout.hash(key), &key), model.get(&key));
-            assert_eq!(table.get_mut(layout.hash(key), &key), model.get_mut(&key));
+        Op::Get(id) => {
+            let key = layout.key(id);
+            assert_eq!(table.get(key.hash, &key), model.get(&id));
+            assert_eq!(table.get_mut(key.hash, &key), model.get_mut(&id));
         }
         Op::Pop => match table.pop_any() {
             None => assert!(model.is_empty()),
             Some((hash, key, value)) => {
-                assert_eq!(Tag::of(hash), Tag::of(layout.hash(key)));
-                assert_eq!(model.remove(&key), Some(value));
+                assert_eq!(hash, layout.hash(key.id));
+                assert_eq!(model.remove(&key.id), Some(value));
             }
         },
         Op::Clear => {
@@ -202,9 +221,21 @@ fn apply(op: &Op, layout: &Layout, table: &mut GroupedTable<u32, u64>, model: &m
     assert_eq!((table.len(), table.is_empty()), (model.len(), model.is_empty()));
 }
 
-fn contents(table: &GroupedTable<u32, u64>) -> BTreeMap<u32, u64> {
-    let entries: Vec<_> = table.iter().map(|(_, &key, &value)| (key, value)).collect();
+fn contents(table: &GroupedTable<Key, u64>) -> BTreeMap<u32, u64> {
+    let entries: Vec<_> = table.iter().map(|(_, key, &value)| (key.id, value)).collect();
     assert_eq!(entries.len(), table.len());
+    let sorted: Vec<_> = table
+        .sorted()
+        .map(|(hash, key, &value)| (table.span.offset(hash), key.id, value))
+        .collect();
+    assert!(sorted.is_sorted_by_key(|entry| entry.0));
+    assert!(
+        sorted
+            .iter()
+            .map(|&(_, id, value)| (id, value))
+            .collect::<BTreeMap<_, _>>()
+            == entries.iter().copied().collect()
+    );
     entries.into_iter().collect()
 }
 
@@ -218,26 +249,19 @@ proptest! {
         }
         prop_assert_eq!(contents(&table), model);
     }
-
-    #[test]
-    fn tags_sort_by_group_and_return_the_hash(a: u64, b: u64, max_parallelism in 1_u32..=MAX) {
-        let (low, high) = if Tag::of(a) <= Tag::of(b) { (a, b) } else { (b, a) };
-        prop_assert!(key_group(low, max_parallelism) <= key_group(high, max_parallelism));
-        prop_assert_eq!(Tag::of(a).hash(), if a == 0 { 1 << 48 } else { a });
-        prop_assert_eq!(key_group(Tag::of(0).hash(), max_parallelism), key_group(0, max_parallelism));
-    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Starts at every fill around a growth, so that operations meet the sweep at every place.
+    /// Starts at every fill around the first splits, so that operations meet them in every state.
     #[test]
-    fn it_is_a_map_while_it_grows(layout in layout(), fill in 80_u32..1_200, ops in ops(2_000, 60)) {
+    fn it_is_a_map_while_it_grows(layout in layout(), fill in 3_000_u32..9_000, ops in ops(12_000, 60)) {
         let (mut table, mut model) = (layout.table(), BTreeMap::new());
-        for key in 0..fill {
-            apply(&Op::Insert(key, u64::from(key)), &layout, &mut table, &mut model);
+        for id in 0..fill {
+            apply(&Op::Insert(id, u64::from(id)), &layout, &mut table, &mut model);
         }
+        table.check();
         for op in &ops {
             apply(op, &layout, &mut table, &mut model);
         }
@@ -245,94 +269,57 @@ proptest! {
         prop_assert_eq!(contents(&table), model.clone());
         table.iter_mut().for_each(|(_, _, value)| *value = value.wrapping_mul(3));
         model.values_mut().for_each(|value| *value = value.wrapping_mul(3));
-        for key in 0..2_000 {
-            prop_assert_eq!(table.get(layout.hash(key), &key), model.get(&key));
+        for id in 0..12_000 {
+            let key = layout.key(id);
+            prop_assert_eq!(table.get(key.hash, &key), model.get(&id));
         }
         while !model.is_empty() {
             apply(&Op::Pop, &layout, &mut table, &mut model);
         }
-        prop_assert_eq!(table.pop_any(), None);
+        prop_assert!(table.pop_any().is_none());
         table.check();
     }
 }
 
-const MAX: u32 = hurtig_core::key::MAX_KEY_GROUPS;
-
-/// Every group has its own stretch of every array: homes are monotone, and all are used.
+/// However large the table, a split moves one segment; each group's entries are in few segments.
 #[test]
-fn homes_spread_over_all_buckets() {
-    for (groups, max_parallelism) in [
-        (0..1, 1),
-        (0..128, 128),
-        (43..86, 128),
-        (9..10, 32_768),
-        (2..3, 3),
-    ] {
+fn no_segment_outgrows_a_split() {
+    for (groups, max_parallelism) in [(0..128, 128), (43..86, 128), (9..10, 32_768), (2..3, 3)] {
         let layout = Layout {
             groups: groups.clone(),
             max_parallelism,
             hashing: Hashing::Spread,
         };
-        let span = Span::new(groups, max_parallelism);
-        let (buckets, mut used) = (1_024, [false; 1_024]);
-        for key in 0..20_000 {
-            used[span.home(span.tag(layout.hash(key)), span.scale(buckets))] = true;
+        let mut table = layout.table();
+        for id in 0..200_000 {
+            let key = layout.key(id);
+            table.insert(key.hash, key, id);
         }
-        assert!(used.iter().all(|&used| used), "{layout:?}");
-        let last = Layout {
-            hashing: Hashing::Last,
-            ..layout.clone()
-        };
-        assert_eq!(
-            span.home(span.tag(last.hash(0)), span.scale(buckets)),
-            buckets - 1
+        table.check();
+        assert!(table.largest_segment() <= split_at::<Key, u32>(), "{layout:?}");
+        assert!(
+            table.segments.len() <= 200_000 / split_at::<Key, u32>() * 5,
+            "{layout:?}"
         );
-        let first = Layout {
-            hashing: Hashing::First,
-            ..layout
-        };
-        assert_eq!(span.home(span.tag(first.hash(0)), span.scale(buckets)), 0);
+        assert!(table.directory.bytes() < 200_000);
+        assert!((0..200_000).all(|id| table.get(layout.hash(id), &layout.key(id)) == Some(&id)));
     }
-}
-
-/// No insert moves more than the sweep's stretch and two clusters (the one that the sweep finishes
-/// and the one that the insert joins), at every size up to several segments.
-#[test]
-fn no_insert_moves_much() {
-    let mut table = GroupedTable::new(0..128, 128);
-    let (mut most, mut growths) = (0, 0);
-    for key in 0..300_000_u64 {
-        let growing = table.growth.is_some();
-        table.insert(hash_int(key), key, key);
-        growths += usize::from(table.growth.is_some() && !growing);
-        most = most.max(table.moved);
-        if key % 9_973 == 0 {
-            table.check();
-        }
-    }
-    table.check();
-    assert!(growths >= 10, "{growths} growths were seen");
-    assert!(
-        (MIGRATED_PER_INSERT / 2..MIGRATED_PER_INSERT + 100).contains(&most),
-        "moved {most} slots at once"
-    );
-    assert!((0..300_000_u64).all(|key| table.get(hash_int(key), &key) == Some(&key)));
 }
 
 #[test]
 fn keys_of_one_hash_are_kept_apart() {
     let mut table = GroupedTable::new(0..128, 128);
-    for key in 0..5_000_u32 {
-        assert_eq!(table.insert(u64::MAX, key, key), None);
+    let key = |id| Key { id, hash: u64::MAX };
+    for id in 0..9_000_u32 {
+        assert_eq!(table.insert(u64::MAX, key(id), id), None);
     }
     table.check();
-    for key in (0..5_000).step_by(2) {
-        assert_eq!(table.remove(u64::MAX, &key), Some((key, key)));
+    assert!(table.segments.len() < 64, "splits that separate nothing end");
+    for id in (0..9_000).step_by(2) {
+        assert_eq!(table.remove(u64::MAX, &key(id)), Some((key(id), id)));
     }
     table.check();
-    assert!((0..5_000).all(|key| table.get(u64::MAX, &key).is_some() == (key % 2 == 1)));
-    // Equal hashes stay in the order of insertion, so that a restore repeats it.
-    assert!(table.iter().map(|(_, &key, _)| key).eq((1..5_000).step_by(2)));
+    assert!((0..9_000).all(|id| table.get(u64::MAX, &key(id)).is_some() == (id % 2 == 1)));
 }
 
 #[test]
@@ -346,11 +333,8 @@ fn draining_frees_memory_on_the_way() {
         table.pop_any().unwrap();
     }
     table.check();
-    assert!(
-        table.capacity_bytes() < full / 4,
-        "{} of {full} bytes left",
-        table.capacity_bytes()
-    );
+    let left = table.capacity_bytes();
+    assert!(left < full / 4, "{left} of {full} bytes left");
     for key in 200_000..300_000_u64 {
         table.insert(hash_int(key), key, ());
     }
@@ -359,20 +343,62 @@ fn draining_frees_memory_on_the_way() {
 }
 
 #[test]
-fn an_empty_table_has_no_memory() {
-    let mut table: GroupedTable<String, u64> = GroupedTable::new(0..128, 128);
-    assert_eq!(
-        (table.capacity_bytes(), table.iter().count(), table.pop_any()),
-        (0, 0, None)
+fn removals_free_memory() {
+    let mut table = GroupedTable::new(0..128, 128);
+    for key in 0..100_000_u64 {
+        table.insert(hash_int(key), key, key);
+    }
+    let full = table.capacity_bytes();
+    for key in 0..99_000_u64 {
+        table.remove(hash_int(key), &key);
+    }
+    table.check();
+    let left = table.capacity_bytes();
+    assert!(left < full / 10, "{left} of {full} bytes left");
+    assert!((99_000..100_000_u64).all(|key| table.get(hash_int(key), &key) == Some(&key)));
+}
+
+/// What is being popped is still there for everybody else.
+#[test]
+fn a_table_that_is_being_popped_is_whole() {
+    let filled = || {
+        let mut table = GroupedTable::new(0..128, 128);
+        for key in 0..100_u64 {
+            table.insert(hash_int(key), key, key);
+        }
+        let (_, gone, _) = table.pop_any().unwrap();
+        (table, gone)
+    };
+    let (table, gone) = filled();
+    assert_eq!((table.iter().count(), table.sorted().count()), (99, 99));
+    assert!((0..100).all(|key| table.get(hash_int(key), &key).is_some() == (key != gone)));
+    let (mut table, gone) = filled();
+    assert!((0..100).all(|key| table.get_mut(hash_int(key), &key).is_some() == (key != gone)));
+    let (mut table, gone) = filled();
+    assert!(
+        (0..100)
+            .all(|key| *table.upsert(hash_int(key), &key, || 1_000) == if key == gone { 1_000 } else { key })
     );
-    table.prefetch(&[1, 2, u64::MAX]);
+    assert_eq!(table.len(), 100);
+    let (mut table, gone) = filled();
+    assert!((0..100).all(|key| table.insert(hash_int(key), key, 5).is_some() == (key != gone)));
+    let (mut table, gone) = filled();
+    assert!((0..100).all(|key| table.remove(hash_int(key), &key).is_some() == (key != gone)));
+    assert!(table.is_empty());
+}
+
+#[test]
+fn an_empty_table_has_no_slots() {
+    let mut table: GroupedTable<String, u64> = GroupedTable::new(0..128, 128);
+    assert_eq!((table.iter().count(), table.pop_any()), (0, None));
+    assert!(table.capacity_bytes() <= 128);
     assert_eq!(table.get(5, "five"), None);
     *table.upsert("five".stable_hash(), "five", || 4) += 1;
     assert_eq!(table.get("five".stable_hash(), "five"), Some(&5));
     assert!(table.capacity_bytes() <= 2_048);
 }
 
-/// Large values make short segments, values without size long ones.
+/// Large values make small segments, values without size large ones.
 #[test]
 fn segments_fit_their_values() {
     let mut large = GroupedTable::new(0..128, 128);
@@ -385,6 +411,8 @@ fn segments_fit_their_values() {
     }
     large.check();
     none.check();
+    assert!(large.largest_segment() <= 64);
+    assert_eq!(none.segments.len(), 1);
     assert!(
         model
             .keys()
@@ -396,7 +424,13 @@ fn segments_fit_their_values() {
 #[test]
 #[should_panic(expected = "a key of group 127 reached state of groups 0..64 (max parallelism 128)")]
 fn keys_of_other_subtasks_are_refused() {
-    GroupedTable::<u64, u64>::new(0..64, 128).get(u64::MAX, &1);
+    GroupedTable::<u64, u64>::new(0..64, 128).upsert(u64::MAX, &1, || 1);
+}
+
+#[test]
+#[should_panic(expected = "a key of group 127 reached state of groups 0..64 (max parallelism 128)")]
+fn entries_of_other_subtasks_are_refused() {
+    GroupedTable::<u64, u64>::new(0..64, 128).insert(u64::MAX, 1, 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Time windows with an accumulator for each key and window, and no timers.
 
 use super::gathered::GatheredWindows;
-use super::{AccOf, GridParts, PREFETCH_FROM, add, first_time, lateness_clock, run_length};
+use super::{AccOf, GridParts, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
@@ -124,9 +124,6 @@ where
         let window = self.windows[last];
         self.revive(input, n, window);
         let table = self.open.namespace_mut(&window);
-        if table.len() >= PREFETCH_FROM {
-            table.prefetch(&input.hashes()[..n]);
-        }
         let Drained { records, hashes, .. } = input.drain_columns(n);
         for (record, &hash) in records.zip(hashes) {
             add(

@@ -27,9 +27,6 @@ use hurtig_state::{AggregateFunction, GroupedTable};
 /// The accumulator of some logic.
 type AccOf<In, Q, W, Out, L> = <<L as IncrementalLogic<In, Q, W, Out>>::Aggregate as AggregateFunction>::Acc;
 
-/// Tables beyond this are larger than a cache, and prefetching pays for its pass.
-const PREFETCH_FROM: usize = 1 << 14;
-
 /// What [`AggregatingWindowOperator`] and [`PaneWindowOperator`] are made of.
 pub struct GridParts<In, W, L> {
     /// Where windows lie.

@@ -6,7 +6,7 @@ use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::{HashedKey, TimeDomain, Timer, TimerQueue};
 use crate::windows::assigner::session;
 use crate::windows::late::Lateness;
-use crate::windows::snapshot::{KeyReader, key_bytes, spread_out};
+use crate::windows::snapshot::{KeyReader, key_bytes};
 use crate::windows::{IncrementalLogic, TimeWindow, Window, WindowAssigner, ensure_hashes};
 
 use hurtig_core::key::{OwnedKey, decode_exact};
@@ -242,7 +242,7 @@ where
 
     fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
-        for entry in spread_out(snapshot.keyed(SESSIONS)) {
+        for entry in snapshot.keyed(SESSIONS) {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
                 continue;
             };
@@ -352,10 +352,6 @@ where
         b: &mut Budget,
     ) -> Result<Progress> {
         ensure_hashes(&self.selector, input);
-        if self.keys.len() >= super::PREFETCH_FROM {
-            self.keys
-                .prefetch(&input.hashes()[..input.len().min(b.left() as usize)]);
-        }
         while !input.is_empty() {
             if out.full() || cx.side_full() || !b.spend() {
                 self.schedule(cx);
@@ -400,7 +396,7 @@ where
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let mut entries = Vec::new();
-        for (hash, key, sessions) in self.keys.iter() {
+        for (hash, key, sessions) in self.keys.sorted() {
             for Session {
                 window, acc, fired, ..
             } in sessions

@@ -1,7 +1,7 @@
 //! Snapshots of the general window operator.
 
 use super::super::function::is_stateless;
-use super::super::snapshot::{KeyReader, key_bytes, spread_out};
+use super::super::snapshot::{KeyReader, key_bytes};
 use super::super::{Trigger, WindowAssigner, WindowLogic};
 use super::WindowOperator;
 use super::slots::{Slot, position};
@@ -43,7 +43,7 @@ where
 {
     pub(super) fn write(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let mut entries = Vec::new();
-        for (hash, key, slots) in self.keys.iter() {
+        for (hash, key, slots) in self.keys.sorted() {
             for Slot {
                 window,
                 contents,
@@ -66,7 +66,7 @@ where
         snapshot.put_keyed(WINDOWS, entries);
         if !is_stateless::<L::GlobalState>() {
             let mut entries = Vec::new();
-            for (hash, key, value) in self.globals.iter() {
+            for (hash, key, value) in self.globals.sorted() {
                 let group = self.globals.group_of(hash);
                 entries.push(KeyedEntry {
                     group,
@@ -83,7 +83,7 @@ where
 
     pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
-        for entry in spread_out(snapshot.keyed(WINDOWS)) {
+        for entry in snapshot.keyed(WINDOWS) {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
                 continue;
             };
@@ -113,7 +113,7 @@ where
                 ),
             }
         }
-        for entry in spread_out(snapshot.keyed(GLOBALS)) {
+        for entry in snapshot.keyed(GLOBALS) {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
                 continue;
             };

@@ -3,7 +3,7 @@
 mod again;
 
 use super::gathered::Gathered;
-use super::{AccOf, GridParts, PREFETCH_FROM, add, first_time, lateness_clock, run_length};
+use super::{AccOf, GridParts, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
@@ -119,9 +119,6 @@ where
 
     fn bulk(&mut self, input: &mut Batch<In>, pane: TimeWindow, n: usize) {
         let table = self.panes.namespace_mut(&pane);
-        if table.len() >= PREFETCH_FROM {
-            table.prefetch(&input.hashes()[..n]);
-        }
         let Drained { records, hashes, .. } = input.drain_columns(n);
         for (record, &hash) in records.zip(hashes) {
             add(
