@@ -71,10 +71,7 @@ pub(crate) fn window_count(parallelism: u32, work: Work, shape: windows::Shape) 
     let (sink, squares) = Fold::summing(|count: u64| count.wrapping_mul(count));
     let millis = |ms: i64| Duration::from_millis(ms.unsigned_abs());
     let keyed = env
-        .from_source(
-            GeneratorSource::new(work.records, move |index| work.event(index)),
-            in_order(),
-        )
+        .from_source(GeneratorSource::new(work.records, work.event_of()), in_order())
         .key_by(|event| event.key);
     let size = millis(shape.size_ms);
     if shape.size_ms == shape.slide_ms {
@@ -96,16 +93,13 @@ pub(crate) fn window_count(parallelism: u32, work: Work, shape: windows::Shape) 
 pub(crate) fn session_count(parallelism: u32, work: Work) -> Result<u64, Failure> {
     let env = environment(parallelism)?;
     let (sink, squares) = Fold::summing(|count: u64| count.wrapping_mul(count));
-    env.from_source(
-        GeneratorSource::new(work.records, move |index| work.event(index)),
-        in_order(),
-    )
-    .key_by(|event| event.key)
-    .window(Session::with_gap(Duration::from_millis(
-        session::GAP_MS.unsigned_abs(),
-    )))
-    .aggregate(Count::new())
-    .sink_to(sink);
+    env.from_source(GeneratorSource::new(work.records, work.event_of()), in_order())
+        .key_by(|event| event.key)
+        .window(Session::with_gap(Duration::from_millis(
+            session::GAP_MS.unsigned_abs(),
+        )))
+        .aggregate(Count::new())
+        .sink_to(sink);
     execute(&env, "session_count")?;
     Ok(squares.get())
 }

@@ -69,19 +69,21 @@ impl Work {
         hash_int(index) & (self.keys - 1)
     }
 
-    /// Record `index` with event time; the same as the `index`-th of [`Self::events`].
-    #[inline]
-    pub(crate) const fn event(&self, index: u64) -> Event {
-        let at = index / PER_MS;
+    /// Makes record `index` with event time; the same as the `index`-th of [`Self::events`].
+    pub(crate) fn event_of(self) -> impl Fn(u64) -> Event + Copy {
         let group = self.keys / self.turns;
-        let base = if self.turns == 1 {
-            0
-        } else {
-            at / TURN_MS % self.turns * group
-        };
-        Event {
-            key: base + (hash_int(index) & (group - 1)),
-            at: at as i64,
+        let (turns, mask) = (self.turns, group - 1);
+        move |index| {
+            let at = index / PER_MS;
+            let base = if turns == 1 {
+                0
+            } else {
+                at / TURN_MS % turns * group
+            };
+            Event {
+                key: base + (hash_int(index) & mask),
+                at: at as i64,
+            }
         }
     }
 
@@ -186,7 +188,7 @@ mod tests {
             Work::keyed(1_000_000, 1_024),
             Work::keyed(1_000_000, 1_024).in_turns(16),
         ] {
-            assert!(work.events(0, 1).eq((0..work.records).map(|i| work.event(i))));
+            assert!(work.events(0, 1).eq((0..work.records).map(work.event_of())));
         }
     }
 

@@ -217,7 +217,7 @@ fn rolling_aggregates() {
     torture(move || TryReduce::new(by_id(), Arc::new(add)), &readings());
     let count = |id: &u32, n: &mut u64, _: &Reading| {
         *n += 1;
-        Ok::<_, UserError>((*id, *n))
+        (*id, *n)
     };
     torture(
         move || KeyedFold::new(by_id(), Arc::new(|| 0_u64), Arc::new(count)),
@@ -231,7 +231,7 @@ fn rolling_by_a_borrowed_key() {
     let script = Script::new().records(words).watermark(3);
     let count = |word: &str, n: &mut u64, _: &String| {
         *n += 1;
-        Ok::<_, UserError>(format!("{word}: {n}"))
+        format!("{word}: {n}")
     };
     torture(
         move || {

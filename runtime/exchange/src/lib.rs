@@ -7,6 +7,7 @@
 mod channel;
 mod partition;
 mod signal;
+mod spread;
 mod writer;
 
 pub use channel::{Announcement, ChannelOptions, Receiver, SendOutcome, Sender, channel};

@@ -1,7 +1,7 @@
 //! Where each record goes.
 
 use hurtig_core::Batch;
-use hurtig_core::key::key_group;
+use hurtig_core::key::{KeyGroup, first_selector, group_selector, key_group};
 use std::fmt;
 use std::sync::Arc;
 
@@ -102,6 +102,17 @@ impl<T> Partitioner<T> {
                 ..
             } => {
                 let max = *max_parallelism;
+                if channels == 2 {
+                    let second = channel_of_group.partition_point(|&channel| channel == 0);
+                    let from = first_selector(KeyGroup::new(second as u32), max);
+                    targets.extend(
+                        batch
+                            .hashes()
+                            .iter()
+                            .map(|&hash| u16::from(group_selector(hash) >= from)),
+                    );
+                    return;
+                }
                 let groups = batch.hashes().iter().map(|&hash| key_group(hash, max));
                 targets.extend(groups.map(|group| channel_of_group[group.index()]));
             }
@@ -157,4 +168,42 @@ fn next_random(state: &mut u64) -> u64 {
     *state ^= *state << 25;
     *state ^= *state >> 27;
     state.wrapping_mul(0x2545_F491_4F6C_DD1D)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::key::subtask_of_group;
+    use proptest::prelude::*;
+
+    /// Records are their own hashes.
+    struct Itself;
+
+    impl HashRecords<u64> for Itself {
+        fn hash_all(&self, records: &[u64], hashes: &mut Vec<u64>) {
+            hashes.extend_from_slice(records);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_goes_where_its_key_group_is(
+            channels in 2_u32..6,
+            max in prop_oneof![6_u32..300, Just(32_768)],
+            mut hashes in prop::collection::vec(any::<u64>(), 1..50),
+        ) {
+            // The edges of every group, where an error by one would show.
+            for group in 0..max.min(300) {
+                let edge = u64::from(first_selector(KeyGroup::new(group), max)) << 16;
+                hashes.extend([edge, edge.wrapping_sub(1)]);
+            }
+            let mut partitioner = Partitioner::hash(Arc::new(Itself), max, channels);
+            let mut batch = Batch::from_records(hashes.clone());
+            partitioner.prepare(&mut batch);
+            let mut targets = Vec::new();
+            partitioner.route(&mut batch, channels as usize, &mut targets);
+            let owner = |&hash: &u64| subtask_of_group(key_group(hash, max), channels, max) as u16;
+            prop_assert_eq!(targets, hashes.iter().map(owner).collect::<Vec<_>>());
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::channel::{SendOutcome, Sender};
 use crate::partition::Partitioner;
+use crate::spread::Spread;
 use hurtig_core::time::Time;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Event};
@@ -55,6 +56,8 @@ pub struct EdgeWriter<T> {
     /// Records at which a buffer is full, from the batch size and the sampled size of records.
     limit: usize,
     targets: Vec<u16>,
+    /// Where the records of the batch at hand go, if they are copied.
+    spread: Spread,
     /// An event that some channels have not received, because buffers before it had no room.
     pending: Option<Event>,
     /// Lane from which `pending` goes on.
@@ -93,6 +96,7 @@ impl<T: Clone> EdgeWriter<T> {
             limit: policy.batch_size,
             policy,
             targets: Vec::new(),
+            spread: Spread::default(),
             pending: None,
             pending_from: 0,
             prepared: false,
@@ -109,16 +113,46 @@ impl<T: Clone> EdgeWriter<T> {
         if batch.is_empty() {
             return true;
         }
-        if !self.prepared {
+        let first = !std::mem::replace(&mut self.prepared, true);
+        if first {
             self.partitioner.prepare(batch);
-            self.prepared = true;
         }
         let placed = match self.partitioner.single_target(self.lanes.len()) {
             Some(lane) => self.write_to_one(lane, batch, now),
             None if matches!(self.partitioner, Partitioner::Broadcast) => self.write_to_all(batch, now),
+            // Without anything to drop, a clone is a copy: records can be picked in any order.
+            None if !std::mem::needs_drop::<T>() => self.scatter_copies(first, batch, now),
             None => self.scatter(batch, now),
         };
         self.prepared = !placed;
+        placed
+    }
+
+    /// Hands every lane its records; a lane without room does not hold the others up.
+    fn scatter_copies(&mut self, first: bool, batch: &mut Batch<T>, now: Time) -> bool {
+        let lanes = self.lanes.len();
+        if first {
+            self.partitioner.route(batch, lanes, &mut self.targets);
+            self.spread.assign(&self.targets, lanes);
+        }
+        let mut placed = true;
+        for lane in 0..lanes {
+            while self.spread.has(lane) {
+                let room = self.make_room(lane, now);
+                if room == 0 {
+                    placed = false;
+                    break;
+                }
+                self.note_first(lane, now);
+                let places = self.spread.take(lane, room);
+                self.records_out += places.len() as u64;
+                let buffer = &mut self.lanes[lane].buffer;
+                buffer.append_copies(batch, places, self.limit);
+            }
+        }
+        if placed {
+            batch.clear();
+        }
         placed
     }
 

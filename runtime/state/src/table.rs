@@ -103,15 +103,35 @@ impl<K, V> GroupedTable<K, V> {
     }
 }
 
+/// The number of a hash's segment.
+#[inline]
+fn locate(directory: &Directory, span: &Span, hash: u64) -> usize {
+    match directory.segment(span.offset(hash)) {
+        Some(segment) => segment,
+        None => span.foreign(hash),
+    }
+}
+
 impl<K: StableKey, V> GroupedTable<K, V> {
     #[inline]
     fn segment_of(&self, hash: u64) -> usize {
-        if self.segments.len() == 1 {
-            return 0;
+        locate(&self.directory, &self.span, hash)
+    }
+
+    /// The segment of a hash. A small table has only one.
+    #[inline]
+    fn slots(&self, hash: u64) -> &Slots<K, V> {
+        match &self.segments[..] {
+            [only] => only,
+            many => &many[self.segment_of(hash)],
         }
-        match self.directory.segment(self.span.offset(hash)) {
-            Some(segment) => segment,
-            None => self.span.foreign(hash),
+    }
+
+    #[inline]
+    fn slots_mut(&mut self, hash: u64) -> &mut Slots<K, V> {
+        match &mut self.segments[..] {
+            [only] => only,
+            many => &mut many[locate(&self.directory, &self.span, hash)],
         }
     }
 
@@ -122,8 +142,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        let slots = &self.segments[self.segment_of(hash)];
-        match slots.find(hash, |slot| slot.key.borrow() == key) {
+        match self.slots(hash).find(hash, |slot| slot.key.borrow() == key) {
             Some(slot) => Some(&slot.value),
             None if self.popped.is_empty() => None,
             None => self.get_popped(key),
@@ -148,15 +167,15 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         Q: StableKey + ?Sized,
     {
         self.settle();
-        let at = self.segment_of(hash);
-        let slot = self.segments[at].find_mut(hash, |slot| slot.key.borrow() == key)?;
+        let slots = self.slots_mut(hash);
+        let slot = slots.find_mut(hash, |slot| slot.key.borrow() == key)?;
         Some(&mut slot.value)
     }
 
     /// The value of a key; when it has none, `init` makes it and the key is copied.
     ///
     /// *Cost*: an update allocates nothing; an insert may split a segment.
-    #[inline]
+    #[inline(always)]
     pub fn upsert<Q>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V) -> &mut V
     where
         K: OwnedKey + Borrow<Q>,
@@ -184,8 +203,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         K: OwnedKey + Borrow<Q>,
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
-        let at = self.segment_of(hash);
-        let slots = &mut self.segments[at];
+        let slots = self.slots_mut(hash);
         if let Some(slot) = slots.find_mut(hash, |slot| slot.key.borrow() == key) {
             return change(&mut slot.value);
         }

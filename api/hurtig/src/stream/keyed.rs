@@ -154,10 +154,7 @@ impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
         init: impl Fn() -> Acc + Send + Sync + 'static,
         fold: impl Fn(&S::Borrowed, &mut Acc, &T) -> Out + Send + Sync + 'static,
     ) -> DataStream<Out> {
-        let (init, fold) = (
-            Arc::new(init),
-            Arc::new(move |key: &S::Borrowed, acc: &mut Acc, record: &T| Ok(fold(key, acc, record))),
-        );
+        let (init, fold) = (Arc::new(init), Arc::new(fold));
         self.transform("Keyed Fold", move |selector| {
             KeyedFold::new(selector, init.clone(), fold.clone())
         })

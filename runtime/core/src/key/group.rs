@@ -68,8 +68,27 @@ impl fmt::Display for KeyGroup {
 #[must_use]
 pub const fn key_group(stable_hash: u64, max_parallelism: u32) -> KeyGroup {
     debug_assert!(0 < max_parallelism && max_parallelism <= MAX_KEY_GROUPS);
-    let selector = (stable_hash >> 16) & 0xffff_ffff;
+    let selector = group_selector(stable_hash) as u64;
     KeyGroup(((selector * max_parallelism as u64) >> 32) as u16)
+}
+
+/// The bits of a hash that choose its key group, in the order of groups.
+#[inline]
+#[must_use]
+pub const fn group_selector(stable_hash: u64) -> u32 {
+    (stable_hash >> 16) as u32
+}
+
+/// The smallest [`group_selector`] of a group's hashes.
+///
+/// # Panics
+///
+/// In debug builds, when `group` is not one of `max_parallelism`.
+#[inline]
+#[must_use]
+pub const fn first_selector(group: KeyGroup, max_parallelism: u32) -> u32 {
+    debug_assert!(group.get() < max_parallelism && max_parallelism <= MAX_KEY_GROUPS);
+    ((group.0 as u64) << 32).div_ceil(max_parallelism as u64) as u32
 }
 
 /// The subtask that owns `group`; the inverse of [`KeyGroupRange::of_subtask`].

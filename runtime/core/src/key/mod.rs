@@ -60,7 +60,8 @@ mod writer;
 
 pub use decode::{KeyDecodeError, take, take_tag};
 pub use group::{
-    KeyGroup, KeyGroupRange, MAX_KEY_GROUPS, default_max_parallelism, key_group, subtask_of_group,
+    KeyGroup, KeyGroupRange, MAX_KEY_GROUPS, default_max_parallelism, first_selector, group_selector,
+    key_group, subtask_of_group,
 };
 pub use hash::{hash_bytes, hash_encoding, hash_int};
 pub use writer::KeyWriter;

@@ -9,8 +9,10 @@ use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use hurtig_core::batch::Drained;
 use hurtig_core::error::user_failure;
 use hurtig_core::key::OwnedKey;
-use hurtig_core::{Batch, Error, Result, UserError};
+use hurtig_core::{Batch, Result, UserError};
 use hurtig_state::{KeyedState, OperatorSnapshot, StateValue, Table, ValueState};
+use std::borrow::Borrow;
+use std::convert::Infallible;
 use std::ops::Add;
 use std::sync::Arc;
 
@@ -43,6 +45,35 @@ fn roll<T, S, V, Out>(
     selector: &S,
     input: &mut Batch<T>,
     (out, b): (&mut Collector<Out>, &mut Budget),
+    mut each: impl FnMut(&mut Table<S::Key, V>, u64, T) -> Out,
+) -> Progress
+where
+    S: KeySelector<T>,
+    V: StateValue,
+{
+    let n = granted(input, out, b);
+    ensure_hashes(selector, input);
+    let mut table = values.handle.table(&values.state);
+    let Drained {
+        records,
+        times,
+        hashes,
+    } = input.drain_columns(n);
+    let rolled = records
+        .zip(hashes)
+        .map(|(record, &hash)| each(&mut table, hash, record));
+    out.batch().extend_with_times(&times, rolled);
+    input.reset_if_empty();
+    when_empty(input)
+}
+
+/// As [`roll`], until `each` fails.
+#[inline]
+fn try_roll<T, S, V, Out>(
+    values: &mut Values<S::Key, V>,
+    selector: &S,
+    input: &mut Batch<T>,
+    (out, b): (&mut Collector<Out>, &mut Budget),
     mut each: impl FnMut(&mut Table<S::Key, V>, u64, T) -> Result<Out>,
 ) -> Result<Progress>
 where
@@ -57,13 +88,9 @@ where
         times,
         hashes,
     } = input.drain_columns(n);
-    out.batch().extend_timed(&times, |rolled| {
-        rolled.reserve(n);
-        for (record, &hash) in records.zip(hashes) {
-            rolled.push(each(&mut table, hash, record)?);
-        }
-        Ok::<(), Error>(())
-    })?;
+    for (i, (record, &hash)) in records.zip(hashes).enumerate() {
+        out.push_at(each(&mut table, hash, record)?, times.get(i));
+    }
     input.reset_if_empty();
     Ok(when_empty(input))
 }
@@ -95,13 +122,13 @@ impl<T, S: KeySelector<T>, F> Reduce<T, S, F> {
 
 /// Folds a record into the table and returns what its key has come to.
 #[inline]
-fn reduce_into<T, S>(
+fn reduce_into<T, S, E>(
     table: &mut Table<S::Key, T>,
     selector: &S,
     hash: u64,
     record: T,
-    reduce: impl FnOnce(&mut T, T) -> Result<()>,
-) -> Result<T>
+    reduce: impl FnOnce(&mut T, T) -> Result<(), E>,
+) -> Result<T, E>
 where
     T: StateValue,
     S: KeySelector<T>,
@@ -141,12 +168,16 @@ where
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, reduce) = (&*self.selector, &*self.reduce);
-        roll(values, selector, input, (out, b), |table, hash, record| {
-            reduce_into(table, selector, hash, record, |value, record| {
+        let rolled = roll(values, selector, input, (out, b), |table, hash, record| {
+            let infallible = reduce_into(table, selector, hash, record, |value, record| {
                 reduce(value, record);
-                Ok(())
-            })
-        })
+                Ok::<(), Infallible>(())
+            });
+            match infallible {
+                Ok(record) => record,
+            }
+        });
+        Ok(rolled)
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -202,7 +233,7 @@ where
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, reduce) = (&*self.selector, &*self.reduce);
-        roll(values, selector, input, (out, b), |table, hash, record| {
+        try_roll(values, selector, input, (out, b), |table, hash, record| {
             reduce_into(table, selector, hash, record, |value, record| {
                 reduce(value, record).map_err(user_failure)
             })
@@ -250,7 +281,7 @@ where
     S: KeySelector<T>,
     Acc: StateValue,
     I: Fn() -> Acc + Send + Sync + 'static,
-    F: Fn(&S::Borrowed, &mut Acc, &T) -> Result<Out, UserError> + Send + Sync + 'static,
+    F: Fn(&S::Borrowed, &mut Acc, &T) -> Out + Send + Sync + 'static,
 {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         self.values = Some(Values::open(ctx)?);
@@ -266,12 +297,12 @@ where
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, init, fold) = (&*self.selector, &*self.init, &*self.fold);
-        roll(values, selector, input, (out, b), |table, hash, record| {
-            let folded = selector.with_key(&record, |key| {
-                table.update(hash, key, init, |acc| fold(key, acc, &record))
-            });
-            folded.map_err(user_failure)
-        })
+        let rolled = roll(values, selector, input, (out, b), |table, hash, record| {
+            let key = selector.key_of(&record);
+            let key = key.borrow();
+            table.update(hash, key, init, |acc| fold(key, acc, &record))
+        });
+        Ok(rolled)
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {

@@ -116,14 +116,14 @@ impl<T: 'static> SplitWatermarks<T> {
         if batch.is_empty() {
             return;
         }
-        self.strategy.assign_times(batch);
+        let newest = self.strategy.assign_times(batch);
         if !self.splits.contains_key(&split) {
             self.split_added(split, now);
         }
         let seen_at = self.clock.at(now);
         if let Some(state) = self.splits.get_mut(&split) {
             state.output.mark_active();
-            state.generator.on_batch(batch, &mut state.output);
+            state.generator.on_batch(batch, newest, &mut state.output);
             state.last_record = seen_at;
             state.timed_out = false;
         }

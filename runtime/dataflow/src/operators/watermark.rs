@@ -61,8 +61,10 @@ pub trait WatermarkGenerator<T>: Send {
     /// A record with event time `time` has passed.
     fn on_event(&mut self, record: &T, time: i64, out: &mut WatermarkOutput);
 
-    /// A whole batch has passed. Generators that need only times do better than one call a record.
-    fn on_batch(&mut self, batch: &mut Batch<T>, out: &mut WatermarkOutput) {
+    /// A whole batch has passed, whose greatest event time is `newest`. Generators that need no more than
+    /// that do better than one call a record.
+    fn on_batch(&mut self, batch: &mut Batch<T>, newest: i64, out: &mut WatermarkOutput) {
+        let _ = newest;
         for i in 0..batch.len() {
             let time = batch.time(i);
             self.on_event(&batch.records()[i], time, out);
@@ -78,7 +80,7 @@ pub trait WatermarkGenerator<T>: Send {
     }
 }
 
-type Assign<T> = Arc<dyn Fn(&mut Batch<T>) + Send + Sync>;
+type Assign<T> = Arc<dyn Fn(&mut Batch<T>) -> i64 + Send + Sync>;
 type Make<T> = Arc<dyn Fn() -> Box<dyn WatermarkGenerator<T>> + Send + Sync>;
 
 /// How a stream gets its event times and watermarks.
@@ -152,10 +154,11 @@ impl<T: 'static> WatermarkStrategy<T> {
         self.idleness
     }
 
-    /// Gives the records of a batch their times.
-    pub fn assign_times(&self, batch: &mut Batch<T>) {
-        if let Some(assign) = &self.assign {
-            assign(batch);
+    /// Gives the records of a batch their times, and returns the greatest.
+    pub fn assign_times(&self, batch: &mut Batch<T>) -> i64 {
+        match &self.assign {
+            Some(assign) => assign(batch),
+            None => batch.time_range().map_or(NO_TIMESTAMP, |(_, newest)| newest),
         }
     }
 
@@ -251,10 +254,8 @@ impl<T> WatermarkGenerator<T> for Bounded {
         self.max = self.max.max(time);
     }
 
-    fn on_batch(&mut self, batch: &mut Batch<T>, _: &mut WatermarkOutput) {
-        if let Some((_, newest)) = batch.time_range() {
-            self.max = self.max.max(newest);
-        }
+    fn on_batch(&mut self, _: &mut Batch<T>, newest: i64, _: &mut WatermarkOutput) {
+        self.max = self.max.max(newest);
     }
 
     fn on_periodic(&mut self, out: &mut WatermarkOutput) {
@@ -268,7 +269,7 @@ struct Silent;
 
 impl<T> WatermarkGenerator<T> for Silent {
     fn on_event(&mut self, _: &T, _: i64, _: &mut WatermarkOutput) {}
-    fn on_batch(&mut self, _: &mut Batch<T>, _: &mut WatermarkOutput) {}
+    fn on_batch(&mut self, _: &mut Batch<T>, _: i64, _: &mut WatermarkOutput) {}
     fn on_periodic(&mut self, _: &mut WatermarkOutput) {}
 }
 

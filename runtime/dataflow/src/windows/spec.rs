@@ -29,11 +29,13 @@ pub struct AllKeys;
 impl<T> KeySelector<T> for AllKeys {
     type Key = ();
     type Borrowed = ();
+    type Ref<'a>
+        = ()
+    where
+        T: 'a;
 
     #[inline]
-    fn with_key<R>(&self, _: &T, f: impl FnOnce(&()) -> R) -> R {
-        f(&())
-    }
+    fn key_of<'a>(&self, _: &'a T) {}
 }
 
 /// No evictor was given.

@@ -23,6 +23,7 @@ use crate::timers::TimeDomain;
 use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP};
 use hurtig_core::{Batch, Result};
 use hurtig_state::{AggregateFunction, GroupedTable};
+use std::borrow::Borrow;
 
 /// The accumulator of some logic.
 type AccOf<In, Q, W, Out, L> = <<L as IncrementalLogic<In, Q, W, Out>>::Aggregate as AggregateFunction>::Acc;
@@ -54,10 +55,13 @@ fn lateness_clock(domain: TimeDomain, watermark: i64) -> i64 {
 fn run_length<T>(input: &Batch<T>, window: TimeWindow) -> usize {
     match input.each_time() {
         None => input.len(),
-        Some(times) => times
-            .iter()
-            .position(|&time| !window.contains(time))
-            .unwrap_or(times.len()),
+        Some(times) => {
+            // One comparison: what lies before the window wraps around to beyond it.
+            let length = window.end.wrapping_sub(window.start) as u64;
+            let within = |time: i64| (time.wrapping_sub(window.start) as u64) < length;
+            let outside = times.iter().position(|&time| !within(time));
+            outside.unwrap_or(times.len())
+        }
     }
 }
 
@@ -72,8 +76,8 @@ fn first_time<T>(input: &Batch<T>, domain: TimeDomain, processing_time: i64) -> 
     }
 }
 
-/// Adds one record to a window's table.
-#[inline]
+/// Adds one record to a window's table: the inner loop of every window.
+#[inline(always)]
 fn add<In, S, G>(
     selector: &S,
     aggregate: &G,
@@ -83,6 +87,9 @@ fn add<In, S, G>(
     S: KeySelector<In>,
     G: AggregateFunction<In = In>,
 {
-    let acc = selector.with_key(&record, |key| table.upsert(hash, key, || aggregate.create()));
+    let acc = {
+        let key = selector.key_of(&record);
+        table.upsert(hash, key.borrow(), || aggregate.create())
+    };
     aggregate.add(acc, record);
 }
