@@ -10,7 +10,7 @@ use hurtig_core::batch::Drained;
 use hurtig_core::error::user_failure;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::{Batch, Result, UserError};
-use hurtig_state::{KeyedState, OperatorSnapshot, StateValue, Table, ValueState};
+use hurtig_state::{KeyedState, OperatorSnapshot, Place, Places, StateValue, Table, ValueState};
 use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::ops::Add;
@@ -23,6 +23,7 @@ const VALUES: &str = "rolling";
 struct Values<K: OwnedKey, V> {
     state: KeyedState<K>,
     handle: ValueState<V>,
+    places: Places,
 }
 
 impl<K: OwnedKey, V: StateValue> Values<K, V> {
@@ -33,8 +34,18 @@ impl<K: OwnedKey, V: StateValue> Values<K, V> {
         if let Some(snapshot) = ctx.restored() {
             state.restore(snapshot)?;
         }
-        Ok(Self { state, handle })
+        Ok(Self {
+            state,
+            handle,
+            places: Places::default(),
+        })
     }
+}
+
+/// A record's key hash, and where a table keeps the key.
+struct Located {
+    hash: u64,
+    place: Place,
 }
 
 /// Hands the first records of `input`, as many as budget and room allow, to `each`, with the table
@@ -45,7 +56,7 @@ fn roll<T, S, V, Out>(
     selector: &S,
     input: &mut Batch<T>,
     (out, b): (&mut Collector<Out>, &mut Budget),
-    mut each: impl FnMut(&mut Table<S::Key, V>, u64, T) -> Out,
+    mut each: impl FnMut(&mut Table<S::Key, V>, Located, T) -> Out,
 ) -> Progress
 where
     S: KeySelector<T>,
@@ -59,9 +70,11 @@ where
         times,
         hashes,
     } = input.drain_columns(n);
-    let rolled = records
-        .zip(hashes)
-        .map(|(record, &hash)| each(&mut table, hash, record));
+    table.locate(hashes, &mut values.places);
+    let rolled = records.zip(hashes).enumerate().map(|(i, (record, &hash))| {
+        let place = values.places.get(i);
+        each(&mut table, Located { hash, place }, record)
+    });
     out.batch().extend_with_times(&times, rolled);
     input.reset_if_empty();
     when_empty(input)
@@ -168,8 +181,8 @@ where
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, reduce) = (&*self.selector, &*self.reduce);
-        let rolled = roll(values, selector, input, (out, b), |table, hash, record| {
-            let infallible = reduce_into(table, selector, hash, record, |value, record| {
+        let rolled = roll(values, selector, input, (out, b), |table, at, record| {
+            let infallible = reduce_into(table, selector, at.hash, record, |value, record| {
                 reduce(value, record);
                 Ok::<(), Infallible>(())
             });
@@ -297,10 +310,10 @@ where
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, init, fold) = (&*self.selector, &*self.init, &*self.fold);
-        let rolled = roll(values, selector, input, (out, b), |table, hash, record| {
+        let rolled = roll(values, selector, input, (out, b), |table, at, record| {
             let key = selector.key_of(&record);
             let key = key.borrow();
-            table.update(hash, key, init, |acc| fold(key, acc, &record))
+            table.update_at(at.place, (at.hash, key), init, |acc| fold(key, acc, &record))
         });
         Ok(rolled)
     }

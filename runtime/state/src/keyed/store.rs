@@ -3,7 +3,7 @@
 use crate::entries::{read_value, write_values};
 use crate::function::StateValue;
 use crate::snapshot::KeyedEntry;
-use crate::table::GroupedTable;
+use crate::table::{GroupedTable, Place, Places};
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
 use std::any::Any;
@@ -58,13 +58,17 @@ impl<K: OwnedKey, V> Table<K, V> {
         self.heap.upsert(hash, key, init)
     }
 
-    /// Changes the value of a key, which `init` makes when it has none: [`Self::upsert`] for inner
-    /// loops.
-    #[inline]
-    pub fn update<Q, R>(
+    /// See [`GroupedTable::locate`].
+    pub fn locate(&self, hashes: &[u64], places: &mut Places) {
+        self.heap.locate(hashes, places);
+    }
+
+    /// See [`GroupedTable::update_at`].
+    #[inline(always)]
+    pub fn update_at<Q, R>(
         &mut self,
-        hash: u64,
-        key: &Q,
+        place: Place,
+        at: (u64, &Q),
         init: impl FnOnce() -> V,
         change: impl FnOnce(&mut V) -> R,
     ) -> R
@@ -72,7 +76,7 @@ impl<K: OwnedKey, V> Table<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
-        self.heap.update(hash, key, init, change)
+        self.heap.update_at(place, at, init, change)
     }
 
     /// Forgets a key and returns the value it had.

@@ -46,7 +46,7 @@ fn measure_updates_beside_one_bare_table() {
         let mut runs = [Vec::new(), Vec::new()];
         for _ in 0..5 {
             runs[0].push(time_updates(keys, |hash, key| {
-                table.update(hash, &key, || 0, |count| *count += 1);
+                *table.upsert(hash, &key, || 0) += 1;
             }));
             runs[1].push(time_updates(keys, |hash, key| {
                 if let Some((_, count)) = bare.find_mut(hash, |slot| slot.0 == key) {

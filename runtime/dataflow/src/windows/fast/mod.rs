@@ -22,7 +22,7 @@ use crate::timers::TimeDomain;
 
 use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP};
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, GroupedTable};
+use hurtig_state::{AggregateFunction, GroupedTable, Places};
 use std::borrow::Borrow;
 
 /// The accumulator of some logic.
@@ -76,8 +76,7 @@ fn first_time<T>(input: &Batch<T>, domain: TimeDomain, processing_time: i64) -> 
     }
 }
 
-/// Adds one record to a window's table: the inner loop of every window.
-#[inline(always)]
+/// Adds one record to a window's table.
 fn add<In, S, G>(
     selector: &S,
     aggregate: &G,
@@ -87,9 +86,27 @@ fn add<In, S, G>(
     S: KeySelector<In>,
     G: AggregateFunction<In = In>,
 {
-    let acc = {
-        let key = selector.key_of(&record);
-        table.upsert(hash, key.borrow(), || aggregate.create())
-    };
+    let acc = selector.with_key(&record, |key| table.upsert(hash, key, || aggregate.create()));
     aggregate.add(acc, record);
+}
+
+/// Adds records to a window's table: the inner loop of most windows.
+#[inline]
+fn add_all<In, S, G>(
+    (selector, aggregate): (&S, &G),
+    table: &mut GroupedTable<S::Key, G::Acc>,
+    places: &mut Places,
+    (hashes, records): (&[u64], impl Iterator<Item = In>),
+) where
+    S: KeySelector<In>,
+    G: AggregateFunction<In = In>,
+{
+    table.locate(hashes, places);
+    for (i, (record, &hash)) in records.zip(hashes).enumerate() {
+        let acc = {
+            let key = selector.key_of(&record);
+            table.upsert_at(places.get(i), hash, key.borrow(), || aggregate.create())
+        };
+        aggregate.add(acc, record);
+    }
 }
