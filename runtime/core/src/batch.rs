@@ -376,12 +376,15 @@ impl<T> Batch<T> {
         debug_assert!(self.hashes.is_empty(), "a batch has all hashes or none");
         self.restore_order();
         self.append_common_time(time, records.len());
-        self.records.reserve(records.len());
         // Pushed one by one: what makes a record is often a hash, which is slower when the compiler
         // vectorises it for processors without a 64-bit vector multiplication (1.6 against 0.9 ns).
+        // Into a vector of this function's, whose length stays in a register.
+        let mut all = std::mem::take(&mut self.records);
+        all.reserve(records.len());
         for record in records {
-            self.records.push(record);
+            all.push(record);
         }
+        self.records = all;
     }
 
     /// Appends one record for each of `times`, without hashes.
@@ -396,7 +399,10 @@ impl<T> Batch<T> {
     /// Keeps those of the first `n` records of `from` that satisfy `keep`, with their times and without
     /// hashes, behind what is here.
     #[inline]
-    pub fn append_filtered(&mut self, from: &mut Batch<T>, n: usize, keep: impl Fn(&T) -> bool) {
+    pub fn append_filtered(&mut self, from: &mut Batch<T>, n: usize, keep: impl Fn(&T) -> bool)
+    where
+        T: Clone,
+    {
         debug_assert!(self.hashes.is_empty(), "a batch has all hashes or none");
         from.clear_hashes();
         if self.records.is_empty() && n >= from.len() && from.common_time().is_some() {
@@ -555,16 +561,19 @@ impl<T> Batch<T> {
     }
 }
 
-/// Up to this size a record is moved without asking whether it must be: a branch costs more.
-const CHEAP_TO_SWAP: usize = 16;
+/// Up to this size a record is copied without asking whether it must be: a branch costs more.
+const CHEAP_TO_COPY: usize = 32;
 
 /// Moves the records to keep to the front, in order, and returns how many there are.
 #[inline]
-fn partition<T>(records: &mut [T], keep: impl Fn(&T) -> bool) -> usize {
+fn partition<T: Clone>(records: &mut [T], keep: impl Fn(&T) -> bool) -> usize {
     let mut kept = 0;
     for i in 0..records.len() {
         let wanted = keep(&records[i]);
-        if wanted || size_of::<T>() <= CHEAP_TO_SWAP {
+        if size_of::<T>() <= CHEAP_TO_COPY && !std::mem::needs_drop::<T>() {
+            // Without anything to drop, a clone is a copy.
+            records[kept] = records[i].clone();
+        } else if wanted {
             // Between `kept` and `i` there is nothing to keep, so this loses no order.
             records.swap(kept, i);
         }

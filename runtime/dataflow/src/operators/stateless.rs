@@ -84,6 +84,7 @@ impl<F> Filter<F> {
 
 impl<T, F> Operator<T, T> for Filter<F>
 where
+    T: Clone,
     F: Fn(&T) -> bool + Send + Sync + 'static,
 {
     fn process(
