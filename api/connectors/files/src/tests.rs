@@ -13,18 +13,24 @@ fn started<T>(source: &impl Source<T>) -> Box<dyn SplitEnumerator> {
     deal
 }
 
-/// The lines of `text` by the definition: pieces between LFs, a CR before one belonging to it.
+/// The lines of `text` by the definition: pieces between LFs, a CR before one, or at the
+/// very end, belonging to the line end.
 fn naive_lines(text: &[u8]) -> Vec<String> {
+    let pieces = naive_pieces(text).into_iter();
+    pieces
+        .map(|line| String::from_utf8(line.to_vec()).unwrap())
+        .collect()
+}
+
+fn naive_pieces(text: &[u8]) -> Vec<&[u8]> {
     let mut pieces: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
-    let last = pieces.pop().unwrap_or_default();
+    if pieces.last().is_some_and(|last| last.is_empty()) {
+        pieces.pop();
+    }
     let stripped = pieces
         .into_iter()
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let last = Some(last).filter(|line| !line.is_empty());
-    stripped
-        .chain(last)
-        .map(|line| String::from_utf8(line.to_vec()).unwrap())
-        .collect()
+    stripped.collect()
 }
 
 fn strings(lines: Vec<Str>) -> Vec<String> {
@@ -47,6 +53,8 @@ fn any_split_size_gives_the_same_lines() {
         ("b", format!("{TRICKY}\n")),
         ("c", "\n".repeat(5)),
         ("d", String::new()),
+        ("e", format!("{TRICKY}\r")),
+        ("f", format!("{TRICKY}\n\r")),
     ] {
         write(dir.path(), name, &text);
         for split in 1..=text.len() as u64 + 2 {
@@ -83,13 +91,9 @@ proptest! {
         let source = FileSource::lines(dir.path()).split_bytes(split).block_bytes(block).max_record_bytes(longest).malformed();
         let got: Vec<Option<String>> =
             read_all(&source).unwrap().into_iter().map(|record| record.ok().map(String::from)).collect();
-        let mut pieces: Vec<&[u8]> = text.split(|&byte| byte == b'\n').collect();
-        if pieces.last().is_some_and(|last| last.is_empty()) { pieces.pop(); }
-        let ends = text.iter().filter(|&&b| b == b'\n').count();
-        let want: Vec<Option<String>> = pieces.into_iter().enumerate().map(|(i, piece)| {
-            let line = if i < ends { piece.strip_suffix(b"\r").unwrap_or(piece) } else { piece };
-            String::from_utf8(line.to_vec()).ok().filter(|line| line.len() <= longest)
-        }).collect();
+        let want: Vec<Option<String>> = naive_pieces(&text).into_iter()
+            .map(|line| String::from_utf8(line.to_vec()).ok().filter(|line| line.len() <= longest))
+            .collect();
         prop_assert_eq!(got, want);
     }
 }

@@ -46,7 +46,7 @@ impl LineReader {
             let rest = &self.block[self.position..];
             let line_end = memchr(b'\n', rest);
             let end = line_end.unwrap_or(rest.len());
-            let has_cr = line_end.is_some() && end > 0 && rest[end - 1] == b'\r';
+            let has_cr = end > 0 && rest[end - 1] == b'\r';
             let len = if has_cr { end - 1 } else { end };
             match Str::from_block(&self.block, self.position..self.position + len) {
                 Ok(line) if len <= self.longest => out.push(line),

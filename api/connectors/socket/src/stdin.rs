@@ -110,6 +110,8 @@ mod tests {
     use hurtig_core::time::ManualClock;
     use hurtig_dataflow::operator::{Budget, Collector, OpenContext, Services, SideOutputs, SubtaskInfo};
     use hurtig_dataflow::source::SourceStatus;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
     use std::sync::mpsc::{SyncSender, sync_channel};
     use std::task::{Context, Poll, Wake};
 
@@ -161,6 +163,43 @@ mod tests {
         let lines = read(&of(b"a\r\n\n\xff\nlonger than ten bytes\nb\nlast").max_record_bytes(10)).unwrap();
         assert_eq!(lines, ["a", "", "b", "last"]);
         assert!(read(&of(b"")).unwrap().is_empty());
+    }
+
+    /// Pieces between LFs, a CR before one, or at the very end, belonging to the line end.
+    fn naive_lines(text: &str) -> Vec<&str> {
+        let mut pieces: Vec<&str> = text.split('\n').collect();
+        if pieces.last().is_some_and(|last| last.is_empty()) {
+            pieces.pop();
+        }
+        pieces
+            .into_iter()
+            .map(|piece| piece.strip_suffix('\r').unwrap_or(piece))
+            .collect()
+    }
+
+    /// A stream that arrives in pieces.
+    struct Pieces(VecDeque<String>);
+
+    impl Read for Pieces {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            let piece = self.0.pop_front().unwrap_or_default();
+            into[..piece.len()].copy_from_slice(piece.as_bytes());
+            Ok(piece.len())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn lines_end_with_lf_or_crlf(pieces in prop::collection::vec("(a|é|\r|\n|\r\n){1,4}", 0..12)) {
+            let text = pieces.concat();
+            let source = StdinSource {
+                open: Arc::new(move || Box::new(Pieces(pieces.clone().into()))),
+                ..StdinSource::lines()
+            };
+            prop_assert_eq!(read(&source).unwrap(), naive_lines(&text));
+        }
     }
 
     #[test]
