@@ -5,6 +5,7 @@ use hurtig_cluster::{ClusterError, ClusterHandle, JobHandle};
 use hurtig_core::accumulators::{AccumulatorValue, AccumulatorValues};
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::graph::JobStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How a successful job ended.
@@ -36,7 +37,8 @@ impl JobResult {
 #[derive(Clone)]
 pub struct JobClient {
     cluster: ClusterHandle,
-    job: JobHandle,
+    /// Shared by clones, so that the interrupt knows when the last one is gone.
+    job: Arc<JobHandle>,
 }
 
 impl std::fmt::Debug for JobClient {
@@ -47,7 +49,12 @@ impl std::fmt::Debug for JobClient {
 
 impl JobClient {
     pub(crate) fn new(cluster: ClusterHandle, job: JobHandle) -> Self {
+        let job = Arc::new(job);
         Self { cluster, job }
+    }
+
+    pub(crate) fn job(&self) -> &Arc<JobHandle> {
+        &self.job
     }
 
     /// The job's id.

@@ -1,46 +1,60 @@
 //! Where `#[hurtig::main]` enters.
 
-use crate::StreamEnv;
+use crate::interrupt::{self, Interrupt};
+use crate::{StreamEnv, logging};
 use hurtig_core::config::Configuration;
 use std::fmt::Display;
 use std::future::Future;
 use std::process::ExitCode;
 
 /// Runs a program that takes an environment: reads settings (`-D key=value`, `HURTIG_*`, the file
-/// named by `HURTIG_CONFIG`), and turns an error into a message and a non-zero exit code.
+/// named by `HURTIG_CONFIG`), starts the log (`HURTIG_LOG`, `RUST_LOG`), cancels jobs at Ctrl-C and
+/// SIGTERM, and turns an error into a message and a non-zero exit code.
 pub fn run<F, R, E>(main: impl FnOnce(StreamEnv) -> F) -> ExitCode
 where
     F: Future<Output = Result<R, E>>,
     E: Display,
 {
-    start_logging();
     let (definitions, rest) = split_definitions(std::env::args());
-    let config = match read_config(definitions) {
-        Ok(config) => config,
-        Err(message) => return fail(&message),
-    };
-    drive(main(StreamEnv::with_config(config).with_args(rest)))
+    let started = start().and_then(|interrupt| Ok((interrupt, read_config(definitions)?)));
+    match started {
+        Ok((interrupt, config)) => {
+            let env = StreamEnv::of_program(config, rest, interrupt.clone());
+            drive(&interrupt, main(env))
+        }
+        Err(message) => fail(&message),
+    }
 }
 
-/// Runs a program that makes its own environments.
+/// Runs a program that makes its own environments: as [`run`], without settings.
 pub fn run0<F, R, E>(main: impl FnOnce() -> F) -> ExitCode
 where
     F: Future<Output = Result<R, E>>,
     E: Display,
 {
-    start_logging();
-    drive(main())
+    match start() {
+        Ok(interrupt) => drive(&interrupt, main()),
+        Err(message) => fail(&message),
+    }
 }
 
-fn drive<R, E: Display>(program: impl Future<Output = Result<R, E>>) -> ExitCode {
+fn start() -> Result<Interrupt, String> {
+    logging::start()?;
+    let interrupt = Interrupt::default();
+    interrupt::watch(interrupt.clone())?;
+    Ok(interrupt)
+}
+
+fn drive<R, E: Display>(interrupt: &Interrupt, program: impl Future<Output = Result<R, E>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => match runtime.block_on(program) {
+    let code = match runtime {
+        Ok(runtime) => match runtime.block_on(interrupt.scope(program)) {
             Ok(_) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         },
         Err(error) => fail(&format!("cannot start the client's runtime: {error}")),
-    }
+    };
+    interrupt.exit_code().unwrap_or(code)
 }
 
 #[expect(
@@ -90,16 +104,6 @@ fn read_config(definitions: Vec<String>) -> Result<Configuration, String> {
         .definitions(definitions)
         .build()
         .map_err(|errors| errors.to_string())
-}
-
-fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("RUST_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // A program that has installed its own subscriber keeps it.
-    let _already_set = subscriber.try_init();
 }
 
 #[cfg(test)]

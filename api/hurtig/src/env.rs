@@ -3,6 +3,7 @@
 use crate::Data;
 use crate::client::{JobClient, JobResult};
 use crate::error::Error;
+use crate::interrupt::Interrupt;
 use crate::stream::{DataStream, Upstream};
 use hurtig_cluster::EmbeddedCluster;
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
@@ -35,6 +36,7 @@ struct Shared {
     max_parallelism: Option<u32>,
     chaining: bool,
     args: Vec<String>,
+    interrupt: Interrupt,
     /// Mistakes made while building, reported by `execute`.
     mistakes: Vec<String>,
 }
@@ -67,6 +69,7 @@ impl StreamEnv {
             max_parallelism: None,
             chaining: true,
             args: Vec::new(),
+            interrupt: Interrupt::current(),
             mistakes: Vec::new(),
         };
         Self {
@@ -74,9 +77,13 @@ impl StreamEnv {
         }
     }
 
-    pub(crate) fn with_args(self, args: Vec<String>) -> Self {
-        self.lock().args = args;
-        self
+    /// The environment of a `#[hurtig::main]`.
+    pub(crate) fn of_program(config: Configuration, args: Vec<String>, interrupt: Interrupt) -> Self {
+        let env = Self::with_config(config);
+        let mut shared = env.lock();
+        (shared.args, shared.interrupt) = (args, interrupt);
+        drop(shared);
+        env
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -269,13 +276,15 @@ impl StreamEnv {
     /// # Errors
     /// When the program is wrong, an input is missing, or the cluster refuses the job.
     pub async fn execute_async(&self, name: &str) -> Result<JobClient, Error> {
-        let (graph, program, config) = {
+        let (graph, program, config, interrupt) = {
             let mut shared = self.lock();
             let graph = Self::graph_of(&shared, name)?;
             shared.graph = StreamGraph::new();
-            (graph, std::mem::take(&mut shared.program), shared.config.clone())
+            let program = std::mem::take(&mut shared.program);
+            (graph, program, shared.config.clone(), shared.interrupt.clone())
         };
         program.validate().map_err(Error::job)?;
+        let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
         let linked = Arc::new(LinkedProgram::new(
             graph.clone(),
@@ -287,6 +296,8 @@ impl StreamEnv {
         let job = cluster
             .submit(graph, linked, crate::settings::restart_strategy(&config))
             .await?;
-        Ok(JobClient::new(cluster, job))
+        let client = JobClient::new(cluster, job);
+        starting.started(client.job()).await;
+        Ok(client)
     }
 }

@@ -36,6 +36,8 @@ mod data;
 pub mod entry;
 mod env;
 mod error;
+mod interrupt;
+mod logging;
 mod settings;
 mod stream;
 mod window;

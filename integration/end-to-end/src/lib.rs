@@ -4,7 +4,7 @@
 //! Holds what the tests share. It knows the examples by name and Hurtig not at all.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The workspace's root.
@@ -26,9 +26,15 @@ pub fn sample(name: &str) -> String {
 
 fn build() -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo
-        .current_dir(workspace())
-        .args(["build", "--quiet", "--package", "hurtig", "--examples"]);
+    cargo.current_dir(workspace()).args([
+        "build",
+        "--quiet",
+        "--examples",
+        "--package",
+        "hurtig",
+        "--package",
+        "hurtig-end-to-end",
+    ]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
@@ -52,12 +58,42 @@ fn build() -> Result<PathBuf, String> {
 /// # Panics
 /// When it cannot be built or started.
 pub fn example(name: &str, args: &[&str]) -> Output {
+    run(Command::new(path_of(name)).args(args))
+}
+
+/// As [`example`], with environment variables.
+///
+/// # Panics
+/// As [`example`].
+pub fn example_with(name: &str, args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let variables = variables.iter().copied();
+    run(Command::new(path_of(name)).args(args).envs(variables))
+}
+
+/// Starts an example with its output in pipes.
+///
+/// # Panics
+/// When it cannot be built or started.
+pub fn start_example(name: &str, args: &[&str]) -> Child {
+    let mut command = Command::new(path_of(name));
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    match command.spawn() {
+        Ok(child) => child,
+        Err(error) => panic!("cannot start {command:?}: {error}"),
+    }
+}
+
+fn path_of(name: &str) -> PathBuf {
     static EXAMPLES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let folder = match EXAMPLES.get_or_init(build) {
         Ok(folder) => folder,
         Err(error) => panic!("the examples do not build:\n{error}"),
     };
-    run(Command::new(folder.join(name)).args(args))
+    folder.join(name)
 }
 
 /// Runs a reference program.

@@ -7,7 +7,7 @@
 )]
 
 use hurtig::prelude::*;
-use hurtig_end_to_end::{example, sample};
+use hurtig_end_to_end::{example, example_with, sample};
 use std::future::Future;
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -55,6 +55,32 @@ fn a_misspelt_option_is_answered_with_the_nearest_one() {
         &["--input", &input, "-D", "parallelism.default=two"],
         &["parallelism.default", "an integer", "`two`"],
     );
+}
+
+#[test]
+fn a_log_filter_that_cannot_be_read_stops_the_program() {
+    let output = example_with(
+        "word_count",
+        &["--input", &sample("smoke.csv")],
+        &[("HURTIG_LOG", "a=b=c")],
+    );
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text.starts_with("error: the log filter 'a=b=c' in HURTIG_LOG cannot be read: "),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_log_that_nobody_watches_has_no_colours() {
+    let input = sample("smoke.csv");
+    let variables = [("HURTIG_LOG", "debug"), ("RUST_LOG", "off")];
+    let output = example_with("word_count", &["--input", &input], &variables);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "HURTIG_LOG is no option: {text}");
+    assert!(text.contains("INFO") || text.contains("DEBUG"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
 }
 
 #[test]

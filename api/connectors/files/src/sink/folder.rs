@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// Writes part files `part-<subtask>-<counter>` into a folder.
 ///
 /// A part is written as `.part-….inprogress` and renamed when it is complete: at a checkpoint, at the
-/// size of [`FileSink::part_bytes`], at the end of the job. What is renamed is on the disk. Delivery
+/// size of [`FileSink::part_bytes`], at the end of the job. What is renamed is on the disk; what is not
+/// when the job is cancelled or fails is deleted. Delivery
 /// is at least once: after a failure the parts since the last checkpoint stay, and are written again
 /// behind them. A job that restarts from scratch replaces the parts of its former attempts.
 ///

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 /// Bytes collected before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// A file being written as `.<name>.inprogress` beside its final path.
+/// A file being written as `.<name>.inprogress` beside its final path. One that is neither finished
+/// nor [kept](Output::keep) is deleted when it is dropped: the job was cancelled or failed.
 pub(super) struct Output {
     file: File,
     temporary: PathBuf,
@@ -17,6 +18,8 @@ pub(super) struct Output {
     /// Encoded and not yet written.
     pub(super) buffer: Vec<u8>,
     written: u64,
+    /// A snapshot counts on it.
+    kept: bool,
 }
 
 /// The name under which `target` is written.
@@ -50,6 +53,7 @@ impl Output {
             target,
             buffer: Vec::new(),
             written: 0,
+            kept: false,
         })
     }
 
@@ -75,7 +79,13 @@ impl Output {
             target,
             buffer: Vec::new(),
             written: length,
+            kept: true,
         })
+    }
+
+    /// Keeps the file when it is dropped: a snapshot says to go on with it.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
     }
 
     /// Length of the file with what is buffered.
@@ -111,6 +121,18 @@ impl Output {
     /// Makes the complete file visible under its name.
     pub(super) fn finish(mut self) -> Result<()> {
         self.sync()?;
-        fs::rename(&self.temporary, &self.target).map_err(failed("complete", &self.target))
+        fs::rename(&self.temporary, &self.target).map_err(failed("complete", &self.target))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // Nobody is left who could be told; a hidden file more does no harm.
+        let _ = fs::remove_file(&self.temporary);
     }
 }

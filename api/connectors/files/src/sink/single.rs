@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 const LENGTH: &str = "single-file-length";
 
 /// Writes one file, which appears under its name when the job has ended: for bounded jobs, with
-/// parallelism 1. Until then it is `.<name>.inprogress` beside it. The folder is created if need be.
+/// parallelism 1. Until then it is `.<name>.inprogress` beside it, which is deleted when the job is
+/// cancelled or fails. The folder is created if need be.
 ///
 /// A restore on the same machine goes on at the length that the snapshot saw, so that each record is
 /// in the file once. An existing file that is not empty is refused unless [`Self::overwrite`] allows
@@ -188,6 +189,8 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for SingleWriter<T, E> {
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        // Otherwise a cancelled job would delete what the snapshot tells the next one to go on with.
+        self.output.iter_mut().for_each(Output::keep);
         let lengths: Vec<u64> = self.output.iter().map(Output::length).collect();
         snapshot.put_operator(LENGTH, Redistribution::Split, &lengths)
     }

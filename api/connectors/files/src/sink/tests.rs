@@ -218,6 +218,30 @@ fn formats_are_what_others_read() {
     }
 }
 
+/// A cancelled task drops its writers without closing them.
+#[test]
+fn a_cancelled_job_leaves_complete_files_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let (parts, path) = (dir.path().join("parts"), dir.path().join("one/single"));
+    let sink = FileSink::lines(&parts).part_bytes(4);
+    let mut drive = Drive::open(&sink, subtask(0, 1, 0), None).unwrap();
+    drive.write(&["abcd"]);
+    drive.write(&["e"]);
+    drive.writer.flush().unwrap();
+    assert_eq!(files(&parts).len(), 2);
+    drop(drive);
+    assert_eq!(files(&parts), named(&[("part-0-0", "abcd\n")]));
+
+    crate::testing::write(&dir.path().join("one"), "single", "old");
+    let sink = SingleFileSink::lines(&path).overwrite(true);
+    let mut drive = Drive::open(&sink, subtask(0, 1, 0), None).unwrap();
+    drive.write(&["new"]);
+    drive.writer.flush().unwrap();
+    assert_eq!(files(&dir.path().join("one")).len(), 2);
+    drop(drive);
+    assert_eq!(files(&dir.path().join("one")), named(&[("single", "old")]));
+}
+
 #[test]
 fn a_single_file_appears_complete() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,267 @@
+//! What Ctrl-C and SIGTERM do to a program of `#[hurtig::main]`.
+//!
+//! The first one cancels the running jobs and lets the program come to its end; without a job, and
+//! the second time, the process ends at once. A thread of its own waits for them, so that they work
+//! whatever the program's thread is doing.
+
+use crate::Error;
+use hurtig_cluster::JobHandle;
+use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+/// How long a program may go on once its jobs have been cancelled.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What a process is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Interrupt,
+    Terminate,
+}
+
+impl Signal {
+    /// As shells report it: 128 and the signal's number.
+    fn code(self) -> u8 {
+        match self {
+            Signal::Interrupt => 130,
+            Signal::Terminate => 143,
+        }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Signal::Interrupt => "interrupted",
+            Signal::Terminate => "told to terminate",
+        })
+    }
+}
+
+#[derive(Default)]
+struct State {
+    signal: Option<Signal>,
+    /// Jobs on their way to the cluster.
+    starting: usize,
+    jobs: Vec<Weak<JobHandle>>,
+}
+
+/// The jobs that a signal would cancel, and the signal that came. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Interrupt {
+    state: Arc<Mutex<State>>,
+}
+
+tokio::task_local! {
+    /// For environments that a program without an environment of its own makes.
+    static CURRENT: Interrupt;
+}
+
+impl Interrupt {
+    /// That of the program which is being polled; one that no signal reaches elsewhere.
+    pub(crate) fn current() -> Self {
+        CURRENT.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// Polls `program` so that environments made in it belong to this interrupt.
+    pub(crate) fn scope<F: Future>(&self, program: F) -> impl Future<Output = F::Output> {
+        CURRENT.scope(self.clone(), program)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The exit code of a program that a signal reached.
+    pub(crate) fn exit_code(&self) -> Option<ExitCode> {
+        self.lock().signal.map(|signal| ExitCode::from(signal.code()))
+    }
+
+    /// A job is about to be submitted.
+    ///
+    /// # Errors
+    /// When a signal came before.
+    pub(crate) fn starting(&self, job: &str) -> Result<Starting, Error> {
+        let mut state = self.lock();
+        if state.signal.is_some() {
+            return Err(Error::JobCanceled { job: job.to_owned() });
+        }
+        state.starting += 1;
+        Ok(Starting(self.clone()))
+    }
+
+    /// Notes the signal; the jobs that it cancels. `None`: there is nothing that could be cancelled.
+    fn raise(&self, signal: Signal) -> Option<Vec<Arc<JobHandle>>> {
+        let mut state = self.lock();
+        state.signal = Some(signal);
+        let jobs: Vec<_> = state.jobs.iter().filter_map(Weak::upgrade).collect();
+        let running: Vec<_> = jobs.into_iter().filter(|job| is_running(job)).collect();
+        (state.starting > 0 || !running.is_empty()).then_some(running)
+    }
+}
+
+fn is_running(job: &JobHandle) -> bool {
+    !job.status_updates().borrow().is_globally_terminal()
+}
+
+/// A job that is being submitted; a signal meanwhile does not end the process.
+pub(crate) struct Starting(Interrupt);
+
+impl Starting {
+    /// It runs. A signal that came meanwhile cancels it now.
+    pub(crate) async fn started(self, job: &Arc<JobHandle>) {
+        let signalled = {
+            let mut state = self.0.lock();
+            state.jobs.retain(|job| job.strong_count() > 0);
+            state.jobs.push(Arc::downgrade(job));
+            state.signal.is_some()
+        };
+        if signalled {
+            // A job that has ended already refuses.
+            let _over = job.cancel().await;
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.lock().starting -= 1;
+    }
+}
+
+/// Starts the thread that waits for signals.
+pub(crate) fn watch(interrupt: Interrupt) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot wait for signals: {error}");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    let entered = runtime.enter();
+    let signals = Signals::new().map_err(failed)?;
+    drop(entered);
+    let thread = std::thread::Builder::new().name("hurtig-signals".to_owned());
+    let serve = move || runtime.block_on(serve(interrupt, signals));
+    // It ends with the process.
+    thread.spawn(serve).map_err(failed).map(drop)
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever pressed Ctrl-C is told that it was noticed"
+)]
+async fn serve(interrupt: Interrupt, mut signals: Signals) {
+    let signal = signals.next().await;
+    let Some(jobs) = interrupt.raise(signal) else {
+        std::process::exit(signal.code().into());
+    };
+    eprintln!("{signal}: cancelling the job; a second signal ends the program at once");
+    let again = first_of(signals.next(), cancel(jobs)).await;
+    std::process::exit(again.unwrap_or(signal).code().into());
+}
+
+/// Cancels jobs, waits for their ends, and gives the program time to end by itself.
+async fn cancel(jobs: Vec<Arc<JobHandle>>) {
+    for job in &jobs {
+        // A job that has just ended refuses, and so does a cluster that is gone.
+        let _over = job.cancel().await;
+    }
+    for job in &jobs {
+        let mut status = job.status_updates();
+        // An error means that the cluster is gone, and with it the job.
+        let _gone = status.wait_for(|status| status.is_globally_terminal()).await;
+    }
+    drop(jobs);
+    tokio::time::sleep(FAREWELL).await;
+}
+
+/// What `signal` gives, or `None` when `work` ends first.
+async fn first_of<T>(signal: impl Future<Output = T>, work: impl Future<Output = ()>) -> Option<T> {
+    let (mut signal, mut work) = (pin!(signal), pin!(work));
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(value) = signal.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
+        work.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        std::future::poll_fn(|cx| {
+            if self.interrupt.poll_recv(cx).is_ready() {
+                return Poll::Ready(Signal::Interrupt);
+            }
+            self.terminate.poll_recv(cx).map(|_| Signal::Terminate)
+        })
+        .await
+    }
+}
+
+/// Elsewhere there is Ctrl-C only.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> Signal {
+        match tokio::signal::ctrl_c().await {
+            Ok(()) => Signal::Interrupt,
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_without_a_job_ends_the_process_and_refuses_later_jobs() {
+        let interrupt = Interrupt::default();
+        assert!(interrupt.exit_code().is_none());
+        assert!(interrupt.raise(Signal::Terminate).is_none());
+        assert_eq!(interrupt.exit_code(), Some(ExitCode::from(143)));
+        let refused = interrupt.starting("late").err().map(|error| error.to_string());
+        assert_eq!(refused.as_deref(), Some("job 'late' was CANCELED"));
+    }
+
+    #[test]
+    fn a_job_on_its_way_is_waited_for() {
+        let interrupt = Interrupt::default();
+        let Ok(starting) = interrupt.starting("job") else {
+            panic!("no signal has come");
+        };
+        assert!(
+            interrupt
+                .raise(Signal::Interrupt)
+                .is_some_and(|jobs| jobs.is_empty())
+        );
+        drop(starting);
+        assert!(interrupt.raise(Signal::Interrupt).is_none());
+    }
+}

@@ -1,0 +1,114 @@
+//! Ctrl-C and SIGTERM on a running program.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its input has failed"
+)]
+
+use hurtig_end_to_end::start_example;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus};
+
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    fn start(args: &[&str]) -> Self {
+        let mut child = start_example("endless", args);
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    /// Reads standard output up to a line that begins so.
+    fn wait_for(&mut self, beginning: &str) {
+        let mut line = String::new();
+        while !line.starts_with(beginning) {
+            line.clear();
+            let read = self.stdout.read_line(&mut line).unwrap();
+            assert!(read > 0, "the program ended before it said '{beginning}'");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The first line of standard error.
+    fn complaint(&mut self) -> String {
+        let mut line = String::new();
+        let stderr = self.child.stderr.as_mut().unwrap();
+        BufReader::with_capacity(1, stderr).read_line(&mut line).unwrap();
+        line
+    }
+
+    /// How it ended, and what else it said on standard error.
+    fn end(mut self) -> (ExitStatus, String) {
+        let mut rest = Vec::new();
+        self.stdout.read_to_end(&mut rest).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        (
+            output.status,
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+}
+
+/// Names in the folder, and all lines of its visible files.
+fn output(folder: &Path) -> (Vec<String>, Vec<u64>) {
+    let (mut names, mut numbers) = (Vec::new(), Vec::new());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        assert!(text.ends_with('\n'), "a partial file is visible");
+        numbers.extend(text.lines().map(|line| line.parse::<u64>().unwrap()));
+        names.push(entry.file_name().into_string().unwrap());
+    }
+    numbers.sort_unstable();
+    (names, numbers)
+}
+
+#[test]
+fn a_signal_cancels_the_job_and_is_the_exit_code() {
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut program = Running::start(&["write", folder.path().to_str().unwrap()]);
+        program.wait_for("5000");
+        program.signal(name);
+        let (status, stderr) = program.end();
+        assert_eq!(status.code(), Some(code), "{stderr}");
+        assert!(stderr.contains("error: job 'write' was CANCELED"), "{stderr}");
+        let (names, numbers) = output(folder.path());
+        assert!(names.iter().all(|name| name.starts_with("part-0-")), "{names:?}");
+        assert!(!numbers.is_empty(), "no part was complete");
+        assert!(numbers.iter().copied().eq(0..numbers.len() as u64));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_program_that_does_not() {
+    let mut program = Running::start(&["stuck"]);
+    program.wait_for("stuck at 1");
+    program.signal("TERM");
+    let complaint = program.complaint();
+    assert!(
+        complaint.starts_with("told to terminate: cancelling the job"),
+        "{complaint}"
+    );
+    program.signal("INT");
+    assert_eq!(program.end().0.code(), Some(130));
+}
+
+#[test]
+fn without_a_job_the_program_ends_at_once() {
+    let mut program = Running::start(&["waiting"]);
+    program.wait_for("waiting");
+    program.signal("TERM");
+    let (status, stderr) = program.end();
+    assert_eq!((status.code(), stderr.as_str()), (Some(143), ""));
+}
