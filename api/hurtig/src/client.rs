@@ -2,9 +2,10 @@
 
 use crate::Error;
 use hurtig_cluster::{ClusterError, ClusterHandle, JobHandle};
-use hurtig_core::accumulators::{AccumulatorValue, AccumulatorValues};
+use hurtig_core::accumulators::{Accumulator, AccumulatorValue, AccumulatorValues};
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::graph::JobStatus;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,46 @@ impl JobResult {
             _ => 0,
         }
     }
+
+    /// A sum of floating-point numbers by its accumulator's name; 0 when nothing was added.
+    pub fn double(&self, name: &str) -> f64 {
+        match self.accumulators.get(name) {
+            Some(AccumulatorValue::Double(sum)) => *sum,
+            _ => 0.0,
+        }
+    }
+
+    /// A mean by its accumulator's name; `None` when nothing was added.
+    pub fn average(&self, name: &str) -> Option<f64> {
+        match self.accumulators.get(name) {
+            Some(AccumulatorValue::Average { count, sum }) if *count > 0 => Some(sum / *count as f64),
+            _ => None,
+        }
+    }
+
+    /// How often each value was added to a histogram; empty when none was.
+    pub fn histogram(&self, name: &str) -> BTreeMap<i64, u64> {
+        match self.accumulators.get(name) {
+            Some(AccumulatorValue::Histogram(counts)) => counts.clone(),
+            _ => BTreeMap::new(),
+        }
+    }
+
+    /// An accumulator of the program, merged over all subtasks; its default when nothing was added.
+    ///
+    /// # Errors
+    /// When the accumulator of that name is of another kind.
+    pub fn accumulator<A: Accumulator>(&self, name: &str) -> Result<A, Error> {
+        typed(&self.accumulators, name)
+    }
+}
+
+fn typed<A: Accumulator>(values: &AccumulatorValues, name: &str) -> Result<A, Error> {
+    let Some(value) = values.get(name) else {
+        return Ok(A::default());
+    };
+    let decoded = value.custom();
+    decoded.map_err(|error| Error::program(error.context(format!("accumulator '{name}'")).chain()))
 }
 
 /// A running job, as its client sees it. The job's cluster lives as long as this handle.
@@ -84,6 +125,14 @@ impl JobClient {
     /// When the cluster has ended.
     pub async fn accumulators(&self) -> Result<AccumulatorValues, Error> {
         Ok(self.job.accumulators().await?)
+    }
+
+    /// An accumulator of the program as it is now.
+    ///
+    /// # Errors
+    /// When the cluster has ended, or the accumulator of that name is of another kind.
+    pub async fn accumulator<A: Accumulator>(&self, name: &str) -> Result<A, Error> {
+        typed(&self.accumulators().await?, name)
     }
 
     /// Waits for the job's end, then for the end of its cluster.

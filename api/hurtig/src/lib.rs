@@ -49,7 +49,8 @@ pub use env::StreamEnv;
 pub use error::{Error, Result};
 pub use hurtig_macros::{StableKey, main};
 pub use stream::{
-    CollectHandle, CollectSink, ConnectedStreams, DataStream, KeyedConnectedStreams, KeyedStream, StreamSink,
+    CollectHandle, CollectSink, ConnectedStreams, DataStream, DiscardingSink, KeyedConnectedStreams,
+    KeyedStream, StreamSink,
 };
 pub use window::{Cumulating, IntoAssigner, Session, Sliding, Tumbling, WindowedStream};
 
@@ -59,6 +60,7 @@ pub use hurtig_state as state;
 
 /// Sources and sinks.
 pub mod connectors {
+    pub use crate::stream::DiscardingSink;
     pub use hurtig_connector_datagen::{CollectionSource, GeneratorSource, IteratorSource, SequenceSource};
     pub use hurtig_connector_files::{FileSink, FileSource, Malformed, SingleFileSink};
     pub use hurtig_connector_socket::{SocketSink, SocketSource, StdinSource, StdoutSink};
@@ -82,6 +84,7 @@ pub mod prelude {
         Average, Count, Cumulating, Data, DataStream, JobClient, JobResult, KeyedStream, Result, Session,
         Sliding, StableKey, StreamEnv, Sum, Tumbling, WindowedStream,
     };
+    pub use hurtig_core::accumulators::Accumulator;
     pub use hurtig_core::str::Str;
     pub use hurtig_core::time::DurationExt;
     pub use hurtig_core::{Batch, UserError};
@@ -91,6 +94,7 @@ pub mod prelude {
     };
     pub use hurtig_dataflow::operator::{Collector, OpenContext, OutputTag};
     pub use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
+    pub use hurtig_dataflow::rich::{FilterFunction, FlatMapFunction, MapFunction};
     pub use hurtig_dataflow::sink::{Sink, SinkWriter};
     pub use hurtig_dataflow::source::{Source, SourceReader, SourceStatus};
     pub use hurtig_dataflow::timers::TimeDomain;

@@ -11,6 +11,7 @@ pub mod key;
 pub mod operator;
 pub mod operators;
 pub mod program;
+pub mod rich;
 pub mod sink;
 pub mod source;
 pub mod testing;

@@ -1,5 +1,6 @@
 //! The JobMaster's brain: one job's life, decided from events.
 
+use super::accumulators::AccumulatorKinds;
 use super::descriptors::describe;
 use super::events::{JobEffect, JobEvent, JobSettings};
 use super::failures::{FailureHistory, locate};
@@ -32,6 +33,7 @@ pub struct JobMasterBrain {
     strategy: RestartStrategy,
     failures: FailureHistory,
     reports: BTreeMap<ExecutionId, TaskReport>,
+    kinds: AccumulatorKinds,
     submitted: Time,
     restarts: u32,
     /// Slots and enumerators of this generation are being waited for.
@@ -51,6 +53,7 @@ impl JobMasterBrain {
             strategy: RestartStrategy::new(settings.restart.clone(), seed),
             failures: FailureHistory::new(settings.exception_history),
             reports: BTreeMap::new(),
+            kinds: AccumulatorKinds::default(),
             submitted: now,
             restarts: 0,
             preparing: false,
@@ -72,10 +75,8 @@ impl JobMasterBrain {
     /// The accumulators of the present attempts, as last reported.
     pub fn accumulators(&self) -> AccumulatorValues {
         let mut merged = AccumulatorValues::new();
-        for (execution, report) in &self.reports {
-            for name in merge_accumulators(&mut merged, &report.accumulators) {
-                tracing::warn!(%execution, name, "accumulator has another kind than in other subtasks; not counted");
-            }
+        for report in self.reports.values() {
+            merge_accumulators(&mut merged, &report.accumulators);
         }
         merged
     }
@@ -114,9 +115,7 @@ impl JobMasterBrain {
                 self.on_task_state(now, execution, (state, failure), out);
             }
             JobMasterMessage::TaskReported { execution, report } => {
-                if self.current(execution).is_some() {
-                    self.reports.insert(execution, report);
-                }
+                self.on_report(now, execution, report, out);
             }
             JobMasterMessage::SplitRequested { execution, node } => {
                 self.on_split_request(execution, node, out);
@@ -304,6 +303,19 @@ impl JobMasterBrain {
         }
     }
 
+    fn on_report(&mut self, now: Time, execution: ExecutionId, report: TaskReport, out: &mut Effects) {
+        if self.current(execution).is_none() {
+            return;
+        }
+        let mistake = self.kinds.check(&report.accumulators);
+        self.reports.insert(execution, report);
+        if let Some(mistake) = mistake.filter(|_| self.status() == JobStatus::Running) {
+            let cause = TaskFailure::new(&mistake, None);
+            let failure = locate(self.graph.job_graph(), execution, cause, self.after(now));
+            self.fail(now, failure, out);
+        }
+    }
+
     // Failures.
 
     /// The first failure decides; what comes while it is dealt with is kept beside it.
@@ -413,6 +425,7 @@ impl JobMasterBrain {
         self.restarts += 1;
         self.restart_due = false;
         self.reports.clear();
+        self.kinds = AccumulatorKinds::default();
         self.prepare(now, out);
     }
 

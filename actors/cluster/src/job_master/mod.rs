@@ -1,5 +1,6 @@
 //! The JobMaster: runs one job's ExecutionGraph from submission to its one result.
 
+mod accumulators;
 mod brain;
 mod descriptors;
 mod events;

@@ -2,14 +2,17 @@
 
 mod collect;
 mod connected;
+mod discard;
 mod edge;
 mod keyed;
 mod options;
+mod rich;
 mod sinks;
 mod transform;
 
 pub use collect::{CollectHandle, CollectSink};
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
+pub use discard::DiscardingSink;
 pub(crate) use edge::{Routing, Upstream};
 pub use keyed::KeyedStream;
 pub use sinks::StreamSink;

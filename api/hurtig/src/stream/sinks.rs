@@ -1,6 +1,6 @@
 //! The ends of streams.
 
-use super::{CollectHandle, CollectSink, DataStream};
+use super::{CollectHandle, CollectSink, DataStream, DiscardingSink};
 use crate::{Data, StreamEnv};
 use hurtig_connector_socket::StdoutSink;
 use hurtig_core::ids::NodeId;
@@ -77,6 +77,11 @@ impl<T: Data> DataStream<T> {
         let (sink, handle) = CollectSink::new();
         self.sink_to(sink).name("Collect");
         handle
+    }
+
+    /// Ends the stream without keeping its records; see [`DiscardingSink`].
+    pub fn discard(&self) -> StreamSink {
+        self.sink_to(DiscardingSink).name("Discard")
     }
 
     /// Runs the program and returns what this stream carried, in no particular order.

@@ -311,3 +311,27 @@ fn accumulators_are_the_last_totals_of_every_subtask() {
     let expected = AccumulatorValue::Long(2 * (1 + 2 + 3 + 4 + 5));
     assert_eq!(bench.result().unwrap().accumulators["rows"], expected);
 }
+
+#[test]
+fn an_accumulator_of_two_kinds_fails_the_job_and_is_named() {
+    let mut bench = Bench::running(Never);
+    let executions = bench.executions();
+    let values = [AccumulatorValue::Long(1), AccumulatorValue::Double(1.0)];
+    for (execution, value) in executions.iter().zip(values) {
+        bench.is(JobStatus::Running);
+        let report = TaskReport {
+            accumulators: [("rows".to_owned(), value)].into(),
+            ..TaskReport::default()
+        };
+        bench.message(JobMasterMessage::TaskReported {
+            execution: *execution,
+            report,
+        });
+    }
+    bench.is(JobStatus::Failing);
+    bench.all(TaskState::Canceled);
+    let failure = bench.result().unwrap().failure.clone().unwrap().to_string();
+    let expected =
+        "accumulator 'rows' cannot be merged: one operator or subtask uses it as Long, another as Double";
+    assert!(failure.contains(expected), "{failure}");
+}
