@@ -4,6 +4,7 @@ use crate::interface::{TaskControl, TaskFailure, TaskHandle, TaskLink, TaskRepor
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 use hurtig_core::ids::NodeId;
+use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{Round, TaskCore};
@@ -20,6 +21,8 @@ use std::time::Duration;
 const SMALLEST_QUANTUM: Duration = Duration::from_micros(250);
 /// How often a task reports its totals.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// How often the meters of a task are told the time.
+const TICK_EVERY: Duration = Duration::from_secs(5);
 /// Messages that may wait for a task.
 const MAILBOX: usize = 64;
 
@@ -38,6 +41,8 @@ pub(crate) struct TaskSetup {
     pub(crate) places: Vec<Option<NodeId>>,
     /// Time that all tasks of the arbiter share.
     pub(crate) round: Duration,
+    /// The metrics of this subtask, which are told the time.
+    pub(crate) metrics: MetricGroup,
 }
 
 /// Time spent in each of the three conditions, in nanoseconds.
@@ -63,6 +68,8 @@ pub(crate) struct TaskActor {
     spent: TimeSpent,
     doing: Doing,
     since: Time,
+    /// When meters were last told the time.
+    ticked: Option<Time>,
 }
 
 impl TaskActor {
@@ -75,6 +82,7 @@ impl TaskActor {
             spent: TimeSpent::default(),
             doing: Doing::Idle,
             since,
+            ticked: None,
         };
         TaskHandle::new(Control(Actor::start(actor)))
     }
@@ -114,9 +122,19 @@ impl TaskActor {
         Some(round)
     }
 
+    /// Tells meters the time, when that is due.
+    fn tick(&mut self) {
+        let now = self.since;
+        if self.ticked.is_none_or(|last| now.since(last) >= TICK_EVERY) {
+            self.setup.metrics.tick(now);
+            self.ticked = Some(now);
+        }
+    }
+
     fn report(&mut self) {
         // What the task has been doing until now counts already.
         self.account(self.doing);
+        self.tick();
         let Some(core) = &self.core else { return };
         let stats = core.stats();
         let millis = |nanos: u64| nanos / 1_000_000;

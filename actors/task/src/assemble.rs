@@ -3,11 +3,12 @@
 use crate::channels::{Channels, End, Ends};
 use crate::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
 use hurtig_core::ids::{ChannelId, NodeId, SubtaskId};
+use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::Clock;
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{AnyLink, Head, Node, TaskCore, TaskParts};
 use hurtig_dataflow::graph::{JobEdge, JobGraph, JobOperator, JobVertex};
-use hurtig_dataflow::operator::{Services, SideOutputs, SideSink, SubtaskInfo};
+use hurtig_dataflow::operator::{JobParameters, Services, SideOutputs, SideSink, SubtaskInfo};
 use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program};
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use std::collections::BTreeMap;
@@ -25,6 +26,8 @@ pub struct TaskSettings {
     pub watermark_interval: Duration,
     /// The time that an arbiter gives to all of its tasks in a round.
     pub round: Duration,
+    /// Metrics that the job may register in this process.
+    pub max_metrics: usize,
 }
 
 impl Default for TaskSettings {
@@ -34,6 +37,7 @@ impl Default for TaskSettings {
             flush: FlushPolicy::default(),
             watermark_interval: Duration::from_millis(5),
             round: Duration::from_millis(2),
+            max_metrics: 100_000,
         }
     }
 }
@@ -46,6 +50,9 @@ pub(crate) struct Assembly<'a> {
     pub(crate) settings: TaskSettings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) descriptor: &'a TaskDescriptor,
+    pub(crate) parameters: &'a Arc<JobParameters>,
+    /// The group of this subtask.
+    pub(crate) metrics: &'a MetricGroup,
 }
 
 impl Assembly<'_> {
@@ -137,11 +144,11 @@ impl Assembly<'_> {
             key_groups: index_of(groups.first())..index_of(groups.last()) + 1,
             attempt: descriptor.execution.attempt.0,
         };
-        Ok(Services::new(
-            info,
-            self.clock.clone(),
-            SideOutputs::new(self.sides(operator.node)?),
-        ))
+        let side = SideOutputs::new(self.sides(operator.node)?);
+        let metrics = self.metrics.child("operator", &operator.name);
+        // Two operators of one vertex may have one name.
+        let metrics = metrics.child("operator_id", &operator.id.to_string());
+        Ok(Services::new(info, self.clock.clone(), side).in_job(self.parameters.clone(), metrics))
     }
 
     fn sides(&self, node: NodeId) -> Result<Vec<Box<dyn SideSink>>> {

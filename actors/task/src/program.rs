@@ -5,9 +5,11 @@ use crate::assemble::{Assembly, TaskSettings};
 use crate::channels::Channels;
 use crate::interface::{TaskDescriptor, TaskFactory, TaskHandle, TaskLink};
 use hurtig_core::ids::NodeId;
+use hurtig_core::metrics::{MetricGroup, MetricRegistry, MetricScope};
 use hurtig_core::time::Clock;
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::graph::{JobGraph, NodeKind};
+use hurtig_dataflow::operator::JobParameters;
 use hurtig_dataflow::program::{NodeCode, Program};
 use hurtig_dataflow::source::SplitEnumerator;
 use std::sync::Arc;
@@ -19,18 +21,41 @@ pub struct LinkedProgram {
     settings: TaskSettings,
     clock: Arc<dyn Clock>,
     channels: Channels,
+    parameters: Arc<JobParameters>,
+    metrics: MetricRegistry,
 }
 
 impl LinkedProgram {
     /// The job of `graph`, run by the code of `program`.
     pub fn new(graph: JobGraph, program: Program, settings: TaskSettings, clock: Arc<dyn Clock>) -> Self {
         Self {
+            parameters: Arc::new(graph.parameters.clone()),
+            metrics: MetricRegistry::new(settings.max_metrics),
             graph,
             program,
             settings,
             clock,
             channels: Channels::default(),
         }
+    }
+
+    /// The metrics of the job's tasks in this process.
+    pub fn metrics(&self) -> &MetricRegistry {
+        &self.metrics
+    }
+
+    /// The empty group of a subtask: what an earlier attempt has measured is forgotten.
+    fn metrics_of(&self, descriptor: &TaskDescriptor) -> MetricGroup {
+        let subtask = descriptor.execution.subtask;
+        let vertex = self.graph.vertex(subtask.vertex);
+        let scope = MetricScope::root()
+            .child("job", &self.graph.name)
+            .child("task", vertex.map_or("", |vertex| &vertex.name))
+            .child("task_id", &subtask.vertex.to_string())
+            .child("subtask", &subtask.index.to_string());
+        let group = self.metrics.group(scope);
+        group.close();
+        group
     }
 
     /// The operators by the place at which the dataflow runs them: the head first, which is none
@@ -70,7 +95,10 @@ impl TaskFactory for LinkedProgram {
     }
 
     fn start_task(&self, descriptor: TaskDescriptor, link: Box<dyn TaskLink>) -> Result<TaskHandle, Error> {
+        let metrics = self.metrics_of(&descriptor);
         let assembly = Assembly {
+            parameters: &self.parameters,
+            metrics: &metrics,
             program: &self.program,
             graph: &self.graph,
             channels: &self.channels,
@@ -85,6 +113,7 @@ impl TaskFactory for LinkedProgram {
             source: self.source(&descriptor),
             places: self.places(&descriptor),
             round: self.settings.round,
+            metrics,
         };
         Ok(TaskActor::start(core, setup))
     }

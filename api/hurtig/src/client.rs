@@ -4,6 +4,7 @@ use crate::Error;
 use hurtig_cluster::{ClusterError, ClusterHandle, JobHandle};
 use hurtig_core::accumulators::{Accumulator, AccumulatorValue, AccumulatorValues};
 use hurtig_core::ids::JobId;
+use hurtig_core::metrics::{MetricRegistry, MetricSample};
 use hurtig_dataflow::graph::JobStatus;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ pub struct JobClient {
     cluster: ClusterHandle,
     /// Shared by clones, so that the interrupt knows when the last one is gone.
     job: Arc<JobHandle>,
+    parameters: BTreeMap<String, String>,
+    metrics: MetricRegistry,
 }
 
 impl std::fmt::Debug for JobClient {
@@ -89,9 +92,18 @@ impl std::fmt::Debug for JobClient {
 }
 
 impl JobClient {
-    pub(crate) fn new(cluster: ClusterHandle, job: JobHandle) -> Self {
-        let job = Arc::new(job);
-        Self { cluster, job }
+    pub(crate) fn new(
+        cluster: ClusterHandle,
+        job: JobHandle,
+        parameters: BTreeMap<String, String>,
+        metrics: MetricRegistry,
+    ) -> Self {
+        Self {
+            cluster,
+            job: Arc::new(job),
+            parameters,
+            metrics,
+        }
     }
 
     pub(crate) fn job(&self) -> &Arc<JobHandle> {
@@ -101,6 +113,22 @@ impl JobClient {
     /// The job's id.
     pub fn id(&self) -> JobId {
         self.job.id()
+    }
+
+    /// The job's name.
+    pub fn name(&self) -> &str {
+        self.job.name()
+    }
+
+    /// The program's own parameters that the job was started with.
+    pub fn job_parameters(&self) -> &BTreeMap<String, String> {
+        &self.parameters
+    }
+
+    /// The metrics of the job's operators as they are now, sorted by scope and name; those of its
+    /// last attempt also after its end.
+    pub fn metrics(&self) -> Vec<MetricSample> {
+        self.metrics.samples()
     }
 
     /// The job's state.

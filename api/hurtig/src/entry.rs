@@ -15,13 +15,14 @@ where
     F: Future<Output = Result<R, E>>,
     E: Display,
 {
-    let (definitions, rest) = split_definitions(std::env::args());
-    let started = start().and_then(|interrupt| Ok((interrupt, read_config(definitions)?)));
-    match started {
-        Ok((interrupt, config)) => {
-            let env = StreamEnv::of_program(config, rest, interrupt.clone());
-            drive(&interrupt, main(env))
-        }
+    let prepared = || {
+        let interrupt = start()?;
+        let mut line = CommandLine::read(std::env::args())?;
+        let config = read_config(std::mem::take(&mut line.definitions))?;
+        Ok::<_, String>((StreamEnv::of_program(config, line, interrupt.clone()), interrupt))
+    };
+    match prepared() {
+        Ok((env, interrupt)) => drive(&interrupt, main(env)),
         Err(message) => fail(&message),
     }
 }
@@ -66,24 +67,52 @@ fn fail(error: &dyn Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Separates `-D key=value` and `-Dkey=value` from the program's own arguments.
-fn split_definitions(args: impl Iterator<Item = String>) -> (Vec<String>, Vec<String>) {
-    let (mut definitions, mut rest) = (Vec::new(), Vec::new());
-    let mut args = args;
-    while let Some(arg) = args.next() {
-        if arg == "--" {
-            rest.push(arg);
-            rest.extend(args);
-            break;
-        } else if arg == "-D" {
-            definitions.push(args.next().unwrap_or_default());
-        } else if let Some(definition) = arg.strip_prefix("-D").filter(|text| text.contains('=')) {
-            definitions.push(definition.to_owned());
-        } else {
-            rest.push(arg);
+/// What a program's command line says to Hurtig, and the rest of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct CommandLine {
+    /// Of each `-D key=value`.
+    pub(crate) definitions: Vec<String>,
+    /// Of `-p N`.
+    pub(crate) parallelism: Option<u32>,
+    /// The program's own arguments, its name first.
+    pub(crate) rest: Vec<String>,
+}
+
+impl CommandLine {
+    /// `-D key=value` and `-Dkey=value` may stand anywhere before `--`. `-p N` counts before the
+    /// first argument of the program's own, so that a program may have a `-p` too.
+    fn read(args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut line = Self::default();
+        let mut args = args;
+        line.rest.extend(args.next());
+        while let Some(arg) = args.next() {
+            if arg == "--" {
+                line.rest.push(arg);
+                line.rest.extend(args);
+                break;
+            } else if arg == "-D" {
+                line.definitions.push(args.next().unwrap_or_default());
+            } else if let Some(definition) = arg.strip_prefix("-D").filter(|text| text.contains('=')) {
+                line.definitions.push(definition.to_owned());
+            } else if arg == "-p" && line.rest.len() == 1 {
+                line.parallelism = Some(parallelism(args.next())?);
+            } else {
+                line.rest.push(arg);
+            }
         }
+        Ok(line)
     }
-    (definitions, rest)
+}
+
+fn parallelism(text: Option<String>) -> Result<u32, String> {
+    let text = text.unwrap_or_default();
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        format!(
+            "-p is followed by the job's parallelism, an integer of at least 1, not by '{text}'; a `-p` of the \
+             program's own stands behind another of its arguments"
+        )
+    })
 }
 
 /// The environment variable that names a YAML file of settings.
@@ -108,15 +137,35 @@ fn read_config(definitions: Vec<String>) -> Result<Configuration, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::split_definitions;
+    use super::CommandLine;
+
+    fn read(args: &[&str]) -> Result<CommandLine, String> {
+        CommandLine::read(args.iter().map(|arg| (*arg).to_owned()))
+    }
 
     #[test]
     fn definitions_are_taken_out_and_the_rest_keeps_its_order() {
-        let args = [
+        let line = read(&[
             "prog", "-D", "a=1", "--input", "x", "-Db=2", "-Dry", "--", "-D", "c=3",
-        ];
-        let (definitions, rest) = split_definitions(args.into_iter().map(str::to_owned));
-        assert_eq!(definitions, ["a=1", "b=2"]);
-        assert_eq!(rest, ["prog", "--input", "x", "-Dry", "--", "-D", "c=3"]);
+        ])
+        .unwrap();
+        assert_eq!(line.definitions, ["a=1", "b=2"]);
+        assert_eq!(line.rest, ["prog", "--input", "x", "-Dry", "--", "-D", "c=3"]);
+        assert_eq!(line.parallelism, None);
+    }
+
+    #[test]
+    fn parallelism_stands_before_what_is_the_programs() {
+        let line = read(&["prog", "-D", "a=1", "-p", "4", "-Db=2", "--port", "-p", "80"]).unwrap();
+        assert_eq!(line.parallelism, Some(4));
+        assert_eq!(line.definitions, ["a=1", "b=2"]);
+        assert_eq!(line.rest, ["prog", "--port", "-p", "80"]);
+        for wrong in [&["prog", "-p"][..], &["prog", "-p", "0"], &["prog", "-p", "x"]] {
+            let error = read(wrong).unwrap_err();
+            assert!(
+                error.starts_with("-p is followed by the job's parallelism"),
+                "{error}"
+            );
+        }
     }
 }

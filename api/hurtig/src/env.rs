@@ -2,22 +2,28 @@
 
 use crate::Data;
 use crate::client::{JobClient, JobResult};
+use crate::entry::CommandLine;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
+use crate::listener::JobListener;
 use crate::stream::{DataStream, Upstream};
 use hurtig_cluster::EmbeddedCluster;
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
 use hurtig_connector_socket::SocketSource;
-use hurtig_core::config::{Configuration, options};
+use hurtig_core::config::{BufferTimeout, Configuration, VertexDescriptionMode, options};
 use hurtig_core::ids::{JobId, NodeId};
 use hurtig_core::str::Str;
 use hurtig_core::time::SystemClock;
-use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamGraph, StreamNode};
+use hurtig_dataflow::graph::{
+    DescriptionMode, GraphSettings, JobGraph, NodeKind, OperatorId, StreamGraph, StreamNode,
+};
 use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
 use hurtig_dataflow::program::{EdgeName, NodeCode, Program, TypedSource};
 use hurtig_dataflow::source::Source;
 use hurtig_task::LinkedProgram;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A program under construction, and the settings that it will run with.
 ///
@@ -33,8 +39,13 @@ struct Shared {
     program: Program,
     config: Configuration,
     parallelism: Option<u32>,
+    /// Given on the command line; weaker than the environment's own.
+    client_parallelism: Option<u32>,
     max_parallelism: Option<u32>,
     chaining: bool,
+    /// Over those of the configuration.
+    parameters: BTreeMap<String, String>,
+    listeners: Vec<Arc<dyn JobListener>>,
     args: Vec<String>,
     interrupt: Interrupt,
     /// Mistakes made while building, reported by `execute`.
@@ -66,8 +77,11 @@ impl StreamEnv {
             program: Program::default(),
             config,
             parallelism: None,
+            client_parallelism: None,
             max_parallelism: None,
             chaining: true,
+            parameters: BTreeMap::new(),
+            listeners: Vec::new(),
             args: Vec::new(),
             interrupt: Interrupt::current(),
             mistakes: Vec::new(),
@@ -78,10 +92,11 @@ impl StreamEnv {
     }
 
     /// The environment of a `#[hurtig::main]`.
-    pub(crate) fn of_program(config: Configuration, args: Vec<String>, interrupt: Interrupt) -> Self {
+    pub(crate) fn of_program(config: Configuration, line: CommandLine, interrupt: Interrupt) -> Self {
         let env = Self::with_config(config);
         let mut shared = env.lock();
-        (shared.args, shared.interrupt) = (args, interrupt);
+        (shared.args, shared.client_parallelism) = (line.rest, line.parallelism);
+        shared.interrupt = interrupt;
         drop(shared);
         env
     }
@@ -118,6 +133,41 @@ impl StreamEnv {
     /// Runs every operator in a task of its own.
     pub fn disable_operator_chaining(&self) -> &Self {
         self.lock().chaining = false;
+        self
+    }
+
+    /// Sets how long records may wait in output buffers under load, for all operators that do not set
+    /// it themselves; zero sends every record on at once.
+    pub fn set_buffer_timeout(&self, timeout: Duration) -> &Self {
+        let timeout = match timeout {
+            Duration::ZERO => BufferTimeout::EachRecord,
+            timeout => BufferTimeout::After(timeout),
+        };
+        let mut shared = self.lock();
+        if let Err(error) = shared.config.set(&options::BUFFER_TIMEOUT, timeout) {
+            shared.mistakes.push(error.to_string());
+        }
+        drop(shared);
+        self
+    }
+
+    /// Adds parameters of the program: functions read them when they open, and they are shown with
+    /// the job. They win over `pipeline.global-job-parameters`.
+    pub fn set_global_job_parameters<K, V>(&self, parameters: impl IntoIterator<Item = (K, V)>) -> &Self
+    where
+        K: Into<String>,
+        V: Into<String>,
+    {
+        let pairs = parameters
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        self.lock().parameters.extend(pairs);
+        self
+    }
+
+    /// Adds a listener that is told of the jobs which this environment runs from now on.
+    pub fn register_job_listener(&self, listener: impl JobListener + 'static) -> &Self {
+        self.lock().listeners.push(Arc::new(listener));
         self
     }
 
@@ -205,6 +255,13 @@ impl StreamEnv {
         }
     }
 
+    pub(crate) fn set_uid_hash(&self, node: Option<NodeId>, hash: &str) {
+        match hash.parse::<OperatorId>() {
+            Ok(id) => self.change_node(node, "set_uid_hash", |node| node.uid_hash = Some(id)),
+            Err(reason) => self.mistake(format!("set_uid_hash: {reason}")),
+        }
+    }
+
     fn settings(shared: &Shared, name: &str) -> Result<GraphSettings, Error> {
         let config = &shared.config;
         let overrides = config.get(&options::PARALLELISM_OVERRIDES);
@@ -223,6 +280,13 @@ impl StreamEnv {
                 .get(&options::PIPELINE_NAME)
                 .unwrap_or_else(|| name.to_owned()),
             environment_parallelism: shared.parallelism,
+            client_parallelism: shared.client_parallelism,
+            description_mode: match config.get(&options::VERTEX_DESCRIPTION_MODE) {
+                VertexDescriptionMode::Tree => DescriptionMode::Tree,
+                VertexDescriptionMode::Cascading => DescriptionMode::Cascading,
+            },
+            index_prefix: config.get(&options::VERTEX_NAME_INDEX_PREFIX),
+            parameters: Self::parameters(shared),
             default_parallelism: config.get(&options::PARALLELISM_DEFAULT),
             max_parallelism: shared.max_parallelism.or(max_from_config),
             parallelism_overrides: overrides.collect::<Result<_, Error>>()?,
@@ -232,8 +296,13 @@ impl StreamEnv {
                 .entries()
                 .map(|entry| (entry.option.key().to_owned(), entry.value))
                 .collect(),
-            ..GraphSettings::default()
         })
+    }
+
+    fn parameters(shared: &Shared) -> BTreeMap<String, String> {
+        let mut parameters = shared.config.get(&options::GLOBAL_JOB_PARAMETERS);
+        parameters.extend(shared.parameters.clone());
+        parameters
     }
 
     /// The graph that `execute` would submit.
@@ -268,7 +337,18 @@ impl StreamEnv {
     /// # Errors
     /// When the program is wrong, an input is missing, or the job failed or was cancelled.
     pub async fn execute(&self, name: &str) -> Result<JobResult, Error> {
-        self.execute_async(name).await?.result().await
+        let result = match self.execute_async(name).await {
+            Ok(job) => job.result().await,
+            Err(error) => Err(error),
+        };
+        for listener in self.listeners() {
+            listener.on_job_executed(result.as_ref());
+        }
+        result
+    }
+
+    fn listeners(&self) -> Vec<Arc<dyn JobListener>> {
+        self.lock().listeners.clone()
     }
 
     /// Starts the program and returns a handle to the running job.
@@ -276,6 +356,14 @@ impl StreamEnv {
     /// # Errors
     /// When the program is wrong, an input is missing, or the cluster refuses the job.
     pub async fn execute_async(&self, name: &str) -> Result<JobClient, Error> {
+        let submitted = self.submit(name).await;
+        for listener in self.listeners() {
+            listener.on_job_submitted(submitted.as_ref());
+        }
+        submitted
+    }
+
+    async fn submit(&self, name: &str) -> Result<JobClient, Error> {
         let (graph, program, config, interrupt) = {
             let mut shared = self.lock();
             let graph = Self::graph_of(&shared, name)?;
@@ -286,18 +374,110 @@ impl StreamEnv {
         program.validate().map_err(Error::job)?;
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
-        let linked = Arc::new(LinkedProgram::new(
-            graph.clone(),
-            program,
-            settings,
-            SystemClock::new(),
-        ));
+        let parameters = graph.parameters.clone();
+        let linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new());
+        let metrics = linked.metrics().clone();
         let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
         let job = cluster
-            .submit(graph, linked, crate::settings::restart_strategy(&config))
+            .submit(
+                graph,
+                Arc::new(linked),
+                crate::settings::restart_strategy(&config),
+            )
             .await?;
-        let client = JobClient::new(cluster, job);
+        let client = JobClient::new(cluster, job, parameters, metrics);
         starting.started(client.job()).await;
         Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_program(definitions: &[&str], client_parallelism: Option<u32>) -> StreamEnv {
+        let config = Configuration::builder().definitions(definitions).build();
+        let line = CommandLine {
+            parallelism: client_parallelism,
+            ..CommandLine::default()
+        };
+        StreamEnv::of_program(config.unwrap(), line, Interrupt::default())
+    }
+
+    /// The parallelism of a map that sets what `own` says.
+    fn parallelism(env: &StreamEnv, own: Option<u32>) -> u32 {
+        let mapped = env.from_collection([1]).rebalance().map(|n: i32| n);
+        let mapped = own.into_iter().fold(mapped, DataStream::set_parallelism);
+        mapped.disable_chaining().discard();
+        env.job_graph("job").unwrap().vertices[1].parallelism
+    }
+
+    #[test]
+    fn parallelism_comes_from_operator_environment_client_and_configuration() {
+        let of = |client| of_program(&["parallelism.default=2"], client);
+        assert_eq!(parallelism(&of(None), None), 2);
+        assert_eq!(parallelism(&of(Some(3)), None), 3);
+        assert_eq!(parallelism(of(Some(3)).set_parallelism(4), None), 4);
+        assert_eq!(parallelism(of(Some(3)).set_parallelism(4), Some(5)), 5);
+    }
+
+    #[test]
+    fn vertices_are_described_as_the_configuration_says() {
+        let description = |definitions: &[&str]| {
+            let env = of_program(definitions, None);
+            env.from_collection([1]).name("Numbers").discard();
+            let vertex = env.job_graph("job").unwrap().vertices.remove(0);
+            (vertex.name, vertex.description)
+        };
+        let text = |name: &str, description: &str| (name.to_owned(), description.to_owned());
+        assert_eq!(
+            description(&[]),
+            text("Numbers -> Discard", "Numbers\n+- Discard\n")
+        );
+        assert_eq!(
+            description(&[
+                "pipeline.vertex-description-mode=CASCADING",
+                "pipeline.vertex-name-include-index-prefix=true"
+            ]),
+            text("[vertex-0]Numbers -> Discard", "[vertex-0]Numbers -> Discard")
+        );
+    }
+
+    #[test]
+    fn a_uid_hash_is_the_identity_itself() {
+        let hash = "0123456789abcdef0123456789abcdef";
+        let env = StreamEnv::new();
+        env.from_collection([1])
+            .uid("strong")
+            .set_uid_hash(hash)
+            .discard()
+            .set_uid_hash("00000000000000000000000000000007");
+        let operators = env.job_graph("job").unwrap().vertices.remove(0).operators;
+        assert_eq!(operators[0].id.to_string(), hash);
+        assert_eq!(operators[1].id, OperatorId::from_u128(7));
+        env.from_collection([1]).set_uid_hash("xyz").discard();
+        let mistake = env.job_graph("job").unwrap_err().to_string();
+        assert!(
+            mistake.starts_with("set_uid_hash: 'xyz' is not an id"),
+            "{mistake}"
+        );
+    }
+
+    #[test]
+    fn buffer_timeouts_of_environment_and_stream() {
+        let env = StreamEnv::new();
+        let timeout = Duration::from_millis(7);
+        env.set_buffer_timeout(Duration::ZERO);
+        env.from_collection([1]).set_buffer_timeout(timeout).discard();
+        let graph = env.job_graph("job").unwrap();
+        assert_eq!(graph.vertices[0].buffer_timeout, Some(timeout));
+        let settings = crate::settings::task_settings(&env.config());
+        assert_eq!(settings.flush.timeout, Some(Duration::ZERO));
+        let disabled = of_program(&["execution.buffer-timeout.enabled=false"], None);
+        disabled.set_buffer_timeout(timeout);
+        assert_eq!(
+            crate::settings::task_settings(&disabled.config()).flush.timeout,
+            None
+        );
     }
 }

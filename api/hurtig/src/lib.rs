@@ -37,7 +37,9 @@ pub mod entry;
 mod env;
 mod error;
 mod interrupt;
+mod listener;
 mod logging;
+mod parameters;
 mod settings;
 mod stream;
 mod window;
@@ -48,6 +50,8 @@ pub use data::Data;
 pub use env::StreamEnv;
 pub use error::{Error, Result};
 pub use hurtig_macros::{StableKey, main};
+pub use listener::JobListener;
+pub use parameters::Parameters;
 pub use stream::{
     CollectHandle, CollectSink, ConnectedStreams, DataStream, DiscardingSink, KeyedConnectedStreams,
     KeyedStream, StreamSink,
@@ -81,8 +85,8 @@ pub mod testing {
 pub mod prelude {
     pub use crate::connectors::*;
     pub use crate::{
-        Average, Count, Cumulating, Data, DataStream, JobClient, JobResult, KeyedStream, Result, Session,
-        Sliding, StableKey, StreamEnv, Sum, Tumbling, WindowedStream,
+        Average, Count, Cumulating, Data, DataStream, JobClient, JobResult, KeyedStream, Parameters, Result,
+        Session, Sliding, StableKey, StreamEnv, Sum, Tumbling, WindowedStream,
     };
     pub use hurtig_core::accumulators::Accumulator;
     pub use hurtig_core::str::Str;
@@ -129,6 +133,8 @@ mod book {
     mod sinks {}
     #[doc = include_str!("../../../docs/programs/configuration.md")]
     mod configuration {}
+    #[doc = include_str!("../../../docs/programs/metrics.md")]
+    mod metrics {}
     #[doc = include_str!("../../../docs/how-to/test.md")]
     mod test {}
 }

@@ -26,6 +26,7 @@ pub(crate) fn task_settings(config: &Configuration) -> TaskSettings {
         },
         watermark_interval: config.get(&options::AUTO_WATERMARK_INTERVAL),
         round: config.get(&options::WORKER_ROUND),
+        max_metrics: config.get(&options::MAX_METRICS) as usize,
     }
 }
 

@@ -5,6 +5,8 @@
     reason = "a test that cannot prepare its input has failed"
 )]
 
+use hurtig::JobListener;
+use hurtig::core::metrics::{Counter, Gauge, Histogram, Meter, MetricValue};
 use hurtig::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -200,5 +202,166 @@ fn a_rich_function_that_does_not_open_fails_the_job_by_name() {
     assert!(
         error.contains("'Score'") && error.contains("the model is missing"),
         "{error}"
+    );
+}
+
+/// Emits a parameter for each record, and measures itself in every way.
+struct Measured {
+    greeting: String,
+    records: Option<Counter>,
+    last: Option<Gauge>,
+    rate: Option<Meter>,
+    sizes: Option<Histogram>,
+}
+
+impl Measured {
+    fn new() -> Self {
+        Self {
+            greeting: String::new(),
+            records: None,
+            last: None,
+            rate: None,
+            sizes: None,
+        }
+    }
+}
+
+impl MapFunction<i64, String> for Measured {
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<(), UserError> {
+        self.greeting = ctx.job_parameters().get("greeting").cloned().unwrap_or_default();
+        let metrics = ctx.metrics();
+        self.records = Some(metrics.counter("records"));
+        self.last = Some(metrics.gauge("last"));
+        self.rate = Some(metrics.meter("rate"));
+        self.sizes = Some(metrics.histogram("sizes"));
+        metrics.computed("answer", || 42.0);
+        Ok(())
+    }
+
+    fn map(&mut self, n: i64, _: ProcessCx<'_>) -> Result<String, UserError> {
+        self.records.iter().for_each(Counter::inc);
+        self.last.iter().for_each(|last| last.set(n));
+        self.rate.iter().for_each(Meter::mark);
+        self.sizes.iter().for_each(|sizes| sizes.record(n.unsigned_abs()));
+        Ok(format!("{} {n}", self.greeting))
+    }
+}
+
+#[test]
+fn parameters_and_metrics_reach_functions_and_clients() {
+    let env = StreamEnv::new();
+    env.set("pipeline.global-job-parameters", "greeting:weak,place:here")
+        .unwrap();
+    env.set_global_job_parameters(Parameters::from_args(["--greeting", "hello"]).unwrap());
+    let greeted = env.from_sequence(1, 3).map_with(Measured::new).name("Greet");
+    let collected = greeted.collect();
+    let job = wait(env.execute_async("greetings")).unwrap();
+    wait(job.result()).unwrap();
+    assert_eq!(collected.take(), ["hello 1", "hello 2", "hello 3"]);
+    let shown = job.job_parameters();
+    assert_eq!(
+        (shown["greeting"].as_str(), shown["place"].as_str()),
+        ("hello", "here")
+    );
+
+    let samples = job.metrics();
+    let of = |name: &str| {
+        let found = samples.iter().find(|sample| sample.name == name).unwrap();
+        assert_eq!(found.scope.get("job"), Some("greetings"));
+        assert_eq!(found.scope.get("operator"), Some("Greet"));
+        assert_eq!(found.scope.get("subtask"), Some("0"));
+        found.value.clone()
+    };
+    assert_eq!(of("records"), MetricValue::Counter(3));
+    assert_eq!(of("last"), MetricValue::Gauge(3));
+    assert_eq!(of("answer"), MetricValue::Computed(42.0));
+    assert!(matches!(of("rate"), MetricValue::Meter { count: 3, .. }));
+    let MetricValue::Histogram(sizes) = of("sizes") else {
+        panic!("no histogram");
+    };
+    assert_eq!(sizes.count(), 3);
+}
+
+/// Watermarks that follow each record at once, so that lateness is certain.
+fn each_record() -> WatermarkStrategy<(i64, u32)> {
+    Watermarks::punctuated(|record: &(i64, u32)| record.0, |record, _| Some(record.0))
+}
+
+#[test]
+fn every_kind_of_window_publishes_what_came_too_late() {
+    let env = StreamEnv::new();
+    env.set("pipeline.batch-size", "1").unwrap();
+    env.set("pipeline.auto-watermark-interval", "0 ms").unwrap();
+    // 5 and 7 come behind the watermark 100.
+    let times = [(1, 1), (100, 1), (5, 1), (101, 1), (7, 1), (250, 1)];
+    let input = env.from_source(CollectionSource::new(times), each_record());
+    let keyed = input.key_by(|record| record.1);
+    let ten = || Tumbling::of(10.millis());
+    keyed.window(ten()).aggregate(Count::new()).name("Grid").discard();
+    let sliding = Sliding::of(20.millis(), 10.millis());
+    keyed
+        .window(sliding)
+        .aggregate(Count::new())
+        .name("Slide")
+        .discard();
+    let gap = Session::with_gap(10.millis());
+    keyed
+        .window(gap)
+        .aggregate(Count::new())
+        .name("Session")
+        .discard();
+    let all = keyed.window(ten());
+    all.apply(|_, _, _, out: &mut Collector<u32>| out.push(1))
+        .name("General")
+        .discard();
+    let job = wait(env.execute_async("late")).unwrap();
+    wait(job.result()).unwrap();
+    let mut found: Vec<_> = job
+        .metrics()
+        .into_iter()
+        .filter(|sample| sample.name == "numLateRecordsDropped")
+        .map(|sample| {
+            (
+                sample.scope.get("operator").unwrap_or_default().to_owned(),
+                sample.value,
+            )
+        })
+        .collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = ["General", "Grid", "Session", "Slide"];
+    assert_eq!(
+        found,
+        expected.map(|name| (name.to_owned(), MetricValue::Counter(2)))
+    );
+}
+
+#[test]
+fn listeners_are_told_of_submission_and_end() {
+    struct Listener(Diary);
+    impl JobListener for Listener {
+        fn on_job_submitted(&self, job: Result<&JobClient, &hurtig::Error>) {
+            let line = job.map_or_else(ToString::to_string, |job| format!("submitted {}", job.name()));
+            self.0.lock().unwrap().push(line);
+        }
+        fn on_job_executed(&self, result: Result<&JobResult, &hurtig::Error>) {
+            let line = result.map_or_else(ToString::to_string, |result| format!("finished {}", result.name));
+            self.0.lock().unwrap().push(line);
+        }
+    }
+    let (env, diary) = (StreamEnv::new(), Diary::default());
+    env.register_job_listener(Listener(diary.clone()));
+    env.from_sequence(1, 3).discard();
+    wait(env.execute("good")).unwrap();
+    let failing = env.from_sequence(1, 3).try_map(|_| Err::<i64, _>("no".into()));
+    failing.discard();
+    wait(env.execute("bad")).unwrap_err();
+    wait(env.execute("empty")).unwrap_err();
+    let diary = diary.lock().unwrap();
+    assert_eq!(diary[..3], ["submitted good", "finished good", "submitted bad"]);
+    assert!(diary[3].starts_with("job 'bad' FAILED"), "{diary:?}");
+    assert_eq!(
+        (diary.len(), &diary[4]),
+        (6, &diary[5]),
+        "not submitted, and so not executed"
     );
 }

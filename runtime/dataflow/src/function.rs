@@ -4,10 +4,11 @@
 //! is made per subtask, on the thread that runs it. Functions hold no other state: what must survive
 //! a failure belongs into declared state.
 
-use crate::operator::{Accumulators, Collector, Cx, OpenContext, OutputTag, SubtaskInfo};
+use crate::operator::{Accumulators, Collector, Cx, JobParameters, OpenContext, OutputTag, SubtaskInfo};
 use crate::timers::{HashedKey, TimeDomain, TimerService};
 use hurtig_core::key::{OwnedKey, StableKey};
 
+use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Result, UserError};
 use hurtig_state::{
@@ -158,29 +159,34 @@ pub trait CoProcessFunction<A, B, Out>: Send {
 /// What a keyed function is given when it opens: the place to declare its state.
 #[derive(Debug)]
 pub struct KeyedOpenContext<'a, K: OwnedKey> {
-    info: &'a SubtaskInfo,
-    accumulators: &'a Accumulators,
+    cx: Cx<'a>,
     state: &'a mut KeyedState<K>,
 }
 
 impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
     /// A context that declares into `state`.
     pub fn new(ctx: &OpenContext<'a>, state: &'a mut KeyedState<K>) -> Self {
-        Self {
-            info: ctx.info(),
-            accumulators: ctx.cx().accumulators(),
-            state,
-        }
+        Self { cx: ctx.cx(), state }
     }
 
     /// Where the function runs.
     pub fn info(&self) -> &'a SubtaskInfo {
-        self.info
+        self.cx.info()
     }
 
     /// The operator's accumulators, merged over subtasks in the job's result.
     pub fn accumulators(&self) -> &'a Accumulators {
-        self.accumulators
+        self.cx.accumulators()
+    }
+
+    /// The program's own parameters.
+    pub fn job_parameters(&self) -> &'a JobParameters {
+        self.cx.job_parameters()
+    }
+
+    /// Where the function registers metrics of its own.
+    pub fn metrics(&self) -> &'a MetricGroup {
+        self.cx.metrics()
     }
 
     /// The states declared so far.

@@ -17,6 +17,15 @@ impl<T: Data> DataStream<T> {
         self.change("uid", |node| node.uid = Some(uid.to_owned()))
     }
 
+    /// Gives the operator the identity that it had in a job without a `uid`: 32 hexadecimal digits
+    /// from that job's log or plan. For migration only; a `uid` is what a program should have.
+    #[must_use]
+    pub fn set_uid_hash(self, hash: &str) -> Self {
+        let node = self.own_node();
+        self.env.set_uid_hash(node, hash);
+        self
+    }
+
     /// Sets the operator's name in plans, logs and metrics.
     #[must_use]
     pub fn name(self, name: &str) -> Self {

@@ -29,6 +29,12 @@ impl StreamSink {
         self.change("uid", |node| node.uid = Some(uid.to_owned()))
     }
 
+    /// Gives the sink the identity that it had in a job without a `uid`: 32 hexadecimal digits.
+    pub fn set_uid_hash(self, hash: &str) -> Self {
+        self.env.set_uid_hash(Some(self.node), hash);
+        self
+    }
+
     /// Sets the sink's name in plans, logs and metrics.
     pub fn name(self, name: &str) -> Self {
         self.change("name", |node| name.clone_into(&mut node.name))

@@ -153,3 +153,13 @@ config_enum! {
         FailureRate = "failure-rate" | "failurerate",
     }
 }
+
+config_enum! {
+    /// How the operators of a vertex are described in plans.
+    pub enum VertexDescriptionMode {
+        /// One operator a line, indented.
+        Tree = "TREE" | "tree",
+        /// `a -> b -> c`.
+        Cascading = "CASCADING" | "cascading",
+    }
+}

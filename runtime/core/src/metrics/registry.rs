@@ -195,6 +195,17 @@ impl MetricRegistry {
         }
     }
 
+    /// As [`MetricRegistry::tick`], for the meters about `scope` and its parts.
+    pub fn tick_within(&self, scope: &MetricScope, now: Time) {
+        for ((of, _), metric) in self.0.lock().iter() {
+            if let Metric::Meter(count, rate) = metric
+                && of.is_within(scope)
+            {
+                rate.tick(now, count.load(Ordering::Relaxed));
+            }
+        }
+    }
+
     /// Forgets the metrics about `scope` and its parts; their writers go on unread.
     pub fn remove(&self, scope: &MetricScope) {
         self.0.lock().retain(|(of, _), _| !of.is_within(scope));
@@ -305,6 +316,11 @@ impl MetricGroup {
         histogram
     }
 
+    /// Tells the meters of this scope and its parts the time. Call it every five seconds.
+    pub fn tick(&self, now: Time) {
+        self.registry.tick_within(&self.scope, now);
+    }
+
     /// Forgets the metrics of this scope and its parts.
     pub fn close(&self) {
         self.registry.remove(&self.scope);
@@ -355,6 +371,28 @@ mod tests {
             ]
         );
         assert_eq!(operator.scope().get("job"), Some("clicks"));
+    }
+
+    #[test]
+    fn a_group_tells_its_own_meters_the_time() {
+        let registry = MetricRegistry::new(10);
+        let (one, two) = (
+            registry.group(MetricScope::root().child("subtask", "1")),
+            registry.group(MetricScope::root().child("subtask", "2")),
+        );
+        let (mine, theirs) = (one.child("operator", "x").meter("m"), two.meter("m"));
+        one.tick(Time::ZERO);
+        mine.mark_many(20);
+        theirs.mark_many(20);
+        one.tick(Time::ZERO.after(Duration::from_secs(10)));
+        let meter = |per_second| MetricValue::Meter {
+            count: 20,
+            per_second,
+        };
+        assert_eq!(
+            values(&registry),
+            [("1.x.m".into(), meter(2.0)), ("2.m".into(), meter(0.0))]
+        );
     }
 
     #[test]

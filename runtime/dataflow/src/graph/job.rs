@@ -85,6 +85,8 @@ pub struct JobGraph {
     pub vertices: Vec<JobVertex>,
     /// The edges; an edge's id is its index.
     pub edges: Vec<JobEdge>,
+    /// The program's own parameters, which every function can read.
+    pub parameters: BTreeMap<String, String>,
     /// The effective configuration.
     pub config: BTreeMap<String, String>,
     /// What a rebuilt program must agree on.
@@ -176,6 +178,7 @@ impl Builder<'_> {
             vertices,
             fingerprint: self.fingerprint(),
             edges,
+            parameters: self.settings.parameters.clone(),
             config: self.settings.config.clone(),
         })
     }

@@ -37,6 +37,8 @@ pub struct GraphSettings {
     pub description_mode: DescriptionMode,
     /// `pipeline.vertex-name-include-index-prefix`.
     pub index_prefix: bool,
+    /// The program's own parameters (`pipeline.global-job-parameters`).
+    pub parameters: BTreeMap<String, String>,
     /// The effective configuration, frozen into the JobGraph.
     pub config: BTreeMap<String, String>,
 }
@@ -54,6 +56,7 @@ impl Default for GraphSettings {
             auto_generate_uids: true,
             description_mode: DescriptionMode::default(),
             index_prefix: false,
+            parameters: BTreeMap::new(),
             config: BTreeMap::new(),
         }
     }

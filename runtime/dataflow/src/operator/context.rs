@@ -3,10 +3,12 @@
 use super::accumulators::Accumulators;
 use super::side::{OutputTag, SideOutputs};
 
+use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{Clock, MIN_WATERMARK, Time};
 use hurtig_state::OperatorSnapshot;
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
@@ -68,6 +70,9 @@ impl SubtaskInfo {
     }
 }
 
+/// The program's own parameters, the same in all functions of a job.
+pub type JobParameters = BTreeMap<String, String>;
+
 /// What [`super::Operator::open`] is given.
 #[derive(Debug)]
 pub struct OpenContext<'a> {
@@ -91,6 +96,16 @@ impl<'a> OpenContext<'a> {
         self.restored
     }
 
+    /// The program's own parameters, as `set_global_job_parameters` or the configuration gave them.
+    pub fn job_parameters(&self) -> &'a JobParameters {
+        &self.services.parameters
+    }
+
+    /// Where the operator registers metrics of its own.
+    pub fn metrics(&self) -> &'a MetricGroup {
+        &self.services.metrics
+    }
+
     /// The same services that later calls receive.
     pub fn cx(&self) -> Cx<'a> {
         Cx {
@@ -110,6 +125,8 @@ pub struct Services {
     spawned: RefCell<Vec<(CompletionId, TaskFuture)>>,
     next_completion: Cell<u64>,
     accumulators: Accumulators,
+    parameters: Arc<JobParameters>,
+    metrics: MetricGroup,
 }
 
 impl fmt::Debug for Services {
@@ -134,7 +151,18 @@ impl Services {
             spawned: RefCell::default(),
             next_completion: Cell::new(0),
             accumulators: Accumulators::default(),
+            parameters: Arc::default(),
+            metrics: MetricGroup::unregistered(),
         }
+    }
+
+    /// Adds what the operator's job gives it. Without it there are no parameters, and nobody reads
+    /// the operator's metrics.
+    #[must_use]
+    pub fn in_job(mut self, parameters: Arc<JobParameters>, metrics: MetricGroup) -> Self {
+        self.parameters = parameters;
+        self.metrics = metrics;
+        self
     }
 
     /// The handle that is passed to calls.
@@ -249,5 +277,16 @@ impl<'a> Cx<'a> {
     /// The operator's accumulators, merged over subtasks in the job's result.
     pub fn accumulators(self) -> &'a Accumulators {
         &self.services.accumulators
+    }
+
+    /// The program's own parameters.
+    pub fn job_parameters(self) -> &'a JobParameters {
+        &self.services.parameters
+    }
+
+    /// Where the operator registers metrics of its own: once each, when it opens or when there is
+    /// something to tell.
+    pub fn metrics(self) -> &'a MetricGroup {
+        &self.services.metrics
     }
 }

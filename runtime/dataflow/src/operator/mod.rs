@@ -14,7 +14,9 @@ mod side;
 
 pub use accumulators::Accumulators;
 pub use collector::{Collector, DEFAULT_BATCH_SIZE};
-pub use context::{Completion, CompletionId, Cx, OpenContext, Services, SubtaskInfo, TaskFuture};
+pub use context::{
+    Completion, CompletionId, Cx, JobParameters, OpenContext, Services, SubtaskInfo, TaskFuture,
+};
 pub use side::{OutputTag, SideOutputs, SideSink};
 
 use hurtig_core::ids::CheckpointId;

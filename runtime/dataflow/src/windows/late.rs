@@ -4,13 +4,18 @@ use super::Window;
 use crate::operator::{Cx, OutputTag};
 use crate::timers::TimeDomain;
 
+use hurtig_core::metrics::Counter;
 use hurtig_core::time::MAX_WATERMARK;
+
+/// The metric of window operators that counts late records which nobody took.
+pub const NUM_LATE_RECORDS_DROPPED: &str = "numLateRecordsDropped";
 
 /// How long windows wait for late elements, and where those go that come later still.
 pub struct Lateness<In> {
     allowed: i64,
     side: Option<OutputTag<In>>,
-    dropped: u64,
+    /// `numLateRecordsDropped`, registered with the first.
+    dropped: Option<Counter>,
 }
 
 impl<In> Default for Lateness<In> {
@@ -18,7 +23,7 @@ impl<In> Default for Lateness<In> {
         Self {
             allowed: 0,
             side: None,
-            dropped: 0,
+            dropped: None,
         }
     }
 }
@@ -28,7 +33,7 @@ impl<In> Clone for Lateness<In> {
         Self {
             allowed: self.allowed,
             side: self.side.clone(),
-            dropped: self.dropped,
+            dropped: None,
         }
     }
 }
@@ -38,7 +43,9 @@ impl<In> std::fmt::Debug for Lateness<In> {
         write!(
             f,
             "Lateness({} ms, {:?}, {} dropped)",
-            self.allowed, self.side, self.dropped
+            self.allowed,
+            self.side,
+            self.dropped.as_ref().map_or(0, Counter::get)
         )
     }
 }
@@ -49,7 +56,7 @@ impl<In: 'static> Lateness<In> {
         Self {
             allowed,
             side,
-            dropped: 0,
+            dropped: None,
         }
     }
 
@@ -81,12 +88,25 @@ impl<In: 'static> Lateness<In> {
         }
         match &self.side {
             Some(tag) => cx.side_output(tag, element, time),
-            None => self.dropped += 1,
+            None => self.count_dropped(cx),
         }
     }
 
-    /// `numLateRecordsDropped`: late elements that nobody took.
+    /// Registers the metric, so that it is seen also while it is 0.
+    pub(super) fn open(&mut self, cx: Cx<'_>) {
+        if self.dropped.is_none() {
+            self.dropped = Some(cx.metrics().counter(NUM_LATE_RECORDS_DROPPED));
+        }
+    }
+
+    #[cold]
+    fn count_dropped(&mut self, cx: Cx<'_>) {
+        self.open(cx);
+        self.dropped.iter().for_each(Counter::inc);
+    }
+
+    /// Late elements that nobody took.
     pub(super) fn dropped(&self) -> u64 {
-        self.dropped
+        self.dropped.as_ref().map_or(0, Counter::get)
     }
 }

@@ -43,7 +43,7 @@ pub use function::{
     WindowContext, WindowLogic,
 };
 pub use grid::TimeGrid;
-pub use late::Lateness;
+pub use late::{Lateness, NUM_LATE_RECORDS_DROPPED};
 pub use spec::{AllKeys, WindowSpec};
 pub use trigger::{
     ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountTrigger, DefaultTrigger, DeltaTrigger,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::{AnyOption, BufferTimeout, ByteSize, ConfigOption, MaxParallelism, Scope};
+use crate::config::{
+    AnyOption, BufferTimeout, ByteSize, ConfigOption, MaxParallelism, Scope, VertexDescriptionMode,
+};
 use crate::key::MAX_KEY_GROUPS;
 
 /// Subtasks of an operator that does not say how many it has.
@@ -91,6 +93,41 @@ pub static PIPELINE_NAME: ConfigOption<Option<String>> = ConfigOption::new(
 )
 .flink("(none)");
 
+/// How vertices are described.
+pub static VERTEX_DESCRIPTION_MODE: ConfigOption<VertexDescriptionMode> = ConfigOption::new(
+    "pipeline.vertex-description-mode",
+    Scope::Program,
+    || VertexDescriptionMode::Tree,
+    "How plans describe a vertex: `TREE`, one operator a line, or `CASCADING`, `a -> b -> c`.",
+)
+.flink("TREE");
+
+/// Whether the names of vertices begin with their numbers.
+pub static VERTEX_NAME_INDEX_PREFIX: ConfigOption<bool> = ConfigOption::new(
+    "pipeline.vertex-name-include-index-prefix",
+    Scope::Program,
+    || false,
+    "Whether the names of vertices begin with their places in the job, as in `[vertex-0]`.",
+)
+.flink("false");
+
+/// Parameters of a job.
+pub static GLOBAL_JOB_PARAMETERS: ConfigOption<BTreeMap<String, String>> = ConfigOption::new(
+    "pipeline.global-job-parameters",
+    Scope::Program,
+    BTreeMap::new,
+    "Parameters of the program itself: Hurtig hands them to every function and shows them with the job. A map      in YAML, or `name:value,name:value`. The program's own settings of single parameters win.",
+)
+.flink("(none)");
+
+/// Metrics of a job in one process.
+pub static MAX_METRICS: ConfigOption<u32> = ConfigOption::new(
+    "metrics.max-registered",
+    Scope::Program,
+    || 100_000,
+    "Metrics that a job may register in one process. Those beyond it are counted and not shown.",
+);
+
 /// Parallelism of single vertices.
 pub static PARALLELISM_OVERRIDES: ConfigOption<BTreeMap<String, u32>> = ConfigOption::new(
     "pipeline.jobvertex-parallelism-overrides",
@@ -157,6 +194,9 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &MAX_PARALLELISM,
     &PARALLELISM_OVERRIDES,
     &PIPELINE_NAME,
+    &VERTEX_DESCRIPTION_MODE,
+    &VERTEX_NAME_INDEX_PREFIX,
+    &GLOBAL_JOB_PARAMETERS,
     &OPERATOR_CHAINING,
     &AUTO_GENERATE_UIDS,
     &AUTO_WATERMARK_INTERVAL,
@@ -165,5 +205,6 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &BUFFER_TIMEOUT,
     &BUFFER_TIMEOUT_ENABLED,
     &MAX_RECORD_BYTES,
+    &MAX_METRICS,
     &CANCELLATION_TIMEOUT,
 ];

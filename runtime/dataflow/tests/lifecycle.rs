@@ -1,0 +1,236 @@
+//! The life of operators in a chain, and how long their output waits for its buffer to fill.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use hurtig_core::time::{Clock, ManualClock};
+use hurtig_core::types::TypeInfo;
+use hurtig_core::{Batch, Event, Result};
+use hurtig_dataflow::chain::{
+    GateHead, InputGate, Link, Node, OperatorNode, Round, Tail, TaskCore, TaskParts,
+};
+use hurtig_dataflow::operator::{
+    Budget, Collector, Cx, OpenContext, Operator, Progress, Services, SideOutputs, SubtaskInfo,
+};
+use hurtig_exchange::{
+    ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel,
+};
+use hurtig_state::OperatorSnapshot;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+const WIDE: ChannelOptions = ChannelOptions {
+    max_batches: 1_000,
+    max_bytes: 1 << 30,
+};
+
+type Diary = Arc<Mutex<Vec<String>>>;
+
+/// Passes records on, writes its calls down, and lets time go by.
+struct Diarist {
+    name: &'static str,
+    diary: Diary,
+    clock: Arc<ManualClock>,
+    each: Duration,
+}
+
+impl Diarist {
+    fn note(&self, what: &str) {
+        self.diary.lock().unwrap().push(format!("{} {what}", self.name));
+    }
+}
+
+impl Operator<i64, i64> for Diarist {
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let from = ctx.restored().map_or("scratch", |_| "snapshot");
+        self.note(&format!("open from {from}"));
+        Ok(())
+    }
+
+    fn process(
+        &mut self,
+        input: &mut Batch<i64>,
+        _: Cx<'_>,
+        out: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        while let Some((n, _)) = input.pop_front() {
+            b.spend();
+            self.clock.advance(self.each);
+            self.note(&format!("record {n}"));
+            out.push(n);
+        }
+        Ok(Progress::Done)
+    }
+
+    fn on_watermark(
+        &mut self,
+        wm: i64,
+        _: Cx<'_>,
+        _: &mut Collector<i64>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        self.note(&format!("watermark {wm}"));
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
+        self.note("snapshot");
+        Ok(())
+    }
+
+    fn end_input(&mut self, _: Cx<'_>, _: &mut Collector<i64>, _: &mut Budget) -> Result<Progress> {
+        self.note("end");
+        Ok(Progress::Done)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.note("close");
+        Ok(())
+    }
+}
+
+struct Rig {
+    core: TaskCore,
+    input: Sender<i64>,
+    output: Receiver<i64>,
+    clock: Arc<ManualClock>,
+    diary: Diary,
+}
+
+/// Two diarists, of which the second takes `each` for a record, and a buffer with that timeout.
+fn rig(each: Duration, timeout: Option<Duration>) -> Rig {
+    let (clock, diary) = (ManualClock::new(), Diary::default());
+    clock.advance(Duration::from_secs(1));
+    let (input, receiver) = channel(WIDE, Signal::new(), Signal::new());
+    let (sender, output) = channel(WIDE, Signal::new(), Signal::new());
+    let policy = FlushPolicy {
+        batch_size: 1_000,
+        timeout,
+        ..FlushPolicy::default()
+    };
+    let edge = EdgeWriter::new(vec![sender], Partitioner::Forward, TypeInfo::of(), policy);
+    let node = |name, each| {
+        let services = Services::new(SubtaskInfo::single(name), clock.clone(), SideOutputs::default());
+        let (diary, clock) = (diary.clone(), clock.clone());
+        let operator = Diarist {
+            name,
+            diary,
+            clock,
+            each,
+        };
+        Box::new(OperatorNode::new(operator, services)) as Box<dyn Node>
+    };
+    let nodes = vec![node("first", Duration::ZERO), node("second", each)];
+    let parts = TaskParts {
+        head: Box::new(GateHead::new(InputGate::new(vec![receiver]))),
+        nodes,
+        links: (0..3).map(|_| Box::new(Link::<i64>::new(16)) as _).collect(),
+        outlet: Box::new(Tail::new(vec![edge])),
+        signal: Signal::new(),
+        buffer_timeout: timeout,
+    };
+    Rig {
+        core: TaskCore::new(parts, clock.clone()),
+        input,
+        output,
+        clock,
+        diary,
+    }
+}
+
+impl Rig {
+    fn round(&mut self) -> Round {
+        let mut task = Context::from_waker(Waker::noop());
+        self.core.round(&mut task, Duration::from_nanos(1)).unwrap()
+    }
+
+    fn send(&self, n: i64) {
+        self.input.try_send(Batch::from_records(vec![n]), 8);
+    }
+
+    fn received(&self) -> usize {
+        std::iter::from_fn(|| self.output.try_recv()).count()
+    }
+}
+
+#[test]
+fn operators_open_from_the_tail_and_end_and_close_from_the_head() {
+    let mut rig = rig(Duration::ZERO, None);
+    rig.core
+        .open(&|place| (place == 1).then(OperatorSnapshot::default))
+        .unwrap();
+    rig.send(1);
+    rig.input.send_event(Event::Watermark(7));
+    while !matches!(rig.round(), Round::Idle(_)) {}
+    rig.core.snapshot().unwrap();
+    rig.send(2);
+    rig.input.send_event(Event::EndOfInput);
+    while rig.round() != Round::Finished {}
+    let lines = rig.diary.lock().unwrap().clone();
+    let of = |name: &str| -> Vec<String> {
+        let own = lines.iter().filter_map(|line| line.strip_prefix(name));
+        own.map(str::to_owned).collect()
+    };
+    assert_eq!(
+        of("first "),
+        [
+            "open from snapshot",
+            "record 1",
+            "watermark 7",
+            "snapshot",
+            "record 2",
+            "watermark 9223372036854775807",
+            "end",
+            "close"
+        ]
+    );
+    assert_eq!(of("second ")[0], "open from scratch");
+    assert_eq!(of("second ")[1..], of("first ")[1..]);
+    let at = |line: &str| lines.iter().position(|l| l == line).unwrap();
+    assert!(at("second open from scratch") < at("first open from snapshot"));
+    assert!(at("first end") < at("second end"));
+    assert!(at("second end") < at("first close"));
+    assert!(at("first close") < at("second close"));
+}
+
+/// Records of a task that is never idle, each 3 ms after the other: when do they leave?
+fn first_leaves_after(timeout: Option<Duration>) -> Option<Duration> {
+    const EACH: Duration = Duration::from_millis(3);
+    let mut rig = rig(EACH, timeout);
+    rig.core.open(&|_| None).unwrap();
+    for n in 0..40 {
+        rig.send(n);
+    }
+    let started = rig.clock.now();
+    let mut left = None;
+    loop {
+        let round = rig.round();
+        let waited = rig.clock.now().since(started).saturating_sub(EACH);
+        if !matches!(round, Round::Busy) {
+            assert!(
+                left.is_some() || rig.received() > 0,
+                "a task that goes idle keeps nothing"
+            );
+            return left;
+        }
+        if rig.received() > 0 && left.is_none() {
+            left = Some(waited);
+        }
+    }
+}
+
+#[test]
+fn the_buffer_timeout_bounds_the_wait_under_load() {
+    assert_eq!(first_leaves_after(None), None, "-1: full buffers only");
+    let at_once = first_leaves_after(Some(Duration::ZERO)).unwrap();
+    assert!(
+        at_once <= Duration::from_millis(3),
+        "0: each record, not after {at_once:?}"
+    );
+    let timeout = Duration::from_millis(10);
+    let waited = first_leaves_after(Some(timeout)).unwrap();
+    // Buffers are looked at four times in a timeout, between records.
+    let bound = timeout + timeout / 4 + Duration::from_millis(3);
+    assert!(timeout <= waited && waited <= bound, "after {waited:?}");
+}
