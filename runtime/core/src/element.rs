@@ -1,6 +1,7 @@
 //! What travels in a channel, in order: batches, and events between them.
 
 use crate::batch::Batch;
+use crate::ids::CheckpointId;
 use serde::{Deserialize, Serialize};
 
 /// Whether an input may hold back event time.
@@ -19,6 +20,8 @@ pub enum Event {
     Watermark(i64),
     /// The channel turned idle or active.
     Status(WatermarkStatus),
+    /// What came before belongs to this checkpoint, what follows does not.
+    Barrier(CheckpointId),
     /// Nothing follows.
     EndOfInput,
 }

@@ -3,8 +3,10 @@
 
 use super::{NodeStats, Turn};
 use crate::operator::{Budget, Collector, Completion, CompletionId, Cx, Progress, Services, TaskFuture};
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Error, Event, Result};
+use hurtig_state::OperatorSnapshot;
 use std::collections::VecDeque;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,6 +17,7 @@ pub(crate) enum Call {
     Watermark(i64),
     ProcessingTime(i64),
     Completion(Completion),
+    Barrier(CheckpointId),
     End,
 }
 
@@ -41,6 +44,8 @@ pub(crate) struct Driver {
     pub(crate) records_out: u64,
     pub(crate) watermark: i64,
     side_event: Option<Event>,
+    /// Snapshots that wait for their barriers to leave the task.
+    taken: VecDeque<(CheckpointId, OperatorSnapshot)>,
     /// The end of input was passed on: nothing may follow it.
     ended: bool,
 }
@@ -60,6 +65,7 @@ impl Driver {
             records_out: 0,
             watermark: i64::MIN,
             side_event: None,
+            taken: VecDeque::new(),
             ended: false,
         }
     }
@@ -198,6 +204,13 @@ impl Driver {
         let own = out.take_watermark().filter(|&wm| wm > self.watermark);
         let event = match call {
             Call::Watermark(wm) if !held => Some(Event::Watermark(wm)),
+            // A watermark of the operator's own is behind the barrier then, and kept for the next call.
+            Call::Barrier(checkpoint) => {
+                if let Some(wm) = own {
+                    out.watermark(wm);
+                }
+                return Ok(Some(Event::Barrier(checkpoint)));
+            }
             Call::End => {
                 self.ended = true;
                 Some(Event::EndOfInput)
@@ -242,6 +255,26 @@ impl Driver {
             }
             None => true,
         }
+    }
+
+    /// Keeps what the operator remembers at a barrier until [`Self::take_snapshot`].
+    pub(crate) fn keep_snapshot(&mut self, checkpoint: CheckpointId, snapshot: OperatorSnapshot) {
+        self.taken.push_back((checkpoint, snapshot));
+    }
+
+    /// What the operator remembered at a barrier. Snapshots of earlier ones are dropped.
+    pub(crate) fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
+        while let Some((id, snapshot)) = self.taken.pop_front() {
+            if id == checkpoint {
+                return Some(snapshot);
+            }
+        }
+        None
+    }
+
+    /// Tells the operator about a checkpoint.
+    pub(crate) fn forget_snapshots(&mut self, checkpoint: CheckpointId) {
+        self.taken.retain(|(id, _)| *id != checkpoint);
     }
 
     pub(crate) fn stats(&self) -> NodeStats {

@@ -2,7 +2,9 @@
 
 use super::link::{AnyLink, typed};
 use super::{Head, NodeStats, Turn, Turned};
+use crate::operators::align::BarrierAligner;
 use crate::operators::merge::WatermarkMerger;
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Batch, Element, Event, Result};
 use hurtig_exchange::Receiver;
@@ -48,6 +50,9 @@ impl<T> InputGate<T> {
     pub(crate) fn next_batch(&mut self, first_input: usize, merge: &mut MergedEvents) -> Option<Batch<T>> {
         for step in 0..self.channels.len() {
             let at = (self.next + step) % self.channels.len();
+            if merge.is_blocked(first_input + at) {
+                continue;
+            }
             while let Some(element) = self.channels[at].try_recv() {
                 match element {
                     Element::Batch(batch) => {
@@ -63,6 +68,9 @@ impl<T> InputGate<T> {
                             self.next = at;
                             return None;
                         }
+                        if merge.is_blocked(first_input + at) {
+                            break;
+                        }
                     }
                 }
             }
@@ -75,6 +83,7 @@ impl<T> InputGate<T> {
 #[derive(Debug)]
 pub(crate) struct MergedEvents {
     merger: WatermarkMerger,
+    aligner: BarrierAligner,
     ready: VecDeque<Event>,
     end_sent: bool,
 }
@@ -83,6 +92,7 @@ impl MergedEvents {
     pub(crate) fn new(inputs: usize) -> Self {
         Self {
             merger: WatermarkMerger::new(inputs),
+            aligner: BarrierAligner::new(inputs),
             ready: VecDeque::new(),
             end_sent: false,
         }
@@ -92,13 +102,33 @@ impl MergedEvents {
         let update = match event {
             Event::Watermark(wm) => self.merger.watermark(input, wm),
             Event::Status(status) => self.merger.status(input, status),
-            Event::EndOfInput => self.merger.end(input),
+            Event::Barrier(checkpoint) => {
+                let passed = self.aligner.barrier(input, checkpoint);
+                self.ready.extend(passed.map(Event::Barrier));
+                return;
+            }
+            Event::EndOfInput => {
+                let passed = self.aligner.end(input);
+                self.ready.extend(passed.map(Event::Barrier));
+                self.merger.end(input)
+            }
         };
         self.ready.extend(update.events());
         if self.merger.all_ended() && !self.end_sent {
             self.end_sent = true;
             self.ready.push_back(Event::EndOfInput);
         }
+    }
+
+    /// Whether a channel has delivered a barrier that others still owe.
+    #[inline]
+    pub(crate) fn is_blocked(&self, input: usize) -> bool {
+        self.aligner.is_blocked(input)
+    }
+
+    /// Gives a checkpoint up.
+    pub(crate) fn abort(&mut self, checkpoint: CheckpointId) {
+        self.aligner.abort(checkpoint);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -151,6 +181,11 @@ impl<T: Send + 'static> Head for GateHead<T> {
 
     fn wake_at(&self) -> (Option<Time>, i64) {
         (None, i64::MAX)
+    }
+
+    fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.events.abort(checkpoint);
+        Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {

@@ -20,13 +20,16 @@ pub use source::SourceHead;
 pub use tail::{Outlet, SidePort, Tail};
 pub use two_input::TwoInputHead;
 
+use crate::operator::CheckpointEvent;
 use crate::source::Split;
 use hurtig_core::accumulators::{AccumulatorValues, merge_accumulators};
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Result};
 use hurtig_exchange::Signal;
 use hurtig_state::OperatorSnapshot;
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Context;
@@ -109,8 +112,29 @@ pub trait Head: Send {
     fn is_flushed(&self) -> bool {
         true
     }
+    /// Sends a checkpoint's barrier before anything else. False when it cannot: the head is no source,
+    /// or has sent its end of input.
+    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
+        let _ = checkpoint;
+        false
+    }
     /// What readers or operators remember.
     fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>>;
+    /// What they remembered when a barrier passed; once.
+    fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
+        let _ = checkpoint;
+        None
+    }
+    /// A checkpoint was given up: nothing waits for its barriers any more.
+    fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let _ = checkpoint;
+        Ok(())
+    }
+    /// Tells operators that a checkpoint has completed or was given up.
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        let _ = event;
+        Ok(())
+    }
     /// Ends a successful run.
     fn close(&mut self) -> Result<()>;
     /// The operator's accumulators.
@@ -134,6 +158,15 @@ pub enum Round {
     Finished,
 }
 
+/// A consistent cut through a task: what each operator remembered when a barrier passed it.
+#[derive(Clone, Debug)]
+pub struct TaskCut {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The head first; empty for one that only reads channels.
+    pub operators: Vec<OperatorSnapshot>,
+}
+
 /// A task's dataflow: head, nodes, tail, and the links between them.
 pub struct TaskCore {
     head: Box<dyn Head>,
@@ -147,6 +180,8 @@ pub struct TaskCore {
     flush_every: Duration,
     /// The last pass took [`SLOW_PASS`].
     slow: bool,
+    /// Cuts through the task whose barriers have left.
+    cuts: VecDeque<TaskCut>,
     poisoned: bool,
     /// Whose turn it is: 0 for the head, `i + 1` for node `i`.
     at: usize,
@@ -189,6 +224,7 @@ impl TaskCore {
             flush_every: parts.buffer_timeout.map_or(Duration::MAX, |timeout| timeout / 4),
             clock,
             slow: false,
+            cuts: VecDeque::new(),
             poisoned: false,
             at: 0,
         }
@@ -258,6 +294,9 @@ impl TaskCore {
     fn pass(&mut self, turn: &mut Turn<'_, '_>) -> Result<(bool, bool)> {
         let nodes = self.nodes.len();
         let out = self.outlet.turn(&mut *self.links[nodes], turn);
+        if let Some(checkpoint) = self.outlet.take_barrier() {
+            self.cut(checkpoint);
+        }
         let mut worked = out == Turned::Worked;
         let mut blocked = out == Turned::Blocked;
         for i in (0..nodes).rev() {
@@ -343,6 +382,55 @@ impl TaskCore {
             let head = core.head.snapshot()?.unwrap_or_default();
             let rest = core.nodes.iter_mut().map(|node| node.snapshot());
             std::iter::once(Ok(head)).chain(rest).collect()
+        })
+    }
+
+    /// Puts together what the operators remembered when the barrier passed them.
+    fn cut(&mut self, checkpoint: CheckpointId) {
+        let head = self.head.take_snapshot(checkpoint).unwrap_or_default();
+        let rest = self.nodes.iter_mut();
+        let rest = rest.map(|node| node.take_snapshot(checkpoint).unwrap_or_default());
+        let operators = std::iter::once(head).chain(rest).collect();
+        self.cuts.push_back(TaskCut {
+            checkpoint,
+            operators,
+        });
+    }
+
+    /// Begins a checkpoint at a source. False when no barrier can be sent any more.
+    pub fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
+        let triggered = !self.poisoned && self.head.trigger(checkpoint);
+        if triggered {
+            self.signal.ring();
+        }
+        triggered
+    }
+
+    /// What the task remembered at a barrier that has left it, oldest first.
+    pub fn take_cut(&mut self) -> Option<TaskCut> {
+        self.cuts.pop_front()
+    }
+
+    /// A checkpoint has completed or was given up.
+    ///
+    /// # Errors
+    /// What an operator returned; the chain is then poisoned.
+    pub fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        self.guarded(|core| {
+            core.at = 0;
+            if let CheckpointEvent::Aborted(checkpoint) = event {
+                core.cuts.retain(|cut| cut.checkpoint != checkpoint);
+                core.head.abort(checkpoint)?;
+            }
+            core.head.on_checkpoint(event)?;
+            for i in 0..core.nodes.len() {
+                core.at = i + 1;
+                core.nodes[i].on_checkpoint(event)?;
+            }
+            core.at = 0;
+            // Inputs that were blocked may be read again.
+            core.signal.ring();
+            Ok(())
         })
     }
 

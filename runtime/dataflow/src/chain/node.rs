@@ -3,8 +3,9 @@
 use super::driver::{Call, Driver};
 use super::link::{AnyLink, Link, typed};
 use super::{NodeStats, Turn, Turned};
-use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress, Services};
+use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Operator, Progress, Services};
 use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Event, Result};
 use hurtig_state::OperatorSnapshot;
@@ -33,6 +34,10 @@ pub trait Node: Send {
     fn is_flushed(&self) -> bool;
     /// What the operator remembers.
     fn snapshot(&mut self) -> Result<OperatorSnapshot>;
+    /// What the operator remembered when a barrier passed; once.
+    fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot>;
+    /// A checkpoint has completed or was given up.
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()>;
     /// Ends a successful run.
     fn close(&mut self) -> Result<()>;
     /// The operator's accumulators.
@@ -70,6 +75,7 @@ fn dispatch<In, Out, O: Operator<In, Out>>(
         Call::Watermark(wm) => operator.on_watermark(*wm, cx, out, budget),
         Call::ProcessingTime(now) => operator.on_processing_time(*now, cx, out, budget),
         Call::Completion(done) => operator.on_completion(done, cx, out, budget),
+        Call::Barrier(checkpoint) => operator.before_barrier(*checkpoint, cx, out, budget),
         Call::End => operator.end_input(cx, out, budget),
     }
 }
@@ -115,6 +121,11 @@ where
             .run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
                 dispatch(operator, call, cx, out, budget)
             })?;
+        if let Some(Event::Barrier(checkpoint)) = event {
+            let mut snapshot = OperatorSnapshot::default();
+            self.operator.snapshot(&mut snapshot)?;
+            self.driver.keep_snapshot(checkpoint, snapshot);
+        }
         if let Some(event) = event {
             self.pass(event, output, turn);
         }
@@ -175,6 +186,7 @@ where
                 Ok(Turned::Starved)
             }
             Some(Event::EndOfInput) => self.call(Call::End, output, turn),
+            Some(Event::Barrier(checkpoint)) => self.call(Call::Barrier(checkpoint), output, turn),
             Some(event) => {
                 self.pass(event, output, turn);
                 Ok(Turned::Worked)
@@ -207,6 +219,17 @@ where
         let mut snapshot = OperatorSnapshot::default();
         self.operator.snapshot(&mut snapshot)?;
         Ok(snapshot)
+    }
+
+    fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
+        self.driver.take_snapshot(checkpoint)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        if let CheckpointEvent::Aborted(checkpoint) = event {
+            self.driver.forget_snapshots(checkpoint);
+        }
+        self.operator.on_checkpoint(event, self.driver.services.cx())
     }
 
     fn close(&mut self) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::operators::splits::SplitWatermarks;
 use crate::operators::watermark::WatermarkStrategy;
 use crate::source::{SourceReader, SourceStatus, Split};
 use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Event, Result};
 use hurtig_state::OperatorSnapshot;
@@ -25,6 +26,9 @@ pub struct SourceHead<T> {
     asked: bool,
     request: bool,
     events: VecDeque<Event>,
+    /// Checkpoints whose barriers are to be sent before anything else.
+    barriers: VecDeque<CheckpointId>,
+    taken: VecDeque<(CheckpointId, OperatorSnapshot)>,
     wait_until: Option<Time>,
     next_watermark: Option<Time>,
     finished: bool,
@@ -47,6 +51,8 @@ impl<T: Send + 'static> SourceHead<T> {
             asked: false,
             request: false,
             events: VecDeque::new(),
+            barriers: VecDeque::new(),
+            taken: VecDeque::new(),
             wait_until: None,
             next_watermark: None,
             finished: false,
@@ -140,6 +146,13 @@ impl<T: Send + 'static> Head for SourceHead<T> {
             return Ok(Turned::Starved);
         }
         let link = typed::<T>(output);
+        if let Some(checkpoint) = self.barriers.pop_front() {
+            let mut snapshot = OperatorSnapshot::default();
+            self.reader.snapshot(&mut snapshot)?;
+            self.taken.push_back((checkpoint, snapshot));
+            link.event = Some(Event::Barrier(checkpoint));
+            return Ok(Turned::Worked);
+        }
         if let Some(event) = self.events.pop_front() {
             link.event = Some(event);
             return Ok(Turned::Worked);
@@ -182,6 +195,26 @@ impl<T: Send + 'static> Head for SourceHead<T> {
 
     fn set_back_pressured(&mut self, now: Time, back_pressured: bool) {
         self.watermarks.set_back_pressured(back_pressured, now);
+    }
+
+    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
+        // Behind the end of input no barrier can follow.
+        if self.finished && self.events.is_empty() {
+            return false;
+        }
+        self.barriers.push_back(checkpoint);
+        true
+    }
+
+    fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
+        let at = self.taken.iter().position(|(id, _)| *id == checkpoint)?;
+        self.taken.drain(..=at).next_back().map(|(_, snapshot)| snapshot)
+    }
+
+    fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.barriers.retain(|id| *id != checkpoint);
+        self.taken.retain(|(id, _)| *id != checkpoint);
+        Ok(())
     }
 
     fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {

@@ -3,6 +3,7 @@
 use super::link::{AnyLink, typed};
 use super::{Turn, Turned};
 use crate::operator::{Collector, SideSink};
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Batch, Event};
 use hurtig_exchange::EdgeWriter;
@@ -17,6 +18,8 @@ pub struct Tail<T> {
     /// One batch an edge that has found no room yet.
     staged: Vec<Batch<T>>,
     ended: bool,
+    /// The last barrier that has left.
+    barrier: Option<CheckpointId>,
 }
 
 impl<T: Clone> Tail<T> {
@@ -27,6 +30,7 @@ impl<T: Clone> Tail<T> {
             edges,
             staged,
             ended: false,
+            barrier: None,
         }
     }
 
@@ -59,6 +63,9 @@ impl<T: Clone> Tail<T> {
 
     fn push_event(&mut self, event: Event, now: Time) {
         self.ended |= event == Event::EndOfInput;
+        if let Event::Barrier(checkpoint) = event {
+            self.barrier = Some(checkpoint);
+        }
         for edge in &mut self.edges {
             // An edge without room keeps the event; `settle` reports it.
             edge.send_event(event, now);
@@ -93,6 +100,8 @@ pub trait Outlet: Send {
     fn is_finished(&self) -> bool;
     /// Records and estimated bytes handed on so far.
     fn totals(&self) -> (u64, u64);
+    /// The barrier that has left since the last call.
+    fn take_barrier(&mut self) -> Option<CheckpointId>;
 }
 
 impl<T: Clone + Send + 'static> Outlet for Tail<T> {
@@ -124,6 +133,10 @@ impl<T: Clone + Send + 'static> Outlet for Tail<T> {
 
     fn is_finished(&self) -> bool {
         self.ended && self.is_flushed()
+    }
+
+    fn take_barrier(&mut self) -> Option<CheckpointId> {
+        self.barrier.take()
     }
 
     fn totals(&self) -> (u64, u64) {

@@ -4,8 +4,11 @@ use super::driver::{Call, Driver};
 use super::gate::{InputGate, MergedEvents};
 use super::link::{AnyLink, Link, typed};
 use super::{Head, NodeStats, Turn, Turned};
-use crate::operator::{Budget, Collector, Cx, InputMask, OpenContext, Progress, Services, TwoInputOperator};
+use crate::operator::{
+    Budget, CheckpointEvent, Collector, Cx, InputMask, OpenContext, Progress, Services, TwoInputOperator,
+};
 use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Batch, Event, Result};
 use hurtig_state::OperatorSnapshot;
@@ -82,6 +85,7 @@ fn dispatch<A, B, Out, O: TwoInputOperator<A, B, Out>>(
         Call::Watermark(wm) => operator.on_watermark(*wm, cx, out, budget),
         Call::ProcessingTime(now) => operator.on_processing_time(*now, cx, out, budget),
         Call::Completion(done) => operator.on_completion(done, cx, out, budget),
+        Call::Barrier(checkpoint) => operator.before_barrier(*checkpoint, cx, out, budget),
         Call::End => operator.end_input(cx, out, budget),
     }
 }
@@ -119,6 +123,11 @@ where
             .run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
                 dispatch(operator, call, cx, out, budget)
             })?;
+        if let Some(Event::Barrier(checkpoint)) = event {
+            let mut snapshot = OperatorSnapshot::default();
+            self.operator.snapshot(&mut snapshot)?;
+            self.driver.keep_snapshot(checkpoint, snapshot);
+        }
         if let Some(event) = event {
             self.pass(event, output, turn);
         }
@@ -173,6 +182,7 @@ where
                 self.call(Call::Watermark(wm), output, turn)
             }
             Some(Event::EndOfInput) => self.call(Call::End, output, turn),
+            Some(Event::Barrier(checkpoint)) => self.call(Call::Barrier(checkpoint), output, turn),
             Some(event) => {
                 self.pass(event, output, turn);
                 Ok(Turned::Worked)
@@ -201,6 +211,22 @@ where
         let mut snapshot = OperatorSnapshot::default();
         self.operator.snapshot(&mut snapshot)?;
         Ok(Some(snapshot))
+    }
+
+    fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.events.abort(checkpoint);
+        Ok(())
+    }
+
+    fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
+        self.driver.take_snapshot(checkpoint)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        if let CheckpointEvent::Aborted(checkpoint) = event {
+            self.driver.forget_snapshots(checkpoint);
+        }
+        self.operator.on_checkpoint(event, self.driver.services.cx())
     }
 
     fn close(&mut self) -> Result<()> {

@@ -4,6 +4,7 @@
 //! subtask, and a chain runs them. Each obeys the contract of [`crate::operator`]: it stops when its
 //! budget or its output ends, and can be snapshotted whenever it has returned.
 
+pub mod align;
 pub mod merge;
 pub mod splits;
 pub mod watermark;
@@ -17,6 +18,7 @@ pub mod rolling;
 mod sink;
 mod stateless;
 
+pub use align::BarrierAligner;
 pub use assign_watermarks::AssignWatermarks;
 pub use connected::{CoFlatMap, CoMap, CoProcess, KeyedCoProcess};
 pub use flat_map_iter::FlatMapIter;
