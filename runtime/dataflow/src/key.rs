@@ -67,7 +67,7 @@ where
         T: 'a;
 
     #[inline(always)]
-    fn key_of<'a>(&self, record: &'a T) -> K {
+    fn key_of(&self, record: &T) -> K {
         (self.select)(record)
     }
 }

@@ -35,7 +35,7 @@ impl<T> KeySelector<T> for AllKeys {
         T: 'a;
 
     #[inline]
-    fn key_of<'a>(&self, _: &'a T) {}
+    fn key_of(&self, _: &T) {}
 }
 
 /// No evictor was given.
