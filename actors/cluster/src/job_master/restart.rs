@@ -10,7 +10,8 @@ use std::time::Duration;
 pub struct RestartStrategy {
     config: RestartStrategyConfig,
     restarts: u32,
-    last_failure: Option<Time>,
+    /// When the last failure that `exponential-delay` has forgiven leads to a restart.
+    next_restart: Option<Time>,
     recent: VecDeque<Time>,
     random: u64,
 }
@@ -21,7 +22,7 @@ impl RestartStrategy {
         Self {
             config,
             restarts: 0,
-            last_failure: None,
+            next_restart: None,
             recent: VecDeque::new(),
             random: seed,
         }
@@ -51,7 +52,8 @@ impl RestartStrategy {
         limit.is_none_or(|limit| self.restarts <= limit)
     }
 
-    /// The first restart after a stable time is immediate; then `initial`, growing up to `max`.
+    /// `initial`, growing with each restart up to `max`, and never less than `initial`. Failures before
+    /// the restart that an earlier one led to belong to that one.
     fn exponential(&mut self, now: Time) -> Option<Duration> {
         let RestartStrategyConfig::ExponentialDelay {
             initial,
@@ -64,23 +66,24 @@ impl RestartStrategy {
         else {
             return None;
         };
-        let stable = self
-            .last_failure
-            .is_some_and(|last| now.since(last) >= reset_after);
-        if stable {
-            self.restarts = 0;
+        if let Some(restart) = self.next_restart {
+            if now <= restart {
+                return Some(restart.since(now));
+            }
+            if now.since(restart) >= reset_after {
+                self.restarts = 0;
+            }
         }
-        self.last_failure = Some(now);
+        let growths = i32::try_from(self.restarts).unwrap_or(i32::MAX);
         if !self.count(attempts) {
             return None;
         }
-        let Some(growths) = self.restarts.checked_sub(2) else {
-            return Some(Duration::ZERO);
-        };
-        let grown = initial.as_secs_f64() * multiplier.powi(i32::try_from(growths).unwrap_or(i32::MAX));
-        let bounded = grown.min(max.as_secs_f64());
-        let jittered = bounded * (1.0 + jitter * self.swing());
-        Some(Duration::try_from_secs_f64(jittered).unwrap_or(max))
+        let grown = (initial.as_secs_f64() * multiplier.powi(growths)).min(max.as_secs_f64());
+        let jittered = grown * (1.0 + jitter * self.swing());
+        let delay = Duration::try_from_secs_f64(jittered).unwrap_or(max);
+        let delay = delay.min(max).max(initial);
+        self.next_restart = Some(now.after(delay));
+        Some(delay)
     }
 
     /// A number from -1 to 1: SplitMix64.

@@ -51,20 +51,23 @@ fn fixed_delay_forgives_so_often() {
 }
 
 #[test]
-fn exponential_delays_are_immediate_then_grow_to_the_maximum() {
+fn exponential_delays_begin_with_the_first_and_grow_to_the_maximum() {
     let millis = |value| Some(Duration::from_millis(value));
-    let delays = answers(exponential(None), &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    let expected = [0, 1_000, 1_500, 2_250, 3_375, 4_000, 4_000].map(millis);
+    let delays = answers(exponential(None), &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0]);
+    let expected = [1_000, 1_500, 2_250, 3_375, 4_000, 4_000].map(millis);
     assert_eq!(delays, expected);
-    // An hour without failure forgets everything; a moment less does not.
+    // An hour without failure behind the restart forgets everything; a moment less does not.
+    let after_an_hour = |seconds| answers(exponential(None), &[0.0, 10.0, 11.5 + seconds])[2];
+    assert_eq!(after_an_hour(3_600.0), millis(1_000));
+    assert_eq!(after_an_hour(3_599.9), millis(2_250));
     assert_eq!(
-        answers(exponential(None), &[0.0, 1.0, 3_601.0, 3_602.0])[2..],
-        [0, 1_000].map(millis)
+        answers(exponential(Some(2)), &[0.0, 10.0, 20.0]),
+        [millis(1_000), millis(1_500), None]
     );
-    assert_eq!(answers(exponential(None), &[0.0, 1.0, 3_600.9])[2], millis(1_500));
+    // What fails before the restart has no restart of its own.
     assert_eq!(
-        answers(exponential(Some(2)), &[0.0, 1.0, 2.0]),
-        [millis(0), millis(1_000), None]
+        answers(exponential(Some(2)), &[0.0, 0.25, 1.0, 10.0]),
+        [1_000, 750, 0, 1_500].map(millis)
     );
 }
 
@@ -92,9 +95,11 @@ proptest! {
         };
         let mut strategy = RestartStrategy::new(config, seed);
         for number in 0..failures {
-            let delay = strategy.on_failure(Time::ZERO).unwrap().as_secs_f64();
-            let middle = if number == 0 { 0.0 } else { 1.5_f64.powi(number as i32 - 1).min(60.0) };
+            let now = at(1_000.0 * number as f64);
+            let delay = strategy.on_failure(now).unwrap().as_secs_f64();
+            let middle = 1.5_f64.powi(number as i32).min(60.0);
             prop_assert!((delay - middle).abs() <= middle * 0.1 + 1e-6, "{delay} is not near {middle}");
+            prop_assert!((1.0..=60.0).contains(&delay), "{delay} is out of its bounds");
         }
     }
 

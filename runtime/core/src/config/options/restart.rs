@@ -37,7 +37,7 @@ pub static EXPONENTIAL_INITIAL_BACKOFF: ConfigOption<Duration> = ConfigOption::n
     "restart-strategy.exponential-delay.initial-backoff",
     Scope::Program,
     || Duration::from_secs(1),
-    "Time before the first restart of `exponential-delay`.",
+    "Time between a failure and the first restart of `exponential-delay`; no later one takes less.",
 )
 .flink("1 s")
 .accepting(|delay| !delay.is_zero(), "a duration of more than 0");
@@ -67,8 +67,8 @@ pub static EXPONENTIAL_RESET_THRESHOLD: ConfigOption<Duration> = ConfigOption::n
     "restart-strategy.exponential-delay.reset-backoff-threshold",
     Scope::Program,
     || Duration::from_secs(3_600),
-    "Time without a failure after which `exponential-delay` returns to its initial delay and forgets the \
-     attempts made.",
+    "Time without a failure, counted from the last restart, after which `exponential-delay` returns to its \
+     initial delay and forgets the attempts made.",
 )
 .flink("1 h");
 
@@ -77,8 +77,8 @@ pub static EXPONENTIAL_JITTER: ConfigOption<f64> = ConfigOption::new(
     "restart-strategy.exponential-delay.jitter-factor",
     Scope::Program,
     || 0.1,
-    "Share of the delay of `exponential-delay` that is added or taken away at random, so that many jobs do \
-     not restart at the same moment.",
+    "Share of the delay of `exponential-delay` that is added or taken away at random within the bounds of \
+     the delay, so that many jobs do not restart at the same moment.",
 )
 .flink("0.1")
 .accepting(|factor| (0.0..=1.0).contains(factor), "a number from 0 to 1");
