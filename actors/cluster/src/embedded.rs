@@ -12,7 +12,9 @@ use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{JobId, TaskManagerId};
 use hurtig_core::time::{Clock, SystemClock};
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
-use hurtig_kit::{ActorEnv, ActorFault, AskError, KillSwitch, Mailbox, Reply, Shell, TellError, Threads};
+use hurtig_kit::{
+    ActorEnv, ActorFault, AskError, BlockingPool, KillSwitch, Mailbox, Reply, Shell, TellError, Threads,
+};
 use hurtig_task::interface::TaskFactory;
 use std::fmt;
 use std::future::Future;
@@ -21,6 +23,10 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
+
+/// How long the end of a cluster waits for an enumerator that is being asked. One that takes longer
+/// keeps its thread until it returns, and nothing else.
+const ENUMERATOR_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Starts clusters within this process.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +54,11 @@ impl EmbeddedCluster {
     /// When its thread cannot be started.
     pub fn start_with(config: ClusterConfig, clock: Arc<dyn Clock>) -> Result<ClusterHandle, ClusterError> {
         let kill = KillSwitch::new();
+        let pool = BlockingPool::new().map_err(|error| ClusterError::Start(error.to_string()))?;
         let env = ActorEnv {
             clock,
             kill: kill.clone(),
+            blocking: pool.threads(),
         };
         let ask_timeout = config.ask_timeout;
         let (ready, is_ready) = mpsc::sync_channel(1);
@@ -60,6 +68,7 @@ impl EmbeddedCluster {
         thread
             .spawn(move || {
                 run(&config, env, ready, stopped);
+                pool.close(ENUMERATOR_PATIENCE);
                 // Those who wait for the end see this sender go.
                 drop(alive);
             })
@@ -188,7 +197,8 @@ impl ClusterHandle {
     }
 
     /// Cancels every job, waits for their ends, then ends the cluster and its threads. Takes no
-    /// longer than `task.cancellation.timeout` allows, except for an enumerator that blocks.
+    /// longer than `task.cancellation.timeout` allows. An enumerator that blocks is left behind on its
+    /// thread.
     ///
     /// # Errors
     /// When tasks could not be stopped, or the cluster had failed before.

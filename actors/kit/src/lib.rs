@@ -7,6 +7,7 @@
 //! [`KillSwitch`] tree that keeps the first fault, and a [`Spawner`] for threads. It refuses to know
 //! what any actor is for.
 
+mod blocking;
 mod exit;
 mod guard;
 mod kill;
@@ -16,6 +17,7 @@ mod probe;
 mod shell;
 mod spawner;
 
+pub use blocking::{BlockingPool, BlockingThreads};
 pub use exit::{ActorFault, ExitReason};
 pub use guard::{Panicked, guard, guarded};
 pub use kill::KillSwitch;

@@ -3,6 +3,7 @@
 //! It delivers events one at a time, catches panics, gives every ending a reason, and passes a
 //! fault on to the kill switch. A component whose handler panicked is never called again.
 
+use crate::blocking::BlockingThreads;
 use crate::exit::{ActorFault, ExitReason};
 use crate::guard::{Panicked, guard, guarded};
 use crate::kill::KillSwitch;
@@ -53,6 +54,8 @@ pub struct ActorEnv {
     pub clock: Arc<dyn Clock>,
     /// What ends it, and what its fault ends.
     pub kill: KillSwitch,
+    /// Where its blocking work is done.
+    pub blocking: BlockingThreads,
 }
 
 /// The actor around a component.
@@ -224,12 +227,12 @@ impl<C: Component> ShellCx<'_, C> {
         work: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(Result<T, Panicked>) -> C::Event + 'static,
     ) {
-        let work = actix_rt::task::spawn_blocking(move || guard(work));
+        let work = self.env.blocking.run(move || guard(work));
         // A blocking task is not aborted and its panics are caught, so joining it cannot fail
-        // unless the runtime is shutting down.
+        // unless the pool is closing.
         let ended = || {
             Err(Panicked {
-                message: "the runtime is shutting down".to_owned(),
+                message: "the threads for blocking work have ended".to_owned(),
             })
         };
         self.drive(async move { work.await.unwrap_or_else(|_| ended()) }, |result| {

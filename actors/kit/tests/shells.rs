@@ -5,8 +5,8 @@
 use actix::System;
 use hurtig_core::time::ManualClock;
 use hurtig_kit::{
-    ActorEnv, ActorState, AskError, Component, ExitReason, KillSwitch, Mailbox, Outbox, Panicked, Reply,
-    Shell, ShellCx, TellError, guard, guarded,
+    ActorEnv, ActorState, AskError, BlockingPool, Component, ExitReason, KillSwitch, Mailbox, Outbox,
+    Panicked, Reply, Shell, ShellCx, TellError, guard, guarded,
 };
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -69,6 +69,7 @@ impl Component for Notes {
 }
 
 struct Bench {
+    pool: Option<BlockingPool>,
     notes: Mailbox<Event>,
     probe: std::sync::Arc<hurtig_kit::Probe>,
     seen: Rc<RefCell<Vec<u32>>>,
@@ -82,9 +83,11 @@ fn start(capacity: usize) -> Bench {
         ManualClock::new(),
         Rc::new(RefCell::new(Vec::new())),
     );
+    let pool = BlockingPool::new().unwrap();
     let env = ActorEnv {
         clock: clock.clone(),
         kill: kill.clone(),
+        blocking: pool.threads(),
     };
     let (notes, probe) = Shell::start(
         Notes {
@@ -95,11 +98,22 @@ fn start(capacity: usize) -> Bench {
         env,
     );
     Bench {
+        pool: Some(pool),
         notes,
         probe,
         seen,
         kill,
         clock,
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        // Asynchronous code must not wait for it.
+        self.pool
+            .take()
+            .into_iter()
+            .for_each(|pool| pool.close(Duration::ZERO));
     }
 }
 

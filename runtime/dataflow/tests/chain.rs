@@ -359,6 +359,27 @@ fn processing_time_is_due_when_it_was_asked_for() {
     assert_eq!(all(&rig.main[0]), [R(-1_007)]);
 }
 
+#[test]
+fn a_timer_that_is_overdue_behind_a_full_output_wakes_nobody() {
+    let narrow = Plan {
+        main: vec![NARROW],
+        ..plan(&[Does::Schedules])
+    };
+    let mut rig = narrow.build();
+    for _ in 0..6 {
+        rig.send(0, &[1_007; 4]);
+    }
+    assert!(matches!(rig.round().unwrap(), Round::BackPressured(Some(_))));
+    rig.clock.advance(Duration::from_millis(50));
+    assert_eq!(rig.round().unwrap(), Round::BackPressured(None));
+    let mut seen = all(&rig.main[0]);
+    while !matches!(rig.round().unwrap(), Round::Idle(_)) {
+        seen.extend(all(&rig.main[0]));
+    }
+    seen.extend(all(&rig.main[0]));
+    assert!(seen.contains(&R(-1_050)), "it is due when there is room");
+}
+
 /// Takes one element at a time from `slow` and everything from the others until the task is over.
 fn drain_slowly(rig: &mut Rig) -> (Vec<Vec<Seen>>, Vec<Seen>, usize) {
     let (mut main, mut side, mut pressed) = (vec![Vec::new(); rig.main.len()], Vec::new(), 0);

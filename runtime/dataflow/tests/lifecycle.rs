@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use hurtig_core::element::WatermarkStatus;
 use hurtig_core::time::{Clock, ManualClock};
 use hurtig_core::types::TypeInfo;
-use hurtig_core::{Batch, Event, Result};
+use hurtig_core::{Batch, Element, Event, Result};
 use hurtig_dataflow::chain::{
     GateHead, InputGate, Link, Node, OperatorNode, Round, Tail, TaskCore, TaskParts,
 };
 use hurtig_dataflow::operator::{
     Budget, Collector, Cx, OpenContext, Operator, Progress, Services, SideOutputs, SubtaskInfo,
 };
+use hurtig_dataflow::operators::{AssignWatermarks, Watermarks};
+use hurtig_dataflow::testing::Harness;
 use hurtig_exchange::{
     ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel,
 };
@@ -100,7 +103,28 @@ struct Rig {
 
 /// Two diarists, of which the second takes `each` for a record, and a buffer with that timeout.
 fn rig(each: Duration, timeout: Option<Duration>) -> Rig {
-    let (clock, diary) = (ManualClock::new(), Diary::default());
+    let clock = ManualClock::new();
+    let diary = Diary::default();
+    let node = |name, each| {
+        let operator = Diarist {
+            name,
+            diary: diary.clone(),
+            clock: clock.clone(),
+            each,
+        };
+        node(name, operator, &clock)
+    };
+    let nodes = vec![node("first", Duration::ZERO), node("second", each)];
+    build(nodes, timeout, (clock, diary.clone()))
+}
+
+fn node(name: &str, operator: impl Operator<i64, i64> + 'static, clock: &Arc<ManualClock>) -> Box<dyn Node> {
+    let services = Services::new(SubtaskInfo::single(name), clock.clone(), SideOutputs::default());
+    Box::new(OperatorNode::new(operator, services))
+}
+
+fn build(nodes: Vec<Box<dyn Node>>, timeout: Option<Duration>, shared: (Arc<ManualClock>, Diary)) -> Rig {
+    let (clock, diary) = shared;
     clock.advance(Duration::from_secs(1));
     let (input, receiver) = channel(WIDE, Signal::new(), Signal::new());
     let (sender, output) = channel(WIDE, Signal::new(), Signal::new());
@@ -110,22 +134,11 @@ fn rig(each: Duration, timeout: Option<Duration>) -> Rig {
         ..FlushPolicy::default()
     };
     let edge = EdgeWriter::new(vec![sender], Partitioner::Forward, TypeInfo::of(), policy);
-    let node = |name, each| {
-        let services = Services::new(SubtaskInfo::single(name), clock.clone(), SideOutputs::default());
-        let (diary, clock) = (diary.clone(), clock.clone());
-        let operator = Diarist {
-            name,
-            diary,
-            clock,
-            each,
-        };
-        Box::new(OperatorNode::new(operator, services)) as Box<dyn Node>
-    };
-    let nodes = vec![node("first", Duration::ZERO), node("second", each)];
+    let links = (0..=nodes.len()).map(|_| Box::new(Link::<i64>::new(16)) as _);
     let parts = TaskParts {
         head: Box::new(GateHead::new(InputGate::new(vec![receiver]))),
+        links: links.collect(),
         nodes,
-        links: (0..3).map(|_| Box::new(Link::<i64>::new(16)) as _).collect(),
         outlet: Box::new(Tail::new(vec![edge])),
         signal: Signal::new(),
         buffer_timeout: timeout,
@@ -233,4 +246,80 @@ fn the_buffer_timeout_bounds_the_wait_under_load() {
     // Buffers are looked at four times in a timeout, between records.
     let bound = timeout + timeout / 4 + Duration::from_millis(3);
     assert!(timeout <= waited && waited <= bound, "after {waited:?}");
+}
+
+/// What reaches the consumer now: `n` for a record, `wm n`, `Idle`, `Active`, `end`.
+fn said(rig: &mut Rig) -> Vec<String> {
+    while matches!(rig.round(), Round::Busy) {}
+    // An idle flush may wait for its pause.
+    rig.clock.advance(Duration::from_millis(1));
+    while matches!(rig.round(), Round::Busy) {}
+    let mut said = Vec::new();
+    while let Some(element) = rig.output.try_recv() {
+        match element {
+            Element::Batch(mut batch) => said.extend(batch.records().iter().map(ToString::to_string)),
+            Element::Event(Event::Watermark(wm)) => said.push(format!("wm {wm}")),
+            Element::Event(Event::Status(status)) => said.push(format!("{status:?}")),
+            Element::Event(Event::EndOfInput) => said.push("end".to_owned()),
+        }
+    }
+    said
+}
+
+#[test]
+fn idleness_in_mid_stream_is_that_of_the_strategy() {
+    let strategy = Watermarks::monotonous(|n: &i64| *n).with_idleness(Duration::from_millis(100));
+    let clock = ManualClock::new();
+    let assign = node("assign", AssignWatermarks::new(strategy, Duration::ZERO), &clock);
+    let passes = Diarist {
+        name: "next",
+        diary: Diary::default(),
+        clock: clock.clone(),
+        each: Duration::ZERO,
+    };
+    let next = node("next", passes, &clock);
+    let mut rig = build(vec![assign, next], None, (clock, Diary::default()));
+    rig.core.open(&|_| None).unwrap();
+    rig.send(10);
+    assert_eq!(said(&mut rig), ["10", "wm 9"]);
+    rig.input.send_event(Event::Status(WatermarkStatus::Idle));
+    assert!(said(&mut rig).is_empty(), "what comes from above ends here");
+    rig.clock.advance(Duration::from_millis(100));
+    assert_eq!(said(&mut rig), ["Idle"]);
+    rig.input.send_event(Event::Status(WatermarkStatus::Active));
+    assert!(said(&mut rig).is_empty());
+    rig.send(20);
+    assert_eq!(
+        said(&mut rig),
+        ["20", "Active", "wm 19"],
+        "a watermark of an idle input is ignored"
+    );
+    rig.clock.advance(Duration::from_millis(101));
+    assert_eq!(said(&mut rig), ["Idle"]);
+    rig.input.send_event(Event::EndOfInput);
+    assert_eq!(said(&mut rig), ["Active", "wm 9223372036854775807", "end"]);
+}
+
+#[test]
+fn idleness_passes_operators_that_do_not_decide_about_it() {
+    let mut rig = rig(Duration::ZERO, None);
+    rig.core.open(&|_| None).unwrap();
+    rig.input.send_event(Event::Status(WatermarkStatus::Idle));
+    assert_eq!(said(&mut rig), ["Idle"]);
+    rig.input.send_event(Event::Status(WatermarkStatus::Active));
+    assert_eq!(said(&mut rig), ["Active"]);
+}
+
+#[test]
+fn a_consumer_that_holds_up_the_operator_does_not_make_it_idle() {
+    let strategy = || Watermarks::monotonous(|n: &i64| *n).with_idleness(Duration::from_millis(100));
+    let mut harness = Harness::new(move || AssignWatermarks::new(strategy(), Duration::ZERO)).unwrap();
+    harness.push(10, 0).unwrap();
+    // The call that was due after 100 ms comes after 5 s.
+    harness.processing_time(5_000).unwrap();
+    assert!(!harness.is_idle(), "held up");
+    harness.processing_time(5_100).unwrap();
+    assert!(harness.is_idle());
+    harness.push(11, 0).unwrap();
+    assert!(!harness.is_idle());
 }

@@ -4,6 +4,7 @@ use crate::world::*;
 use hurtig_cluster::{ClusterConfig, ClusterError, EmbeddedCluster, JobResult, RestartStrategyConfig};
 use hurtig_core::Fault;
 use hurtig_dataflow::graph::JobStatus;
+use hurtig_dataflow::source::SplitEnumerator;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,30 @@ fn missing_input_fails_the_job_before_any_task_starts() {
             JobStatus::Finished
         );
         wait(cluster.shutdown()).unwrap();
+    }
+}
+
+#[test]
+fn an_enumerator_that_blocks_holds_up_neither_a_cancel_nor_the_end() {
+    for at_start in [true, false] {
+        let cluster = cluster();
+        let (stuck, is_stuck) = std::sync::mpsc::sync_channel(1);
+        let enumerator = move || {
+            let stuck = stuck.clone();
+            Box::new(Stuck { at_start, stuck }) as Box<dyn SplitEnumerator>
+        };
+        let reads = |task: &hurtig_task::interface::TaskDescriptor| {
+            if is_sink(task) { Does::Run } else { Does::Read }
+        };
+        let program = Arc::new(Program::new(graph(1, 1), reads).enumerated(enumerator));
+        let job = submit(&cluster, &program);
+        is_stuck.recv_timeout(Duration::from_secs(20)).unwrap();
+        if at_start {
+            wait(job.cancel()).unwrap();
+            assert_eq!(wait(job.result()).unwrap().status, JobStatus::Canceled);
+        }
+        wait(cluster.shutdown()).unwrap();
+        assert_eq!(wait(job.status()).unwrap(), JobStatus::Canceled);
     }
 }
 

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{Thread, ThreadId};
@@ -260,6 +261,37 @@ impl SplitEnumerator for Broken {
 
     fn next_split(&mut self, _: u32) -> Result<Assignment> {
         Ok(Assignment::NoMore)
+    }
+
+    fn add_back(&mut self, _: Vec<Split>) {}
+}
+
+/// An enumerator that blocks for good: on its start, or when it is asked.
+pub(crate) struct Stuck {
+    pub(crate) at_start: bool,
+    pub(crate) stuck: SyncSender<()>,
+}
+
+impl Stuck {
+    fn block(&self) -> ! {
+        // The test may have ended.
+        let _ = self.stuck.send(());
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+impl SplitEnumerator for Stuck {
+    fn start(&mut self, _: u32) -> Result<()> {
+        if self.at_start {
+            self.block();
+        }
+        Ok(())
+    }
+
+    fn next_split(&mut self, _: u32) -> Result<Assignment> {
+        self.block()
     }
 
     fn add_back(&mut self, _: Vec<Split>) {}

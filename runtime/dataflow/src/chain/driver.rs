@@ -3,6 +3,7 @@
 
 use super::{NodeStats, Turn};
 use crate::operator::{Budget, Collector, Completion, CompletionId, Cx, Progress, Services, TaskFuture};
+use hurtig_core::element::WatermarkStatus;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Error, Event, Result};
@@ -46,6 +47,8 @@ pub(crate) struct Driver {
     side_event: Option<Event>,
     /// Snapshots that wait for their barriers to leave the task.
     taken: VecDeque<(CheckpointId, OperatorSnapshot)>,
+    /// The operator may have more to say about event time than found place in one event.
+    unsaid: bool,
     /// The end of input was passed on: nothing may follow it.
     ended: bool,
 }
@@ -66,6 +69,7 @@ impl Driver {
             watermark: i64::MIN,
             side_event: None,
             taken: VecDeque::new(),
+            unsaid: false,
             ended: false,
         }
     }
@@ -201,33 +205,51 @@ impl Driver {
             return Ok(None);
         }
         let held = self.services.take_held();
-        let own = out.take_watermark().filter(|&wm| wm > self.watermark);
-        let event = match call {
-            Call::Watermark(wm) if !held => Some(Event::Watermark(wm)),
-            // A watermark of the operator's own is behind the barrier then, and kept for the next call.
+        match call {
+            // What the operator has to say about event time comes behind the barrier.
             Call::Barrier(checkpoint) => {
-                if let Some(wm) = own {
-                    out.watermark(wm);
-                }
+                self.unsaid = true;
                 return Ok(Some(Event::Barrier(checkpoint)));
             }
             Call::End => {
-                self.ended = true;
-                Some(Event::EndOfInput)
+                (self.ended, self.unsaid) = (true, false);
+                return Ok(Some(Event::EndOfInput));
             }
-            _ => own.map(Event::Watermark),
-        };
-        if let Some(Event::Watermark(wm)) = event {
-            self.watermark = wm;
+            Call::Watermark(wm) if !held => {
+                out.take_watermark();
+                out.watermark(wm);
+            }
+            _ => {}
         }
-        Ok(event)
+        Ok(self.own_event(out))
     }
 
-    /// The watermark that the operator emitted itself during `process`.
-    pub(crate) fn own_watermark<Out>(&mut self, out: &mut Collector<Out>) -> Option<Event> {
-        let wm = out.take_watermark().filter(|&wm| wm > self.watermark)?;
-        self.watermark = wm;
-        Some(Event::Watermark(wm))
+    /// What the operator says about event time: a turn to active, a watermark, a turn to idle, one at
+    /// a time in this order.
+    pub(crate) fn own_event<Out>(&mut self, out: &mut Collector<Out>) -> Option<Event> {
+        let turned = self.services.turned_status();
+        self.unsaid = turned.is_some();
+        if turned == Some(WatermarkStatus::Active) {
+            self.services.status_told();
+            return turned.map(Event::Status);
+        }
+        if let Some(wm) = out.take_watermark().filter(|&wm| wm > self.watermark) {
+            self.watermark = wm;
+            return Some(Event::Watermark(wm));
+        }
+        self.unsaid = false;
+        self.services.status_told();
+        turned.map(Event::Status)
+    }
+
+    /// Whether [`Driver::own_event`] is to be asked before the operator is called again.
+    pub(crate) fn has_unsaid(&self) -> bool {
+        self.unsaid
+    }
+
+    /// Whether an event from above ends here, because the operator decides itself.
+    pub(crate) fn keeps_back(&self, event: Event) -> bool {
+        matches!(event, Event::Status(_)) && self.services.owns_status()
     }
 
     /// Sends an event to all side outputs, behind what they hold. One that finds no room is kept;

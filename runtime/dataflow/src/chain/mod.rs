@@ -314,9 +314,17 @@ impl TaskCore {
     }
 
     fn rest(&mut self, now: Time, wall_ms: i64, blocked: bool) -> Result<Round> {
+        let mut due_ms = i64::MAX;
         for i in 0..self.nodes.len() {
             self.at = i + 1;
-            self.nodes[i].on_idle()?;
+            let node = &mut self.nodes[i];
+            let asked = node.wake_at();
+            node.on_idle()?;
+            // What is overdue could not be called: room, or its future, will wake the task.
+            let wake = node.wake_at();
+            if wake != asked || wake > wall_ms {
+                due_ms = due_ms.min(wake);
+            }
         }
         let flush = [
             self.outlet.flush_idle(now),
@@ -327,13 +335,10 @@ impl TaskCore {
                 .min(),
         ];
         let (pull_at, head_ms) = self.head.wake_at();
-        let due_ms = self
-            .nodes
-            .iter()
-            .map(|node| node.wake_at())
-            .min()
-            .unwrap_or(i64::MAX)
-            .min(head_ms);
+        let pull_at = pull_at.filter(|at| *at > now);
+        if head_ms > wall_ms {
+            due_ms = due_ms.min(head_ms);
+        }
         let due = (due_ms != i64::MAX).then(|| {
             now.after(Duration::from_millis(
                 u64::try_from(due_ms.saturating_sub(wall_ms)).unwrap_or(0),

@@ -104,7 +104,7 @@ where
             "an operator left input behind"
         );
         self.driver.records_in += (before - left) as u64;
-        if let Some(event) = self.driver.own_watermark(&mut output.collector) {
+        if let Some(event) = self.driver.own_event(&mut output.collector) {
             self.pass(event, output, turn);
         }
         Ok(if self.driver.is_waiting() {
@@ -166,6 +166,13 @@ where
         if !self.driver.settle_sides(turn.now) || !output.is_open() {
             return Ok(Turned::Blocked);
         }
+        if self.driver.has_unsaid() {
+            let output = typed::<Out>(output);
+            if let Some(event) = self.driver.own_event(&mut output.collector) {
+                self.pass(event, output, turn);
+                return Ok(Turned::Worked);
+            }
+        }
         if let Some(call) = self.driver.next_call(turn) {
             return self.call(call, typed::<Out>(output), turn);
         }
@@ -188,7 +195,9 @@ where
             Some(Event::EndOfInput) => self.call(Call::End, output, turn),
             Some(Event::Barrier(checkpoint)) => self.call(Call::Barrier(checkpoint), output, turn),
             Some(event) => {
-                self.pass(event, output, turn);
+                if !self.driver.keeps_back(event) {
+                    self.pass(event, output, turn);
+                }
                 Ok(Turned::Worked)
             }
             None => Ok(Turned::Starved),

@@ -106,7 +106,7 @@ where
             }
         })?;
         self.driver.records_in += (before - self.first_batch.len() - self.second_batch.len()) as u64;
-        if let Some(event) = self.driver.own_watermark(&mut output.collector) {
+        if let Some(event) = self.driver.own_event(&mut output.collector) {
             self.pass(event, output, turn);
         }
         Ok(if self.driver.is_waiting() {
@@ -161,6 +161,12 @@ where
             return Ok(Turned::Blocked);
         }
         let output = typed::<Out>(output);
+        if self.driver.has_unsaid()
+            && let Some(event) = self.driver.own_event(&mut output.collector)
+        {
+            self.pass(event, output, turn);
+            return Ok(Turned::Worked);
+        }
         if let Some(call) = self.driver.next_call(turn) {
             return self.call(call, output, turn);
         }
@@ -184,7 +190,9 @@ where
             Some(Event::EndOfInput) => self.call(Call::End, output, turn),
             Some(Event::Barrier(checkpoint)) => self.call(Call::Barrier(checkpoint), output, turn),
             Some(event) => {
-                self.pass(event, output, turn);
+                if !self.driver.keeps_back(event) {
+                    self.pass(event, output, turn);
+                }
                 Ok(Turned::Worked)
             }
             None => Ok(Turned::Starved),

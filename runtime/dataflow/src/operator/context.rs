@@ -3,6 +3,7 @@
 use super::accumulators::Accumulators;
 use super::side::{OutputTag, SideOutputs};
 
+use hurtig_core::element::WatermarkStatus;
 use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{Clock, MIN_WATERMARK, Time};
 use hurtig_state::OperatorSnapshot;
@@ -114,6 +115,16 @@ impl<'a> OpenContext<'a> {
     }
 }
 
+/// What an operator that decides about idleness itself has said.
+#[derive(Clone, Copy, Debug, Default)]
+struct Idleness {
+    /// The operator decides; what comes from above does not count.
+    owned: bool,
+    idle: bool,
+    /// What its consumers have been told.
+    told_idle: bool,
+}
+
 /// One operator's view of its task. Interior mutability in each part keeps [`Cx`] `Copy`.
 pub struct Services {
     info: SubtaskInfo,
@@ -121,6 +132,7 @@ pub struct Services {
     side: SideOutputs,
     watermark: Cell<i64>,
     held: Cell<bool>,
+    idleness: Cell<Idleness>,
     wake_at: Cell<i64>,
     spawned: RefCell<Vec<(CompletionId, TaskFuture)>>,
     next_completion: Cell<u64>,
@@ -147,6 +159,7 @@ impl Services {
             side,
             watermark: Cell::new(MIN_WATERMARK),
             held: Cell::new(false),
+            idleness: Cell::default(),
             wake_at: Cell::new(i64::MAX),
             spawned: RefCell::default(),
             next_completion: Cell::new(0),
@@ -179,6 +192,29 @@ impl Services {
     /// Whether the operator asked to emit the watermark itself; clears the mark.
     pub fn take_held(&self) -> bool {
         self.held.replace(false)
+    }
+
+    /// Whether the operator decides about idleness itself, so that statuses from above end here.
+    pub fn owns_status(&self) -> bool {
+        self.idleness.get().owned
+    }
+
+    /// The status that the operator has turned to and that its consumers do not know yet.
+    pub fn turned_status(&self) -> Option<WatermarkStatus> {
+        let Idleness { idle, told_idle, .. } = self.idleness.get();
+        let status = if idle {
+            WatermarkStatus::Idle
+        } else {
+            WatermarkStatus::Active
+        };
+        (idle != told_idle).then_some(status)
+    }
+
+    /// The consumers were told the status.
+    pub fn status_told(&self) {
+        let mut idleness = self.idleness.get();
+        idleness.told_idle = idleness.idle;
+        self.idleness.set(idleness);
     }
 
     /// The earliest processing time that was asked for; `i64::MAX` when none.
@@ -264,6 +300,19 @@ impl<'a> Cx<'a> {
     /// later with `Collector::watermark`.
     pub fn hold_watermark(self) {
         self.services.held.set(true);
+    }
+
+    /// Says whether the operator's output is idle, so that its consumers do not wait for its
+    /// watermarks. From the first call on the operator alone decides: statuses from above end at it.
+    /// A turn to active leaves before a watermark of the same call, a turn to idle behind it.
+    pub fn set_idle(self, idle: bool) {
+        let before = self.services.idleness.get();
+        let owned = true;
+        self.services.idleness.set(Idleness {
+            owned,
+            idle,
+            ..before
+        });
     }
 
     /// Hands a future to the task; its result comes back through `on_completion`.

@@ -199,6 +199,11 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
             .extend(self.out.take_watermark().map(Emitted::Watermark));
     }
 
+    /// Whether the operator has said that its output is idle.
+    pub fn is_idle(&self) -> bool {
+        self.instance.services.turned_status() == Some(WatermarkStatus::Idle)
+    }
+
     /// Takes everything that was emitted, in order.
     pub fn output(&mut self) -> Vec<Emitted<Out>> {
         std::mem::take(&mut self.emitted)
