@@ -164,7 +164,7 @@ impl Assembly<'_> {
             }
         }
         let side = |(tag, output): (&str, &OutputDescriptor)| {
-            let stream = self.program.edge(self.edge(output.edge)?)?.stream();
+            let stream = self.program.edge(self.graph, self.edge(output.edge)?)?.stream();
             stream.side(tag, self.writers(node, Some(tag))?)
         };
         by_tag.into_iter().map(side).collect()
@@ -185,7 +185,7 @@ impl Assembly<'_> {
 
     fn writer(&self, output: &OutputDescriptor, vertex: &JobVertex) -> Result<Erased> {
         let edge = self.edge(output.edge)?;
-        let code = self.program.edge(edge)?;
+        let code = self.program.edge(self.graph, edge)?;
         let producer = self.descriptor.execution.subtask;
         let sender = |index: u32| {
             let ends = Ends {
@@ -226,7 +226,7 @@ impl Assembly<'_> {
 
     fn receivers_of(&self, input: &InputDescriptor) -> Result<Vec<Erased>> {
         let edge = self.edge(input.edge)?;
-        let code = self.program.edge(edge)?;
+        let code = self.program.edge(self.graph, edge)?;
         let consumer = self.descriptor.execution.subtask;
         let receiver = |index: u32| {
             let ends = Ends {

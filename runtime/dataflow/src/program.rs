@@ -9,7 +9,7 @@ use crate::chain::{
     AnyLink, GateHead, Head, InputGate, Link, Node, OperatorNode, Outlet, SidePort, SourceHead, Tail,
     TwoInputHead,
 };
-use crate::graph::JobEdge;
+use crate::graph::{JobEdge, JobGraph};
 use crate::operator::{Operator, Services, SideSink, TwoInputOperator};
 use crate::operators::watermark::WatermarkStrategy;
 use crate::source::{Source, SplitEnumerator};
@@ -364,7 +364,9 @@ pub struct EdgeName {
 #[derive(Default)]
 pub struct Program {
     nodes: BTreeMap<NodeId, NodeCode>,
-    edges: BTreeMap<EdgeName, Box<dyn EdgeCode>>,
+    /// More than one under a name when a union takes the same stream more than once, each with a
+    /// partitioning of its own: in order of creation.
+    edges: BTreeMap<EdgeName, Vec<Box<dyn EdgeCode>>>,
 }
 
 impl std::fmt::Debug for Program {
@@ -386,7 +388,7 @@ impl Program {
 
     /// Adds the code of an edge.
     pub fn add_edge(&mut self, name: EdgeName, code: Box<dyn EdgeCode>) {
-        self.edges.insert(name, code);
+        self.edges.entry(name).or_default().push(code);
     }
 
     /// The code of an operator.
@@ -396,15 +398,21 @@ impl Program {
             .ok_or_else(|| Error::internal(format!("the program has no code for operator {id}")))
     }
 
-    /// The code of an edge.
-    pub fn edge(&self, edge: &JobEdge) -> Result<&dyn EdgeCode> {
+    /// The code of an edge of `graph`.
+    pub fn edge(&self, graph: &JobGraph, edge: &JobEdge) -> Result<&dyn EdgeCode> {
         let name = EdgeName {
             from: edge.producer,
             to: edge.consumer,
             input: edge.input,
             side: edge.side.clone(),
         };
-        let code = self.edges.get(&name).map(|code| &**code);
+        let earlier = graph.edges.iter().take_while(|other| other.id != edge.id);
+        let nth = earlier.filter(|other| other.is_parallel_to(edge)).count();
+        let code = self
+            .edges
+            .get(&name)
+            .and_then(|codes| codes.get(nth))
+            .map(|code| &**code);
         code.ok_or_else(|| Error::internal(format!("the program has no code for edge {}", edge.id)))
     }
 

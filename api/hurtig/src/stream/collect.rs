@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Records that a client may collect before it takes them; more fail the job.
 const MAX_COLLECTED: usize = 64 << 20;
 
-type Shared<T> = Arc<Mutex<Vec<T>>>;
+/// What has arrived, or nothing any more once the handle is gone.
+type Shared<T> = Arc<Mutex<Option<Vec<T>>>>;
 
-fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, Vec<T>> {
+fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, Option<Vec<T>>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a stream has carried, on the client's side.
+/// What a stream has carried, on the client's side. Without it, what arrives is dropped.
 #[derive(Debug)]
 pub struct CollectHandle<T> {
     records: Shared<T>,
@@ -24,7 +25,18 @@ impl<T> CollectHandle<T> {
     /// Takes what has arrived since the last call. After the job has finished that is everything;
     /// while it runs, call it now and then.
     pub fn take(&self) -> Vec<T> {
-        std::mem::take(&mut *lock(&self.records))
+        lock(&self.records)
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+}
+
+impl<T> Drop for CollectHandle<T> {
+    fn drop(&mut self) {
+        // Nobody will take them: records dropped here, outside the lock, and from now on.
+        let abandoned = lock(&self.records).take();
+        drop(abandoned);
     }
 }
 
@@ -37,7 +49,7 @@ pub struct CollectSink<T> {
 impl<T> CollectSink<T> {
     /// A sink and the handle that reads it.
     pub fn new() -> (Self, CollectHandle<T>) {
-        let records = Shared::default();
+        let records: Shared<T> = Arc::new(Mutex::new(Some(Vec::new())));
         (
             Self {
                 records: records.clone(),
@@ -62,6 +74,11 @@ struct CollectWriter<T> {
 impl<T: Send> SinkWriter<T> for CollectWriter<T> {
     fn write(&mut self, batch: &mut Batch<T>, _cx: Cx<'_>) -> Result<()> {
         let mut records = lock(&self.records);
+        let Some(records) = records.as_mut() else {
+            drop(records);
+            batch.clear();
+            return Ok(());
+        };
         if records.len() + batch.len() > MAX_COLLECTED {
             return Err(Error::user(format!(
                 "the client has not taken its collected records, and more than {MAX_COLLECTED} are waiting: \

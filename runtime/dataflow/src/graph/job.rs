@@ -74,6 +74,14 @@ pub struct JobEdge {
     pub side: Option<String>,
 }
 
+impl JobEdge {
+    /// Whether both carry the same output to the same input: parts of one union.
+    pub fn is_parallel_to(&self, other: &Self) -> bool {
+        (self.producer, self.consumer, self.input) == (other.producer, other.consumer, other.input)
+            && self.side == other.side
+    }
+}
+
 /// A job as it is submitted, stored and imposed on rebuilt programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobGraph {
