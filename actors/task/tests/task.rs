@@ -6,15 +6,19 @@ use actix_rt::System;
 use hurtig_core::ids::{AllocationId, AttemptNumber, ExecutionId, JobId, NodeId, SubtaskId};
 use hurtig_core::key::KeyGroupRange;
 use hurtig_core::time::{Clock, SystemClock};
+use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Result};
 use hurtig_dataflow::graph::{
-    GraphSettings, JobGraph, NodeKind, StreamEdge, StreamGraph, StreamNode, TaskState,
+    GraphSettings, JobGraph, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode, TaskState,
 };
 use hurtig_dataflow::operator::{Budget, Collector, Cx, Operator, Progress};
 use hurtig_dataflow::operators::watermark::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
-use hurtig_dataflow::program::{NodeCode, Program, TypedOperator, TypedSource};
+use hurtig_dataflow::program::{EdgeName, NodeCode, Program, TypedEdge, TypedOperator, TypedSource};
 use hurtig_dataflow::source::{Source, SourceReader, SourceStatus, Split};
-use hurtig_task::interface::{TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport};
+use hurtig_exchange::Partitioner;
+use hurtig_task::interface::{
+    OutputDescriptor, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport,
+};
 use hurtig_task::{LinkedProgram, TaskSettings};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -152,9 +156,9 @@ fn job(reads: Reads, panics: bool) -> LinkedProgram {
     LinkedProgram::new(graph, program, TaskSettings::default(), SystemClock::new())
 }
 
-fn descriptor(graph: &JobGraph) -> TaskDescriptor {
+fn descriptor(graph: &JobGraph, operators: usize) -> TaskDescriptor {
     let vertex = &graph.vertices[0];
-    assert_eq!(vertex.operators.len(), 2, "source and sink are chained");
+    assert_eq!(vertex.operators.len(), operators, "operators of the first chain");
     TaskDescriptor {
         job: graph.id,
         execution: ExecutionId {
@@ -200,7 +204,7 @@ impl TaskLink for Link {
 fn start(job: &LinkedProgram) -> (TaskHandle, Receiver<Told>) {
     let (sender, told) = channel(4_096);
     (
-        job.start_task(descriptor(job.job_graph()), Box::new(Link(sender)))
+        job.start_task(descriptor(job.job_graph(), 2), Box::new(Link(sender)))
             .unwrap(),
         told,
     )
@@ -327,6 +331,67 @@ fn splits_are_asked_for_one_by_one_and_reach_the_reader() {
             }
         }
         assert!(answers.is_empty());
+    });
+}
+
+/// A source whose consumer stands in another task, which is never started.
+fn unread() -> (LinkedProgram, TaskDescriptor) {
+    let mut graph = StreamGraph::new();
+    let source = graph.add_node(StreamNode::new("in", "Source", NodeKind::Source));
+    let sink = graph.add_node(StreamNode::new("out", "Sink", NodeKind::Sink));
+    let partition = PartitionKind::Rebalance;
+    graph.add_edge(StreamEdge::new(source, sink).partitioned(partition.clone()));
+    let graph = graph
+        .job_graph(JobId::from_u128(1), &GraphSettings::default())
+        .unwrap();
+    let strategy = WatermarkStrategy::for_generator(|| Silent);
+    let mut program = Program::default();
+    let code = TypedSource::new(Input(Reads::Endlessly), strategy);
+    program.add_node(source, NodeCode::Source(Box::new(code)));
+    let edge = TypedEdge::new(TypeInfo::<u64>::of(), |_| Partitioner::Forward);
+    let name = EdgeName {
+        from: source,
+        to: sink,
+        input: 0,
+        side: None,
+    };
+    program.add_edge(name, Box::new(edge));
+    let output = OutputDescriptor {
+        edge: graph.edges[0].id,
+        producer: source,
+        side: None,
+        partition,
+        consumers: 0..1,
+        consumer_parallelism: 1,
+        consumer_max_parallelism: 128,
+    };
+    let mut descriptor = descriptor(&graph, 1);
+    descriptor.outputs.push(output);
+    let job = LinkedProgram::new(graph, program, TaskSettings::default(), SystemClock::new());
+    (job, descriptor)
+}
+
+#[test]
+fn a_task_whose_output_is_full_is_back_pressured_for_that_time() {
+    System::new().block_on(async {
+        let (job, descriptor) = unread();
+        let (sender, mut told) = channel(4_096);
+        let task = job.start_task(descriptor, Box::new(Link(sender))).unwrap();
+        running(&mut told).await;
+        loop {
+            if let Told::Report(report) = next(&mut told).await {
+                let total = report.busy_ms + report.idle_ms + report.backpressured_ms;
+                assert!(total >= 500, "a second has passed: {report:?}");
+                assert!(report.backpressured_ms * 10 >= total * 9, "{report:?}");
+                break;
+            }
+        }
+        task.cancel();
+        assert_eq!(
+            state(&mut told).await.0,
+            TaskState::Canceled,
+            "it ends although it is stuck"
+        );
     });
 }
 

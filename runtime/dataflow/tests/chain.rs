@@ -503,3 +503,42 @@ fn channels_of_a_union_have_turns_and_the_watermark_is_the_least() {
     rig.round().unwrap();
     assert_eq!(all(&rig.main[0]), [wm(101)]);
 }
+
+/// A task under load, with its input never empty: records leave when they have waited for the buffer
+/// timeout, and not before.
+#[test]
+fn under_load_records_wait_for_the_buffer_timeout_and_no_longer() {
+    let mut rig = Plan {
+        batch: 1_000,
+        ..plan(&[Does::Slowly])
+    }
+    .build();
+    let timeout = Duration::from_millis(10);
+    let mut sent: Vec<(i64, hurtig_core::time::Time)> = Vec::new();
+    let mut left: Vec<Duration> = Vec::new();
+    rig.send(0, &[0, 1]);
+    for n in 2..400 {
+        // One record a millisecond comes in; the quantum is over at once, so the task is never idle.
+        rig.send(0, &[n]);
+        sent.push((n - 2, rig.clock.now()));
+        let mut task = Context::from_waker(Waker::noop());
+        assert_eq!(rig.core.round(&mut task, Duration::ZERO).unwrap(), Round::Busy);
+        for seen in all(&rig.main[0]) {
+            let R(n) = seen else { panic!("no events: {seen:?}") };
+            let came = sent.iter().find(|(sent, _)| *sent == n).unwrap().1;
+            left.push(rig.clock.now().since(came));
+        }
+        rig.clock.advance(Duration::from_millis(1));
+    }
+    assert!(left.len() > 300, "{} records left under load", left.len());
+    let longest = left.iter().max().unwrap();
+    // Looked at every quarter of the timeout, and a record may need a few rounds to pass the chain.
+    assert!(
+        *longest <= timeout * 5 / 4 + Duration::from_millis(4),
+        "{longest:?}"
+    );
+    assert!(
+        *longest >= timeout,
+        "records are not sent on one by one: {longest:?}"
+    );
+}
