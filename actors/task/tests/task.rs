@@ -5,7 +5,7 @@
 use actix_rt::System;
 use hurtig_core::ids::{AllocationId, AttemptNumber, ExecutionId, JobId, NodeId, SubtaskId};
 use hurtig_core::key::KeyGroupRange;
-use hurtig_core::time::{Clock, SystemClock};
+use hurtig_core::time::{Clock, ManualClock, SystemClock};
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Result};
 use hurtig_dataflow::graph::{
@@ -135,6 +135,10 @@ impl Operator<u64, u64> for Discard {
 const SINK: NodeId = NodeId(1);
 
 fn job(reads: Reads, panics: bool) -> LinkedProgram {
+    job_at(reads, panics, SystemClock::new())
+}
+
+fn job_at(reads: Reads, panics: bool, clock: Arc<dyn Clock>) -> LinkedProgram {
     let mut graph = StreamGraph::new();
     let source = graph.add_node(StreamNode::new("in", "Source", NodeKind::Source));
     let sink = graph.add_node(StreamNode::new("out", "Sink", NodeKind::Sink));
@@ -153,7 +157,7 @@ fn job(reads: Reads, panics: bool) -> LinkedProgram {
         sink,
         NodeCode::OneInput(Box::new(TypedOperator::<u64, u64, _>::new(make))),
     );
-    LinkedProgram::new(graph, program, TaskSettings::default(), SystemClock::new())
+    LinkedProgram::new(graph, program, TaskSettings::default(), clock)
 }
 
 fn descriptor(graph: &JobGraph, operators: usize) -> TaskDescriptor {
@@ -335,7 +339,7 @@ fn splits_are_asked_for_one_by_one_and_reach_the_reader() {
 }
 
 /// A source whose consumer stands in another task, which is never started.
-fn unread() -> (LinkedProgram, TaskDescriptor) {
+fn unread(clock: Arc<dyn Clock>) -> (LinkedProgram, TaskDescriptor) {
     let mut graph = StreamGraph::new();
     let source = graph.add_node(StreamNode::new("in", "Source", NodeKind::Source));
     let sink = graph.add_node(StreamNode::new("out", "Sink", NodeKind::Sink));
@@ -367,14 +371,14 @@ fn unread() -> (LinkedProgram, TaskDescriptor) {
     };
     let mut descriptor = descriptor(&graph, 1);
     descriptor.outputs.push(output);
-    let job = LinkedProgram::new(graph, program, TaskSettings::default(), SystemClock::new());
+    let job = LinkedProgram::new(graph, program, TaskSettings::default(), clock);
     (job, descriptor)
 }
 
 #[test]
 fn a_task_whose_output_is_full_is_back_pressured_for_that_time() {
     System::new().block_on(async {
-        let (job, descriptor) = unread();
+        let (job, descriptor) = unread(SystemClock::new());
         let (sender, mut told) = channel(4_096);
         let task = job.start_task(descriptor, Box::new(Link(sender))).unwrap();
         running(&mut told).await;
@@ -391,6 +395,48 @@ fn a_task_whose_output_is_full_is_back_pressured_for_that_time() {
             state(&mut told).await.0,
             TaskState::Canceled,
             "it ends although it is stuck"
+        );
+    });
+}
+
+/// Has a task report after five seconds of a clock that nothing else moves.
+async fn reported(task: &TaskHandle, told: &mut Receiver<Told>, clock: &ManualClock) -> TaskReport {
+    // A first report, so that the task has been polled and rests.
+    task.report_now();
+    while !matches!(next(told).await, Told::Report(_)) {}
+    clock.advance(Duration::from_secs(5));
+    task.report_now();
+    loop {
+        if let Told::Report(report) = next(told).await {
+            return report;
+        }
+    }
+}
+
+#[test]
+fn a_report_counts_the_time_up_to_now() {
+    System::new().block_on(async {
+        let clock = ManualClock::new();
+        let job = job_at(Reads::Nothing, false, clock.clone());
+        let (task, mut told) = start(&job);
+        running(&mut told).await;
+        let report = reported(&task, &mut told, &clock).await;
+        assert_eq!(
+            (report.idle_ms, report.backpressured_ms),
+            (5_000, 0),
+            "{report:?}"
+        );
+
+        let clock = ManualClock::new();
+        let (job, descriptor) = unread(clock.clone());
+        let (sender, mut told) = channel(4_096);
+        let task = job.start_task(descriptor, Box::new(Link(sender))).unwrap();
+        running(&mut told).await;
+        let report = reported(&task, &mut told, &clock).await;
+        assert_eq!(
+            (report.idle_ms, report.backpressured_ms),
+            (0, 5_000),
+            "{report:?}"
         );
     });
 }

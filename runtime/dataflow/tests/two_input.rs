@@ -472,3 +472,86 @@ fn an_input_that_has_ended_is_not_waited_for() {
         assert_eq!(rig.settle(), Round::Finished);
     }
 }
+
+/// Puts everything aside.
+struct Aside;
+
+impl TwoInputOperator<i64, i32, i64> for Aside {
+    fn process_first(
+        &mut self,
+        input: &mut Batch<i64>,
+        cx: Cx<'_>,
+        _: &mut Collector<i64>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        while !input.is_empty() {
+            if cx.side_full() || !b.spend() {
+                return Ok(Progress::More);
+            }
+            let (n, time) = input.pop_front().unwrap();
+            cx.side_output(&OutputTag::<i64>::new("side"), n, time);
+        }
+        Ok(Progress::Done)
+    }
+
+    fn process_second(
+        &mut self,
+        _: &mut Batch<i32>,
+        _: Cx<'_>,
+        _: &mut Collector<i64>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+}
+
+#[test]
+fn a_full_side_output_of_the_head_is_back_pressure() {
+    let clock = ManualClock::new();
+    clock.advance(Duration::from_secs(1));
+    let narrow = ChannelOptions {
+        max_batches: 1,
+        max_bytes: usize::MAX,
+    };
+    let writer = |options| {
+        let (sender, receiver) = channel::<i64>(options, Signal::new(), Signal::new());
+        let policy = FlushPolicy {
+            batch_size: 4,
+            ..FlushPolicy::default()
+        };
+        let writer = EdgeWriter::new(vec![sender], Partitioner::Forward, TypeInfo::of(), policy);
+        (writer, receiver)
+    };
+    let ((main, _of_main), (side, of_side)) = (writer(WIDE), writer(narrow));
+    let (first, of_first) = channel(WIDE, Signal::new(), Signal::new());
+    let (_second, of_second) = channel(WIDE, Signal::new(), Signal::new());
+    let sides = SideOutputs::new(vec![Box::new(SidePort::new("side".into(), vec![side]))]);
+    let services = Services::new(SubtaskInfo::single("both"), clock.clone(), sides);
+    let (first_gate, second_gate) = (InputGate::new(vec![of_first]), InputGate::new(vec![of_second]));
+    let parts = TaskParts {
+        head: Box::new(TwoInputHead::new(Aside, first_gate, second_gate, services)),
+        nodes: Vec::new(),
+        links: vec![Box::new(Link::<i64>::new(4))],
+        outlet: Box::new(Tail::new(vec![main])),
+        signal: Signal::new(),
+        buffer_timeout: None,
+    };
+    let mut core = TaskCore::new(parts, clock.clone());
+    core.open(&|_| None).unwrap();
+    first.try_send(Batch::from_records((1..=100).collect()), 8);
+    let mut task = Context::from_waker(Waker::noop());
+    let mut round = || {
+        clock.advance(Duration::from_millis(1));
+        core.round(&mut task, Duration::from_millis(1)).unwrap()
+    };
+    assert!(
+        matches!(round(), Round::BackPressured(_)),
+        "the side output is full"
+    );
+    let mut aside = 0;
+    while let Some(Element::Batch(batch)) = of_side.try_recv() {
+        aside += batch.len();
+        round();
+    }
+    assert_eq!((aside, round()), (100, Round::Idle(None)));
+}

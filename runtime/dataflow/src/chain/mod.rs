@@ -289,8 +289,8 @@ impl TaskCore {
         }
     }
 
-    /// One pass over everything, tail first. Returns whether anything moved, and whether the outlet
-    /// had no room.
+    /// One pass over everything, tail first. Returns whether anything moved, and whether any output had
+    /// no room.
     fn pass(&mut self, turn: &mut Turn<'_, '_>) -> Result<(bool, bool)> {
         let nodes = self.nodes.len();
         let out = self.outlet.turn(&mut *self.links[nodes], turn);
@@ -309,6 +309,7 @@ impl TaskCore {
         self.at = 0;
         let pulled = self.head.pull(&mut *self.links[0], turn)?;
         worked |= pulled == Turned::Worked;
+        blocked |= pulled == Turned::Blocked;
         self.head.set_back_pressured(turn.now, blocked && !worked);
         Ok((worked, blocked))
     }

@@ -157,8 +157,12 @@ where
     }
 
     fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
-        if !self.driver.settle_sides(turn.now) || !output.is_open() {
+        if !self.driver.settle_sides(turn.now) {
             return Ok(Turned::Blocked);
+        }
+        // Whoever keeps the link full says why: it is blocked itself, or waits for a future.
+        if !output.is_open() {
+            return Ok(Turned::Starved);
         }
         let output = typed::<Out>(output);
         if self.driver.has_unsaid()
