@@ -53,7 +53,7 @@ pub struct Package {
 /// # Errors
 /// Cargo cannot be run, fails, or answers something that is not its documented format.
 pub fn packages(root: &Path) -> io::Result<Vec<Package>> {
-    let output = Command::new(env!("CARGO"))
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()))
         .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
         .current_dir(root)
         .output()?;
