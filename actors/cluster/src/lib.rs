@@ -22,6 +22,7 @@ pub use config::{ClusterConfig, RestartStrategyConfig};
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
 pub use error::ClusterError;
+pub use job_master::checkpoints;
 pub use job_master::{JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy};
 pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};

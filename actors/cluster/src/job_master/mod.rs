@@ -2,6 +2,7 @@
 
 mod accumulators;
 mod brain;
+pub mod checkpoints;
 mod descriptors;
 mod events;
 mod failures;

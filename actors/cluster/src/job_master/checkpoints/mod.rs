@@ -1,0 +1,370 @@
+//! The checkpoint coordinator's brain: when a checkpoint begins, what it waits for, how it ends.
+//!
+//! One checkpoint at a time. It is triggered at the sources, complete when every task that has not
+//! finished has acknowledged it, and durable when its metadata is published; only then is anybody told
+//! of its completion. Everything else that can happen to it ends it, once, and is told to all tasks.
+//!
+//! It refuses to know what a task's state looks like (`H` is where it was put), who stores it, and which
+//! clock runs.
+
+mod pending;
+#[cfg(test)]
+mod tests;
+
+use hurtig_core::ids::{CheckpointId, ExecutionId, SubtaskId};
+use hurtig_core::time::Time;
+use pending::Pending;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// When checkpoints are taken, and what becomes of failures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointSettings {
+    /// From one trigger to the next; `None`: never by itself.
+    pub interval: Option<Duration>,
+    /// A checkpoint that takes longer is given up.
+    pub timeout: Duration,
+    /// From the end of one to the next trigger, at least.
+    pub min_pause: Duration,
+    /// So many failures in a row are borne.
+    pub tolerable_failures: u32,
+}
+
+/// A task as the coordinator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointTask {
+    /// Which attempt.
+    pub execution: ExecutionId,
+    /// Whether barriers begin there.
+    pub source: bool,
+    /// How far it is.
+    pub stage: TaskStage,
+}
+
+/// How far a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskStage {
+    /// It is being started, or stopped.
+    Other,
+    /// It takes barriers.
+    Running,
+    /// It has ended well: it has no state any more.
+    Finished,
+}
+
+/// What a subtask contributes to a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubtaskCut<H> {
+    /// Its state is there.
+    State(H),
+    /// It had finished; after a restore it has nothing to do.
+    Finished,
+}
+
+/// A checkpoint that all tasks have contributed to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompleteCut<H> {
+    /// Its id.
+    pub checkpoint: CheckpointId,
+    /// When it was triggered.
+    pub triggered: Time,
+    /// Every subtask of the job.
+    pub subtasks: BTreeMap<SubtaskId, SubtaskCut<H>>,
+}
+
+/// Why a checkpoint was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AbortReason {
+    /// It took longer than its timeout; these tasks had not answered.
+    Expired(Vec<ExecutionId>),
+    /// A task could not take part.
+    Declined(ExecutionId, String),
+    /// Its metadata could not be written.
+    NotPublished(String),
+    /// The job restarts or ends.
+    Stopped,
+}
+
+impl AbortReason {
+    /// Whether it counts among the failures that are borne only so often.
+    fn is_failure(&self) -> bool {
+        *self != Self::Stopped
+    }
+}
+
+impl fmt::Display for AbortReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expired(missing) => {
+                let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+                write!(f, "it timed out; still missing: {}", missing.join(", "))
+            }
+            Self::Declined(task, why) => write!(f, "task {task} declined it: {why}"),
+            Self::NotPublished(why) => write!(f, "its metadata could not be written: {why}"),
+            Self::Stopped => f.write_str("the job was stopped or restarted"),
+        }
+    }
+}
+
+/// Timers of the coordinator. They are not cancelled; late ones lead to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointTimer {
+    /// The next checkpoint may be due.
+    Trigger,
+    /// This one has had its time.
+    Expire(CheckpointId),
+}
+
+/// What the coordinator wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointEffect<H> {
+    /// Tell these sources to send barriers.
+    Trigger(CheckpointId, Vec<ExecutionId>),
+    /// Make it durable, and report to [`CheckpointCoordinator::published`].
+    Publish(CompleteCut<H>),
+    /// It is durable: tell all tasks.
+    Completed(CheckpointId),
+    /// It will never complete: tell all tasks, and delete what was stored of it.
+    Aborted(CheckpointId, AbortReason),
+    /// State of a checkpoint that has ended already: delete it.
+    Discard(H),
+    /// Call [`CheckpointCoordinator::on_timer`] later.
+    After(Duration, CheckpointTimer),
+    /// More failures in a row than are borne: the job fails.
+    FailJob(String),
+}
+
+/// What effects are collected in.
+type Effects<H> = Vec<CheckpointEffect<H>>;
+
+/// One job's checkpoints.
+#[derive(Clone, Debug)]
+pub struct CheckpointCoordinator<H> {
+    settings: CheckpointSettings,
+    next: CheckpointId,
+    current: Option<Pending<H>>,
+    /// When the next periodic checkpoint is due; `None` while stopped.
+    due: Option<Time>,
+    /// No trigger before that.
+    rest_until: Time,
+    failures: u32,
+    latest: Option<CheckpointId>,
+}
+
+impl<H: Clone> CheckpointCoordinator<H> {
+    /// A coordinator whose first checkpoint will be `first`; ids below were used before.
+    pub fn new(settings: CheckpointSettings, first: CheckpointId) -> Self {
+        Self {
+            settings,
+            next: first,
+            current: None,
+            due: None,
+            rest_until: Time::ZERO,
+            failures: 0,
+            latest: None,
+        }
+    }
+
+    /// The last checkpoint that is durable.
+    pub fn latest(&self) -> Option<CheckpointId> {
+        self.latest
+    }
+
+    /// The checkpoint that is under way.
+    pub fn pending(&self) -> Option<CheckpointId> {
+        self.current.as_ref().map(Pending::id)
+    }
+
+    /// The job's tasks run (again): checkpoints are taken from here on.
+    pub fn start(&mut self, now: Time, out: &mut Effects<H>) {
+        if let Some(interval) = self.settings.interval {
+            self.due = Some(now.after(interval));
+            out.push(CheckpointEffect::After(interval, CheckpointTimer::Trigger));
+        }
+    }
+
+    /// The job restarts or ends: no checkpoint is triggered before the next [`Self::start`].
+    pub fn stop(&mut self, now: Time, out: &mut Effects<H>) {
+        self.due = None;
+        self.abort(now, AbortReason::Stopped, out);
+    }
+
+    /// A timer has gone off. `tasks` are all tasks of the job.
+    pub fn on_timer(
+        &mut self,
+        now: Time,
+        timer: CheckpointTimer,
+        tasks: &[CheckpointTask],
+        out: &mut Effects<H>,
+    ) {
+        match timer {
+            CheckpointTimer::Trigger => self.on_trigger(now, tasks, out),
+            CheckpointTimer::Expire(checkpoint) => {
+                let expired = self.collecting(checkpoint).map(|pending| pending.missing());
+                if let Some(missing) = expired {
+                    self.abort(now, AbortReason::Expired(missing), out);
+                }
+            }
+        }
+    }
+
+    fn on_trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) {
+        let (Some(due), Some(interval)) = (self.due, self.settings.interval) else {
+            return;
+        };
+        if self.current.is_some() {
+            // Its end looks at the time again.
+            return;
+        }
+        let earliest = due.max(self.rest_until);
+        if now < earliest {
+            return out.push(CheckpointEffect::After(
+                earliest.since(now),
+                CheckpointTimer::Trigger,
+            ));
+        }
+        self.due = Some(now.after(interval));
+        if !self.trigger(now, tasks, out) {
+            out.push(CheckpointEffect::After(interval, CheckpointTimer::Trigger));
+        }
+    }
+
+    /// Begins a checkpoint, unless some task cannot take part or no source is left.
+    fn trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) -> bool {
+        let ready = tasks.iter().all(|task| task.stage != TaskStage::Other);
+        let running = || tasks.iter().filter(|task| task.stage == TaskStage::Running);
+        let sources: Vec<ExecutionId> = running()
+            .filter(|task| task.source)
+            .map(|task| task.execution)
+            .collect();
+        if !ready || sources.is_empty() {
+            return false;
+        }
+        let checkpoint = self.next;
+        self.next = CheckpointId(checkpoint.0 + 1);
+        self.current = Some(Pending::new(checkpoint, now, tasks));
+        out.push(CheckpointEffect::Trigger(checkpoint, sources));
+        let timer = CheckpointTimer::Expire(checkpoint);
+        out.push(CheckpointEffect::After(self.settings.timeout, timer));
+        true
+    }
+
+    /// The pending checkpoint of this id, if it still collects.
+    fn collecting(&mut self, checkpoint: CheckpointId) -> Option<&mut Pending<H>> {
+        let current = self.current.as_mut()?;
+        (current.id() == checkpoint && !current.is_publishing()).then_some(current)
+    }
+
+    /// A task has stored its part.
+    pub fn acknowledge(
+        &mut self,
+        checkpoint: CheckpointId,
+        execution: ExecutionId,
+        state: H,
+        out: &mut Effects<H>,
+    ) {
+        match self.collecting(checkpoint) {
+            Some(pending) if pending.expects(execution) => pending.acknowledge(execution, state),
+            // Of a checkpoint that has ended, of an attempt that was replaced, or a second time.
+            _ => return out.push(CheckpointEffect::Discard(state)),
+        }
+        self.publish_if_complete(out);
+    }
+
+    /// A task cannot take part.
+    pub fn decline(
+        &mut self,
+        now: Time,
+        checkpoint: CheckpointId,
+        (execution, why): (ExecutionId, String),
+        out: &mut Effects<H>,
+    ) {
+        let expected = self
+            .collecting(checkpoint)
+            .is_some_and(|pending| pending.expects(execution));
+        if expected {
+            self.abort(now, AbortReason::Declined(execution, why), out);
+        }
+    }
+
+    /// A task has finished. What it owes to a checkpoint it will not bring any more.
+    pub fn task_finished(&mut self, execution: ExecutionId, out: &mut Effects<H>) {
+        let Some(pending) = &mut self.current else { return };
+        if !pending.is_publishing() && pending.expects(execution) {
+            pending.finished(execution);
+            self.publish_if_complete(out);
+        }
+    }
+
+    fn publish_if_complete(&mut self, out: &mut Effects<H>) {
+        let cut = self.current.as_mut().and_then(Pending::publish);
+        out.extend(cut.map(CheckpointEffect::Publish));
+    }
+
+    /// The metadata is durable, or could not be written.
+    pub fn published(
+        &mut self,
+        now: Time,
+        checkpoint: CheckpointId,
+        result: Result<(), String>,
+        out: &mut Effects<H>,
+    ) {
+        let ours = self
+            .current
+            .as_ref()
+            .is_some_and(|current| current.id() == checkpoint);
+        if !ours {
+            return;
+        }
+        if let Err(why) = result {
+            return self.abort(now, AbortReason::NotPublished(why), out);
+        }
+        self.current = None;
+        self.latest = Some(checkpoint);
+        self.failures = 0;
+        out.push(CheckpointEffect::Completed(checkpoint));
+        self.rest(now, out);
+    }
+
+    /// Ends the pending checkpoint, if there is one.
+    fn abort(&mut self, now: Time, reason: AbortReason, out: &mut Effects<H>) {
+        let Some(pending) = self.current.take() else {
+            return;
+        };
+        self.failures += u32::from(reason.is_failure());
+        let (checkpoint, text) = (pending.id(), reason.to_string());
+        out.push(CheckpointEffect::Aborted(checkpoint, reason));
+        if self.failures > self.settings.tolerable_failures {
+            out.push(CheckpointEffect::FailJob(format!(
+                "checkpoint {checkpoint} failed ({text}), the {} in a row; \
+                 execution.checkpointing.tolerable-failed-checkpoints is {}",
+                ordinal(self.failures),
+                self.settings.tolerable_failures
+            )));
+            self.failures = 0;
+        }
+        self.rest(now, out);
+    }
+
+    /// Arranges for the next checkpoint.
+    fn rest(&mut self, now: Time, out: &mut Effects<H>) {
+        self.rest_until = now.after(self.settings.min_pause);
+        if let Some(due) = self.due {
+            let wait = due.max(self.rest_until).since(now);
+            out.push(CheckpointEffect::After(wait, CheckpointTimer::Trigger));
+        }
+    }
+}
+
+/// `1st`, `2nd`, `3rd`, `4th`, …
+fn ordinal(n: u32) -> String {
+    let ending = match (n % 10, n % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    format!("{n}{ending}")
+}
