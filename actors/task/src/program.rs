@@ -4,7 +4,7 @@ use crate::actor::{TaskActor, TaskSetup};
 use crate::assemble::{Assembly, TaskSettings};
 use crate::channels::Channels;
 use crate::interface::{TaskDescriptor, TaskFactory, TaskHandle, TaskLink};
-use hurtig_core::ids::NodeId;
+use hurtig_core::ids::{NodeId, SubtaskId};
 use hurtig_core::metrics::{MetricGroup, MetricRegistry, MetricScope};
 use hurtig_core::time::Clock;
 use hurtig_core::{Error, Result};
@@ -46,13 +46,7 @@ impl LinkedProgram {
 
     /// The empty group of a subtask: what an earlier attempt has measured is forgotten.
     fn metrics_of(&self, descriptor: &TaskDescriptor) -> MetricGroup {
-        let subtask = descriptor.execution.subtask;
-        let vertex = self.graph.vertex(subtask.vertex);
-        let scope = MetricScope::root()
-            .child("job", &self.graph.name)
-            .child("task", vertex.map_or("", |vertex| &vertex.name))
-            .child("task_id", &subtask.vertex.to_string())
-            .child("subtask", &subtask.index.to_string());
+        let scope = scope_of(&self.graph, descriptor.execution.subtask);
         let group = self.metrics.group(scope);
         group.close();
         group
@@ -80,6 +74,16 @@ impl LinkedProgram {
             .filter(|operator| operator.kind == NodeKind::Source)?;
         Some(first.node)
     }
+}
+
+/// What a subtask's metrics are about. Names need not be unique, ids are.
+fn scope_of(graph: &JobGraph, subtask: SubtaskId) -> MetricScope {
+    let vertex = graph.vertex(subtask.vertex);
+    MetricScope::root()
+        .child("job", &graph.name)
+        .child("task", vertex.map_or("", |vertex| &vertex.name))
+        .child("task_id", &subtask.vertex.to_string())
+        .child("subtask", &subtask.index.to_string())
 }
 
 impl TaskFactory for LinkedProgram {
@@ -120,5 +124,38 @@ impl TaskFactory for LinkedProgram {
 
     fn generation_ended(&self, generation: u32) {
         self.channels.forget(generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::ids::JobId;
+    use hurtig_dataflow::graph::{GraphSettings, StreamEdge, StreamGraph, StreamNode};
+
+    #[test]
+    fn tasks_of_one_name_have_metrics_of_their_own() {
+        let mut graph = StreamGraph::new();
+        let sink = graph.add_node(StreamNode::new("Sink", "Sink", NodeKind::Sink));
+        for _ in 0..2 {
+            let source = graph.add_node(StreamNode::new("Same", "Source", NodeKind::Source));
+            graph.add_edge(StreamEdge::new(source, sink));
+        }
+        let graph = graph
+            .job_graph(JobId::from_u128(1), &GraphSettings::default())
+            .unwrap();
+        let same = graph.vertices.iter().filter(|vertex| vertex.name == "Same");
+        let scope = |vertex: &hurtig_dataflow::graph::JobVertex, index| {
+            let vertex = vertex.id;
+            scope_of(&graph, SubtaskId { vertex, index })
+        };
+        let scopes: Vec<_> = same
+            .flat_map(|vertex| [scope(vertex, 1), scope(vertex, 10)])
+            .collect();
+        assert_eq!(scopes.len(), 4);
+        for (at, one) in scopes.iter().enumerate() {
+            assert_eq!(one.get("task"), Some("Same"));
+            assert!(scopes[at + 1..].iter().all(|other| !other.is_within(one)));
+        }
     }
 }

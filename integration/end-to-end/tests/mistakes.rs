@@ -58,6 +58,24 @@ fn a_misspelt_option_is_answered_with_the_nearest_one() {
 }
 
 #[test]
+fn the_clients_parallelism_is_a_number() {
+    let input = sample("smoke.csv");
+    fails(
+        &["-p", "many", "--input", &input],
+        &["-p is followed by the job's parallelism", "'many'"],
+    );
+    fails(
+        &["-p", "40000", "--input", &input],
+        &["parallelism 40000", "32768"],
+    );
+    assert!(
+        example("word_count", &["-p", "2", "--input", &input])
+            .status
+            .success()
+    );
+}
+
+#[test]
 fn a_log_filter_that_cannot_be_read_stops_the_program() {
     let output = example_with(
         "word_count",

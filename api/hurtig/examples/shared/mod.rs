@@ -22,15 +22,17 @@ pub struct InOut {
     /// A file, or `-` for standard output.
     #[arg(long, default_value = "-")]
     pub output: String,
-    /// Subtasks of each operator.
-    #[arg(long, default_value_t = 1)]
-    pub parallelism: u32,
+    /// Subtasks of each operator; otherwise what `-p` or `parallelism.default` says.
+    #[arg(long)]
+    pub parallelism: Option<u32>,
 }
 
 impl InOut {
     /// The lines of the input, read by as many subtasks as there are.
     pub fn lines(&self, env: &StreamEnv) -> DataStream<Str> {
-        env.set_parallelism(self.parallelism);
+        if let Some(parallelism) = self.parallelism {
+            env.set_parallelism(parallelism);
+        }
         lines(env, &self.input)
     }
 
