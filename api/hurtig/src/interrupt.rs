@@ -250,6 +250,23 @@ mod tests {
         assert_eq!(refused.as_deref(), Some("job 'late' was CANCELED"));
     }
 
+    /// Environments that a program makes itself are reached too.
+    #[test]
+    fn what_a_program_makes_belongs_to_its_interrupt() {
+        let interrupt = Interrupt::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let raised =
+            runtime.block_on(interrupt.scope(async { Interrupt::current().raise(Signal::Interrupt) }));
+        assert!(raised.is_none());
+        assert_eq!(interrupt.exit_code(), Some(ExitCode::from(130)));
+        Interrupt::current().raise(Signal::Terminate);
+        assert_eq!(
+            interrupt.exit_code(),
+            Some(ExitCode::from(130)),
+            "outside there is another"
+        );
+    }
+
     #[test]
     fn a_job_on_its_way_is_waited_for() {
         let interrupt = Interrupt::default();

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use hurtig_core::UserError;
+use hurtig_core::metrics::{Counter, MetricValue};
 use hurtig_core::time::{DurationExt, MAX_WATERMARK, NO_TIMESTAMP};
-use hurtig_dataflow::function::{Emitter, KeyedCx, KeyedProcessFunction};
+use hurtig_dataflow::function::{Emitter, KeyedCx, KeyedProcessFunction, ProcessCx};
 use hurtig_dataflow::key::ByValue;
-use hurtig_dataflow::operator::SubtaskInfo;
+use hurtig_dataflow::operator::{OpenContext, SubtaskInfo};
 use hurtig_dataflow::operators::*;
+use hurtig_dataflow::rich::{MapFunction, RichMap};
 use hurtig_dataflow::testing::{Emitted, Harness};
 use hurtig_dataflow::timers::TimeDomain;
 use hurtig_state::ValueState;
@@ -168,4 +170,52 @@ fn a_snapshot_is_divided_between_more_subtasks() {
     }
     all.sort_unstable();
     assert!(all.into_iter().eq((0..50).map(|n| (n, 1))));
+}
+
+/// Adds a parameter of the job, and counts.
+#[derive(Default)]
+struct Add {
+    more: i64,
+    records: Option<Counter>,
+}
+
+impl MapFunction<i64, i64> for Add {
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<(), UserError> {
+        self.more = ctx
+            .job_parameters()
+            .get("more")
+            .ok_or("no parameter 'more'")?
+            .parse()?;
+        self.records = Some(ctx.metrics().child("group", "mine").counter("records"));
+        Ok(())
+    }
+
+    fn map(&mut self, n: i64, _: ProcessCx<'_>) -> Result<i64, UserError> {
+        self.records.iter().for_each(Counter::inc);
+        Ok(n + self.more)
+    }
+}
+
+#[test]
+fn functions_find_parameters_and_show_metrics() {
+    let make = || Process::new(|| RichMap(Add::default()));
+    let error = Harness::new(make).unwrap_err().to_string();
+    assert_eq!(error, "no parameter 'more'");
+    let parameters = [("more".to_owned(), "5".to_owned())].into();
+    let mut harness = Harness::with_parameters(make, parameters).unwrap();
+    harness.push_all([(1, 1), (2, 2)]).unwrap();
+    assert_eq!(harness.values(), [6, 7]);
+    let metrics = harness.metrics();
+    assert_eq!(
+        (metrics[0].name.as_str(), &metrics[0].value),
+        ("records", &MetricValue::Counter(2))
+    );
+    assert_eq!(metrics[0].scope.get("group"), Some("mine"));
+    let snapshot = harness.snapshot().unwrap();
+    let restored = harness.restore(&snapshot).unwrap();
+    assert_eq!(
+        restored.metrics()[0].value,
+        MetricValue::Counter(0),
+        "a new attempt measures anew"
+    );
 }

@@ -3,13 +3,17 @@
 use super::instance::{Call, Factory, Instance, Setup};
 use super::output::{Emitted, take_all};
 use super::two_input::{Either, Joined};
-use crate::operator::{Budget, Collector, Operator, OutputTag, Progress, SubtaskInfo, TwoInputOperator};
+use crate::operator::{
+    Budget, Collector, JobParameters, Operator, OutputTag, Progress, SubtaskInfo, TwoInputOperator,
+};
 use crate::operators::WatermarkMerger;
 use hurtig_core::element::WatermarkStatus;
+use hurtig_core::metrics::MetricSample;
 use hurtig_core::time::{MAX_WATERMARK, MIN_WATERMARK, NO_TIMESTAMP};
 use hurtig_core::{Batch, Error, Result};
 use hurtig_state::OperatorSnapshot;
 use std::fmt::Debug;
+use std::sync::Arc;
 
 /// Fuel of one call: more than a test needs, yet an endless operator is found out.
 const FUEL: u32 = 1 << 20;
@@ -68,6 +72,19 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
         let mut setup = Setup::new(boxed(factory));
         setup.info = info;
         Self::start(setup, restored)
+    }
+
+    /// As [`Self::new`], in a job with parameters.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn with_parameters<O: Operator<In, Out> + 'static>(
+        factory: impl Fn() -> O + 'static,
+        parameters: JobParameters,
+    ) -> Result<Self> {
+        let mut setup = Setup::new(boxed(factory));
+        setup.parameters = Arc::new(parameters);
+        Self::start(setup, None)
     }
 
     fn start(setup: Setup<In, Out>, restored: Option<&OperatorSnapshot>) -> Result<Self> {
@@ -197,6 +214,11 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
             .extend(records.map(|(record, time)| Emitted::Record(record, time)));
         self.emitted
             .extend(self.out.take_watermark().map(Emitted::Watermark));
+    }
+
+    /// The operator's metrics as they are now, sorted by scope and name.
+    pub fn metrics(&self) -> Vec<MetricSample> {
+        self.setup.metrics.samples()
     }
 
     /// Whether the operator has said that its output is idle.

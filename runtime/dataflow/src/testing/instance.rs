@@ -3,10 +3,11 @@
 
 use super::output::{KeptSide, take_all};
 use crate::operator::{
-    Budget, Collector, Completion, CompletionId, OpenContext, Operator, OutputTag, Progress, Services,
-    SideOutputs, SubtaskInfo, TaskFuture,
+    Budget, Collector, Completion, CompletionId, JobParameters, OpenContext, Operator, OutputTag, Progress,
+    Services, SideOutputs, SubtaskInfo, TaskFuture,
 };
 use hurtig_core::ids::CheckpointId;
+use hurtig_core::metrics::{MetricRegistry, MetricScope};
 use hurtig_core::time::ManualClock;
 use hurtig_core::{Batch, Result};
 use hurtig_state::OperatorSnapshot;
@@ -14,6 +15,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+/// Metrics that an operator under test may register.
+const METRICS_MAX: usize = 10_000;
 
 pub(super) type Factory<In, Out> = Box<dyn Fn() -> Box<dyn Operator<In, Out>>>;
 
@@ -72,6 +76,8 @@ pub(super) struct Setup<In, Out> {
     pub(super) info: SubtaskInfo,
     pub(super) clock: Arc<ManualClock>,
     pub(super) sides: Vec<Box<dyn Side>>,
+    pub(super) parameters: Arc<JobParameters>,
+    pub(super) metrics: MetricRegistry,
 }
 
 impl<In, Out> fmt::Debug for Setup<In, Out> {
@@ -98,6 +104,8 @@ impl<In, Out> Setup<In, Out> {
             info: SubtaskInfo::single("tested"),
             clock: ManualClock::new(),
             sides: Vec::new(),
+            parameters: Arc::default(),
+            metrics: MetricRegistry::new(METRICS_MAX),
         }
     }
 
@@ -111,7 +119,11 @@ impl<In, Out> Setup<In, Out> {
         restored: Option<&OperatorSnapshot>,
         watermark: i64,
     ) -> Result<Instance<In, Out>> {
+        // An instance's metrics begin anew, as those of a restarted task do.
+        let metrics = self.metrics.group(MetricScope::root());
+        metrics.close();
         let services = Services::new(self.info.clone(), self.clock.clone(), SideOutputs::default());
+        let services = services.in_job(self.parameters.clone(), metrics);
         self.sides.iter().for_each(|side| side.add(&services));
         services.set_watermark(watermark);
         let groups = self.info.key_groups.clone();

@@ -59,8 +59,8 @@ pub static AUTO_WATERMARK_INTERVAL: ConfigOption<Duration> = ConfigOption::new(
     "pipeline.auto-watermark-interval",
     Scope::Program,
     || Duration::from_millis(5),
-    "Time between two watermarks that a watermark generator emits periodically. `0 ms` switches periodic \
-     watermarks off.",
+    "Least time between two watermarks of a source's subtask, or of a generator in mid-stream. `0 ms` sends \
+     one behind every batch that moves event time.",
 )
 .flink("200 ms");
 
