@@ -1,6 +1,7 @@
 //! Which segment holds an offset: extendible hashing over the offsets of a [`Span`].
 
 use super::span::Span;
+use hurtig_core::key::hash_int;
 
 /// The directory may have this many places for each segment before skewed keys stop its growth,
 const PLACES_PER_SEGMENT: usize = 16;
@@ -42,6 +43,18 @@ impl Directory {
         self.places
             .get((offset >> self.shift) as usize)
             .map(|&segment| segment as usize)
+    }
+
+    /// At how many entries a segment is split, when it has room for `most`: each at another share of it,
+    /// from five to eight eighths. Keys spread evenly, so that all segments would be full at about the
+    /// same time, and a table of 10 M keys would split 2,000 of them within a fraction of a second.
+    pub(super) fn limit(&self, segment: usize, most: usize) -> usize {
+        if self.segments.len() == 1 {
+            return most;
+        }
+        let Stretch { first, bits } = self.segments[segment];
+        let share = 5 + (hash_int(first ^ u64::from(bits)) & 3) as usize;
+        most / 8 * share
     }
 
     /// Divides a segment: offsets from what is returned on are in a new segment behind all others. `None`
