@@ -14,6 +14,7 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod common;
 mod stand;
+mod trouble;
 
 use common::{Random, env_with, multiset, same};
 use hurtig::prelude::*;

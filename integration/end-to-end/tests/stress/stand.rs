@@ -12,6 +12,10 @@ impl Counter {
     pub(crate) fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// The counters of one job.
@@ -34,6 +38,13 @@ impl Stand {
         counter
     }
 
+    /// A counter that was made before.
+    pub(crate) fn counter_named(&self, name: &str) -> Counter {
+        let counters = self.counters.lock().unwrap();
+        let named = counters.iter().find(|counter| counter.0 == name);
+        named.unwrap_or_else(|| panic!("no counter '{name}'")).1.clone()
+    }
+
     /// Which job it is.
     pub(crate) fn what(&self) -> &str {
         &self.what
@@ -44,7 +55,7 @@ impl Stand {
         let counters = self.counters.lock().unwrap();
         let counts = counters
             .iter()
-            .map(|(name, counter)| format!("{name}: {}", counter.0.load(Ordering::Relaxed)));
+            .map(|(name, counter)| format!("{name}: {}", counter.count()));
         let counts: Vec<String> = counts.collect();
         format!("{}\n{}\n{}", self.what, counts.join(", "), threads())
     }
