@@ -11,6 +11,7 @@
 
 mod common;
 mod connect;
+mod keys;
 mod partitioning;
 mod running;
 mod sides;
