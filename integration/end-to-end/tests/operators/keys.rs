@@ -84,7 +84,7 @@ fn keys_of_several_parts_leave_their_blocks_too() {
     let held = keyed
         .window(GlobalWindows::with_end_of_stream_trigger())
         .aggregate_then(Count::new(), |key: &(Str, u32), _, _, out| {
-            out.push(key.0.held_bytes())
+            out.push(key.0.held_bytes());
         })
         .collect();
     run(&env);
