@@ -7,6 +7,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
+    clippy::print_stderr,
     reason = "tests: small numbers, and what cannot be prepared has failed"
 )]
 
@@ -133,7 +134,9 @@ fn one_run(seed: u64) {
     let definitions: Vec<&str> = definitions.iter().map(String::as_str).collect();
     let env = env_with(parallelism, &definitions);
     let counts = word_count(&env, &lines, &mut random, &stand);
-    let ended = common::wait(async { tokio::time::timeout(HANGS_AFTER, env.execute("stress")).await });
+    let ended = stand.watched(2 * HANGS_AFTER, || {
+        common::wait(async { tokio::time::timeout(HANGS_AFTER, env.execute("stress")).await })
+    });
     let Ok(result) = ended else {
         panic!("no end after {HANGS_AFTER:?}: {}", stand.report());
     };

@@ -2,7 +2,8 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
 /// Counts one thing in all subtasks.
 #[derive(Clone)]
@@ -48,6 +49,23 @@ impl Stand {
     /// Which job it is.
     pub(crate) fn what(&self) -> &str {
         &self.what
+    }
+
+    /// Runs a job. Should the thread itself be stuck, where no future's deadline helps, another one
+    /// reports and ends the process.
+    pub(crate) fn watched<R>(self: &Arc<Self>, longest: Duration, job: impl FnOnce() -> R) -> R {
+        let (ended, is_over) = mpsc::sync_channel::<()>(1);
+        let stand = self.clone();
+        let watchdog = std::thread::spawn(move || {
+            if is_over.recv_timeout(longest) == Err(mpsc::RecvTimeoutError::Timeout) {
+                eprintln!("stuck for {longest:?}: {}", stand.report());
+                std::process::abort();
+            }
+        });
+        let result = job();
+        drop(ended);
+        watchdog.join().unwrap();
+        result
     }
 
     /// Everything that helps to understand why it does not go on.

@@ -157,7 +157,9 @@ fn one_run(seed: u64) {
     let env = env_with(parallelism, &definitions);
     let results = build(&env, ends, &mut random, &stand);
     let seen = stand.counter_named("arrived");
-    let ended = common::wait(async { tokio::time::timeout(HANGS_AFTER, run(env, ends, seen)).await });
+    let ended = stand.watched(2 * HANGS_AFTER, || {
+        common::wait(async { tokio::time::timeout(HANGS_AFTER, run(env, ends, seen)).await })
+    });
     let Ok(ended) = ended else {
         panic!("no end after {HANGS_AFTER:?}: {}", stand.report());
     };
