@@ -1,5 +1,9 @@
 //! Identities. Each is its own type, so that none can be passed for another.
 
+mod hashed;
+
+pub use hashed::{Fingerprint, OperatorId, PartHasher};
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;

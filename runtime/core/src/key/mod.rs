@@ -69,6 +69,10 @@ pub use writer::KeyWriter;
 #[cfg(test)]
 mod tests;
 
+/// The version of [`StableKey::stable_hash`] and of the way from it to a key group. Every snapshot
+/// stores it: keyed state of another version would be looked for in the wrong groups.
+pub const KEY_HASH_VERSION: u32 = 1;
+
 /// A key with an encoding and a hash that no compiler version can change.
 ///
 /// Implemented for integers, `bool`, `char`, strings, byte strings, `Uuid`, `()`, references to

@@ -2,13 +2,13 @@
 
 use super::chaining::chains;
 use super::error::GraphError;
-use super::identity::{Fingerprint, OperatorId, PartHasher, operator_ids};
+use super::identity::{Fingerprint, OperatorId, operator_ids};
 use super::names::{vertex_description, vertex_name};
 use super::resolve::{Resolved, check_maximum, check_parallelism, partition, resolve};
 use super::settings::GraphSettings;
 use super::stream::{NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode};
 use super::validate;
-use hurtig_core::ids::{EdgeId, JobId, NodeId, VertexId};
+use hurtig_core::ids::{EdgeId, JobId, NodeId, PartHasher, VertexId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,0 +1,37 @@
+//! Checkpoint files: where they lie, what their bytes mean, and how state is dealt out again.
+//!
+//! This crate promises that a file is there, whole and durable, when a write returns; that nothing
+//! is ever overwritten; and that a flipped or missing byte is refused with the path and the offset.
+//! It blocks its caller, and refuses to know coordinators, actors, clocks and randomness.
+//!
+//! | Room | Holds |
+//! |---|---|
+//! | [`store`] | [`BlobStore`]: objects by path; [`LocalStore`], [`MemoryStore`] |
+//! | [`format`](mod@format) | header, blocks and checksums of every file; [`verify_file`] |
+//! | [`state_file`] | [`write_state`], [`read_state`], [`read_state_groups`] |
+//! | [`metadata`] | [`CheckpointMetadata`]: what a checkpoint consists of |
+//! | [`layout`] | [`CheckpointLayout`]: names; [`latest_checkpoint`] |
+//! | [`rescale`] | [`redistribute`]: state for another parallelism |
+//! | [`error`] | [`StorageError`] |
+//!
+//! The bytes of all files are in the book, in `docs/formats.md`.
+
+pub mod error;
+pub mod format;
+pub mod layout;
+pub mod metadata;
+pub mod path;
+pub mod rescale;
+pub mod state_file;
+pub mod store;
+
+pub use error::{Result, StorageError};
+pub use format::{Compression, FileInfo, FileKind, verify_file};
+pub use layout::{CheckpointLayout, latest_checkpoint};
+pub use metadata::{
+    CheckpointMetadata, METADATA_FORMAT_VERSION, OperatorStates, SnapshotKind, SubtaskState, read_metadata,
+    write_metadata,
+};
+pub use rescale::{Scale, redistribute};
+pub use state_file::{StateHandle, read_state, read_state_groups, write_state};
+pub use store::{BlobStore, LocalStore, MemoryStore};

@@ -1,0 +1,259 @@
+//! What a checkpoint consists of, as its `_metadata` says.
+//!
+//! Paths of state files that lie in the metadata's own directory are stored relative to it, so that
+//! the directory can be moved or copied as a whole.
+
+use crate::error::{Result, StorageError};
+use crate::format::Compression;
+use crate::format::header::FileKind;
+use crate::format::reader::data_of;
+use crate::format::writer::FileWriter;
+use crate::path::{below, check_path, join};
+use crate::rescale::Scale;
+use crate::state_file::StateHandle;
+use crate::store::BlobStore;
+use hurtig_core::ids::{CheckpointId, JobId, OperatorId};
+use hurtig_core::key::{KEY_HASH_VERSION, MAX_KEY_GROUPS};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of [`CheckpointMetadata`] that this build writes, and the only one there is yet.
+pub const METADATA_FORMAT_VERSION: u32 = 1;
+
+/// The name of the metadata in a checkpoint's directory.
+pub const METADATA_NAME: &str = "_metadata";
+
+/// What a stored path begins with when it is relative to the metadata's directory. No path in a
+/// store begins so.
+const OWN: &str = "./";
+
+/// Who owns a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotKind {
+    /// The engine, which deletes it when newer ones have taken its place.
+    Checkpoint,
+    /// The user. It names no file outside of its own directory.
+    Savepoint,
+}
+
+/// A completed checkpoint or savepoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointMetadata {
+    /// [`METADATA_FORMAT_VERSION`].
+    pub format_version: u32,
+    /// Which checkpoint of the job.
+    pub checkpoint_id: CheckpointId,
+    /// Who owns it.
+    pub kind: SnapshotKind,
+    /// The job.
+    pub job_id: JobId,
+    /// The job's name.
+    pub job_name: String,
+    /// When it was triggered, in milliseconds since 1970 by the clock of the one who did.
+    pub triggered_ms: u64,
+    /// [`KEY_HASH_VERSION`] of the job.
+    pub key_hash_version: u32,
+    /// The state of all operators.
+    pub operators: Vec<OperatorStates>,
+}
+
+/// The state of one operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorStates {
+    /// Which operator.
+    pub operator: OperatorId,
+    /// The uid that its id was made from, if it had one.
+    pub uid: Option<String>,
+    /// Its name, for people.
+    pub name: String,
+    /// How many subtasks it had.
+    pub parallelism: u32,
+    /// How many key groups its keys were divided into.
+    pub max_parallelism: u32,
+    /// What each subtask left; subtasks without state may be missing.
+    pub subtasks: BTreeMap<u32, SubtaskState>,
+    /// What the operator's coordinator left.
+    #[serde(with = "bytes")]
+    pub coordinator: Option<Vec<u8>>,
+}
+
+impl OperatorStates {
+    /// Its parallelisms.
+    pub fn scale(&self) -> Scale {
+        Scale {
+            parallelism: self.parallelism,
+            max_parallelism: self.max_parallelism,
+        }
+    }
+}
+
+/// What one subtask of an operator left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubtaskState {
+    /// The file that its state is in; none when it had none.
+    pub handle: Option<StateHandle>,
+    /// Which snapshot in that file is the operator's.
+    pub index_in_file: u32,
+    /// Whether the subtask had finished before.
+    pub finished: bool,
+}
+
+/// Writes the metadata of a checkpoint into its directory. When this returns, the checkpoint can be
+/// restored after any failure.
+///
+/// # Errors
+/// [`StorageError::AlreadyExists`] when the directory has metadata; what [`BlobStore::put_new`] fails
+/// with; [`StorageError::Internal`] for metadata that make no sense.
+pub fn write_metadata(store: &dyn BlobStore, dir: &str, metadata: &CheckpointMetadata) -> Result<()> {
+    let bad = |problem| StorageError::Internal(format!("metadata for '{dir}': {problem}"));
+    check(metadata).map_err(bad)?;
+    let mut stored = metadata.clone();
+    for handle in handles(&mut stored) {
+        check_path(&handle.path)?;
+        match below(dir, &handle.path) {
+            Some(own) => handle.path = format!("{OWN}{own}"),
+            None if metadata.kind == SnapshotKind::Savepoint => {
+                return Err(bad(format!("a savepoint names '{}', outside of it", handle.path)));
+            }
+            None => {}
+        }
+    }
+    let bytes = rmp_serde::to_vec_named(&stored).map_err(|e| bad(e.to_string()))?;
+    let mut file = FileWriter::new(FileKind::Metadata, Compression::None);
+    file.write(&bytes);
+    store.put_new(&join(dir, METADATA_NAME), &file.finish().bytes)
+}
+
+/// Reads the metadata of a checkpoint from its directory. Paths of state files are those of the
+/// store, wherever the directory lies now.
+///
+/// # Errors
+/// [`StorageError::NotFound`] when there are none; [`StorageError::Corrupt`] with the offset;
+/// [`StorageError::Incompatible`] when this build cannot use them.
+pub fn read_metadata(store: &dyn BlobStore, dir: &str) -> Result<CheckpointMetadata> {
+    let path = join(dir, METADATA_NAME);
+    let data = data_of(&path, &store.get(&path)?, FileKind::Metadata)?;
+    let unusable = |problem: String| StorageError::incompatible(&path, problem);
+    let versions: Versions = rmp_serde::from_slice(&data).map_err(|e| unusable(e.to_string()))?;
+    versions.check().map_err(unusable)?;
+    let mut metadata: CheckpointMetadata =
+        rmp_serde::from_slice(&data).map_err(|e| unusable(format!("its document cannot be read: {e}")))?;
+    check(&metadata).map_err(unusable)?;
+    for handle in handles(&mut metadata) {
+        if let Some(own) = handle.path.strip_prefix(OWN) {
+            handle.path = join(dir, own);
+        }
+        check_path(&handle.path)?;
+    }
+    Ok(metadata)
+}
+
+/// What tells whether the rest can be read.
+#[derive(Deserialize)]
+struct Versions {
+    format_version: u32,
+    key_hash_version: u32,
+}
+
+impl Versions {
+    fn check(&self) -> Result<(), String> {
+        for (what, found, known) in [
+            ("metadata format", self.format_version, METADATA_FORMAT_VERSION),
+            ("key hash", self.key_hash_version, KEY_HASH_VERSION),
+        ] {
+            if found != known {
+                return Err(format!(
+                    "it has {what} version {found}, and this build knows {known} only; restore it with the version \
+                     of Hurtig that wrote it"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the rest of the engine relies on.
+fn check(metadata: &CheckpointMetadata) -> Result<(), String> {
+    for operator in &metadata.operators {
+        let name = &operator.name;
+        let (parallelism, max) = (operator.parallelism, operator.max_parallelism);
+        if parallelism == 0 || parallelism > max || max > MAX_KEY_GROUPS {
+            return Err(format!(
+                "operator '{name}' has parallelism {parallelism} of at most {max}"
+            ));
+        }
+        if let Some((index, _)) = operator
+            .subtasks
+            .last_key_value()
+            .filter(|(index, _)| **index >= parallelism)
+        {
+            return Err(format!(
+                "operator '{name}' has a subtask {index} and parallelism {parallelism}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn handles(metadata: &mut CheckpointMetadata) -> impl Iterator<Item = &mut StateHandle> {
+    let operators = metadata.operators.iter_mut();
+    let subtasks = operators.flat_map(|operator| operator.subtasks.values_mut());
+    subtasks.filter_map(|subtask| subtask.handle.as_mut())
+}
+
+/// Byte strings as MessagePack's own, not as a list of numbers.
+mod bytes {
+    use serde::de::{SeqAccess, Visitor};
+    use serde::{Deserialize, Deserializer, Serializer};
+    use std::fmt;
+
+    pub(super) fn serialize<S: Serializer>(
+        bytes: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match bytes {
+            Some(bytes) => serializer.serialize_bytes(bytes),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        Ok(Option::<Bytes>::deserialize(deserializer)?.map(|bytes| bytes.0))
+    }
+
+    struct Bytes(Vec<u8>);
+
+    impl<'de> Deserialize<'de> for Bytes {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_byte_buf(BytesVisitor).map(Bytes)
+        }
+    }
+
+    struct BytesVisitor;
+
+    impl<'de> Visitor<'de> for BytesVisitor {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a byte string")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+            Ok(bytes)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = seq.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(bytes)
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! State files: the snapshots of one subtask's operators, in key-group order, behind one handle.
+//!
+//! The data of a file are entries and nothing else: one section after the other, the entries of a
+//! keyed section in key-group order. The index says what the sections are and where each group
+//! begins, so that a reader can fetch some groups without the rest.
+
+mod cursor;
+mod index;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use read::{read_state, read_state_groups};
+pub use write::write_state;
+
+use serde::{Deserialize, Serialize};
+
+/// Names a state file and what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateHandle {
+    /// Its path in the store.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its checksum, which its last block holds too.
+    pub checksum: u64,
+}
