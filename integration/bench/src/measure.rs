@@ -23,8 +23,10 @@ pub(crate) struct Sample {
 pub(crate) enum Role {
     /// The engine itself.
     Engine,
-    /// A loop written by hand.
+    /// A loop written by hand, alone on the machine.
     Loop,
+    /// The same loop, as often at once as the engine has subtasks.
+    LoopAtOnce,
     /// Another engine, at the same parallelism.
     Peer,
 }

@@ -146,7 +146,11 @@ fn by_work(
 ) -> Plan {
     let share = work.share(u64::from(p));
     let mut contenders = vec![engine_of(work.records, engine)];
-    contenders.extend(loops(share).into_iter().map(|l| loop_of(share.records, l)));
+    contenders.extend(
+        loops(share)
+            .into_iter()
+            .flat_map(|l| loops_of(share.records, l, p)),
+    );
     let expected = move || loops(work).first().map_or(0, Loop::run);
     let params = json!({
         "records": work.records, "keys": work.keys, "baseline_records": share.records, "baseline_keys": share.keys,
@@ -168,7 +172,7 @@ fn throughput(
 ) -> Plan {
     let share = records / u64::from(p);
     let mut contenders = vec![engine_of(records, engine)];
-    contenders.extend(loops(share).into_iter().map(|l| loop_of(share, l)));
+    contenders.extend(loops(share).into_iter().flat_map(|l| loops_of(share, l, p)));
     let expected = move || loops(records).first().map_or(0, Loop::run);
     Plan {
         contenders,
@@ -189,8 +193,14 @@ fn engine_of(records: u64, run: impl Fn() -> Result<u64, Failure> + 'static) -> 
     Contender::new("engine", Role::Engine, move || rate(records, &run))
 }
 
-fn loop_of(records: u64, one: Loop) -> Contender {
-    Contender::new(one.name, Role::Loop, move || rate(records, || Ok(one.run())))
+/// A loop over `records` alone and, beside several subtasks, on as many threads at once.
+fn loops_of(records: u64, one: Loop, p: u32) -> impl Iterator<Item = Contender> {
+    let several = one.clone();
+    let alone = Contender::new(one.name, Role::Loop, move || rate(records, || Ok(one.run())));
+    let at_once = Contender::new(several.name, Role::LoopAtOnce, move || {
+        rate(records * u64::from(p), || several.run_at_once(p))
+    });
+    std::iter::once(alone).chain((p > 1).then_some(at_once))
 }
 
 type Delays = Result<Histogram<u64>, Failure>;
@@ -244,7 +254,10 @@ fn check(measured: &[Measured], expected: Option<&dyn Fn() -> u64>) -> Result<()
         .and_then(|m| m.samples.first())
         .map_or(0, |sample| sample.checksum);
     for one in measured {
-        let want = if one.role == Role::Loop { loops } else { expected };
+        let want = match one.role {
+            Role::Loop | Role::LoopAtOnce => loops,
+            Role::Engine | Role::Peer => expected,
+        };
         if let Some(wrong) = one.samples.iter().find(|sample| sample.checksum != want) {
             return Err(format!(
                 "{}: wrong results, checksum {} instead of {want}",
@@ -273,11 +286,12 @@ impl Table {
             .find(|m| m.role == Role::Engine)
             .ok_or("the engine did not run")?;
         let of = |role: Role| measured.iter().filter(move |m| m.role == role);
-        let fastest = of(Role::Loop).max_by(|a, b| a.value().total_cmp(&b.value()));
-        let mut rows: Vec<Row> = fastest
+        let fastest = |role: Role| of(role).max_by(|a, b| a.value().total_cmp(&b.value()));
+        let mut rows: Vec<Row> = fastest(Role::Loop)
             .map(|one| self.beside_loop(engine, one))
             .into_iter()
             .collect();
+        rows.extend(fastest(Role::LoopAtOnce).map(|one| self.beside_loops(engine, one)));
         rows.extend(of(Role::Peer).map(|peer| self.beside_peer(engine, peer)));
         if rows.is_empty() {
             rows.push(self.row(engine, engine, 1.0));
@@ -294,6 +308,15 @@ impl Table {
         row.params["ratio"] = json!("value / parallelism / baseline_value");
         row.baseline = format!("loop: {}", one.name);
         row.held_to(self.bar)
+    }
+
+    /// Beside loops that share the machine as the subtasks do: what is lost to the engine alone. Held to
+    /// nothing.
+    fn beside_loops(&self, engine: &Measured, loops: &Measured) -> Row {
+        let mut row = self.row(engine, loops, engine.value() / loops.value());
+        row.params["ratio"] = json!("value / baseline_value");
+        row.baseline = format!("{} loops at once: {}", self.parallelism, loops.name);
+        row
     }
 
     fn beside_peer(&self, engine: &Measured, peer: &Measured) -> Row {

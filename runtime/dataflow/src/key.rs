@@ -38,6 +38,11 @@ pub trait KeySelector<T>: Send + Sync + 'static {
     }
 }
 
+/// A record's key as state stores it.
+pub(crate) fn owned_key<T, S: KeySelector<T>>(selector: &S, record: &T) -> S::Key {
+    selector.with_key(record, |key| key.to_owned().detach())
+}
+
 /// A key that a closure computes: `key_by(|click| click.user_id)`.
 pub struct ByValue<F, K> {
     select: F,

@@ -56,8 +56,8 @@ pub struct EdgeWriter<T> {
     /// Records at which a buffer is full, from the batch size and the sampled size of records.
     limit: usize,
     targets: Vec<u16>,
-    /// Where the records of the batch at hand go, if they are copied.
-    spread: Spread,
+    /// Copies of the batch at hand that are still to go, if records can be copied.
+    spread: Spread<T>,
     /// An event that some channels have not received, because buffers before it had no room.
     pending: Option<Event>,
     /// Lane from which `pending` goes on.
@@ -133,7 +133,7 @@ impl<T: Clone> EdgeWriter<T> {
         let lanes = self.lanes.len();
         if first {
             self.partitioner.route(batch, lanes, &mut self.targets);
-            self.spread.assign(&self.targets, lanes);
+            self.spread.assign(&batch.columns(), &self.targets, lanes);
         }
         let mut placed = true;
         for lane in 0..lanes {
@@ -144,10 +144,9 @@ impl<T: Clone> EdgeWriter<T> {
                     break;
                 }
                 self.note_first(lane, now);
-                let places = self.spread.take(lane, room);
-                self.records_out += places.len() as u64;
-                let buffer = &mut self.lanes[lane].buffer;
-                buffer.append_copies(batch, places, self.limit);
+                let part = self.spread.take(lane, room);
+                self.records_out += part.records.len() as u64;
+                self.lanes[lane].buffer.append_columns(&part, self.limit);
             }
         }
         if placed {

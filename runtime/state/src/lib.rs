@@ -28,4 +28,4 @@ pub use keyed::{
 pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
 pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
-pub use table::{GroupedTable, Place, Places};
+pub use table::{Change, GroupedTable};

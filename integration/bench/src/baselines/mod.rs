@@ -10,14 +10,17 @@ pub(crate) mod strings;
 pub(crate) mod union;
 pub(crate) mod windows;
 
+use crate::measure::Failure;
 use std::fmt;
+use std::sync::Arc;
 
 /// One hand-written loop. It runs on the calling thread and returns a checksum of its results, by
 /// which it is compared with the others.
+#[derive(Clone)]
 pub(crate) struct Loop {
     /// What it is called in tables.
     pub name: &'static str,
-    run: Box<dyn Fn() -> u64>,
+    run: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl fmt::Debug for Loop {
@@ -30,16 +33,33 @@ impl fmt::Debug for Loop {
 
 impl Loop {
     /// A loop.
-    pub(crate) fn new(name: &'static str, run: impl Fn() -> u64 + 'static) -> Self {
+    pub(crate) fn new(name: &'static str, run: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self {
             name,
-            run: Box::new(run),
+            run: Arc::new(run),
         }
     }
 
     /// Runs it once.
     pub(crate) fn run(&self) -> u64 {
         (self.run)()
+    }
+
+    /// Runs it on so many threads at once; the checksum of each, which is the same.
+    pub(crate) fn run_at_once(&self, threads: u32) -> Result<u64, Failure> {
+        let started: Vec<_> = (0..threads)
+            .map(|_| {
+                let one = self.clone();
+                std::thread::spawn(move || one.run())
+            })
+            .collect();
+        let mut checksum = 0;
+        for thread in started {
+            checksum = thread
+                .join()
+                .map_err(|_| format!("the loop '{}' panicked", self.name))?;
+        }
+        Ok(checksum)
     }
 }
 

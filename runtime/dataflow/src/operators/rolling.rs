@@ -5,14 +5,14 @@
 use super::keyed::{ensure_hashes, not_open};
 use super::{granted, when_empty};
 use crate::key::KeySelector;
+use crate::key::owned_key;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use hurtig_core::batch::Drained;
 use hurtig_core::error::user_failure;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::{Batch, Result, UserError};
-use hurtig_state::{KeyedState, OperatorSnapshot, Place, Places, StateValue, Table, ValueState};
+use hurtig_state::{Change, KeyedState, OperatorSnapshot, StateValue, Table, ValueState};
 use std::borrow::Borrow;
-use std::convert::Infallible;
 use std::ops::Add;
 use std::sync::Arc;
 
@@ -23,7 +23,6 @@ const VALUES: &str = "rolling";
 struct Values<K: OwnedKey, V> {
     state: KeyedState<K>,
     handle: ValueState<V>,
-    places: Places,
 }
 
 impl<K: OwnedKey, V: StateValue> Values<K, V> {
@@ -34,33 +33,24 @@ impl<K: OwnedKey, V: StateValue> Values<K, V> {
         if let Some(snapshot) = ctx.restored() {
             state.restore(snapshot)?;
         }
-        Ok(Self {
-            state,
-            handle,
-            places: Places::default(),
-        })
+        Ok(Self { state, handle })
     }
 }
 
-/// A record's key hash, and where a table keeps the key.
-struct Located {
-    hash: u64,
-    place: Place,
-}
-
-/// Hands the first records of `input`, as many as budget and room allow, to `each`, with the table
-/// of values and the hash of the record's key; emits what it returns.
+/// Makes `change` with the first records of `input`, as many as budget and room allow, and emits what comes
+/// out.
 #[inline]
-fn roll<T, S, V, Out>(
-    values: &mut Values<S::Key, V>,
+fn roll<T, S, V, C>(
+    values: &Values<S::Key, V>,
     selector: &S,
     input: &mut Batch<T>,
-    (out, b): (&mut Collector<Out>, &mut Budget),
-    mut each: impl FnMut(&mut Table<S::Key, V>, Located, T) -> Out,
+    (out, b): (&mut Collector<C::Out>, &mut Budget),
+    change: &C,
 ) -> Progress
 where
     S: KeySelector<T>,
     V: StateValue,
+    C: Change<T, S::Key, V>,
 {
     let n = granted(input, out, b);
     ensure_hashes(selector, input);
@@ -70,17 +60,15 @@ where
         times,
         hashes,
     } = input.drain_columns(n);
-    table.locate(hashes, &mut values.places);
-    let rolled = records.zip(hashes).enumerate().map(|(i, (record, &hash))| {
-        let place = values.places.get(i);
-        each(&mut table, Located { hash, place }, record)
+    out.batch().fill_with_times(&times, n, |rolled| {
+        table.change_each(hashes, records, change, rolled);
     });
-    out.batch().extend_with_times(&times, rolled);
     input.reset_if_empty();
     when_empty(input)
 }
 
-/// As [`roll`], until `each` fails.
+/// Hands the first records of `input` to `each` with the table of values, until it fails; emits what it
+/// returns.
 #[inline]
 fn try_roll<T, S, V, Out>(
     values: &mut Values<S::Key, V>,
@@ -161,6 +149,42 @@ where
     }
 }
 
+/// What [`Reduce`] does with a record.
+struct Reducing<'a, S, F>(&'a S, &'a F);
+
+impl<T, S, F> Change<T, S::Key, T> for Reducing<'_, S, F>
+where
+    T: StateValue,
+    S: KeySelector<T>,
+    F: Fn(&mut T, T),
+{
+    type Out = T;
+    type Key<'a>
+        = S::Ref<'a>
+    where
+        T: 'a;
+
+    #[inline(always)]
+    fn key_of<'a>(&self, record: &'a T) -> S::Ref<'a> {
+        self.0.key_of(record)
+    }
+
+    #[inline(always)]
+    fn is_key(&self, stored: &S::Key, key: &S::Ref<'_>) -> bool {
+        stored.borrow() == key.borrow()
+    }
+
+    #[inline(always)]
+    fn change(&self, _: &S::Key, value: &mut T, record: T) -> T {
+        (self.1)(value, record);
+        value.clone()
+    }
+
+    fn first(&self, record: T) -> (S::Key, T, T) {
+        (owned_key(self.0, &record), record.clone(), record)
+    }
+}
+
 impl<T, S, F> Operator<T, T> for Reduce<T, S, F>
 where
     T: StateValue,
@@ -180,17 +204,8 @@ where
         b: &mut Budget,
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
-        let (selector, reduce) = (&*self.selector, &*self.reduce);
-        let rolled = roll(values, selector, input, (out, b), |table, at, record| {
-            let infallible = reduce_into(table, selector, at.hash, record, |value, record| {
-                reduce(value, record);
-                Ok::<(), Infallible>(())
-            });
-            match infallible {
-                Ok(record) => record,
-            }
-        });
-        Ok(rolled)
+        let change = Reducing(&*self.selector, &*self.reduce);
+        Ok(roll(values, &*self.selector, input, (out, b), &change))
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -289,6 +304,44 @@ impl<T, S: KeySelector<T>, Acc, I, F> KeyedFold<T, S, Acc, I, F> {
     }
 }
 
+/// What [`KeyedFold`] does with a record.
+struct Folding<'a, S, I, F>(&'a S, &'a I, &'a F);
+
+impl<T, S, Acc, Out, I, F> Change<T, S::Key, Acc> for Folding<'_, S, I, F>
+where
+    S: KeySelector<T>,
+    I: Fn() -> Acc,
+    F: Fn(&S::Borrowed, &mut Acc, &T) -> Out,
+{
+    type Out = Out;
+    type Key<'a>
+        = S::Ref<'a>
+    where
+        T: 'a;
+
+    #[inline(always)]
+    fn key_of<'a>(&self, record: &'a T) -> S::Ref<'a> {
+        self.0.key_of(record)
+    }
+
+    #[inline(always)]
+    fn is_key(&self, stored: &S::Key, key: &S::Ref<'_>) -> bool {
+        stored.borrow() == key.borrow()
+    }
+
+    #[inline(always)]
+    fn change(&self, key: &S::Key, acc: &mut Acc, record: T) -> Out {
+        (self.2)(key.borrow(), acc, &record)
+    }
+
+    fn first(&self, record: T) -> (S::Key, Acc, Out) {
+        let mut acc = (self.1)();
+        let key = owned_key(self.0, &record);
+        let out = (self.2)(key.borrow(), &mut acc, &record);
+        (key, acc, out)
+    }
+}
+
 impl<T, S, Acc, Out, I, F> Operator<T, Out> for KeyedFold<T, S, Acc, I, F>
 where
     S: KeySelector<T>,
@@ -309,13 +362,8 @@ where
         b: &mut Budget,
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
-        let (selector, init, fold) = (&*self.selector, &*self.init, &*self.fold);
-        let rolled = roll(values, selector, input, (out, b), |table, at, record| {
-            let key = selector.key_of(&record);
-            let key = key.borrow();
-            table.update_at(at.place, (at.hash, key), init, |acc| fold(key, acc, &record))
-        });
-        Ok(rolled)
+        let change = Folding(&*self.selector, &*self.init, &*self.fold);
+        Ok(roll(values, &*self.selector, input, (out, b), &change))
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {

@@ -3,7 +3,7 @@
 use crate::entries::{read_value, write_values};
 use crate::function::StateValue;
 use crate::snapshot::KeyedEntry;
-use crate::table::{GroupedTable, Place, Places};
+use crate::table::{Change, GroupedTable};
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
 use std::any::Any;
@@ -58,25 +58,16 @@ impl<K: OwnedKey, V> Table<K, V> {
         self.heap.upsert(hash, key, init)
     }
 
-    /// See [`GroupedTable::locate`].
-    pub fn locate(&self, hashes: &[u64], places: &mut Places) {
-        self.heap.locate(hashes, places);
-    }
-
-    /// See [`GroupedTable::update_at`].
-    #[inline(always)]
-    pub fn update_at<Q, R>(
+    /// See [`GroupedTable::change_each`].
+    #[inline]
+    pub fn change_each<T, C: Change<T, K, V>>(
         &mut self,
-        place: Place,
-        at: (u64, &Q),
-        init: impl FnOnce() -> V,
-        change: impl FnOnce(&mut V) -> R,
-    ) -> R
-    where
-        K: Borrow<Q>,
-        Q: StableKey + ToOwned<Owned = K> + ?Sized,
-    {
-        self.heap.update_at(place, at, init, change)
+        hashes: &[u64],
+        records: impl Iterator<Item = T>,
+        change: &C,
+        out: &mut impl Extend<C::Out>,
+    ) {
+        self.heap.change_each(hashes, records, change, out);
     }
 
     /// Forgets a key and returns the value it had.

@@ -160,6 +160,7 @@ fn layout() -> impl Strategy<Value = Layout> {
 enum Op {
     Insert(u32, u64),
     Upsert(u32, u64),
+    ChangeEach(Vec<u32>),
     Remove(u32),
     Get(u32),
     Pop,
@@ -171,12 +172,39 @@ fn ops(keys: u32, count: usize) -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         300 => (key.clone(), any::<u64>()).prop_map(|(key, value)| Op::Insert(key, value)),
         300 => (key.clone(), any::<u64>()).prop_map(|(key, value)| Op::Upsert(key, value)),
+        100 => proptest::collection::vec(key.clone(), 0..9).prop_map(Op::ChangeEach),
         200 => key.clone().prop_map(Op::Remove),
         100 => key.prop_map(Op::Get),
         60 => Just(Op::Pop),
         1 => Just(Op::Clear),
     ];
     proptest::collection::vec(op, 0..count)
+}
+
+/// Counts from 100 on.
+struct Counting;
+
+impl Change<Key, Key, u64> for Counting {
+    type Out = (u32, u64);
+    type Key<'a> = &'a Key;
+
+    fn key_of<'a>(&self, record: &'a Key) -> &'a Key {
+        record
+    }
+
+    fn is_key(&self, stored: &Key, key: &&Key) -> bool {
+        stored == *key
+    }
+
+    fn change(&self, key: &Key, value: &mut u64, record: Key) -> (u32, u64) {
+        assert_eq!(*key, record);
+        *value = value.wrapping_add(1);
+        (record.id, *value)
+    }
+
+    fn first(&self, record: Key) -> (Key, u64, (u32, u64)) {
+        (record, 100, (record.id, 100))
+    }
 }
 
 /// Applies an operation to both and compares the answers.
@@ -192,11 +220,21 @@ fn apply(op: &Op, layout: &Layout, table: &mut GroupedTable<Key, u64>, model: &m
             assert_eq!(stored, model.entry(id).or_insert(value));
             *stored = stored.wrapping_add(1);
             let kept = *stored;
-            let change = |stored: &mut u64| std::mem::replace(stored, stored.wrapping_add(1));
-            // Wherever the table is said to keep it.
-            let place = Place(id % table.segments.len() as u32);
-            assert_eq!(table.update_at(place, (key.hash, &key), || value, change), kept);
-            model.insert(id, kept.wrapping_add(1));
+            model.insert(id, kept);
+        }
+        Op::ChangeEach(ref ids) => {
+            let keys: Vec<Key> = ids.iter().map(|&id| layout.key(id)).collect();
+            let hashes: Vec<u64> = keys.iter().map(|key| key.hash).collect();
+            let (mut out, mut expected) = (Vec::new(), Vec::new());
+            table.change_each(&hashes, keys.into_iter(), &Counting, &mut out);
+            for &id in ids {
+                let count = model
+                    .entry(id)
+                    .and_modify(|n| *n = n.wrapping_add(1))
+                    .or_insert(100);
+                expected.push((id, *count));
+            }
+            assert_eq!(out, expected);
         }
         Op::Remove(id) => {
             let key = layout.key(id);
@@ -280,6 +318,63 @@ proptest! {
         }
         prop_assert!(table.pop_any().is_none());
         table.check();
+    }
+}
+
+/// A loop over many new keys sees its table split under it.
+#[test]
+fn changes_go_on_across_splits() {
+    for hashing in [Hashing::Spread, Hashing::Edges, Hashing::Colliding] {
+        let layout = Layout {
+            groups: 0..128,
+            max_parallelism: 128,
+            hashing,
+        };
+        let mut table = layout.table();
+        let keys = (0..20_000).chain(5_000..25_000).map(|id| layout.key(id));
+        let hashes: Vec<u64> = keys.clone().map(|key| key.hash).collect();
+        let mut out = Vec::new();
+        table.change_each(&hashes, keys, &Counting, &mut out);
+        table.check();
+        assert_eq!(table.len(), 25_000);
+        assert!(out.iter().enumerate().all(|(i, &(id, count))| {
+            let again = i >= 20_000 && id < 20_000;
+            count == 100 + u64::from(again)
+        }));
+    }
+}
+
+/// What was counted before a function panics is still there.
+#[test]
+fn a_panic_loses_nothing() {
+    struct Failing;
+    impl Change<u64, u64, u64> for Failing {
+        type Out = ();
+        type Key<'a> = u64;
+        fn key_of(&self, record: &u64) -> u64 {
+            *record
+        }
+        fn is_key(&self, stored: &u64, key: &u64) -> bool {
+            stored == key
+        }
+        fn change(&self, _: &u64, _: &mut u64, _: u64) {
+            panic!("as planned");
+        }
+        fn first(&self, record: u64) -> (u64, u64, ()) {
+            assert!(record < 50, "as planned");
+            (record, 1, ())
+        }
+    }
+    for failing in [7, 60] {
+        let mut table = GroupedTable::new(0..128, 128);
+        let keys: Vec<u64> = (0..20).chain([failing]).collect();
+        let hashes: Vec<u64> = keys.iter().map(StableKey::stable_hash).collect();
+        let run = std::panic::AssertUnwindSafe(|| {
+            table.change_each(&hashes, keys.iter().copied(), &Failing, &mut ());
+        });
+        assert!(std::panic::catch_unwind(run).is_err());
+        assert_eq!(table.iter().count(), 20);
+        assert!((0..20_u64).all(|key| table.get(key.stable_hash(), &key) == Some(&1)));
     }
 }
 

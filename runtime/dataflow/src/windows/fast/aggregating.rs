@@ -1,7 +1,7 @@
 //! Time windows with an accumulator for each key and window, and no timers.
 
 use super::gathered::GatheredWindows;
-use super::{AccOf, GridParts, add, add_all, first_time, lateness_clock, run_length};
+use super::{AccOf, Adding, GridParts, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
@@ -9,7 +9,7 @@ use crate::windows::{IncrementalLogic, TimeWindow, Window, ensure_hashes};
 
 use hurtig_core::batch::Drained;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, NamespacedTable, OperatorSnapshot, Places, StateValue};
+use hurtig_state::{AggregateFunction, NamespacedTable, OperatorSnapshot, StateValue};
 use std::borrow::Borrow;
 
 /// Section of accumulators that have not fired, by key and window.
@@ -34,7 +34,6 @@ where
     open: NamespacedTable<S::Key, TimeWindow, AccOf<In, S::Borrowed, W, Out, L>>,
     retained: GatheredWindows<S::Key, AccOf<In, S::Borrowed, W, Out, L>>,
     windows: Vec<TimeWindow>,
-    places: Places,
     out: std::marker::PhantomData<fn() -> Out>,
 }
 
@@ -54,7 +53,6 @@ where
             open: NamespacedTable::new(0..1, 1),
             retained: GatheredWindows::new(0..1, 1),
             windows: Vec::new(),
-            places: Places::default(),
             out: std::marker::PhantomData,
         }
     }
@@ -114,16 +112,15 @@ where
             self.revive(input, n, window);
             let table = self.open.namespace_mut(&window);
             let (hashes, records) = input.hashes_and_records_mut();
-            let functions = (&self.selector, self.parts.logic.aggregate());
-            let copies = records.iter().cloned();
-            add_all(functions, table, &mut self.places, (&hashes[..n], copies));
+            let adding = Adding(&self.selector, self.parts.logic.aggregate());
+            table.change_each(&hashes[..n], records.iter().cloned(), &adding, &mut ());
         }
         let window = self.windows[last];
         self.revive(input, n, window);
         let table = self.open.namespace_mut(&window);
         let Drained { records, hashes, .. } = input.drain_columns(n);
-        let functions = (&self.selector, self.parts.logic.aggregate());
-        add_all(functions, table, &mut self.places, (hashes, records));
+        let adding = Adding(&self.selector, self.parts.logic.aggregate());
+        table.change_each(hashes, records, &adding, &mut ());
         input.reset_if_empty();
     }
 

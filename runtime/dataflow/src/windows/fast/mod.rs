@@ -17,12 +17,12 @@ pub use session::{SessionParts, SessionWindowOperator};
 use super::function::IncrementalLogic;
 use super::late::Lateness;
 use super::{TimeGrid, TimeWindow};
-use crate::key::KeySelector;
+use crate::key::{KeySelector, owned_key};
 use crate::timers::TimeDomain;
 
 use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP};
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, GroupedTable, Places};
+use hurtig_state::{AggregateFunction, Change, GroupedTable};
 use std::borrow::Borrow;
 
 /// The accumulator of some logic.
@@ -53,16 +53,29 @@ fn lateness_clock(domain: TimeDomain, watermark: i64) -> i64 {
 /// How many records at the front of a batch have times within `window`, which holds the first.
 #[inline]
 fn run_length<T>(input: &Batch<T>, window: TimeWindow) -> usize {
-    match input.each_time() {
-        None => input.len(),
-        Some(times) => {
-            // One comparison: what lies before the window wraps around to beyond it.
-            let length = window.end.wrapping_sub(window.start) as u64;
-            let within = |time: i64| (time.wrapping_sub(window.start) as u64) < length;
-            let outside = times.iter().position(|&time| !within(time));
-            outside.unwrap_or(times.len())
+    input
+        .each_time()
+        .map_or(input.len(), |times| times_within(times, window))
+}
+
+/// How many times at the front are within `window`.
+fn times_within(times: &[i64], window: TimeWindow) -> usize {
+    // What lies before the window wraps around to beyond it.
+    let length = window.end.wrapping_sub(window.start) as u64;
+    let offset = |time: i64| time.wrapping_sub(window.start) as u64;
+    let mut within = 0;
+    for stretch in times.chunks(64) {
+        // No bit of any offset is missing in `all`, so none is greater. Times that lie close together have
+        // most bits in common, and this needs no branch for each (0.1 against 0.5 ns).
+        let all = stretch.iter().fold(0, |all, &time| all | offset(time));
+        if all >= length
+            && let Some(outside) = stretch.iter().position(|&time| offset(time) >= length)
+        {
+            return within + outside;
         }
+        within += stretch.len();
     }
+    within
 }
 
 /// The time of the first record in the operator's domain.
@@ -90,23 +103,65 @@ fn add<In, S, G>(
     aggregate.add(acc, record);
 }
 
-/// Adds records to a window's table: the inner loop of most windows.
-#[inline]
-fn add_all<In, S, G>(
-    (selector, aggregate): (&S, &G),
-    table: &mut GroupedTable<S::Key, G::Acc>,
-    places: &mut Places,
-    (hashes, records): (&[u64], impl Iterator<Item = In>),
-) where
+/// Adding a record to its key's accumulator: the inner loop of most windows.
+struct Adding<'a, S, G>(&'a S, &'a G);
+
+impl<In, S, G> Change<In, S::Key, G::Acc> for Adding<'_, S, G>
+where
     S: KeySelector<In>,
     G: AggregateFunction<In = In>,
 {
-    table.locate(hashes, places);
-    for (i, (record, &hash)) in records.zip(hashes).enumerate() {
-        let acc = {
-            let key = selector.key_of(&record);
-            table.upsert_at(places.get(i), hash, key.borrow(), || aggregate.create())
-        };
-        aggregate.add(acc, record);
+    type Out = ();
+    type Key<'a>
+        = S::Ref<'a>
+    where
+        In: 'a;
+
+    #[inline(always)]
+    fn key_of<'a>(&self, record: &'a In) -> S::Ref<'a> {
+        self.0.key_of(record)
+    }
+
+    #[inline(always)]
+    fn is_key(&self, stored: &S::Key, key: &S::Ref<'_>) -> bool {
+        stored.borrow() == key.borrow()
+    }
+
+    #[inline(always)]
+    fn change(&self, _: &S::Key, acc: &mut G::Acc, record: In) {
+        self.1.add(acc, record);
+    }
+
+    fn first(&self, record: In) -> (S::Key, G::Acc, ()) {
+        let (key, mut acc) = (owned_key(self.0, &record), self.1.create());
+        self.1.add(&mut acc, record);
+        (key, acc, ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_run_ends_with_the_window(start in -50_i64..50, length in 1_i64..40, steps in prop::collection::vec(-1_i64..2, 0..300)) {
+            let window = TimeWindow { start, end: start + length };
+            let walk = steps.iter().scan(start + length / 2, |time, step| {
+                *time += step;
+                Some(*time)
+            });
+            let times: Vec<i64> = walk.collect();
+            let outside = times.iter().position(|time| !(start..start + length).contains(time));
+            prop_assert_eq!(times_within(&times, window), outside.unwrap_or(times.len()));
+        }
+
+        #[test]
+        fn far_times_are_outside(time in any::<i64>(), start in any::<i64>(), length in 1_i64..1_000) {
+            let window = TimeWindow { start, end: start.saturating_add(length) };
+            let inside = (window.start..window.end).contains(&time);
+            prop_assert_eq!(times_within(&[time], window), usize::from(inside));
+        }
     }
 }

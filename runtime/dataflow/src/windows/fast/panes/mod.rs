@@ -3,7 +3,7 @@
 mod again;
 
 use super::gathered::Gathered;
-use super::{AccOf, GridParts, add, add_all, first_time, lateness_clock, run_length};
+use super::{AccOf, Adding, GridParts, add, first_time, lateness_clock, run_length};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
@@ -14,7 +14,7 @@ use hurtig_core::batch::Drained;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::time::MIN_WATERMARK;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, Places, StateValue};
+use hurtig_state::{AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, StateValue};
 use std::borrow::Borrow;
 use std::ops::Range;
 
@@ -52,7 +52,6 @@ where
     fired_through: i64,
     groups: Range<u16>,
     windows: Vec<TimeWindow>,
-    places: Places,
     out: std::marker::PhantomData<fn() -> Out>,
 }
 
@@ -76,7 +75,6 @@ where
             fired_through: MIN_WATERMARK,
             groups: 0..1,
             windows: Vec::new(),
-            places: Places::default(),
             out: std::marker::PhantomData,
         }
     }
@@ -122,8 +120,8 @@ where
     fn bulk(&mut self, input: &mut Batch<In>, pane: TimeWindow, n: usize) {
         let table = self.panes.namespace_mut(&pane);
         let Drained { records, hashes, .. } = input.drain_columns(n);
-        let functions = (&self.selector, self.parts.logic.aggregate());
-        add_all(functions, table, &mut self.places, (hashes, records));
+        let adding = Adding(&self.selector, self.parts.logic.aggregate());
+        table.change_each(hashes, records, &adding, &mut ());
         input.reset_if_empty();
     }
 

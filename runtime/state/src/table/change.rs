@@ -1,0 +1,176 @@
+//! Changing the values of many keys in one loop.
+
+use super::segment::{Slot, Slots};
+use super::{GroupedTable, locate};
+use hurtig_core::key::OwnedKey;
+
+/// What becomes of the value of a record's key, and what comes out of that.
+pub trait Change<T, K, V> {
+    /// What comes out, one for each record.
+    type Out;
+    /// A record's key: computed, or a reference into the record.
+    type Key<'a>
+    where
+        T: 'a;
+
+    /// The record's key. Called once, before the look-up: a key may be costly, and a clone that counts
+    /// references holds up the loads behind it.
+    fn key_of<'a>(&self, record: &'a T) -> Self::Key<'a>;
+
+    /// Whether a stored key is a record's.
+    fn is_key(&self, stored: &K, key: &Self::Key<'_>) -> bool;
+
+    /// Changes the value of the record's key, which is handed over too: computing it again may cost.
+    fn change(&self, key: &K, value: &mut V, record: T) -> Self::Out;
+
+    /// The key of a record whose key has no value, as it may be stored, with its first value.
+    fn first(&self, record: T) -> (K, V, Self::Out);
+}
+
+impl<K: OwnedKey, V> GroupedTable<K, V> {
+    /// Changes the values of the records' keys, one record after the other, and hands `out` what comes out.
+    ///
+    /// `hashes` are those of the records' keys. There may be more records than hashes; the rest is dropped.
+    ///
+    /// *Cost*: one look-up a record; a record whose key is new may split a segment.
+    #[inline]
+    pub fn change_each<T, C: Change<T, K, V>>(
+        &mut self,
+        hashes: &[u64],
+        records: impl Iterator<Item = T>,
+        change: &C,
+        out: &mut impl Extend<C::Out>,
+    ) {
+        self.settle();
+        if self.segments.len() == 1 {
+            let mut small = Small::of(self);
+            out.extend(
+                hashes
+                    .iter()
+                    .zip(records)
+                    .map(|(&hash, record)| small.change(hash, record, change)),
+            );
+        } else {
+            // A loop that does not have to find the segments has more of its cache misses overlap (16
+            // against 18 ns a change of 400,000 keys, 21 against 25 of 1 M).
+            let mut located = std::mem::take(&mut self.located);
+            located.clear();
+            located.extend(hashes.iter().map(|&hash| self.segment_of(hash) as u32));
+            out.extend(
+                hashes
+                    .iter()
+                    .zip(&located)
+                    .zip(records)
+                    .map(|((&hash, &at), record)| self.change_at(at as usize, hash, record, change)),
+            );
+            self.located = located;
+        }
+    }
+
+    /// Changes the value of a key that was in segment `at`, unless that was split since.
+    #[inline(always)]
+    fn change_at<T, C: Change<T, K, V>>(&mut self, at: usize, hash: u64, record: T, change: &C) -> C::Out {
+        let found = {
+            let key = change.key_of(&record);
+            self.segments[at].find_mut(hash, |slot| change.is_key(&slot.key, &key))
+        };
+        match found {
+            Some(slot) => change.change(&slot.key, &mut slot.value, record),
+            None => self.change_absent(hash, record, change),
+        }
+    }
+
+    /// Changes the value of a key that was not where it was looked for.
+    #[cold]
+    #[inline(never)]
+    fn change_absent<T, C: Change<T, K, V>>(&mut self, hash: u64, record: T, change: &C) -> C::Out {
+        self.span.check(hash);
+        let at = locate(&self.directory, &self.span, hash);
+        let found = {
+            let key = change.key_of(&record);
+            self.segments[at].find_mut(hash, |slot| change.is_key(&slot.key, &key))
+        };
+        if let Some(slot) = found {
+            return change.change(&slot.key, &mut slot.value, record);
+        }
+        let (key, value, out) = change.first(record);
+        self.len += 1;
+        self.place(hash, Slot { key, value });
+        out
+    }
+}
+
+/// A table with one segment, which is out of it: the parts of a variable on the stack stay in registers over
+/// a loop, those of a vector's element are read again for each record (1.7 against 2.7 ns a change of 1,000
+/// keys).
+struct Small<'a, K: OwnedKey, V> {
+    table: &'a mut GroupedTable<K, V>,
+    /// The segment; empty once it was split.
+    only: Slots<K, V>,
+}
+
+impl<'a, K: OwnedKey, V> Small<'a, K, V> {
+    fn of(table: &'a mut GroupedTable<K, V>) -> Self {
+        let mut small = Self {
+            table,
+            only: Slots::new(),
+        };
+        small.take();
+        small
+    }
+
+    /// Takes the segment out of the table, unless there are several.
+    fn take(&mut self) {
+        if let [only] = &mut self.table.segments[..] {
+            self.only = std::mem::take(only);
+        }
+    }
+
+    /// Puts the segment back, if it is out.
+    fn put_back(&mut self) {
+        if let [only] = &mut self.table.segments[..]
+            && self.only.capacity() > 0
+        {
+            *only = std::mem::take(&mut self.only);
+        }
+    }
+
+    #[inline(always)]
+    fn change<T, C: Change<T, K, V>>(&mut self, hash: u64, record: T, change: &C) -> C::Out {
+        let found = {
+            let key = change.key_of(&record);
+            self.only.find_mut(hash, |slot| change.is_key(&slot.key, &key))
+        };
+        match found {
+            Some(slot) => change.change(&slot.key, &mut slot.value, record),
+            None => {
+                // Handed over by value, so that `only` has no address.
+                let only = std::mem::take(&mut self.only);
+                let (only, out) = Self::absent(self.table, only, (hash, record), change);
+                self.only = only;
+                out
+            }
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn absent<T, C: Change<T, K, V>>(
+        table: &mut GroupedTable<K, V>,
+        only: Slots<K, V>,
+        (hash, record): (u64, T),
+        change: &C,
+    ) -> (Slots<K, V>, C::Out) {
+        let mut small = Small { table, only };
+        small.put_back();
+        let out = small.table.change_absent(hash, record, change);
+        small.take();
+        (std::mem::take(&mut small.only), out)
+    }
+}
+
+impl<K: OwnedKey, V> Drop for Small<'_, K, V> {
+    fn drop(&mut self) {
+        self.put_back();
+    }
+}
