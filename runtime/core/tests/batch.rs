@@ -23,10 +23,9 @@ enum Op {
         popped: usize,
         taken: usize,
     },
-    AppendCopies {
+    AppendColumns {
         times: Vec<i64>,
         popped: usize,
-        every: usize,
     },
     ExtendAtCommonTime(i64, usize),
     Map {
@@ -63,7 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0usize..5).prop_map(Op::DrainAndDrop),
         2 => (0usize..5).prop_map(Op::DrainColumns),
         2 => part().prop_map(|(times, popped, taken)| Op::Append { times, popped, taken }),
-        2 => (times(), 0usize..4, 1usize..4).prop_map(|(times, popped, every)| Op::AppendCopies { times, popped, every }),
+        2 => (times(), 0usize..4).prop_map(|(times, popped)| Op::AppendColumns { times, popped }),
         1 => (0i64..3, 0usize..5).prop_map(|(time, count)| Op::ExtendAtCommonTime(time, count)),
         2 => part().prop_map(|(times, popped, taken)| Op::Map { times, popped, taken }),
         2 => part().prop_map(|(times, popped, taken)| Op::Filter { times, popped, taken }),
@@ -158,7 +157,7 @@ impl Pair {
                 |to, from, n| to.append(from, n),
                 |_| true,
             ),
-            Op::AppendCopies { times, popped, every } => self.append_copies(times, *popped, *every),
+            Op::AppendColumns { times, popped } => self.append_columns(times, *popped),
             Op::AssignTimes => {
                 let newest = self
                     .batch
@@ -232,15 +231,13 @@ impl Pair {
         self.batch.reset_if_empty();
     }
 
-    fn append_copies(&mut self, times: &[i64], popped: usize, every: usize) {
+    fn append_columns(&mut self, times: &[i64], popped: usize) {
         let (mut other, model) = self.other(times, popped, self.hashed);
-        let places: Vec<u32> = (0..u32::try_from(model.len()).unwrap()).step_by(every).collect();
-        if places.is_empty() {
+        if model.is_empty() {
             return;
         }
-        self.batch.append_copies(&mut other, &places, 16);
-        self.model
-            .extend(places.iter().map(|&place| model[place as usize]));
+        self.batch.append_columns(&other.columns(), 16);
+        self.model.extend(model.iter().copied());
         check(&mut other, &model, self.hashed);
     }
 }
