@@ -15,26 +15,21 @@ use std::ops::Range;
 ///
 /// Every call blocks until it is done, so callers use threads that may block. A *folder* is the part
 /// of paths before a slash; the empty folder is the whole store. Paths are checked by
-/// [`check_path`](crate::path::check_path), and a bad one is [`BadPath`].
+/// [`check_path`](crate::path::check_path), and a bad one is refused with `BadPath`.
 ///
 /// A store from outside implements this trait and passes the crate's tests of stores.
-///
-/// [`BadPath`]: crate::StorageError::BadPath
-/// [`AlreadyExists`]: crate::StorageError::AlreadyExists
-/// [`NotFound`]: crate::StorageError::NotFound
-/// [`Io`]: crate::StorageError::Io
 pub trait BlobStore: Send + Sync {
     /// Creates an object. It is whole and durable when this returns; readers never see a part.
     ///
     /// # Errors
-    /// [`AlreadyExists`] when the path is taken; what is there stays as it is. After [`Io`] the object
+    /// `AlreadyExists` when the path is taken; what is there stays as it is. After `Io` the object
     /// may exist or not: the caller deletes it, or reads it back.
     fn put_new(&self, path: &str, bytes: &[u8]) -> Result<()>;
 
     /// All bytes of an object.
     ///
     /// # Errors
-    /// [`NotFound`], or [`Io`].
+    /// `NotFound`, or `Io`.
     fn get(&self, path: &str) -> Result<Vec<u8>>;
 
     /// The bytes of `range` that the object has: fewer than asked for when it ends before.
@@ -42,38 +37,38 @@ pub trait BlobStore: Send + Sync {
     /// *Cost*: allocates for bytes that exist, whatever the range says.
     ///
     /// # Errors
-    /// [`NotFound`], or [`Io`].
+    /// `NotFound`, or `Io`.
     fn get_range(&self, path: &str, range: Range<u64>) -> Result<Vec<u8>>;
 
     /// Whether there is an object.
     ///
     /// # Errors
-    /// [`Io`] when the store cannot tell.
+    /// `Io` when the store cannot tell.
     fn exists(&self, path: &str) -> Result<bool>;
 
     /// Paths of all objects in a folder and the folders in it, sorted by bytes. A folder that does not
     /// exist has none.
     ///
     /// # Errors
-    /// [`Io`] when a part of it cannot be listed; never a part of the list.
+    /// `Io` when a part of it cannot be listed; never a part of the list.
     fn list(&self, folder: &str) -> Result<Vec<String>>;
 
     /// Deletes an object; it is no error when there is none.
     ///
     /// # Errors
-    /// [`Io`] when it may still be there.
+    /// `Io` when it may still be there.
     fn delete(&self, path: &str) -> Result<()>;
 
     /// Deletes all objects of a folder, unfinished ones too, and the folder where there are such.
     ///
     /// # Errors
-    /// [`Io`] when something may still be there.
+    /// `Io` when something may still be there.
     fn delete_all(&self, folder: &str) -> Result<()>;
 
     /// Removes what writers that died left unfinished in a folder, and says how many files that were.
     /// Only for a folder that nobody writes to: the file of a living writer is unfinished too.
     ///
     /// # Errors
-    /// [`Io`] when something may still be there.
+    /// `Io` when something may still be there.
     fn sweep(&self, folder: &str) -> Result<usize>;
 }
