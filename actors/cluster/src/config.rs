@@ -1,5 +1,6 @@
 //! What a cluster and its jobs are configured with.
 
+use crate::job_master::checkpoints::CheckpointSettings;
 use std::time::Duration;
 
 /// How an embedded cluster is built.
@@ -76,4 +77,61 @@ pub enum RestartStrategyConfig {
         /// Time between failure and restart.
         delay: Duration,
     },
+}
+
+/// What becomes of a job's checkpoints when it ends without having finished
+/// (`execution.checkpointing.externalized-checkpoint-retention`). A job that has finished needs none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CheckpointRetention {
+    /// They are kept, so that the job can go on.
+    #[default]
+    RetainOnCancellation,
+    /// They are kept when the job fails, and deleted when it is cancelled.
+    DeleteOnCancellation,
+    /// They are deleted.
+    NoExternalizedCheckpoints,
+}
+
+/// The checkpoint that a job begins with (`execution.state-recovery.*`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreFrom {
+    /// Which.
+    pub checkpoint: RestoreTarget,
+    /// Whether state of operators that the program does not have may be dropped.
+    pub allow_non_restored_state: bool,
+    /// Whether it belongs to the job from now on, which deletes it when it has one of its own.
+    pub claim: bool,
+}
+
+/// Which checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestoreTarget {
+    /// The last one of a job of this name; afresh when there is none.
+    Latest,
+    /// The one in this folder of the checkpoint store.
+    Folder(String),
+}
+
+/// How a job is run, as its submitter wants it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct JobOptions {
+    /// What happens after a failure.
+    pub restart: RestartStrategyConfig,
+    /// When checkpoints are taken.
+    pub checkpoints: CheckpointSettings,
+    /// Complete checkpoints that are kept (`execution.checkpointing.num-retained`); at least one.
+    pub retained_checkpoints: usize,
+    /// What becomes of them.
+    pub retention: CheckpointRetention,
+    /// What the job begins with; `None`: afresh.
+    pub restore: Option<RestoreFrom>,
+}
+
+impl From<RestartStrategyConfig> for JobOptions {
+    fn from(restart: RestartStrategyConfig) -> Self {
+        Self {
+            restart,
+            ..Self::default()
+        }
+    }
 }

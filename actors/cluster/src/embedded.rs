@@ -1,7 +1,7 @@
 //! A whole cluster in one process, on threads of its own: any caller may wait for it, with any
 //! runtime or none.
 
-use crate::config::{ClusterConfig, RestartStrategyConfig};
+use crate::config::{ClusterConfig, JobOptions};
 use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, SubmitJob};
 use crate::error::ClusterError;
 use crate::resource_manager::ResourceManager;
@@ -162,13 +162,13 @@ impl ClusterHandle {
         &self,
         graph: JobGraph,
         factory: Arc<dyn TaskFactory>,
-        restart: RestartStrategyConfig,
+        options: impl Into<JobOptions>,
     ) -> Result<JobHandle, ClusterError> {
         let (id, name) = (graph.id, graph.name.clone());
         let job = Box::new(SubmitJob {
             graph: Arc::new(graph),
             factory,
-            restart,
+            options: options.into(),
         });
         let submitted = self
             .ask("submit", |reply| DispatcherInput::Submit(job, reply))

@@ -18,12 +18,14 @@ mod resource_manager;
 mod result;
 mod task_manager;
 
-pub use config::{ClusterConfig, RestartStrategyConfig};
+pub use config::{
+    CheckpointRetention, ClusterConfig, JobOptions, RestartStrategyConfig, RestoreFrom, RestoreTarget,
+};
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
 pub use error::ClusterError;
 pub use job_master::checkpoints;
-pub use job_master::{JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy};
+pub use job_master::{JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy, StorageWork};
 pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};
 pub use task_manager::{HostId, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};

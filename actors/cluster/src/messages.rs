@@ -5,10 +5,11 @@
 //! legal by doing nothing, and logs it.
 
 use crate::result::JobResult;
-use hurtig_core::ids::{AllocationId, ExecutionId, JobId, NodeId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
 use hurtig_dataflow::graph::{JobStatus, TaskState};
+use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use hurtig_task::interface::{TaskDescriptor, TaskFailure, TaskReport};
+use hurtig_task::interface::{CheckpointPart, TaskDescriptor, TaskFailure, TaskReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -102,6 +103,23 @@ pub enum TaskManagerMessage {
         /// The split; `None`: there are no more.
         split: Option<Split>,
     },
+    /// From a JobMaster: begin a checkpoint at this task. *Legal* while it is RUNNING; splits that were
+    /// sent before are part of the checkpoint. *Reply*: [`JobMasterMessage::CheckpointAcknowledged`] or
+    /// [`JobMasterMessage::CheckpointDeclined`], or the task's end. *Late, repeated*: ignored.
+    TriggerCheckpoint {
+        /// Which.
+        task: TaskId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// From a JobMaster: a checkpoint has completed or was given up. *Reply*: none. *Late*: the task has
+    /// ended, nothing happens. *Repeated*: the same.
+    NotifyCheckpoint {
+        /// Which.
+        task: TaskId,
+        /// What became of it.
+        event: CheckpointEvent,
+    },
     /// From a JobMaster: all tasks of a generation are over. *Repeated*: nothing is left.
     EndGeneration {
         /// The job.
@@ -156,6 +174,27 @@ pub enum JobMasterMessage {
         /// The source.
         node: NodeId,
     },
+    /// From a TaskManager: a task has stored its part of a checkpoint. Comes before the FINISHED of a task
+    /// whose end is behind the barrier. *Reply*: none. *Late*: the checkpoint is over; what was stored is
+    /// deleted. *Repeated*: never.
+    CheckpointAcknowledged {
+        /// Which attempt.
+        execution: ExecutionId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Where its state is.
+        part: CheckpointPart,
+    },
+    /// From a TaskManager: a task cannot store its part of a checkpoint, which is given up. *Reply*:
+    /// none. *Late, repeated*: ignored.
+    CheckpointDeclined {
+        /// Which attempt.
+        execution: ExecutionId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        reason: String,
+    },
     /// From the Dispatcher: end the job. *Reply*: none; the job's result says CANCELED. *Repeated,
     /// late*: ignored.
     Cancel,
@@ -189,6 +228,7 @@ mod tests {
         };
         let task = TaskId { job, execution };
         let allocations = vec![AllocationId::from_u128(u128::MAX)];
+        let checkpoint = CheckpointId(u64::MAX);
         let (task_manager, node) = (TaskManagerId::from_u128(5), NodeId(6));
         let split = Some(Split {
             id: "a".to_owned(),
@@ -209,6 +249,11 @@ mod tests {
             },
             TaskManagerMessage::CancelTask(task),
             TaskManagerMessage::AddSplit { task, node, split },
+            TaskManagerMessage::TriggerCheckpoint { task, checkpoint },
+            TaskManagerMessage::NotifyCheckpoint {
+                task,
+                event: CheckpointEvent::Aborted(checkpoint),
+            },
             TaskManagerMessage::EndGeneration { job, generation: 8 },
             TaskManagerMessage::ReleaseJob { job },
         ]);
@@ -228,6 +273,16 @@ mod tests {
                 report: TaskReport::default(),
             },
             JobMasterMessage::SplitRequested { execution, node },
+            JobMasterMessage::CheckpointAcknowledged {
+                execution,
+                checkpoint,
+                part: CheckpointPart { handle: None },
+            },
+            JobMasterMessage::CheckpointDeclined {
+                execution,
+                checkpoint,
+                reason: "the disk is full".to_owned(),
+            },
             JobMasterMessage::Cancel,
         ]);
         survives(vec![DispatcherMessage::JobStatusChanged {

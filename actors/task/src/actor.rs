@@ -1,16 +1,18 @@
 //! The Task actor: polls a [`TaskCore`] as an actor future and serves its mailbox between batches.
 
-use crate::interface::{TaskControl, TaskFailure, TaskHandle, TaskLink, TaskReport};
+use crate::checkpoint::{CheckpointStorage, Restored};
+use crate::interface::{TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
-use hurtig_core::ids::NodeId;
+use hurtig_core::ids::{CheckpointId, NodeId};
 use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{Round, TaskCore};
 use hurtig_dataflow::graph::TaskState;
+use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,8 +25,6 @@ const SMALLEST_QUANTUM: Duration = Duration::from_micros(250);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How often the meters of a task are told the time.
 const TICK_EVERY: Duration = Duration::from_secs(5);
-/// Messages that may wait for a task.
-const MAILBOX: usize = 64;
 
 thread_local! {
     /// Tasks of this arbiter that have work: they share its round.
@@ -43,6 +43,9 @@ pub(crate) struct TaskSetup {
     pub(crate) round: Duration,
     /// The metrics of this subtask, which are told the time.
     pub(crate) metrics: MetricGroup,
+    /// Where checkpoints are kept, if any are taken.
+    pub(crate) storage: Option<CheckpointStorage>,
+    pub(crate) descriptor: TaskDescriptor,
 }
 
 /// Time spent in each of the three conditions, in nanoseconds.
@@ -63,13 +66,17 @@ enum Doing {
 
 /// A subtask behind a mailbox. Records and messages never run at the same time.
 pub(crate) struct TaskActor {
-    core: Option<Box<TaskCore>>,
-    setup: TaskSetup,
+    pub(crate) core: Option<Box<TaskCore>>,
+    pub(crate) setup: TaskSetup,
     spent: TimeSpent,
     doing: Doing,
     since: Time,
     /// When meters were last told the time.
     ticked: Option<Time>,
+    /// Parts of checkpoints that are being stored.
+    pub(crate) storing: usize,
+    /// How the task has ended; said when nothing is being stored any more.
+    ended: Option<(TaskState, Option<TaskFailure>)>,
 }
 
 impl TaskActor {
@@ -83,6 +90,8 @@ impl TaskActor {
             doing: Doing::Idle,
             since,
             ticked: None,
+            storing: 0,
+            ended: None,
         };
         TaskHandle::new(Control(Actor::start(actor)))
     }
@@ -174,13 +183,25 @@ impl TaskActor {
                 } else {
                     state
                 };
-                task.setup.link.state_changed(state, failure);
-                ctx.stop();
+                task.ended = Some((state, failure));
+                task.say_end(ctx);
             }),
         );
     }
 
-    fn fail(&mut self, ctx: &mut Context<Self>, error: &Error) {
+    /// Says how the task has ended, once everything is released and stored. A checkpoint whose barrier
+    /// passed before the end has the task's state, and must not take the task for finished; and what is
+    /// stored for nothing must be known to whoever deletes it.
+    pub(crate) fn say_end(&mut self, ctx: &mut Context<Self>) {
+        if self.storing == 0
+            && let Some((state, failure)) = self.ended.take()
+        {
+            self.setup.link.state_changed(state, failure);
+            ctx.stop();
+        }
+    }
+
+    pub(crate) fn fail(&mut self, ctx: &mut Context<Self>, error: &Error) {
         self.report();
         let place = self.core.as_ref().and_then(|core| core.failed_at());
         let operator = place.and_then(|at| self.setup.places.get(at).copied().flatten());
@@ -192,23 +213,38 @@ impl Actor for TaskActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX);
         self.setup.link.state_changed(TaskState::Initializing, None);
-        // Opening is the first step of the loop, so that a cancel that came before it wins.
-        ctx.spawn(TaskLoop {
-            opened: false,
-            alarm: None,
-        });
+        self.restore(ctx);
     }
 }
 
 /// The actor future that turns the dataflow.
-struct TaskLoop {
-    opened: bool,
+pub(crate) struct TaskLoop {
+    /// What the operators begin with, until they are opened.
+    begins: Option<Beginning>,
     alarm: Option<(Time, Pin<Box<tokio::time::Sleep>>)>,
 }
 
+/// How a task begins.
+pub(crate) enum Beginning {
+    /// With nothing.
+    Afresh,
+    /// With what each operator remembered.
+    Restored(Restored),
+    /// Not at all: it had finished before.
+    Finished,
+}
+
 impl TaskLoop {
+    /// The loop of a task that begins so. Opening is its first step, so that a cancel that came before
+    /// wins.
+    pub(crate) fn new(begins: Beginning) -> Self {
+        Self {
+            begins: Some(begins),
+            alarm: None,
+        }
+    }
+
     /// Arranges to be polled at `at` by the runtime's timer.
     fn sleep_until(&mut self, at: Option<Time>, now: Time, task: &mut std::task::Context<'_>) {
         let Some(at) = at else {
@@ -226,12 +262,21 @@ impl TaskLoop {
         }
     }
 
-    fn open(&mut self, actor: &mut TaskActor) -> Result<()> {
-        self.opened = true;
-        if let Some(core) = &mut actor.core {
-            core.open(&|_| None)?;
-            actor.setup.link.state_changed(TaskState::Running, None);
+    fn open(begins: Beginning, actor: &mut TaskActor) -> Result<()> {
+        let skip = actor.parts_before_operators();
+        let Some(core) = &mut actor.core else {
+            return Ok(());
+        };
+        match begins {
+            Beginning::Afresh => core.open(&|_| None)?,
+            Beginning::Restored(operators) => {
+                let operators = RefCell::new(operators);
+                let take = |at: usize| operators.borrow_mut().get_mut(at.checked_sub(skip)?)?.take();
+                core.open(&take)?;
+            }
+            Beginning::Finished => core.finish_at_once(),
         }
+        actor.setup.link.state_changed(TaskState::Running, None);
         Ok(())
     }
 }
@@ -256,8 +301,8 @@ impl ActorFuture<TaskActor> for TaskLoop {
             return Poll::Ready(());
         }
         actor.account(Doing::Runnable);
-        if !self.opened {
-            if let Err(error) = self.open(actor) {
+        if let Some(begins) = self.begins.take() {
+            if let Err(error) = Self::open(begins, actor) {
                 actor.fail(ctx, &error);
                 return Poll::Ready(());
             }
@@ -266,6 +311,7 @@ impl ActorFuture<TaskActor> for TaskLoop {
         let Some(round) = actor.round(task) else {
             return Poll::Ready(());
         };
+        actor.store_cuts(ctx);
         match round {
             Ok(Round::Busy) => yield_to_runtime(task),
             Ok(Round::Idle(at)) => {
@@ -305,6 +351,38 @@ struct AddSplit(Option<Split>);
 #[rtype(result = "()")]
 struct ReportNow;
 
+/// Begin a checkpoint here.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct TriggerCheckpoint(CheckpointId);
+
+/// News about a checkpoint.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct NotifyCheckpoint(CheckpointEvent);
+
+impl Handler<TriggerCheckpoint> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, TriggerCheckpoint(checkpoint): TriggerCheckpoint, _: &mut Self::Context) {
+        if let Some(core) = &mut self.core {
+            // A task whose end has left answers with FINISHED.
+            let _triggered = core.trigger(checkpoint);
+        }
+    }
+}
+
+impl Handler<NotifyCheckpoint> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, NotifyCheckpoint(event): NotifyCheckpoint, ctx: &mut Self::Context) {
+        let Some(core) = &mut self.core else { return };
+        if let Err(error) = core.on_checkpoint(event) {
+            self.fail(ctx, &error);
+        }
+    }
+}
+
 impl Handler<Cancel> for TaskActor {
     type Result = ();
 
@@ -336,21 +414,18 @@ impl Handler<ReportNow> for TaskActor {
 struct Control(Addr<TaskActor>);
 
 impl Control {
-    /// Delivers without blocking. A full mailbox delays the message; an ended task needs none.
+    /// Delivers in the order of calls, without blocking. An ended task needs no message.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a split must not overtake a checkpoint, and the protocol bounds what waits: one split a request, one \
+                  checkpoint at a time"
+    )]
     fn tell<M>(&self, message: M)
     where
         M: Message<Result = ()> + Send + 'static,
         TaskActor: Handler<M>,
     {
-        use actix::dev::SendError;
-        let Err(SendError::Full(message)) = self.0.try_send(message) else {
-            return;
-        };
-        let address = self.0.clone();
-        actix::Arbiter::current().spawn(async move {
-            // An error means that the task has ended meanwhile.
-            let _ended = address.send(message).await;
-        });
+        self.0.do_send(message);
     }
 }
 
@@ -365,5 +440,13 @@ impl TaskControl for Control {
 
     fn report_now(&self) {
         self.tell(ReportNow);
+    }
+
+    fn trigger_checkpoint(&self, checkpoint: CheckpointId) {
+        self.tell(TriggerCheckpoint(checkpoint));
+    }
+
+    fn notify_checkpoint(&self, event: CheckpointEvent) {
+        self.tell(NotifyCheckpoint(event));
     }
 }

@@ -5,12 +5,16 @@
 //! commanded through its [`TaskHandle`]. Neither ever blocks, and neither knows the other's actor.
 
 use crate::accumulators::AccumulatorValues;
+use crate::checkpoint::CheckpointStorage;
 use hurtig_core::error::{Error, Fault};
-use hurtig_core::ids::{AllocationId, EdgeId, ExecutionId, JobId, NodeId};
+use hurtig_core::ids::{AllocationId, CheckpointId, EdgeId, ExecutionId, JobId, NodeId};
 use hurtig_core::key::KeyGroupRange;
 use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
+use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Split, SplitEnumerator};
+use hurtig_storage::{Scale, StateHandle, SubtaskState};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -73,6 +77,47 @@ pub struct TaskDescriptor {
     pub inputs: Vec<InputDescriptor>,
     /// Its outputs.
     pub outputs: Vec<OutputDescriptor>,
+    /// The checkpoint that it begins with; `None`: afresh.
+    pub restore: Option<TaskRestore>,
+}
+
+/// What a task begins with after a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRestore {
+    /// From which checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The subtask had finished when it was taken: it has nothing left to do.
+    pub finished: bool,
+    /// What was stored of each operator of the chain, in order; `None` when the checkpoint does not know
+    /// it, so that it begins afresh.
+    pub operators: Vec<Option<OperatorRestore>>,
+}
+
+/// What a checkpoint holds of one operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRestore {
+    /// How many subtasks it had.
+    pub parallelism: u32,
+    /// How many key groups it had.
+    pub max_parallelism: u32,
+    /// The state of each subtask.
+    pub subtasks: BTreeMap<u32, SubtaskState>,
+}
+
+impl OperatorRestore {
+    pub(crate) fn scale(&self) -> Scale {
+        Scale {
+            parallelism: self.parallelism,
+            max_parallelism: self.max_parallelism,
+        }
+    }
+}
+
+/// What a task has stored of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointPart {
+    /// The file that holds the state of its operators in their order; none when they have no state.
+    pub handle: Option<StateHandle>,
 }
 
 /// Why a task failed, as it crosses processes: the chain of causes is text by then.
@@ -179,6 +224,13 @@ pub trait TaskLink: 'static {
 
     /// New totals; a task reports every so often and just before FINISHED.
     fn report(&self, report: TaskReport);
+
+    /// The task's part of a checkpoint is stored. Said before FINISHED when its barrier came before the
+    /// task's end; a task that ends otherwise may never say it.
+    fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart);
+
+    /// The task's part of a checkpoint cannot be stored; `reason` says why. The task goes on.
+    fn decline(&self, checkpoint: CheckpointId, reason: String);
 }
 
 /// What a running task can be told. Implemented over the Task actor's mailbox; calls never block
@@ -192,6 +244,13 @@ pub trait TaskControl: 'static {
 
     /// Report totals now, through [`TaskLink::report`].
     fn report_now(&self) {}
+
+    /// Begin a checkpoint: a source, or a task whose producers have all finished. Splits that were added
+    /// before are part of it. A task whose end is near does nothing: its FINISHED is the answer.
+    fn trigger_checkpoint(&self, checkpoint: CheckpointId);
+
+    /// A checkpoint has completed or was given up.
+    fn notify_checkpoint(&self, event: CheckpointEvent);
 }
 
 /// Control of a running task, kept by its TaskManager on the task's arbiter.
@@ -215,6 +274,16 @@ impl TaskHandle {
     /// See [`TaskControl::add_split`].
     pub fn add_split(&self, node: NodeId, split: Option<Split>) {
         self.control.add_split(node, split);
+    }
+
+    /// See [`TaskControl::trigger_checkpoint`].
+    pub fn trigger_checkpoint(&self, checkpoint: CheckpointId) {
+        self.control.trigger_checkpoint(checkpoint);
+    }
+
+    /// See [`TaskControl::notify_checkpoint`].
+    pub fn notify_checkpoint(&self, event: CheckpointEvent) {
+        self.control.notify_checkpoint(event);
     }
 
     /// See [`TaskControl::report_now`].
@@ -244,6 +313,11 @@ pub trait TaskFactory: Send + Sync {
     /// # Errors
     /// When the task cannot be built; nothing of it is left then.
     fn start_task(&self, descriptor: TaskDescriptor, link: Box<dyn TaskLink>) -> Result<TaskHandle, Error>;
+
+    /// Where the job's checkpoints are kept; `None`: it takes none.
+    fn checkpoints(&self) -> Option<&CheckpointStorage> {
+        None
+    }
 
     /// All tasks of a generation are over: channels that nobody took may be dropped.
     fn generation_ended(&self, generation: u32) {

@@ -8,10 +8,13 @@
 mod actor;
 mod assemble;
 mod channels;
+mod checkpoint;
+mod cuts;
 mod program;
 
 pub mod accumulators;
 pub mod interface;
 
 pub use assemble::TaskSettings;
+pub use checkpoint::CheckpointStorage;
 pub use program::LinkedProgram;

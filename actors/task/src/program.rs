@@ -3,6 +3,7 @@
 use crate::actor::{TaskActor, TaskSetup};
 use crate::assemble::{Assembly, TaskSettings};
 use crate::channels::Channels;
+use crate::checkpoint::CheckpointStorage;
 use crate::interface::{TaskDescriptor, TaskFactory, TaskHandle, TaskLink};
 use hurtig_core::ids::{NodeId, SubtaskId};
 use hurtig_core::metrics::{MetricGroup, MetricRegistry, MetricScope};
@@ -23,6 +24,7 @@ pub struct LinkedProgram {
     channels: Channels,
     parameters: Arc<JobParameters>,
     metrics: MetricRegistry,
+    checkpoints: Option<CheckpointStorage>,
 }
 
 impl LinkedProgram {
@@ -36,7 +38,15 @@ impl LinkedProgram {
             settings,
             clock,
             channels: Channels::default(),
+            checkpoints: None,
         }
+    }
+
+    /// Keeps the job's checkpoints in `storage`.
+    #[must_use]
+    pub fn with_checkpoints(mut self, storage: CheckpointStorage) -> Self {
+        self.checkpoints = Some(storage);
+        self
     }
 
     /// The metrics of the job's tasks in this process.
@@ -118,8 +128,14 @@ impl TaskFactory for LinkedProgram {
             places: self.places(&descriptor),
             round: self.settings.round,
             metrics,
+            storage: self.checkpoints.clone(),
+            descriptor,
         };
         Ok(TaskActor::start(core, setup))
+    }
+
+    fn checkpoints(&self) -> Option<&CheckpointStorage> {
+        self.checkpoints.as_ref()
     }
 
     fn generation_ended(&self, generation: u32) {

@@ -2,7 +2,7 @@
 
 use crate::interrupt::{self, Interrupt};
 use crate::{StreamEnv, logging};
-use hurtig_core::config::Configuration;
+use hurtig_core::config::{Configuration, options};
 use std::fmt::Display;
 use std::future::Future;
 use std::process::ExitCode;
@@ -79,7 +79,8 @@ pub(crate) struct CommandLine {
 }
 
 impl CommandLine {
-    /// `-D key=value` and `-Dkey=value` may stand anywhere before `--`. `-p N` counts before the
+    /// `-D key=value`, `-Dkey=value`, `--restore PATH` and `--allow-non-restored-state` may stand anywhere
+    /// before `--`. `-p N` counts before the
     /// first argument of the program's own, so that a program may have a `-p` too.
     fn read(args: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut line = Self::default();
@@ -94,6 +95,13 @@ impl CommandLine {
                 line.definitions.push(args.next().unwrap_or_default());
             } else if let Some(definition) = arg.strip_prefix("-D").filter(|text| text.contains('=')) {
                 line.definitions.push(definition.to_owned());
+            } else if arg == "--restore" {
+                line.definitions.push(restore(args.next())?);
+            } else if let Some(path) = arg.strip_prefix("--restore=") {
+                line.definitions.push(restore(Some(path.to_owned()))?);
+            } else if arg == "--allow-non-restored-state" {
+                line.definitions
+                    .push(format!("{}=true", options::IGNORE_UNCLAIMED_STATE.key()));
             } else if arg == "-p" && line.rest.len() == 1 {
                 line.parallelism = Some(parallelism(args.next())?);
             } else {
@@ -102,6 +110,13 @@ impl CommandLine {
         }
         Ok(line)
     }
+}
+
+fn restore(path: Option<String>) -> Result<String, String> {
+    let path = path.filter(|path| !path.is_empty()).ok_or(
+        "--restore is followed by the folder of a checkpoint, or by `latest` for the job's last one",
+    )?;
+    Ok(format!("{}={path}", options::RESTORE_PATH.key()))
 }
 
 fn parallelism(text: Option<String>) -> Result<u32, String> {
@@ -152,6 +167,20 @@ mod tests {
         assert_eq!(line.definitions, ["a=1", "b=2"]);
         assert_eq!(line.rest, ["prog", "--input", "x", "-Dry", "--", "-D", "c=3"]);
         assert_eq!(line.parallelism, None);
+    }
+
+    #[test]
+    fn what_a_job_begins_with_is_a_setting() {
+        let line = read(&["prog", "--restore", "latest", "x", "--allow-non-restored-state"]).unwrap();
+        let want = [
+            "execution.state-recovery.path=latest",
+            "execution.state-recovery.ignore-unclaimed-state=true",
+        ];
+        assert_eq!(line.definitions, want);
+        assert_eq!(line.rest, ["prog", "x"]);
+        let line = read(&["prog", "--restore=/c/chk-3", "--", "--restore"]).unwrap();
+        assert_eq!(line.definitions, ["execution.state-recovery.path=/c/chk-3"]);
+        assert!(read(&["prog", "--restore"]).unwrap_err().contains("latest"));
     }
 
     #[test]

@@ -151,6 +151,17 @@ impl StreamEnv {
         self
     }
 
+    /// Takes a checkpoint at every interval, so that a job that failed goes on where it stood. Where they
+    /// are kept is `execution.checkpointing.dir`.
+    pub fn checkpoint_every(&self, interval: Duration) -> &Self {
+        let mut shared = self.lock();
+        if let Err(error) = shared.config.set(&options::CHECKPOINT_INTERVAL, Some(interval)) {
+            shared.mistakes.push(error.to_string());
+        }
+        drop(shared);
+        self
+    }
+
     /// Adds parameters of the program: functions read them when they open, and they are shown with
     /// the job. They win over `pipeline.global-job-parameters`.
     pub fn set_global_job_parameters<K, V>(&self, parameters: impl IntoIterator<Item = (K, V)>) -> &Self
@@ -374,17 +385,15 @@ impl StreamEnv {
         program.validate().map_err(Error::job)?;
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
+        let setup = crate::settings::job_setup(&config)?;
         let parameters = graph.parameters.clone();
-        let linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new());
+        let mut linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new());
+        if let Some(storage) = setup.checkpoints {
+            linked = linked.with_checkpoints(storage);
+        }
         let metrics = linked.metrics().clone();
         let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
-        let job = cluster
-            .submit(
-                graph,
-                Arc::new(linked),
-                crate::settings::restart_strategy(&config),
-            )
-            .await?;
+        let job = cluster.submit(graph, Arc::new(linked), setup.options).await?;
         let client = JobClient::new(cluster, job, parameters, metrics);
         starting.started(client.job()).await;
         Ok(client)

@@ -1,9 +1,18 @@
 //! From configuration to the settings of tasks.
 
-use hurtig_cluster::{ClusterConfig, RestartStrategyConfig};
-use hurtig_core::config::{BufferTimeout, Configuration, Limit, RestartStrategy, options};
+use crate::Error;
+use hurtig_cluster::checkpoints::CheckpointSettings;
+use hurtig_cluster::{
+    CheckpointRetention, ClusterConfig, JobOptions, RestartStrategyConfig, RestoreFrom, RestoreTarget,
+};
+use hurtig_core::config::{
+    BufferTimeout, ClaimMode, Configuration, Limit, RestartStrategy, SnapshotCompression, options,
+};
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
-use hurtig_task::TaskSettings;
+use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore};
+use hurtig_task::{CheckpointStorage, TaskSettings};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) fn task_settings(config: &Configuration) -> TaskSettings {
@@ -54,14 +63,16 @@ fn attempts(limit: Limit) -> Option<u32> {
     }
 }
 
-pub(crate) fn restart_strategy(config: &Configuration) -> RestartStrategyConfig {
+fn restart_strategy(config: &Configuration) -> RestartStrategyConfig {
     match config.get(&options::RESTART_STRATEGY) {
-        None | Some(RestartStrategy::None) => RestartStrategyConfig::None,
+        // Without checkpoints a restart would do everything again, which nobody has asked for.
+        None if config.get(&options::CHECKPOINT_INTERVAL).is_none() => RestartStrategyConfig::None,
+        Some(RestartStrategy::None) => RestartStrategyConfig::None,
         Some(RestartStrategy::FixedDelay) => RestartStrategyConfig::FixedDelay {
             attempts: attempts(config.get(&options::FIXED_DELAY_ATTEMPTS)),
             delay: config.get(&options::FIXED_DELAY),
         },
-        Some(RestartStrategy::ExponentialDelay) => RestartStrategyConfig::ExponentialDelay {
+        None | Some(RestartStrategy::ExponentialDelay) => RestartStrategyConfig::ExponentialDelay {
             initial: config.get(&options::EXPONENTIAL_INITIAL_BACKOFF),
             max: config.get(&options::EXPONENTIAL_MAX_BACKOFF),
             multiplier: config.get(&options::EXPONENTIAL_MULTIPLIER),
@@ -75,4 +86,107 @@ pub(crate) fn restart_strategy(config: &Configuration) -> RestartStrategyConfig 
             delay: config.get(&options::FAILURE_RATE_DELAY),
         },
     }
+}
+
+/// How a job is run, and where its checkpoints are kept.
+pub(crate) struct JobSetup {
+    pub(crate) options: JobOptions,
+    pub(crate) checkpoints: Option<CheckpointStorage>,
+}
+
+pub(crate) fn job_setup(config: &Configuration) -> Result<JobSetup, Error> {
+    let local = config.get(&options::CHECKPOINT_DIR);
+    let local = local.map(|dir| LocalStore::open(&dir)).transpose();
+    let local =
+        local.map_err(|error| Error::Config(format!("{}: {error}", options::CHECKPOINT_DIR.key())))?;
+    let restore = config
+        .get(&options::RESTORE_PATH)
+        .map(|path| restore_from(config, &path, local.as_ref()))
+        .transpose()?;
+    let interval = config.get(&options::CHECKPOINT_INTERVAL);
+    let options = JobOptions {
+        restart: restart_strategy(config),
+        checkpoints: CheckpointSettings {
+            interval,
+            timeout: config.get(&options::CHECKPOINT_TIMEOUT),
+            min_pause: config.get(&options::CHECKPOINT_MIN_PAUSE),
+            tolerable_failures: attempts(config.get(&options::TOLERABLE_FAILED_CHECKPOINTS))
+                .unwrap_or(u32::MAX),
+        },
+        retained_checkpoints: config.get(&options::RETAINED_CHECKPOINTS) as usize,
+        retention: retention(config),
+        restore,
+    };
+    let store: Option<Arc<dyn BlobStore>> = match local {
+        Some(local) => Some(Arc::new(local)),
+        None => interval.map(|_| Arc::new(MemoryStore::default()) as Arc<dyn BlobStore>),
+    };
+    let compression = compression(config);
+    Ok(JobSetup {
+        options,
+        checkpoints: store.map(|store| CheckpointStorage::new(store, compression)),
+    })
+}
+
+fn retention(config: &Configuration) -> CheckpointRetention {
+    use hurtig_core::config::CheckpointRetention as Setting;
+    match config.get(&options::CHECKPOINT_RETENTION) {
+        Setting::RetainOnCancellation => CheckpointRetention::RetainOnCancellation,
+        Setting::DeleteOnCancellation => CheckpointRetention::DeleteOnCancellation,
+        Setting::NoExternalizedCheckpoints => CheckpointRetention::NoExternalizedCheckpoints,
+    }
+}
+
+fn compression(config: &Configuration) -> Compression {
+    match config.get(&options::SNAPSHOT_COMPRESSION) {
+        SnapshotCompression::None => Compression::None,
+        SnapshotCompression::Lz4 => Compression::Lz4,
+        SnapshotCompression::Zstd => Compression::Zstd,
+    }
+}
+
+fn restore_from(
+    config: &Configuration,
+    path: &str,
+    store: Option<&LocalStore>,
+) -> Result<RestoreFrom, Error> {
+    let (key, dir) = (options::RESTORE_PATH.key(), options::CHECKPOINT_DIR.key());
+    let Some(store) = store else {
+        return Err(Error::Config(format!(
+            "{key} is '{path}' and {dir} is not set: set it to the directory that holds the checkpoint"
+        )));
+    };
+    let checkpoint = match path {
+        "latest" => RestoreTarget::Latest,
+        path => RestoreTarget::Folder(folder_in(store.root(), path).ok_or_else(|| {
+            Error::Config(format!(
+                "{key}: '{path}' does not lie in {dir}, which is '{}': name a checkpoint in there, or set {dir} to \
+                 where it lies",
+                store.root().display()
+            ))
+        })?),
+    };
+    Ok(RestoreFrom {
+        checkpoint,
+        allow_non_restored_state: config.get(&options::IGNORE_UNCLAIMED_STATE),
+        claim: match config.get(&options::CLAIM_MODE) {
+            None => path == "latest",
+            Some(mode) => mode == ClaimMode::Claim,
+        },
+    })
+}
+
+/// A folder of the store, given by a path within it, or by a whole path that leads into it.
+fn folder_in(root: &Path, path: &str) -> Option<String> {
+    let path = path.strip_prefix("file://").unwrap_or(path);
+    let path = path
+        .strip_suffix("/_metadata")
+        .unwrap_or(path)
+        .trim_end_matches('/');
+    if !path.starts_with('/') && root.join(path).is_dir() {
+        return Some(path.to_owned());
+    }
+    let whole = std::path::absolute(path).ok()?;
+    let within = whole.strip_prefix(root).ok()?.to_str()?.to_owned();
+    (!within.is_empty()).then_some(within)
 }

@@ -110,6 +110,11 @@ impl TaskManagerId {
     }
 }
 
+/// A random number, for names that nobody else may choose.
+pub fn random_number() -> u64 {
+    Uuid::new_v4().as_u64_pair().0 ^ Uuid::new_v4().as_u64_pair().1
+}
+
 /// One parallel instance of a vertex.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SubtaskId {

@@ -112,6 +112,13 @@ pub trait SplitEnumerator: Send {
 
     /// Takes back splits of a reader that failed.
     fn add_back(&mut self, splits: Vec<Split>);
+
+    /// What it remembers: every split that exists is either in here or was dealt out before. The bytes
+    /// are its own; MessagePack with named fields lets it evolve.
+    fn snapshot(&mut self) -> Result<Vec<u8>>;
+
+    /// Begins where a snapshot stood; called once, instead of [`SplitEnumerator::start`].
+    fn restore(&mut self, snapshot: &[u8], parallelism: u32) -> Result<()>;
 }
 
 /// What a program knows about a source before it runs: how to make its readers.

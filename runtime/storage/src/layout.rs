@@ -61,7 +61,7 @@ impl CheckpointLayout {
 
 /// The id and the directory of a job's latest checkpoint: the one with the highest id that was
 /// completed. Without a job, the latest of the job whose latest checkpoint was triggered last; ids of
-/// different jobs do not compare.
+/// different jobs do not compare. With a name, only jobs of that name count.
 ///
 /// # Errors
 /// When the metadata of a candidate cannot be read. It is never passed over for an older one: going
@@ -69,6 +69,7 @@ impl CheckpointLayout {
 pub fn latest_checkpoint(
     store: &dyn BlobStore,
     job: Option<JobId>,
+    name: Option<&str>,
 ) -> Result<Option<(CheckpointId, String)>> {
     let folder = job.map(|job| job.to_string()).unwrap_or_default();
     let mut latest: BTreeMap<JobId, CheckpointId> = BTreeMap::new();
@@ -83,6 +84,9 @@ pub fn latest_checkpoint(
         let dir = CheckpointLayout::new(job).checkpoint(id);
         let metadata = read_metadata(store, &dir)?;
         check_name(&dir, &metadata, job, id)?;
+        if name.is_some_and(|name| name != metadata.job_name) {
+            continue;
+        }
         found = found.max(Some((metadata.triggered_ms, id, dir)));
     }
     Ok(found.map(|(_, id, dir)| (id, dir)))

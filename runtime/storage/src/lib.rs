@@ -29,8 +29,8 @@ pub use error::{Result, StorageError};
 pub use format::{Compression, FileInfo, FileKind, verify_file};
 pub use layout::{CheckpointLayout, latest_checkpoint};
 pub use metadata::{
-    CheckpointMetadata, METADATA_FORMAT_VERSION, OperatorStates, SnapshotKind, SubtaskState, read_metadata,
-    write_metadata,
+    CheckpointMetadata, METADATA_FORMAT_VERSION, METADATA_NAME, OperatorStates, SnapshotKind, SubtaskState,
+    read_metadata, write_metadata,
 };
 pub use rescale::{Scale, redistribute};
 pub use state_file::{StateHandle, read_state, read_state_groups, write_state};

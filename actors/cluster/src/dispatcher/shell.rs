@@ -1,7 +1,7 @@
 //! The Dispatcher's actor: starts JobMasters and owes answers to clients.
 
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
-use crate::config::{ClusterConfig, RestartStrategyConfig};
+use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
 use crate::job_master::{JobMaster, JobMasterEvent, JobMasterLinks, JobSettings};
 use crate::messages::{DispatcherMessage, JobMasterMessage};
@@ -27,7 +27,7 @@ type Answer<T> = Reply<Result<T, ClusterError>>;
 pub(crate) struct SubmitJob {
     pub(crate) graph: Arc<JobGraph>,
     pub(crate) factory: Arc<dyn TaskFactory>,
-    pub(crate) restart: RestartStrategyConfig,
+    pub(crate) options: JobOptions,
 }
 
 /// The answer to an accepted submission.
@@ -116,7 +116,11 @@ impl Dispatcher {
         };
         let config = &self.setup.config;
         let settings = JobSettings {
-            restart: job.restart,
+            restart: job.options.restart,
+            checkpoints: job.options.checkpoints,
+            retained_checkpoints: job.options.retained_checkpoints,
+            retention: job.options.retention,
+            restore: job.options.restore,
             slot_request_timeout: config.slot_request_timeout,
             cancellation_timeout: config.cancellation_timeout,
             exception_history: config.exception_history,

@@ -1,9 +1,11 @@
 //! The JobMaster's brain: one job's life, decided from events.
 
 use super::accumulators::AccumulatorKinds;
+use super::checkpointing::JobCheckpoints;
 use super::descriptors::describe;
-use super::events::{JobEffect, JobEvent, JobSettings};
+use super::events::{Effects, JobEffect, JobEvent, JobSettings, StorageWork};
 use super::failures::{FailureHistory, locate};
+use super::metadata;
 use super::restart::RestartStrategy;
 use super::slots::SlotPool;
 use super::splits::{Asked, SplitCoordinators};
@@ -20,16 +22,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What effects are collected in.
-type Effects = Vec<JobEffect>;
-
 /// One job's JobMaster.
 #[derive(Clone, Debug)]
 pub struct JobMasterBrain {
-    settings: JobSettings,
-    graph: ExecutionGraph,
+    pub(super) settings: JobSettings,
+    pub(super) graph: ExecutionGraph,
     slots: SlotPool,
-    splits: SplitCoordinators,
+    pub(super) splits: SplitCoordinators,
+    pub(super) checkpoints: JobCheckpoints,
     strategy: RestartStrategy,
     failures: FailureHistory,
     reports: BTreeMap<ExecutionId, TaskReport>,
@@ -50,6 +50,7 @@ impl JobMasterBrain {
             graph: ExecutionGraph::new(graph, now),
             slots: SlotPool::default(),
             splits: SplitCoordinators::default(),
+            checkpoints: JobCheckpoints::new(settings.checkpoints.clone()),
             strategy: RestartStrategy::new(settings.restart.clone(), seed),
             failures: FailureHistory::new(settings.exception_history),
             reports: BTreeMap::new(),
@@ -95,6 +96,13 @@ impl JobMasterBrain {
             }
             JobEvent::CancellationDeadline { generation } if self.is_present(generation) => self.give_up(out),
             JobEvent::SlotDeadline => self.on_slot_deadline(now, out),
+            JobEvent::CheckpointTimer(timer) => self.on_checkpoint_timer(now, timer, out),
+            JobEvent::CheckpointPublished(checkpoint, result) => {
+                self.on_published(now, checkpoint, result, out);
+            }
+            JobEvent::CheckpointLoaded(loaded) => {
+                self.on_checkpoint_loaded(now, loaded.map(|found| found.map(|found| *found)), out);
+            }
             coordination => self.on_coordination(now, coordination, out),
         }
     }
@@ -120,6 +128,16 @@ impl JobMasterBrain {
             JobMasterMessage::SplitRequested { execution, node } => {
                 self.on_split_request(execution, node, out);
             }
+            JobMasterMessage::CheckpointAcknowledged {
+                execution,
+                checkpoint,
+                part,
+            } => self.on_acknowledged(now, (execution, checkpoint), part, out),
+            JobMasterMessage::CheckpointDeclined {
+                execution,
+                checkpoint,
+                reason,
+            } => self.on_declined(now, (execution, checkpoint), reason, out),
             JobMasterMessage::Cancel => self.cancel(now, out),
         }
     }
@@ -157,7 +175,15 @@ impl JobMasterBrain {
                 reader,
             } if self.is_present(generation) => {
                 let next = self.splits.again(node, reader);
-                self.ask(node, next, out);
+                self.take_turn(node, next, out);
+            }
+            JobEvent::EnumeratorSnapshot {
+                generation,
+                node,
+                checkpoint,
+                snapshot,
+            } if self.is_present(generation) => {
+                self.on_enumerator_snapshot((node, checkpoint), snapshot, out);
             }
             late => tracing::debug!(?late, "event of an earlier generation ignored"),
         }
@@ -173,7 +199,7 @@ impl JobMasterBrain {
         }
     }
 
-    fn after(&self, now: Time) -> Duration {
+    pub(super) fn after(&self, now: Time) -> Duration {
         now.since(self.submitted)
     }
 
@@ -189,11 +215,14 @@ impl JobMasterBrain {
             self.settings.slot_request_timeout,
             JobEvent::SlotDeadline,
         ));
-        self.prepare(now, out);
+        match self.settings.restore.clone() {
+            Some(from) => out.push(JobEffect::Store(StorageWork::Load(from))),
+            None => self.prepare(now, out),
+        }
     }
 
-    /// Begins a generation: its enumerators are made anew, from scratch.
-    fn prepare(&mut self, now: Time, out: &mut Effects) {
+    /// Begins a generation: its enumerators are made anew, and begin where the latest checkpoint stood.
+    pub(super) fn prepare(&mut self, now: Time, out: &mut Effects) {
         self.preparing = true;
         let sources = self.sources();
         self.splits = SplitCoordinators::starting(sources.iter().map(|source| source.0));
@@ -206,7 +235,8 @@ impl JobMasterBrain {
         self.proceed(now, out);
     }
 
-    fn sources(&self) -> Vec<(NodeId, u32)> {
+    fn sources(&self) -> Vec<(NodeId, u32, Option<Vec<u8>>)> {
+        let latest = self.checkpoints.latest();
         let vertices = self.graph.job_graph().vertices.iter();
         let operators = vertices.flat_map(|vertex| {
             vertex
@@ -216,7 +246,10 @@ impl JobMasterBrain {
         });
         let sources = operators.filter(|(operator, _)| operator.kind == NodeKind::Source);
         sources
-            .map(|(operator, parallelism)| (operator.node, parallelism))
+            .map(|(operator, parallelism)| {
+                let state = latest.and_then(|found| metadata::enumerator_state(found, operator));
+                (operator.node, parallelism, state)
+            })
             .collect()
     }
 
@@ -242,7 +275,13 @@ impl JobMasterBrain {
                 self.graph.set_state(execution, TaskState::Scheduled, now);
                 self.graph.set_state(execution, TaskState::Deploying, now);
                 self.graph.set_location(execution, slot);
-                let descriptor = Box::new(describe(&self.graph, vertex, execution, slot));
+                let descriptor = Box::new(describe(
+                    &self.graph,
+                    vertex,
+                    execution,
+                    slot,
+                    self.checkpoints.latest(),
+                ));
                 out.push(JobEffect::Deploy {
                     to: slot.0,
                     descriptor,
@@ -275,7 +314,7 @@ impl JobMasterBrain {
 
     // Tasks.
 
-    fn current(&self, execution: ExecutionId) -> Option<&hurtig_dataflow::graph::Execution> {
+    pub(super) fn current(&self, execution: ExecutionId) -> Option<&hurtig_dataflow::graph::Execution> {
         let subtask = self.graph.subtask(execution.subtask)?;
         Some(&subtask.current).filter(|current| current.id == execution)
     }
@@ -298,7 +337,12 @@ impl JobMasterBrain {
                 let failure = locate(self.graph.job_graph(), execution, cause, self.after(now));
                 self.fail(now, failure, out);
             }
-            TaskState::Finished | TaskState::Canceled => self.settle(now, out),
+            TaskState::Running => self.start_checkpoints(now, out),
+            TaskState::Finished => {
+                self.on_task_finished(now, execution, out);
+                self.settle(now, out);
+            }
+            TaskState::Canceled => self.settle(now, out),
             _ => {}
         }
     }
@@ -319,7 +363,7 @@ impl JobMasterBrain {
     // Failures.
 
     /// The first failure decides; what comes while it is dealt with is kept beside it.
-    fn fail(&mut self, now: Time, failure: JobFailure, out: &mut Effects) {
+    pub(super) fn fail(&mut self, now: Time, failure: JobFailure, out: &mut Effects) {
         let is_new = match self.status() {
             JobStatus::Restarting => self.preparing,
             JobStatus::Cancelling | JobStatus::Failing => false,
@@ -331,6 +375,7 @@ impl JobMasterBrain {
         }
         tracing::warn!(job = %self.graph.job_graph().id, %failure, "failure");
         self.failures.add_root(failure);
+        self.stop_checkpoints(now, out);
         self.decide(now, out);
         self.stop_tasks(now, out);
     }
@@ -369,6 +414,7 @@ impl JobMasterBrain {
         if !self.status().can_become(JobStatus::Cancelling) {
             return;
         }
+        self.stop_checkpoints(now, out);
         self.set_status(JobStatus::Cancelling, now, out);
         self.stop_tasks(now, out);
     }
@@ -439,6 +485,8 @@ impl JobMasterBrain {
 
     fn end(&mut self, now: Time, status: JobStatus, out: &mut Effects) {
         self.end_generation(out);
+        self.stop_checkpoints(now, out);
+        self.end_checkpoints(status, out);
         self.set_status(status, now, out);
         out.push(JobEffect::Release(self.slots.task_managers()));
         out.push(JobEffect::Ended(Box::new(self.result(now))));
@@ -491,7 +539,7 @@ impl JobMasterBrain {
             return;
         }
         match self.splits.request(node, execution) {
-            Asked::Ask(reader) => self.ask(node, Some(reader), out),
+            Asked::Turn(turn) => self.take_turn(node, Some(turn), out),
             Asked::NoSplits => self.send_split(execution, node, None, out),
             Asked::Wait => {}
         }
@@ -520,16 +568,7 @@ impl JobMasterBrain {
                 out.push(JobEffect::After(Duration::from_millis(millis), again));
             }
         }
-        self.ask(node, next, out);
-    }
-
-    fn ask(&self, node: NodeId, reader: Option<ExecutionId>, out: &mut Effects) {
-        let generation = self.graph.generation();
-        out.extend(reader.map(|reader| JobEffect::AskEnumerator {
-            generation,
-            node,
-            reader,
-        }));
+        self.take_turn(node, next, out);
     }
 
     fn send_split(&self, execution: ExecutionId, node: NodeId, split: Option<Split>, out: &mut Effects) {

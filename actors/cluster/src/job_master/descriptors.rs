@@ -1,8 +1,10 @@
 //! What a TaskManager is told about a task, from the ExecutionGraph.
 
+use super::metadata::restore_of;
 use super::slots::Slot;
 use hurtig_core::ids::ExecutionId;
 use hurtig_dataflow::graph::{ExecutionGraph, JobVertex};
+use hurtig_storage::CheckpointMetadata;
 use hurtig_task::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
 
 /// The description of one attempt at a subtask of `vertex`.
@@ -11,6 +13,7 @@ pub(super) fn describe(
     vertex: &JobVertex,
     execution: ExecutionId,
     slot: Slot,
+    restore: Option<&CheckpointMetadata>,
 ) -> TaskDescriptor {
     let index = execution.subtask.index;
     TaskDescriptor {
@@ -26,6 +29,7 @@ pub(super) fn describe(
         generation: graph.generation(),
         inputs: inputs(graph, vertex, index),
         outputs: outputs(graph, vertex, index),
+        restore: restore.map(|found| restore_of(found, vertex, index)),
     }
 }
 

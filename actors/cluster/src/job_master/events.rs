@@ -1,13 +1,20 @@
 //! What reaches a JobMaster's brain, and what it wants done.
 
-use crate::config::RestartStrategyConfig;
+use super::checkpoints::{CheckpointSettings, CheckpointTimer};
+use crate::config::{CheckpointRetention, RestartStrategyConfig, RestoreFrom};
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
-use hurtig_core::ids::{ExecutionId, NodeId, TaskManagerId};
+use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, TaskManagerId};
+use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobStatus;
+use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
+use hurtig_storage::{CheckpointMetadata, StateHandle};
 use hurtig_task::interface::{TaskDescriptor, TaskFailure};
 use std::time::Duration;
+
+/// What effects are collected in.
+pub(super) type Effects = Vec<JobEffect>;
 
 /// How a job is run.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +27,21 @@ pub struct JobSettings {
     pub cancellation_timeout: Duration,
     /// Failures that are remembered.
     pub exception_history: usize,
+    /// When checkpoints are taken.
+    pub checkpoints: CheckpointSettings,
+    /// Complete checkpoints that are kept; at least one.
+    pub retained_checkpoints: usize,
+    /// What becomes of them when the job ends.
+    pub retention: CheckpointRetention,
+    /// What the job begins with; `None`: afresh.
+    pub restore: Option<RestoreFrom>,
+}
+
+impl JobSettings {
+    /// Whether checkpoints are ever taken.
+    pub fn takes_checkpoints(&self) -> bool {
+        self.checkpoints.interval.is_some()
+    }
 }
 
 /// What reaches a JobMaster.
@@ -49,7 +71,24 @@ pub enum JobEvent {
         /// The answer.
         assignment: Assignment,
     },
-    /// An enumerator has failed, at its start or with an answer.
+    /// An enumerator has said what it remembers.
+    EnumeratorSnapshot {
+        /// For which generation it was made.
+        generation: u32,
+        /// The source.
+        node: NodeId,
+        /// The checkpoint that it was asked for.
+        checkpoint: CheckpointId,
+        /// What it remembers.
+        snapshot: Vec<u8>,
+    },
+    /// Timer of the checkpoint coordinator.
+    CheckpointTimer(CheckpointTimer),
+    /// The metadata of a checkpoint is durable, or could not be written.
+    CheckpointPublished(CheckpointId, Result<(), String>),
+    /// The checkpoint that the job is to begin with, and its folder; `None`: there is none yet.
+    CheckpointLoaded(Result<Option<Box<(String, CheckpointMetadata)>>, TaskFailure>),
+    /// An enumerator has failed, at its start, with an answer or with its snapshot.
     EnumeratorFailed {
         /// For which generation it was made.
         generation: u32,
@@ -92,9 +131,38 @@ pub enum JobEffect {
     StartEnumerators {
         /// To be repeated in the answers.
         generation: u32,
-        /// Sources and their parallelism.
-        sources: Vec<(NodeId, u32)>,
+        /// Sources, their parallelism, and what their enumerators begin with.
+        sources: Vec<(NodeId, u32, Option<Vec<u8>>)>,
     },
+    /// Ask an enumerator what it remembers.
+    SnapshotEnumerator {
+        /// To be repeated in the answer.
+        generation: u32,
+        /// The source.
+        node: NodeId,
+        /// To be repeated in the answer.
+        checkpoint: CheckpointId,
+    },
+    /// Begin a checkpoint at a task.
+    TriggerCheckpoint {
+        /// Where.
+        to: TaskManagerId,
+        /// Which.
+        execution: ExecutionId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// Tell a task what became of a checkpoint.
+    NotifyCheckpoint {
+        /// Where.
+        to: TaskManagerId,
+        /// Which.
+        execution: ExecutionId,
+        /// What.
+        event: CheckpointEvent,
+    },
+    /// Do something in the checkpoint store, after all that was asked for before.
+    Store(StorageWork),
     /// Ask an enumerator for a reader's next split.
     AskEnumerator {
         /// To be repeated in the answer.
@@ -144,4 +212,26 @@ pub enum JobEffect {
     Ended(Box<JobResult>),
     /// Tasks cannot be stopped: the process that they run in has to end.
     Fatal(String),
+}
+
+/// What is to be done in the checkpoint store.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StorageWork {
+    /// Find the checkpoint that the job begins with; answered by [`JobEvent::CheckpointLoaded`].
+    Load(RestoreFrom),
+    /// Write the metadata of a checkpoint; answered by [`JobEvent::CheckpointPublished`].
+    Publish {
+        /// All but the time.
+        metadata: Box<CheckpointMetadata>,
+        /// When it was triggered.
+        triggered: Time,
+    },
+    /// Delete all that was stored of a checkpoint.
+    DiscardCheckpoint(CheckpointId),
+    /// Delete the checkpoint in a folder.
+    DiscardFolder(String),
+    /// Delete a state file.
+    DiscardState(StateHandle),
+    /// Delete all checkpoints of the job.
+    DiscardJob,
 }

@@ -2,18 +2,21 @@
 
 mod accumulators;
 mod brain;
+mod checkpointing;
 pub mod checkpoints;
 mod descriptors;
 mod events;
 mod failures;
+mod metadata;
 mod restart;
 mod shell;
 mod slots;
 mod splits;
+mod storage;
 #[cfg(test)]
 mod tests;
 
 pub use brain::JobMasterBrain;
-pub use events::{JobEffect, JobEvent, JobSettings};
+pub use events::{JobEffect, JobEvent, JobSettings, StorageWork};
 pub use restart::RestartStrategy;
 pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks};

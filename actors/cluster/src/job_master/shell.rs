@@ -1,13 +1,15 @@
 //! The JobMaster's actor: timers, enumerators on threads that may block, and the ways to others.
 
 use super::brain::JobMasterBrain;
-use super::events::{JobEffect, JobEvent, JobSettings};
+use super::events::{JobEffect, JobEvent, JobSettings, StorageWork};
+use super::storage::{JobStorage, StorageQueue, failure_of};
 use crate::dispatcher::DispatcherInput;
 use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMessage};
 use crate::resource_manager::ResourceManagerEvent;
+use crate::result::JobResult;
 use crate::task_manager::TaskManagerInput;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{ExecutionId, JobId, NodeId, TaskManagerId};
+use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
 use hurtig_core::{Error, Fault};
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_dataflow::source::{Assignment, SplitEnumerator};
@@ -41,6 +43,15 @@ pub(crate) enum JobMasterEvent {
         ExecutionId,
         Result<(Enumerator, Assignment), TaskFailure>,
     ),
+    /// An enumerator comes back with what it remembers.
+    Remembered(
+        u32,
+        NodeId,
+        CheckpointId,
+        Result<(Enumerator, Vec<u8>), TaskFailure>,
+    ),
+    /// A piece of work in the checkpoint store is done.
+    Stored(Option<JobEvent>),
     /// Something was dropped where dropping may block.
     Dropped,
 }
@@ -77,7 +88,10 @@ pub(crate) struct JobMaster {
     enumerators: BTreeMap<NodeId, Enumerator>,
     task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
     generation: u32,
+    queue: StorageQueue,
     fatal: Option<String>,
+    /// The job's result, told when the checkpoint store is left as it should be.
+    result: Option<Box<JobResult>>,
     ended: bool,
 }
 
@@ -98,7 +112,9 @@ impl JobMaster {
             enumerators: BTreeMap::new(),
             task_managers: BTreeMap::new(),
             generation: 0,
+            queue: StorageQueue::default(),
             fatal: None,
+            result: None,
             ended: false,
         }
     }
@@ -130,6 +146,27 @@ impl JobMaster {
                 node,
                 reader,
             } => self.ask(generation, node, reader, cx),
+            JobEffect::SnapshotEnumerator {
+                generation,
+                node,
+                checkpoint,
+            } => self.remember(generation, node, checkpoint, cx),
+            JobEffect::TriggerCheckpoint {
+                to,
+                execution,
+                checkpoint,
+            } => {
+                let task = TaskId { job, execution };
+                self.tell(to, TaskManagerMessage::TriggerCheckpoint { task, checkpoint });
+            }
+            JobEffect::NotifyCheckpoint { to, execution, event } => {
+                let task = TaskId { job, execution };
+                self.tell(to, TaskManagerMessage::NotifyCheckpoint { task, event });
+            }
+            JobEffect::Store(work) => {
+                self.queue.push(work);
+                self.work_in_store(cx);
+            }
             JobEffect::Deploy { to, descriptor } => self.tell(to, TaskManagerMessage::Deploy(descriptor)),
             JobEffect::CancelTask { to, execution } => {
                 self.tell(to, TaskManagerMessage::CancelTask(TaskId { job, execution }));
@@ -152,11 +189,44 @@ impl JobMaster {
             }
             JobEffect::StatusChanged(status) => self.publish(status),
             JobEffect::Ended(result) => {
-                self.to_dispatcher(DispatcherMessage::JobEnded(result));
-                self.ended = true;
+                self.result = Some(result);
+                self.end_when_stored();
             }
             JobEffect::Fatal(message) => self.fatal = Some(message),
         }
+    }
+
+    fn end_when_stored(&mut self) {
+        if self.queue.is_idle()
+            && let Some(result) = self.result.take()
+        {
+            self.to_dispatcher(DispatcherMessage::JobEnded(result));
+            self.ended = true;
+        }
+    }
+
+    fn work_in_store(&mut self, cx: &mut ShellCx<'_, Self>) {
+        let Some(work) = self.queue.next() else { return };
+        let storage = JobStorage {
+            job: self.job(),
+            name: self.graph.name.clone(),
+            storage: self.factory.checkpoints().cloned(),
+            clock: cx.env().clock.clone(),
+        };
+        let lost = lost(&work);
+        cx.blocking(
+            move || storage.carry_out(work),
+            |done| JobMasterEvent::Stored(done.unwrap_or_else(lost)),
+        );
+    }
+
+    fn on_stored(&mut self, done: Option<JobEvent>, cx: &mut ShellCx<'_, Self>) {
+        self.queue.done();
+        if let Some(event) = done {
+            self.decide(event, cx);
+        }
+        self.work_in_store(cx);
+        self.end_when_stored();
     }
 
     fn publish(&self, status: JobStatus) {
@@ -201,16 +271,19 @@ impl JobMaster {
     fn start_enumerators(
         &mut self,
         generation: u32,
-        sources: Vec<(NodeId, u32)>,
+        sources: Vec<(NodeId, u32, Option<Vec<u8>>)>,
         cx: &mut ShellCx<'_, Self>,
     ) {
         self.generation = generation;
         self.drop_enumerators(cx);
-        for (node, parallelism) in sources {
+        for (node, parallelism, state) in sources {
             let factory = self.factory.clone();
             let work = move || {
                 let mut enumerator = factory.enumerator(node);
-                let started = enumerator.as_mut().map_or(Ok(()), |one| one.start(parallelism));
+                let started = enumerator.as_mut().map_or(Ok(()), |one| match &state {
+                    Some(state) => one.restore(state, parallelism),
+                    None => one.start(parallelism),
+                });
                 started.map(|()| enumerator)
             };
             cx.blocking(work, move |result| {
@@ -228,16 +301,7 @@ impl JobMaster {
 
     fn ask(&mut self, generation: u32, node: NodeId, reader: ExecutionId, cx: &mut ShellCx<'_, Self>) {
         let Some(mut enumerator) = self.enumerators.remove(&node) else {
-            let error = Error::internal("an enumerator was asked while it was not there");
-            let failure = TaskFailure::new(&error, Some(node));
-            return self.decide(
-                JobEvent::EnumeratorFailed {
-                    generation,
-                    node,
-                    failure,
-                },
-                cx,
-            );
+            return self.on_missing(generation, node, cx);
         };
         let index = reader.subtask.index;
         let work = move || {
@@ -248,6 +312,57 @@ impl JobMaster {
         cx.blocking(work, move |result| {
             JobMasterEvent::Answered(generation, node, reader, flatten(result, node))
         });
+    }
+
+    fn remember(
+        &mut self,
+        generation: u32,
+        node: NodeId,
+        checkpoint: CheckpointId,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let Some(mut enumerator) = self.enumerators.remove(&node) else {
+            return self.on_missing(generation, node, cx);
+        };
+        let work = move || enumerator.snapshot().map(|snapshot| (enumerator, snapshot));
+        cx.blocking(work, move |result| {
+            JobMasterEvent::Remembered(generation, node, checkpoint, flatten(result, node))
+        });
+    }
+
+    fn on_missing(&mut self, generation: u32, node: NodeId, cx: &mut ShellCx<'_, Self>) {
+        let error = Error::internal("an enumerator was asked while it was not there");
+        let event = JobEvent::EnumeratorFailed {
+            generation,
+            node,
+            failure: TaskFailure::new(&error, Some(node)),
+        };
+        self.decide(event, cx);
+    }
+
+    fn on_remembered(
+        &mut self,
+        (generation, node, checkpoint): (u32, NodeId, CheckpointId),
+        answer: Result<(Enumerator, Vec<u8>), TaskFailure>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let event = match answer {
+            Err(failure) => JobEvent::EnumeratorFailed {
+                generation,
+                node,
+                failure,
+            },
+            Ok((enumerator, snapshot)) => {
+                self.keep(generation, node, enumerator, cx);
+                JobEvent::EnumeratorSnapshot {
+                    generation,
+                    node,
+                    checkpoint,
+                    snapshot,
+                }
+            }
+        };
+        self.decide(event, cx);
     }
 
     /// Keeps an enumerator of the present generation; one that was overtaken is dropped.
@@ -334,6 +449,19 @@ fn flatten<T>(result: Result<Result<T, Error>, Panicked>, node: NodeId) -> Resul
     }
 }
 
+/// What follows from work in the store that panicked.
+fn lost(work: &StorageWork) -> impl FnOnce(Panicked) -> Option<JobEvent> + use<> {
+    let publishing = match work {
+        StorageWork::Publish { metadata, .. } => Some(metadata.checkpoint_id),
+        _ => None,
+    };
+    let loading = matches!(work, StorageWork::Load(_));
+    move |panicked| {
+        let published = publishing.map(|id| JobEvent::CheckpointPublished(id, Err(panicked.to_string())));
+        published.or_else(|| loading.then(|| JobEvent::CheckpointLoaded(Err(failure_of(panicked)))))
+    }
+}
+
 impl Component for JobMaster {
     type Event = JobMasterEvent;
 
@@ -370,6 +498,10 @@ impl Component for JobMaster {
             JobMasterEvent::Answered(generation, node, reader, answer) => {
                 self.on_answered((generation, node, reader), answer, cx);
             }
+            JobMasterEvent::Remembered(generation, node, checkpoint, answer) => {
+                self.on_remembered((generation, node, checkpoint), answer, cx);
+            }
+            JobMasterEvent::Stored(done) => self.on_stored(done, cx),
             JobMasterEvent::Dropped => {}
         }
         match self.fatal.take() {

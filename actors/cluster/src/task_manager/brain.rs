@@ -3,10 +3,11 @@
 use super::placement::{HostId, Placement};
 use crate::messages::{JobMasterMessage, TaskId, TaskManagerMessage};
 use hurtig_core::Fault;
-use hurtig_core::ids::{AllocationId, JobId, NodeId, SubtaskId};
+use hurtig_core::ids::{AllocationId, CheckpointId, JobId, NodeId, SubtaskId};
 use hurtig_dataflow::graph::TaskState;
+use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use hurtig_task::interface::{TaskDescriptor, TaskFailure, TaskReport};
+use hurtig_task::interface::{CheckpointPart, TaskDescriptor, TaskFailure, TaskReport};
 use std::collections::BTreeMap;
 
 /// What reaches a TaskManager.
@@ -36,6 +37,24 @@ pub enum TaskManagerEvent {
         task: TaskId,
         /// The source.
         node: NodeId,
+    },
+    /// A task of ours has stored its part of a checkpoint.
+    CheckpointStored {
+        /// Which.
+        task: TaskId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Where its state is.
+        part: CheckpointPart,
+    },
+    /// A task of ours cannot store its part of a checkpoint.
+    CheckpointDeclined {
+        /// Which.
+        task: TaskId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -73,6 +92,24 @@ pub enum TaskManagerEffect {
         node: NodeId,
         /// The split.
         split: Option<Split>,
+    },
+    /// Begin a checkpoint at a task.
+    TriggerCheckpoint {
+        /// Where it is.
+        host: HostId,
+        /// Which.
+        task: TaskId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
+    /// Tell a task what became of a checkpoint.
+    NotifyCheckpoint {
+        /// Where it is.
+        host: HostId,
+        /// Which.
+        task: TaskId,
+        /// What.
+        event: CheckpointEvent,
     },
     /// Tell a job's JobMaster.
     Report {
@@ -160,7 +197,37 @@ impl TaskManagerBrain {
                 let execution = task.execution;
                 self.report(task, JobMasterMessage::SplitRequested { execution, node }, out);
             }
+            TaskManagerEvent::CheckpointStored {
+                task,
+                checkpoint,
+                part,
+            } => {
+                let execution = task.execution;
+                let message = JobMasterMessage::CheckpointAcknowledged {
+                    execution,
+                    checkpoint,
+                    part,
+                };
+                self.report(task, message, out);
+            }
+            TaskManagerEvent::CheckpointDeclined {
+                task,
+                checkpoint,
+                reason,
+            } => {
+                let execution = task.execution;
+                let message = JobMasterMessage::CheckpointDeclined {
+                    execution,
+                    checkpoint,
+                    reason,
+                };
+                self.report(task, message, out);
+            }
         }
+    }
+
+    fn host_of(&self, task: TaskId) -> Option<HostId> {
+        self.tasks.get(&task).map(|task| task.host)
     }
 
     fn on_message(&mut self, message: TaskManagerMessage, out: &mut Effects) {
@@ -172,14 +239,24 @@ impl TaskManagerBrain {
             TaskManagerMessage::Deploy(descriptor) => self.deploy(descriptor, out),
             TaskManagerMessage::CancelTask(task) => self.cancel(task, out),
             TaskManagerMessage::AddSplit { task, node, split } => {
-                if let Some(Task { host, .. }) = self.tasks.get(&task).cloned() {
-                    out.push(TaskManagerEffect::AddSplit {
-                        host,
-                        task,
-                        node,
-                        split,
-                    });
-                }
+                out.extend(self.host_of(task).map(|host| TaskManagerEffect::AddSplit {
+                    host,
+                    task,
+                    node,
+                    split,
+                }));
+            }
+            TaskManagerMessage::TriggerCheckpoint { task, checkpoint } => {
+                let trigger = |host| TaskManagerEffect::TriggerCheckpoint {
+                    host,
+                    task,
+                    checkpoint,
+                };
+                out.extend(self.host_of(task).map(trigger));
+            }
+            TaskManagerMessage::NotifyCheckpoint { task, event } => {
+                let notify = |host| TaskManagerEffect::NotifyCheckpoint { host, task, event };
+                out.extend(self.host_of(task).map(notify));
             }
             TaskManagerMessage::EndGeneration { job, generation } => {
                 out.push(TaskManagerEffect::EndGeneration { job, generation });
@@ -336,6 +413,7 @@ mod tests {
             generation: attempt,
             inputs: Vec::new(),
             outputs: Vec::new(),
+            restore: None,
         }))
     }
 

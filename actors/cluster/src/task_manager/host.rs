@@ -4,8 +4,9 @@ use super::link::Link;
 use super::shell::TaskManagerInput;
 use crate::messages::TaskId;
 use hurtig_core::Fault;
-use hurtig_core::ids::NodeId;
+use hurtig_core::ids::{CheckpointId, NodeId};
 use hurtig_dataflow::graph::TaskState;
+use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, ShellCx, guard};
 use hurtig_task::interface::{TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink};
@@ -25,6 +26,10 @@ pub(super) enum HostEvent {
     Cancel(TaskId),
     /// Give it a split.
     AddSplit(TaskId, NodeId, Option<Split>),
+    /// Begin a checkpoint there.
+    TriggerCheckpoint(TaskId, CheckpointId),
+    /// Tell it what became of a checkpoint.
+    NotifyCheckpoint(TaskId, CheckpointEvent),
     /// It is over.
     Forget(TaskId),
     /// Nothing will follow.
@@ -94,6 +99,16 @@ impl Component for TaskHost {
             HostEvent::AddSplit(task, node, split) => {
                 if let Some(handle) = self.tasks.get(&task) {
                     handle.add_split(node, split);
+                }
+            }
+            HostEvent::TriggerCheckpoint(task, checkpoint) => {
+                if let Some(handle) = self.tasks.get(&task) {
+                    handle.trigger_checkpoint(checkpoint);
+                }
+            }
+            HostEvent::NotifyCheckpoint(task, event) => {
+                if let Some(handle) = self.tasks.get(&task) {
+                    handle.notify_checkpoint(event);
                 }
             }
             HostEvent::Forget(task) => {

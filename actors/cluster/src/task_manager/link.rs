@@ -3,10 +3,10 @@
 use super::brain::TaskManagerEvent;
 use super::shell::TaskManagerInput;
 use crate::messages::TaskId;
-use hurtig_core::ids::NodeId;
+use hurtig_core::ids::{CheckpointId, NodeId};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_kit::Outbox;
-use hurtig_task::interface::{TaskFailure, TaskLink, TaskReport};
+use hurtig_task::interface::{CheckpointPart, TaskFailure, TaskLink, TaskReport};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -50,6 +50,22 @@ impl TaskLink for Link {
         self.send(TaskManagerEvent::SplitRequest {
             task: self.task,
             node,
+        });
+    }
+
+    fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart) {
+        self.send(TaskManagerEvent::CheckpointStored {
+            task: self.task,
+            checkpoint,
+            part,
+        });
+    }
+
+    fn decline(&self, checkpoint: CheckpointId, reason: String) {
+        self.send(TaskManagerEvent::CheckpointDeclined {
+            task: self.task,
+            checkpoint,
+            reason,
         });
     }
 

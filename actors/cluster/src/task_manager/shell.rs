@@ -105,6 +105,14 @@ impl TaskManager {
             } => {
                 self.tell_host(host, HostEvent::AddSplit(task, node, split));
             }
+            TaskManagerEffect::TriggerCheckpoint {
+                host,
+                task,
+                checkpoint,
+            } => self.tell_host(host, HostEvent::TriggerCheckpoint(task, checkpoint)),
+            TaskManagerEffect::NotifyCheckpoint { host, task, event } => {
+                self.tell_host(host, HostEvent::NotifyCheckpoint(task, event));
+            }
             TaskManagerEffect::Report { job, message } => self.report(job, message),
             TaskManagerEffect::Forget { host, task } => self.forget(host, task),
             TaskManagerEffect::EndGeneration { job, generation } => self.end_generation(job, generation),

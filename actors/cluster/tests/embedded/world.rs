@@ -4,11 +4,12 @@ use hurtig_cluster::{
     ClusterConfig, ClusterError, ClusterHandle, EmbeddedCluster, JobHandle, RestartStrategyConfig,
 };
 use hurtig_core::accumulators::AccumulatorValue;
-use hurtig_core::ids::{JobId, NodeId};
+use hurtig_core::ids::{CheckpointId, JobId, NodeId};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::graph::{
     GraphSettings, JobGraph, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode, TaskState,
 };
+use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split, SplitEnumerator};
 use hurtig_task::interface::{
     TaskControl, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport,
@@ -195,6 +196,10 @@ struct Task {
 }
 
 impl TaskControl for Task {
+    fn trigger_checkpoint(&self, _: CheckpointId) {}
+
+    fn notify_checkpoint(&self, _: CheckpointEvent) {}
+
     fn cancel(&self) {
         self.program.write(|log| log.cancelled += 1);
         if self.does != Does::Hang {
@@ -246,6 +251,14 @@ impl SplitEnumerator for Numbers {
     }
 
     fn add_back(&mut self, _: Vec<Split>) {}
+
+    fn snapshot(&mut self) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: &[u8], parallelism: u32) -> Result<()> {
+        self.start(parallelism)
+    }
 }
 
 /// An enumerator that cannot start.
@@ -264,6 +277,14 @@ impl SplitEnumerator for Broken {
     }
 
     fn add_back(&mut self, _: Vec<Split>) {}
+
+    fn snapshot(&mut self) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: &[u8], parallelism: u32) -> Result<()> {
+        self.start(parallelism)
+    }
 }
 
 /// An enumerator that blocks for good: on its start, or when it is asked.
@@ -295,6 +316,14 @@ impl SplitEnumerator for Stuck {
     }
 
     fn add_back(&mut self, _: Vec<Split>) {}
+
+    fn snapshot(&mut self) -> Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn restore(&mut self, _: &[u8], parallelism: u32) -> Result<()> {
+        self.start(parallelism)
+    }
 }
 
 /// in -> hash -> out, with this parallelism.

@@ -5,6 +5,8 @@ use crate::paths::{InputFile, InputPaths};
 use crate::split::FileSplit;
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::source::{Assignment, Split, SplitEnumerator};
+use hurtig_state::snapshot::{decode, encode};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::Path;
@@ -49,6 +51,13 @@ impl FileEnumerator {
     }
 }
 
+/// What a snapshot holds.
+#[derive(Serialize, Deserialize)]
+struct Remembered {
+    seen: BTreeSet<String>,
+    waiting: Vec<Split>,
+}
+
 /// Says now what a reader would find out later. Not for pipes: opening one is taking it.
 fn check_readable(path: &str) -> Result<()> {
     let failed = |e| Error::external(format!("cannot read input file '{path}'"), e);
@@ -78,6 +87,20 @@ impl SplitEnumerator for FileEnumerator {
         for split in splits.into_iter().rev() {
             self.waiting.push_front(split);
         }
+    }
+
+    fn snapshot(&mut self) -> Result<Vec<u8>> {
+        encode(&Remembered {
+            // Who looks once will never ask whether a file is new.
+            seen: self.discovery.map(|_| self.seen.clone()).unwrap_or_default(),
+            waiting: self.waiting.iter().cloned().collect(),
+        })
+    }
+
+    fn restore(&mut self, snapshot: &[u8], _parallelism: u32) -> Result<()> {
+        let Remembered { seen, waiting } = decode(snapshot)?;
+        (self.seen, self.waiting) = (seen, waiting.into());
+        Ok(())
     }
 }
 
@@ -136,6 +159,33 @@ mod tests {
         assert_eq!(id(deal.next_split(0).unwrap()), "d:0");
         assert_eq!(id(deal.next_split(0).unwrap()), "a:0");
         assert_eq!(id(deal.next_split(0).unwrap()), "later 70");
+    }
+
+    #[test]
+    fn a_restored_enumerator_deals_out_what_was_left() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a", "12345678901234567890");
+        let bounded = FileSource::lines(dir.path()).split_bytes(10);
+        let mut before = bounded.enumerator().unwrap();
+        before.start(1).unwrap();
+        assert_eq!(id(before.next_split(0).unwrap()), "a:0");
+        let snapshot = before.snapshot().unwrap();
+        write(dir.path(), "b", "x\n");
+        let mut after = bounded.enumerator().unwrap();
+        after.restore(&snapshot, 2).unwrap();
+        let rest: Vec<_> = (0..2).map(|_| id(after.next_split(1).unwrap())).collect();
+        assert_eq!(rest, ["a:10", "no more"], "what came later is not read");
+
+        let continuous = FileSource::lines(dir.path()).continuous(Duration::from_millis(70));
+        let mut before = continuous.enumerator().unwrap();
+        before.start(1).unwrap();
+        assert_eq!(id(before.next_split(0).unwrap()), "a:0");
+        let snapshot = before.snapshot().unwrap();
+        write(dir.path(), "c", "y\n");
+        let mut after = continuous.enumerator().unwrap();
+        after.restore(&snapshot, 1).unwrap();
+        let rest: Vec<_> = (0..3).map(|_| id(after.next_split(0).unwrap())).collect();
+        assert_eq!(rest, ["b:0", "c:0", "later 70"]);
     }
 
     #[test]

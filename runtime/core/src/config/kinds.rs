@@ -163,3 +163,37 @@ config_enum! {
         Cascading = "CASCADING" | "cascading",
     }
 }
+
+config_enum! {
+    /// What becomes of the checkpoints of a job that ends without having finished.
+    pub enum CheckpointRetention {
+        /// They are kept.
+        RetainOnCancellation = "RETAIN_ON_CANCELLATION" | "retain_on_cancellation",
+        /// They are kept when the job has failed.
+        DeleteOnCancellation = "DELETE_ON_CANCELLATION" | "delete_on_cancellation",
+        /// They are deleted.
+        NoExternalizedCheckpoints = "NO_EXTERNALIZED_CHECKPOINTS" | "no_externalized_checkpoints",
+    }
+}
+
+config_enum! {
+    /// How the files of checkpoints are compressed.
+    pub enum SnapshotCompression {
+        /// Not at all.
+        None = "none" | "false",
+        /// Fast.
+        Lz4 = "lz4" | "true",
+        /// Small.
+        Zstd = "zstd",
+    }
+}
+
+config_enum! {
+    /// Whether a checkpoint that a job begins with becomes the job's own.
+    pub enum ClaimMode {
+        /// It stays as it is.
+        NoClaim = "NO_CLAIM" | "no_claim",
+        /// The job deletes it when it does not need it any more.
+        Claim = "CLAIM" | "claim",
+    }
+}

@@ -49,7 +49,10 @@ pub use builder::ConfigurationBuilder;
 pub use configuration::{Configuration, Entry};
 pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
-pub use kinds::{BufferTimeout, Limit, MaxParallelism, RestartStrategy, VertexDescriptionMode};
+pub use kinds::{
+    BufferTimeout, CheckpointRetention, ClaimMode, Limit, MaxParallelism, RestartStrategy,
+    SnapshotCompression, VertexDescriptionMode,
+};
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use registry::{all, find};
 pub use source::Source;

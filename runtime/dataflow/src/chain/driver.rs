@@ -279,6 +279,17 @@ impl Driver {
         }
     }
 
+    /// Whether the end of input was passed on.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The operator had finished before: nothing but the end of its side outputs follows.
+    pub(crate) fn finish_at_once(&mut self, now: Time) {
+        self.ended = true;
+        self.pass_to_sides(Event::EndOfInput, now);
+    }
+
     /// Keeps what the operator remembers at a barrier until [`Self::take_snapshot`].
     pub(crate) fn keep_snapshot(&mut self, checkpoint: CheckpointId, snapshot: OperatorSnapshot) {
         self.taken.push_back((checkpoint, snapshot));

@@ -126,6 +126,20 @@ impl MergedEvents {
         self.aligner.is_blocked(input)
     }
 
+    /// Begins a checkpoint at a task whose producers have all finished: its barrier goes before the end of
+    /// input. False when that has gone.
+    pub(crate) fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
+        let passed = self.aligner.expect(checkpoint);
+        if !self.end_sent {
+            return true;
+        }
+        let end = self.ready.iter().position(|event| *event == Event::EndOfInput);
+        if let (Some(at), Some(passed)) = (end, passed) {
+            self.ready.insert(at, Event::Barrier(passed));
+        }
+        end.is_some()
+    }
+
     /// Gives a checkpoint up.
     pub(crate) fn abort(&mut self, checkpoint: CheckpointId) {
         self.aligner.abort(checkpoint);
@@ -181,6 +195,10 @@ impl<T: Send + 'static> Head for GateHead<T> {
 
     fn wake_at(&self) -> (Option<Time>, i64) {
         (None, i64::MAX)
+    }
+
+    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
+        self.events.trigger(checkpoint)
     }
 
     fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {

@@ -29,6 +29,8 @@ pub trait AnyLink: Send {
     fn is_open(&self) -> bool;
     /// Whether nothing waits.
     fn is_empty(&self) -> bool;
+    /// Puts the end of input into an empty link.
+    fn end(&mut self);
 }
 
 impl<T: Send + 'static> AnyLink for Link<T> {
@@ -42,6 +44,11 @@ impl<T: Send + 'static> AnyLink for Link<T> {
 
     fn is_empty(&self) -> bool {
         self.event.is_none() && self.collector.is_empty()
+    }
+
+    fn end(&mut self) {
+        debug_assert!(self.is_empty(), "what is in a link goes before the end");
+        self.event = Some(Event::EndOfInput);
     }
 }
 

@@ -112,11 +112,15 @@ pub trait Head: Send {
     fn is_flushed(&self) -> bool {
         true
     }
-    /// Sends a checkpoint's barrier before anything else. False when it cannot: the head is no source,
-    /// or has sent its end of input.
+    /// Sends a checkpoint's barrier: a source before anything else, any other head before the end of its
+    /// input, as all of its producers have finished. False when the end of input has gone.
     fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
         let _ = checkpoint;
         false
+    }
+    /// The task had finished before: nothing is opened or called, and side outputs end.
+    fn finish_at_once(&mut self, now: Time) {
+        let _ = now;
     }
     /// What readers or operators remember.
     fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>>;
@@ -183,6 +187,8 @@ pub struct TaskCore {
     /// Cuts through the task whose barriers have left.
     cuts: VecDeque<TaskCut>,
     poisoned: bool,
+    /// It had finished before a restore: there is nothing to open or close.
+    was_finished: bool,
     /// Whose turn it is: 0 for the head, `i + 1` for node `i`.
     at: usize,
 }
@@ -226,6 +232,7 @@ impl TaskCore {
             slow: false,
             cuts: VecDeque::new(),
             poisoned: false,
+            was_finished: false,
             at: 0,
         }
     }
@@ -240,6 +247,19 @@ impl TaskCore {
             core.at = 0;
             core.head.open(restored(0).as_ref())
         })
+    }
+
+    /// Ends a task that had finished when the checkpoint was taken from which its job was restored: it
+    /// tells its consumers so and does nothing else. Instead of [`Self::open`].
+    pub fn finish_at_once(&mut self) {
+        let now = self.clock.now();
+        self.was_finished = true;
+        self.head.finish_at_once(now);
+        self.nodes.iter_mut().for_each(|node| node.finish_at_once(now));
+        if let Some(last) = self.links.last_mut() {
+            last.end();
+        }
+        self.signal.ring();
     }
 
     /// Turns the chain until the quantum is over or there is nothing to do. The task's waker is
@@ -266,7 +286,9 @@ impl TaskCore {
             };
             let (worked, blocked) = self.pass(&mut turn)?;
             if self.outlet.is_finished() && self.sides_flushed() {
-                self.close()?;
+                if !self.was_finished {
+                    self.close()?;
+                }
                 return Ok(Round::Finished);
             }
             if worked {
@@ -403,7 +425,7 @@ impl TaskCore {
         });
     }
 
-    /// Begins a checkpoint at a source. False when no barrier can be sent any more.
+    /// Begins a checkpoint here: at a source, or where all producers have finished. False when no barrier can be sent any more.
     pub fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
         let triggered = !self.poisoned && self.head.trigger(checkpoint);
         if triggered {

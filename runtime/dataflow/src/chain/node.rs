@@ -38,6 +38,8 @@ pub trait Node: Send {
     fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot>;
     /// A checkpoint has completed or was given up.
     fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()>;
+    /// The operator had finished before: it is neither opened nor called, and its side outputs end.
+    fn finish_at_once(&mut self, now: Time);
     /// Ends a successful run.
     fn close(&mut self) -> Result<()>;
     /// The operator's accumulators.
@@ -176,7 +178,7 @@ where
         if let Some(call) = self.driver.next_call(turn) {
             return self.call(call, typed::<Out>(output), turn);
         }
-        if self.driver.is_waiting() || input.is_empty() {
+        if self.driver.is_waiting() || self.driver.is_ended() || input.is_empty() {
             return Ok(Turned::Starved);
         }
         let (input, output) = (typed::<In>(input), typed::<Out>(output));
@@ -239,6 +241,10 @@ where
             self.driver.forget_snapshots(checkpoint);
         }
         self.operator.on_checkpoint(event, self.driver.services.cx())
+    }
+
+    fn finish_at_once(&mut self, now: Time) {
+        self.driver.finish_at_once(now);
     }
 
     fn close(&mut self) -> Result<()> {

@@ -174,7 +174,7 @@ where
         if let Some(call) = self.driver.next_call(turn) {
             return self.call(call, output, turn);
         }
-        if self.driver.is_waiting() {
+        if self.driver.is_waiting() || self.driver.is_ended() {
             return Ok(Turned::Starved);
         }
         if self.first_batch.is_empty() && self.second_batch.is_empty() && self.events.is_empty() {
@@ -223,6 +223,14 @@ where
         let mut snapshot = OperatorSnapshot::default();
         self.operator.snapshot(&mut snapshot)?;
         Ok(Some(snapshot))
+    }
+
+    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
+        self.events.trigger(checkpoint)
+    }
+
+    fn finish_at_once(&mut self, now: Time) {
+        self.driver.finish_at_once(now);
     }
 
     fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {

@@ -22,6 +22,7 @@ pub use side::{OutputTag, SideOutputs, SideSink};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Result};
 use hurtig_state::OperatorSnapshot;
+use serde::{Deserialize, Serialize};
 
 /// What a call achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Budget {
 }
 
 /// News about a checkpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CheckpointEvent {
     /// It is durable; side effects up to it may be committed.
     Completed(CheckpointId),

@@ -65,6 +65,17 @@ impl BarrierAligner {
         self.completed()
     }
 
+    /// A checkpoint whose barrier no producer will send, because all of them have ended or are about to:
+    /// it waits for the ends that are still on the way. Returns it when there is none.
+    pub fn expect(&mut self, checkpoint: CheckpointId) -> Option<CheckpointId> {
+        let known = self.done.max(self.current);
+        if known.is_none_or(|known| known < checkpoint) {
+            self.unblock();
+            self.current = Some(checkpoint);
+        }
+        self.completed()
+    }
+
     /// A checkpoint will never complete: its inputs are read again, its late barriers ignored.
     pub fn abort(&mut self, checkpoint: CheckpointId) {
         self.done = self.done.max(Some(checkpoint));
@@ -114,6 +125,18 @@ mod tests {
         assert_eq!(aligner.barrier(0, A), None);
         assert_eq!(aligner.end(1), Some(A));
         assert_eq!(aligner.barrier(0, B), Some(B));
+    }
+
+    #[test]
+    fn a_barrier_that_nobody_sends_comes_with_the_last_end() {
+        let mut aligner = BarrierAligner::new(2);
+        assert_eq!(aligner.end(0), None);
+        assert_eq!(aligner.expect(A), None);
+        assert!(!aligner.is_blocked(1));
+        assert_eq!(aligner.expect(A), None, "a second time");
+        assert_eq!(aligner.end(1), Some(A));
+        assert_eq!(aligner.expect(A), None, "it has passed");
+        assert_eq!(aligner.expect(B), Some(B), "all have ended");
     }
 
     #[test]

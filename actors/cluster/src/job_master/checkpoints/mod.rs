@@ -31,12 +31,23 @@ pub struct CheckpointSettings {
     pub tolerable_failures: u32,
 }
 
+impl Default for CheckpointSettings {
+    fn default() -> Self {
+        Self {
+            interval: None,
+            timeout: Duration::from_secs(600),
+            min_pause: Duration::ZERO,
+            tolerable_failures: u32::MAX,
+        }
+    }
+}
+
 /// A task as the coordinator sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckpointTask {
     /// Which attempt.
     pub execution: ExecutionId,
-    /// Whether barriers begin there.
+    /// Whether barriers begin there: nobody is left who would send it one.
     pub source: bool,
     /// How far it is.
     pub stage: TaskStage,

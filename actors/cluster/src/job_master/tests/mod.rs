@@ -4,8 +4,9 @@ mod lives;
 mod random;
 mod restarts;
 
+use super::checkpoints::CheckpointSettings;
 use super::{JobEffect, JobEvent, JobMasterBrain, JobSettings};
-use crate::config::RestartStrategyConfig;
+use crate::config::{CheckpointRetention, RestartStrategyConfig};
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
 use hurtig_core::Error;
@@ -48,6 +49,10 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
         slot_request_timeout: Duration::from_secs(300),
         cancellation_timeout: Duration::from_secs(30),
         exception_history: 4,
+        checkpoints: CheckpointSettings::default(),
+        retained_checkpoints: 1,
+        retention: CheckpointRetention::default(),
+        restore: None,
     }
 }
 

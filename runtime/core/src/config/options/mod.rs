@@ -3,10 +3,12 @@
 //! A new option is a constant in one of these files and a line in that file's `OPTIONS`. Keys are
 //! Flink's wherever Flink has the concept.
 
+mod checkpoints;
 mod cluster;
 mod pipeline;
 mod restart;
 
+pub use checkpoints::*;
 pub use cluster::*;
 pub use pipeline::*;
 pub use restart::*;
@@ -31,6 +33,11 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "Restarts",
         doc: "What happens after a job has failed.",
         options: restart::OPTIONS,
+    },
+    Section {
+        title: "Checkpoints",
+        doc: "When a job's state is made durable, where, and what a job begins with.",
+        options: checkpoints::OPTIONS,
     },
     Section {
         title: "Task managers",

@@ -1,0 +1,450 @@
+//! The JobMaster's part in checkpoints: it takes the coordinator's decisions to tasks, enumerators and
+//! the store, and brings back what they say.
+
+use super::brain::JobMasterBrain;
+use super::checkpoints::{
+    AbortReason, CheckpointCoordinator, CheckpointEffect, CheckpointTask, CheckpointTimer, CompleteCut,
+    TaskStage,
+};
+use super::events::{Effects, JobEffect, JobEvent, StorageWork};
+use super::metadata;
+use super::splits::Turn;
+use crate::config::{CheckpointRetention, RestoreFrom};
+use crate::result::JobFailure;
+use hurtig_core::Fault;
+use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, SubtaskId};
+use hurtig_core::time::Time;
+use hurtig_dataflow::graph::{JobStatus, TaskState};
+use hurtig_dataflow::operator::CheckpointEvent;
+use hurtig_storage::CheckpointMetadata;
+use hurtig_task::interface::{CheckpointPart, TaskFailure};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// The first checkpoint of a job.
+const FIRST: CheckpointId = CheckpointId(1);
+
+/// What a JobMaster remembers of its job's checkpoints.
+#[derive(Clone, Debug)]
+pub(super) struct JobCheckpoints {
+    coordinator: CheckpointCoordinator<CheckpointPart>,
+    /// The one that collects the enumerators' snapshots or the tasks' parts.
+    current: Option<Current>,
+    /// The one whose metadata is being written.
+    publishing: Option<Arc<CheckpointMetadata>>,
+    /// What the job begins with after a failure.
+    latest: Option<Arc<CheckpointMetadata>>,
+    /// Complete ones that are kept, oldest first.
+    retained: VecDeque<CheckpointId>,
+    /// A checkpoint of another job that is to be deleted once the first of this one is complete.
+    claimed: Option<String>,
+    /// Whether checkpoints are taken of the present generation.
+    started: bool,
+}
+
+/// A checkpoint that is under way.
+#[derive(Clone, Debug)]
+struct Current {
+    checkpoint: CheckpointId,
+    /// Enumerators that have not said what they remember.
+    asked: BTreeSet<NodeId>,
+    enumerators: BTreeMap<NodeId, Vec<u8>>,
+    /// Whether the tasks know of it.
+    triggered: bool,
+}
+
+impl JobCheckpoints {
+    pub(super) fn new(settings: super::checkpoints::CheckpointSettings) -> Self {
+        Self {
+            coordinator: CheckpointCoordinator::new(settings, FIRST),
+            current: None,
+            publishing: None,
+            latest: None,
+            retained: VecDeque::new(),
+            claimed: None,
+            started: false,
+        }
+    }
+
+    /// What tasks and enumerators begin with.
+    pub(super) fn latest(&self) -> Option<&CheckpointMetadata> {
+        self.latest.as_deref()
+    }
+}
+
+impl JobMasterBrain {
+    // Restoring.
+
+    /// The checkpoint that the job was to begin with is known, or cannot be.
+    pub(super) fn on_checkpoint_loaded(
+        &mut self,
+        now: Time,
+        loaded: Result<Option<(String, CheckpointMetadata)>, TaskFailure>,
+        out: &mut Effects,
+    ) {
+        let Some(from) = self.settings.restore.clone() else {
+            return;
+        };
+        if self.status() != JobStatus::Created {
+            return;
+        }
+        match loaded {
+            Ok(found) => {
+                let adopted = found.map_or(Ok(()), |(dir, found)| self.adopt(&from, dir, found));
+                match adopted {
+                    Ok(()) => self.prepare(now, out),
+                    Err(problem) => self.refuse(
+                        now,
+                        JobFailure::of_job(Fault::User, problem, self.after(now)),
+                        out,
+                    ),
+                }
+            }
+            Err(cause) => {
+                let mut failure = JobFailure::of_job(cause.fault.into(), String::new(), self.after(now));
+                failure.cause = cause;
+                self.refuse(now, failure, out);
+            }
+        }
+    }
+
+    fn refuse(&mut self, now: Time, failure: JobFailure, out: &mut Effects) {
+        self.fail(now, failure, out);
+    }
+
+    fn adopt(&mut self, from: &RestoreFrom, dir: String, found: CheckpointMetadata) -> Result<(), String> {
+        metadata::check_restore(self.graph.job_graph(), &found, from.allow_non_restored_state)
+            .map_err(|problem| format!("cannot restore the job from '{dir}': {problem}"))?;
+        tracing::info!(job = %self.graph.job_graph().id, checkpoint = dir, "restored");
+        let next = CheckpointId(found.checkpoint_id.0 + 1);
+        let settings = self.settings.checkpoints.clone();
+        self.checkpoints.coordinator = CheckpointCoordinator::new(settings, next);
+        self.checkpoints.latest = Some(Arc::new(found));
+        self.checkpoints.claimed = from.claim.then_some(dir);
+        Ok(())
+    }
+
+    // Beginning and ending.
+
+    /// Checkpoints are taken once every task of the generation runs.
+    pub(super) fn start_checkpoints(&mut self, now: Time, out: &mut Effects) {
+        let ready = |state| matches!(state, TaskState::Running | TaskState::Finished);
+        if !self.checkpoints.started && self.status() == JobStatus::Running && self.graph.all(ready) {
+            self.checkpoints.started = true;
+            self.coordinate(now, out, |coordinator, effects| coordinator.start(now, effects));
+        }
+    }
+
+    /// The job restarts or ends.
+    pub(super) fn stop_checkpoints(&mut self, now: Time, out: &mut Effects) {
+        self.checkpoints.started = false;
+        self.coordinate(now, out, |coordinator, effects| coordinator.stop(now, effects));
+    }
+
+    /// Deletes what nobody will restore.
+    pub(super) fn end_checkpoints(&mut self, status: JobStatus, out: &mut Effects) {
+        let keep = match status {
+            JobStatus::Canceled => self.settings.retention == CheckpointRetention::RetainOnCancellation,
+            JobStatus::Failed => self.settings.retention != CheckpointRetention::NoExternalizedCheckpoints,
+            _ => false,
+        };
+        if self.settings.takes_checkpoints() && !keep {
+            out.push(JobEffect::Store(StorageWork::DiscardJob));
+        }
+        let claimed = self.checkpoints.claimed.take();
+        let done_with = claimed.filter(|_| status == JobStatus::Finished);
+        out.extend(done_with.map(|dir| JobEffect::Store(StorageWork::DiscardFolder(dir))));
+    }
+
+    // The coordinator.
+
+    pub(super) fn on_checkpoint_timer(&mut self, now: Time, timer: CheckpointTimer, out: &mut Effects) {
+        let tasks = self.checkpoint_tasks();
+        self.coordinate(now, out, |coordinator, effects| {
+            coordinator.on_timer(now, timer, &tasks, effects);
+        });
+    }
+
+    pub(super) fn on_acknowledged(
+        &mut self,
+        now: Time,
+        (execution, checkpoint): (ExecutionId, CheckpointId),
+        part: CheckpointPart,
+        out: &mut Effects,
+    ) {
+        self.coordinate(now, out, |coordinator, effects| {
+            coordinator.acknowledge(checkpoint, execution, part, effects);
+        });
+    }
+
+    pub(super) fn on_declined(
+        &mut self,
+        now: Time,
+        (execution, checkpoint): (ExecutionId, CheckpointId),
+        reason: String,
+        out: &mut Effects,
+    ) {
+        self.coordinate(now, out, |coordinator, effects| {
+            coordinator.decline(now, checkpoint, (execution, reason), effects);
+        });
+    }
+
+    /// A task has finished: it owes nothing any more, and those behind it may have no producer left that
+    /// would send them the barrier.
+    pub(super) fn on_task_finished(&mut self, now: Time, execution: ExecutionId, out: &mut Effects) {
+        self.coordinate(now, out, |coordinator, effects| {
+            coordinator.task_finished(execution, effects);
+        });
+        if let Some(checkpoint) = self.triggered() {
+            let graph = self.graph.job_graph();
+            let consumers: BTreeSet<_> = graph
+                .outputs(execution.subtask.vertex)
+                .map(|edge| edge.to)
+                .collect();
+            let left = self.checkpoint_tasks().into_iter().filter(|task| {
+                task.source
+                    && task.stage == TaskStage::Running
+                    && consumers.contains(&task.execution.subtask.vertex)
+            });
+            let left: Vec<ExecutionId> = left.map(|task| task.execution).collect();
+            self.trigger_tasks(checkpoint, &left, out);
+        }
+    }
+
+    pub(super) fn on_published(
+        &mut self,
+        now: Time,
+        checkpoint: CheckpointId,
+        result: Result<(), String>,
+        out: &mut Effects,
+    ) {
+        self.coordinate(now, out, |coordinator, effects| {
+            coordinator.published(now, checkpoint, result, effects);
+        });
+    }
+
+    /// The checkpoint that tasks were told of.
+    fn triggered(&self) -> Option<CheckpointId> {
+        let current = self.checkpoints.current.as_ref()?;
+        current.triggered.then_some(current.checkpoint)
+    }
+
+    /// Lets the coordinator decide, and carries its decisions on.
+    fn coordinate(
+        &mut self,
+        now: Time,
+        out: &mut Effects,
+        decide: impl FnOnce(
+            &mut CheckpointCoordinator<CheckpointPart>,
+            &mut Vec<CheckpointEffect<CheckpointPart>>,
+        ),
+    ) {
+        let mut effects = Vec::new();
+        decide(&mut self.checkpoints.coordinator, &mut effects);
+        effects
+            .into_iter()
+            .for_each(|effect| self.carry_on(now, effect, out));
+    }
+
+    fn carry_on(&mut self, now: Time, effect: CheckpointEffect<CheckpointPart>, out: &mut Effects) {
+        match effect {
+            CheckpointEffect::Trigger(checkpoint, _) => self.ask_enumerators(checkpoint, out),
+            CheckpointEffect::Publish(cut) => self.publish(cut, out),
+            CheckpointEffect::Completed(checkpoint) => self.completed(checkpoint, out),
+            CheckpointEffect::Aborted(checkpoint, reason) => self.aborted(checkpoint, &reason, out),
+            CheckpointEffect::Discard(part) => {
+                out.extend(
+                    part.handle
+                        .map(|handle| JobEffect::Store(StorageWork::DiscardState(handle))),
+                );
+            }
+            CheckpointEffect::After(delay, timer) => {
+                out.push(JobEffect::After(delay, JobEvent::CheckpointTimer(timer)));
+            }
+            CheckpointEffect::FailJob(problem) => {
+                let failure = JobFailure::of_job(Fault::External, problem, self.after(now));
+                self.fail(now, failure, out);
+            }
+        }
+    }
+
+    /// Every task, how far it is, and whether barriers begin there.
+    fn checkpoint_tasks(&self) -> Vec<CheckpointTask> {
+        let executions = self.graph.executions();
+        let task = |execution: &hurtig_dataflow::graph::Execution| CheckpointTask {
+            execution: execution.id,
+            source: self.has_no_producer(execution.id.subtask),
+            stage: match execution.state() {
+                TaskState::Running => TaskStage::Running,
+                TaskState::Finished => TaskStage::Finished,
+                _ => TaskStage::Other,
+            },
+        };
+        executions.map(task).collect()
+    }
+
+    /// Whether a task is a source, or all that feed it have finished.
+    fn has_no_producer(&self, consumer: SubtaskId) -> bool {
+        let graph = self.graph.job_graph();
+        graph.inputs(consumer.vertex).all(|edge| {
+            self.graph.producers(edge, consumer.index).all(|index| {
+                let producer = SubtaskId {
+                    vertex: edge.from,
+                    index,
+                };
+                let state = self
+                    .graph
+                    .subtask(producer)
+                    .map(|subtask| subtask.current.state());
+                state == Some(TaskState::Finished)
+            })
+        })
+    }
+
+    // The course of a checkpoint.
+
+    /// Enumerators first: what they deal out later comes behind the barriers.
+    fn ask_enumerators(&mut self, checkpoint: CheckpointId, out: &mut Effects) {
+        let asked: BTreeSet<NodeId> = self.splits.enumerating().collect();
+        self.checkpoints.current = Some(Current {
+            checkpoint,
+            asked: asked.clone(),
+            enumerators: BTreeMap::new(),
+            triggered: false,
+        });
+        for node in asked {
+            let turn = self.splits.want_snapshot(node);
+            self.take_turn(node, turn, out);
+        }
+        self.trigger_when_asked(out);
+    }
+
+    /// An enumerator has said what it remembers.
+    pub(super) fn on_enumerator_snapshot(
+        &mut self,
+        (node, checkpoint): (NodeId, CheckpointId),
+        snapshot: Vec<u8>,
+        out: &mut Effects,
+    ) {
+        let turn = self.splits.snapshot_taken(node);
+        self.take_turn(node, turn, out);
+        let current = self.checkpoints.current.as_mut();
+        if let Some(current) = current.filter(|current| current.checkpoint == checkpoint)
+            && current.asked.remove(&node)
+        {
+            current.enumerators.insert(node, snapshot);
+            self.trigger_when_asked(out);
+        }
+    }
+
+    /// What an enumerator does next.
+    pub(super) fn take_turn(&self, node: NodeId, turn: Option<Turn>, out: &mut Effects) {
+        let generation = self.graph.generation();
+        let checkpoint = self
+            .checkpoints
+            .current
+            .as_ref()
+            .map(|current| current.checkpoint);
+        out.extend(turn.and_then(|turn| match turn {
+            Turn::Answer(reader) => Some(JobEffect::AskEnumerator {
+                generation,
+                node,
+                reader,
+            }),
+            Turn::Snapshot => checkpoint.map(|checkpoint| JobEffect::SnapshotEnumerator {
+                generation,
+                node,
+                checkpoint,
+            }),
+        }));
+    }
+
+    fn trigger_when_asked(&mut self, out: &mut Effects) {
+        let Some(current) = self
+            .checkpoints
+            .current
+            .as_mut()
+            .filter(|current| current.asked.is_empty())
+        else {
+            return;
+        };
+        current.triggered = true;
+        let checkpoint = current.checkpoint;
+        let begin = self
+            .checkpoint_tasks()
+            .into_iter()
+            .filter(|task| task.source && task.stage == TaskStage::Running);
+        let begin: Vec<ExecutionId> = begin.map(|task| task.execution).collect();
+        self.trigger_tasks(checkpoint, &begin, out);
+        self.resume_enumerators(out);
+    }
+
+    fn trigger_tasks(&self, checkpoint: CheckpointId, tasks: &[ExecutionId], out: &mut Effects) {
+        let located = tasks
+            .iter()
+            .filter_map(|execution| Some((self.current(*execution)?.location?.0, *execution)));
+        out.extend(located.map(|(to, execution)| JobEffect::TriggerCheckpoint {
+            to,
+            execution,
+            checkpoint,
+        }));
+    }
+
+    fn resume_enumerators(&mut self, out: &mut Effects) {
+        let nodes: Vec<NodeId> = self.splits.enumerating().collect();
+        for node in nodes {
+            let turn = self.splits.resume(node);
+            self.take_turn(node, turn, out);
+        }
+    }
+
+    fn publish(&mut self, cut: CompleteCut<CheckpointPart>, out: &mut Effects) {
+        let enumerators = self.checkpoints.current.take().map(|current| current.enumerators);
+        let triggered = cut.triggered;
+        let metadata = metadata::describe(self.graph.job_graph(), cut, enumerators.unwrap_or_default());
+        self.checkpoints.publishing = Some(Arc::new(metadata.clone()));
+        out.push(JobEffect::Store(StorageWork::Publish {
+            metadata: Box::new(metadata),
+            triggered,
+        }));
+    }
+
+    fn completed(&mut self, checkpoint: CheckpointId, out: &mut Effects) {
+        tracing::debug!(job = %self.graph.job_graph().id, %checkpoint, "checkpoint completed");
+        if let Some(complete) = self.checkpoints.publishing.take() {
+            self.checkpoints.latest = Some(complete);
+        }
+        self.notify(CheckpointEvent::Completed(checkpoint), out);
+        self.checkpoints.retained.push_back(checkpoint);
+        while self.checkpoints.retained.len() > self.settings.retained_checkpoints.max(1) {
+            let oldest = self.checkpoints.retained.pop_front();
+            out.extend(oldest.map(|old| JobEffect::Store(StorageWork::DiscardCheckpoint(old))));
+        }
+        let claimed = self.checkpoints.claimed.take();
+        out.extend(claimed.map(|dir| JobEffect::Store(StorageWork::DiscardFolder(dir))));
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId, reason: &AbortReason, out: &mut Effects) {
+        match reason {
+            AbortReason::Stopped => tracing::debug!(%checkpoint, "checkpoint given up: {reason}"),
+            _ => {
+                tracing::warn!(job = %self.graph.job_graph().id, %checkpoint, "checkpoint given up: {reason}");
+            }
+        }
+        self.checkpoints.current = None;
+        self.checkpoints.publishing = None;
+        self.resume_enumerators(out);
+        self.notify(CheckpointEvent::Aborted(checkpoint), out);
+        out.push(JobEffect::Store(StorageWork::DiscardCheckpoint(checkpoint)));
+    }
+
+    /// Tells every task that runs.
+    fn notify(&self, event: CheckpointEvent, out: &mut Effects) {
+        let running = self
+            .graph
+            .executions()
+            .filter(|execution| execution.state() == TaskState::Running);
+        let located = running.filter_map(|execution| Some((execution.location?.0, execution.id)));
+        out.extend(located.map(|(to, execution)| JobEffect::NotifyCheckpoint { to, execution, event }));
+    }
+}

@@ -1,0 +1,133 @@
+//! The JobMaster's work in the checkpoint store: one piece at a time, in the order of its decisions, on
+//! threads that may block. So what is deleted after it was written stays deleted.
+
+use super::events::{JobEvent, StorageWork};
+use crate::config::{RestoreFrom, RestoreTarget};
+use hurtig_core::ids::JobId;
+use hurtig_core::time::{Clock, Time};
+use hurtig_core::{Error, Fault};
+use hurtig_kit::{Panicked, guard};
+use hurtig_storage::{
+    BlobStore, CheckpointLayout, CheckpointMetadata, METADATA_NAME, latest_checkpoint, read_metadata,
+    write_metadata,
+};
+use hurtig_task::CheckpointStorage;
+use hurtig_task::interface::TaskFailure;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Whose checkpoints they are, and where they lie.
+#[derive(Clone)]
+pub(super) struct JobStorage {
+    pub(super) job: JobId,
+    pub(super) name: String,
+    pub(super) storage: Option<CheckpointStorage>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl JobStorage {
+    /// Does one piece of work. Blocks.
+    pub(super) fn carry_out(&self, work: StorageWork) -> Option<JobEvent> {
+        match work {
+            StorageWork::Load(from) => Some(JobEvent::CheckpointLoaded(self.load(&from))),
+            StorageWork::Publish { metadata, triggered } => {
+                let checkpoint = metadata.checkpoint_id;
+                let published = self.publish(*metadata, triggered).map_err(|error| error.chain());
+                Some(JobEvent::CheckpointPublished(checkpoint, published))
+            }
+            discard => {
+                if let Err(error) = self.discard(&discard) {
+                    tracing::warn!(job = %self.job, ?discard, error = error.chain(), "a checkpoint cannot be deleted");
+                }
+                None
+            }
+        }
+    }
+
+    fn store(&self) -> Result<&dyn BlobStore, Error> {
+        let storage = self.storage.as_ref();
+        storage
+            .map(|storage| &**storage.store())
+            .ok_or_else(|| Error::internal("the job has no checkpoint storage"))
+    }
+
+    fn load(&self, from: &RestoreFrom) -> Result<Option<Box<(String, CheckpointMetadata)>>, TaskFailure> {
+        let load = || {
+            let store = self.store()?;
+            let dir = match &from.checkpoint {
+                RestoreTarget::Folder(dir) => dir.clone(),
+                RestoreTarget::Latest => match latest_checkpoint(store, None, Some(&self.name))? {
+                    Some((_, dir)) => dir,
+                    None => return Ok(None),
+                },
+            };
+            let metadata = read_metadata(store, &dir)?;
+            Ok(Some(Box::new((dir, metadata))))
+        };
+        match guard(load) {
+            Ok(loaded) => loaded.map_err(|error: Error| TaskFailure::new(&error, None)),
+            Err(panicked) => Err(failure_of(panicked)),
+        }
+    }
+
+    fn publish(&self, mut metadata: CheckpointMetadata, triggered: Time) -> Result<(), Error> {
+        let ago = self.clock.now().since(triggered).as_millis();
+        let now = u128::try_from(self.clock.wall_ms()).unwrap_or(0);
+        metadata.triggered_ms = u64::try_from(now.saturating_sub(ago)).unwrap_or(0);
+        let dir = CheckpointLayout::new(self.job).checkpoint(metadata.checkpoint_id);
+        Ok(write_metadata(self.store()?, &dir, &metadata)?)
+    }
+
+    fn discard(&self, work: &StorageWork) -> Result<(), Error> {
+        let (store, layout) = (self.store()?, CheckpointLayout::new(self.job));
+        match work {
+            StorageWork::DiscardCheckpoint(id) => discard_folder(store, &layout.checkpoint(*id)),
+            StorageWork::DiscardFolder(dir) => discard_folder(store, dir),
+            StorageWork::DiscardState(handle) => Ok(store.delete(&handle.path)?),
+            StorageWork::DiscardJob => Ok(store.delete_all(&layout.root())?),
+            StorageWork::Load(_) | StorageWork::Publish { .. } => Ok(()),
+        }
+    }
+}
+
+/// The metadata go first: without them nobody takes what is left for a checkpoint.
+fn discard_folder(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
+    store.delete(&format!("{dir}/{METADATA_NAME}"))?;
+    Ok(store.delete_all(dir)?)
+}
+
+pub(super) fn failure_of(panicked: Panicked) -> TaskFailure {
+    TaskFailure::panic(Fault::Internal, panicked, None)
+}
+
+/// Work that waits for its turn.
+#[derive(Default)]
+pub(super) struct StorageQueue {
+    waiting: VecDeque<StorageWork>,
+    busy: bool,
+}
+
+impl StorageQueue {
+    pub(super) fn push(&mut self, work: StorageWork) {
+        self.waiting.push_back(work);
+    }
+
+    /// The piece whose turn it is.
+    pub(super) fn next(&mut self) -> Option<StorageWork> {
+        if self.busy {
+            return None;
+        }
+        let work = self.waiting.pop_front()?;
+        self.busy = true;
+        Some(work)
+    }
+
+    /// The piece that was under way is done.
+    pub(super) fn done(&mut self) {
+        self.busy = false;
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        !self.busy && self.waiting.is_empty()
+    }
+}

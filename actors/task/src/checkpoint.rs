@@ -1,0 +1,132 @@
+//! A task's state on its way to the checkpoint store and back.
+
+use crate::interface::{CheckpointPart, OperatorRestore, TaskDescriptor, TaskRestore};
+use hurtig_core::ids::{ExecutionId, JobId, random_number};
+use hurtig_core::{Error, Result};
+use hurtig_dataflow::chain::TaskCut;
+use hurtig_state::OperatorSnapshot;
+use hurtig_storage::{
+    BlobStore, CheckpointLayout, Compression, Scale, StateHandle, read_state_groups, redistribute,
+    write_state,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Where the checkpoints of a job are kept.
+#[derive(Clone)]
+pub struct CheckpointStorage {
+    store: Arc<dyn BlobStore>,
+    compression: Compression,
+}
+
+impl fmt::Debug for CheckpointStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckpointStorage({:?})", self.compression)
+    }
+}
+
+impl CheckpointStorage {
+    /// Checkpoints in `store`, with state files compressed so.
+    pub fn new(store: Arc<dyn BlobStore>, compression: Compression) -> Self {
+        Self { store, compression }
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &Arc<dyn BlobStore> {
+        &self.store
+    }
+
+    /// Stores a task's part of a checkpoint. Blocks; the part is durable when it returns. `operators`
+    /// are those of the chain, in order.
+    pub(crate) fn store_cut(&self, task: StoredTask, cut: &TaskCut) -> Result<CheckpointPart> {
+        let dir = CheckpointLayout::new(task.job).checkpoint(cut.checkpoint);
+        let path = CheckpointLayout::state_file(&dir, task.execution, random_number());
+        let operators = cut.operators.get(task.skip..).unwrap_or_default();
+        let stored = write_state(&*self.store, &path, operators, self.compression);
+        let handle = stored.inspect_err(|_| self.forget(&path))?;
+        Ok(CheckpointPart { handle })
+    }
+
+    /// Removes what a failed write may have left. That it fails is no news: the write did too.
+    fn forget(&self, path: &str) {
+        if let Err(error) = self.store.delete(path) {
+            tracing::warn!(path, %error, "what a failed checkpoint left cannot be deleted");
+        }
+    }
+
+    /// What the operators of a task begin with, in order; `None` for one that the checkpoint does not
+    /// know. Blocks.
+    pub(crate) fn load(&self, task: &TaskDescriptor, restore: &TaskRestore) -> Result<Restored> {
+        let load = |(operator, node): (&Option<OperatorRestore>, _)| {
+            let Some(operator) = operator else { return Ok(None) };
+            let loaded = self.load_operator(task, operator);
+            loaded.map(Some).map_err(|error| {
+                let checkpoint = restore.checkpoint;
+                Error::from(error).context(format!(
+                    "cannot restore operator {node} from checkpoint {checkpoint}"
+                ))
+            })
+        };
+        let operators = restore.operators.iter().zip(&task.operators);
+        operators.map(load).collect()
+    }
+
+    fn load_operator(
+        &self,
+        task: &TaskDescriptor,
+        operator: &OperatorRestore,
+    ) -> hurtig_storage::Result<OperatorSnapshot> {
+        let groups = groups_of(task);
+        let mut files: BTreeMap<&str, Vec<OperatorSnapshot>> = BTreeMap::new();
+        let mut states = Vec::new();
+        for (subtask, state) in &operator.subtasks {
+            let Some(handle) = &state.handle else { continue };
+            if !files.contains_key(handle.path.as_str()) {
+                let read = read_state_groups(&*self.store, handle, groups.clone())?;
+                files.insert(&handle.path, read);
+            }
+            states.push((*subtask, snapshot_in(&mut files, handle, state.index_in_file)?));
+        }
+        let to = Scale {
+            parallelism: task.parallelism,
+            max_parallelism: task.max_parallelism,
+        };
+        let mut dealt = redistribute(states, operator.scale(), to)?;
+        let index = task.execution.subtask.index as usize;
+        Ok(dealt.swap_remove(index))
+    }
+}
+
+/// What a task's operators begin with.
+pub(crate) type Restored = Vec<Option<OperatorSnapshot>>;
+
+/// Whose state is stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredTask {
+    pub(crate) job: JobId,
+    pub(crate) execution: ExecutionId,
+    /// The parts of the dataflow that stand before the first operator: a head that only reads channels.
+    pub(crate) skip: usize,
+}
+
+fn groups_of(task: &TaskDescriptor) -> Range<u16> {
+    let index = |group: u32| u16::try_from(group).unwrap_or(u16::MAX);
+    index(task.key_groups.first().get())..index(task.key_groups.last().get() + 1)
+}
+
+fn snapshot_in(
+    files: &mut BTreeMap<&str, Vec<OperatorSnapshot>>,
+    handle: &StateHandle,
+    index: u32,
+) -> hurtig_storage::Result<OperatorSnapshot> {
+    let snapshots = files.get_mut(handle.path.as_str());
+    let snapshot = snapshots.and_then(|snapshots| snapshots.get_mut(index as usize));
+    snapshot.map(std::mem::take).ok_or_else(|| {
+        let path = handle.path.clone();
+        let problem =
+            format!("it holds no state of an operator {index}, which the checkpoint's metadata names");
+        hurtig_storage::StorageError::Incompatible { path, problem }
+    })
+}

@@ -1,0 +1,142 @@
+//! Options of checkpoints and of what a job begins with.
+
+use std::time::Duration;
+
+use crate::config::{
+    AnyOption, CheckpointRetention, ClaimMode, ConfigOption, Limit, Scope, SnapshotCompression,
+};
+
+/// Time between two checkpoints.
+pub static CHECKPOINT_INTERVAL: ConfigOption<Option<Duration>> = ConfigOption::new(
+    "execution.checkpointing.interval",
+    Scope::Program,
+    || None,
+    "Time from one checkpoint to the next. When it is not set, no checkpoints are taken, and a job that is \
+     restarted begins from the start.",
+)
+.flink("(none)")
+.accepting(
+    |interval| interval.is_none_or(|interval| interval >= Duration::from_millis(1)),
+    "a duration of at least `1 ms`",
+);
+
+/// Where checkpoints are kept.
+pub static CHECKPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
+    "execution.checkpointing.dir",
+    Scope::Program,
+    || None,
+    "Directory of checkpoints: a plain path or `file:///path`, on a file system that knows hard links. When \
+     it is not set, checkpoints are kept in memory: a job survives failures of its tasks, not the end of its \
+     process.",
+)
+.flink("(none)");
+
+/// Longest time of a checkpoint.
+pub static CHECKPOINT_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
+    "execution.checkpointing.timeout",
+    Scope::Program,
+    || Duration::from_secs(600),
+    "Time after which a checkpoint that is not complete is given up.",
+)
+.flink("10 min")
+.accepting(
+    |timeout| *timeout >= Duration::from_millis(10),
+    "a duration of at least `10 ms`",
+);
+
+/// Least time between two checkpoints.
+pub static CHECKPOINT_MIN_PAUSE: ConfigOption<Duration> = ConfigOption::new(
+    "execution.checkpointing.min-pause",
+    Scope::Program,
+    || Duration::ZERO,
+    "Least time from the end of one checkpoint to the beginning of the next.",
+)
+.flink("0 ms");
+
+/// Failures of checkpoints that a job bears.
+pub static TOLERABLE_FAILED_CHECKPOINTS: ConfigOption<Limit> = ConfigOption::new(
+    "execution.checkpointing.tolerable-failed-checkpoints",
+    Scope::Program,
+    || Limit::Infinite,
+    "Checkpoints that may fail in a row before the job itself fails; `infinite` for any number. A failed \
+     checkpoint costs time after a later failure, a failed job at once.",
+)
+.flink("0");
+
+/// Complete checkpoints that are kept.
+pub static RETAINED_CHECKPOINTS: ConfigOption<u32> = ConfigOption::new(
+    "execution.checkpointing.num-retained",
+    Scope::Program,
+    || 1,
+    "Complete checkpoints of a job that are kept; older ones are deleted.",
+)
+.flink("1")
+.accepting(|number| *number >= 1, "an integer of at least 1");
+
+/// What becomes of checkpoints of a job that has not finished.
+pub static CHECKPOINT_RETENTION: ConfigOption<CheckpointRetention> = ConfigOption::new(
+    "execution.checkpointing.externalized-checkpoint-retention",
+    Scope::Program,
+    || CheckpointRetention::RetainOnCancellation,
+    "What becomes of a job's checkpoints when it ends: `RETAIN_ON_CANCELLATION` keeps them unless the job has \
+     finished, `DELETE_ON_CANCELLATION` keeps them when it has failed, `NO_EXTERNALIZED_CHECKPOINTS` deletes \
+     them. They are always there after the process was killed.",
+)
+.flink("NO_EXTERNALIZED_CHECKPOINTS");
+
+/// How state files are compressed.
+pub static SNAPSHOT_COMPRESSION: ConfigOption<SnapshotCompression> = ConfigOption::new(
+    "execution.checkpointing.snapshot-compression",
+    Scope::Program,
+    || SnapshotCompression::Lz4,
+    "How the files of checkpoints are compressed: `none` (or `false`), `lz4` (or `true`), `zstd`. Either can be \
+     restored whatever is set.",
+)
+.flink("false");
+
+/// What a job begins with.
+pub static RESTORE_PATH: ConfigOption<Option<String>> = ConfigOption::new(
+    "execution.state-recovery.path",
+    Scope::Program,
+    || None,
+    "Checkpoint that the job begins with: its folder (`<job id>/chk-<n>` within `execution.checkpointing.dir`, or \
+     the whole path of it), or `latest` for the last one of a job of the same name, and from the start when \
+     there is none. `--restore` on the command line sets it.",
+)
+.flink("(none)");
+
+/// Whether state may be dropped.
+pub static IGNORE_UNCLAIMED_STATE: ConfigOption<bool> = ConfigOption::new(
+    "execution.state-recovery.ignore-unclaimed-state",
+    Scope::Program,
+    || false,
+    "Whether state of operators that the program does not have any more is dropped at a restore. \
+     `--allow-non-restored-state` on the command line sets it.",
+)
+.flink("false");
+
+/// Who owns the checkpoint that a job begins with.
+pub static CLAIM_MODE: ConfigOption<Option<ClaimMode>> = ConfigOption::new(
+    "execution.state-recovery.claim-mode",
+    Scope::Program,
+    || None,
+    "Whether the checkpoint that a job begins with becomes its own: `NO_CLAIM` leaves it as it is, `CLAIM` \
+     deletes it when the job has completed one or has finished. When it is not set: `CLAIM` for `latest`, \
+     `NO_CLAIM` for a checkpoint that was named.",
+)
+.flink("NO_CLAIM");
+
+/// All of this file.
+pub(super) static OPTIONS: &[&dyn AnyOption] = &[
+    &CHECKPOINT_INTERVAL,
+    &CHECKPOINT_DIR,
+    &CHECKPOINT_TIMEOUT,
+    &CHECKPOINT_MIN_PAUSE,
+    &TOLERABLE_FAILED_CHECKPOINTS,
+    &RETAINED_CHECKPOINTS,
+    &CHECKPOINT_RETENTION,
+    &SNAPSHOT_COMPRESSION,
+    &RESTORE_PATH,
+    &IGNORE_UNCLAIMED_STATE,
+    &CLAIM_MODE,
+];
