@@ -174,6 +174,13 @@ pub enum JobMasterMessage {
         /// The source.
         node: NodeId,
     },
+    /// From a TaskManager: the input of a task has ended, and a checkpoint must complete before the task
+    /// can finish. *Legal* while it is RUNNING. *Reply*: a checkpoint, soon. *Repeated*: one more.
+    /// *Late*: ignored.
+    CheckpointRequested {
+        /// Which attempt.
+        execution: ExecutionId,
+    },
     /// From a TaskManager: a task has stored its part of a checkpoint. Comes before the FINISHED of a task
     /// whose end is behind the barrier. *Reply*: none. *Late*: the checkpoint is over; what was stored is
     /// deleted. *Repeated*: never.
@@ -273,6 +280,7 @@ mod tests {
                 report: TaskReport::default(),
             },
             JobMasterMessage::SplitRequested { execution, node },
+            JobMasterMessage::CheckpointRequested { execution },
             JobMasterMessage::CheckpointAcknowledged {
                 execution,
                 checkpoint,

@@ -128,6 +128,9 @@ impl TaskActor {
         {
             self.setup.link.request_split(source);
         }
+        if core.take_checkpoint_request() {
+            self.setup.link.request_checkpoint();
+        }
         Some(round)
     }
 
@@ -364,10 +367,11 @@ struct NotifyCheckpoint(CheckpointEvent);
 impl Handler<TriggerCheckpoint> for TaskActor {
     type Result = ();
 
-    fn handle(&mut self, TriggerCheckpoint(checkpoint): TriggerCheckpoint, _: &mut Self::Context) {
+    fn handle(&mut self, TriggerCheckpoint(checkpoint): TriggerCheckpoint, ctx: &mut Self::Context) {
         if let Some(core) = &mut self.core {
-            // A task whose end has left answers with FINISHED.
-            let _triggered = core.trigger(checkpoint);
+            if let Err(error) = core.trigger(checkpoint) {
+                self.fail(ctx, &error);
+            }
         }
     }
 }

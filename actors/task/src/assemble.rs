@@ -51,6 +51,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) descriptor: &'a TaskDescriptor,
     pub(crate) parameters: &'a Arc<JobParameters>,
+    pub(crate) takes_checkpoints: bool,
     /// The group of this subtask.
     pub(crate) metrics: &'a MetricGroup,
 }
@@ -90,7 +91,7 @@ impl Assembly<'_> {
             signal,
             buffer_timeout: policy.timeout,
         };
-        Ok(TaskCore::new(parts, self.clock.clone()))
+        Ok(TaskCore::new(parts, self.clock.clone()).taking_checkpoints(self.takes_checkpoints))
     }
 
     fn vertex(&self) -> Result<&JobVertex> {
@@ -148,7 +149,9 @@ impl Assembly<'_> {
         let metrics = self.metrics.child("operator", &operator.name);
         // Two operators of one vertex may have one name.
         let metrics = metrics.child("operator_id", &operator.id.to_string());
-        Ok(Services::new(info, self.clock.clone(), side).in_job(self.parameters.clone(), metrics))
+        Ok(Services::new(info, self.clock.clone(), side)
+            .in_job(self.parameters.clone(), metrics)
+            .taking_checkpoints(self.takes_checkpoints))
     }
 
     fn sides(&self, node: NodeId) -> Result<Vec<Box<dyn SideSink>>> {

@@ -225,6 +225,10 @@ pub trait TaskLink: 'static {
     /// New totals; a task reports every so often and just before FINISHED.
     fn report(&self, report: TaskReport);
 
+    /// The task's input has ended, and what it has written waits for a checkpoint to be committed: the
+    /// task finishes when one that is triggered from now on has completed.
+    fn request_checkpoint(&self);
+
     /// The task's part of a checkpoint is stored. Said before FINISHED when its barrier came before the
     /// task's end; a task that ends otherwise may never say it.
     fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart);

@@ -113,6 +113,7 @@ impl TaskFactory for LinkedProgram {
         let assembly = Assembly {
             parameters: &self.parameters,
             metrics: &metrics,
+            takes_checkpoints: self.checkpoints.is_some(),
             program: &self.program,
             graph: &self.graph,
             channels: &self.channels,

@@ -382,10 +382,12 @@ impl StreamEnv {
             let program = std::mem::take(&mut shared.program);
             (graph, program, shared.config.clone(), shared.interrupt.clone())
         };
-        program.validate().map_err(Error::job)?;
+        let setup = crate::settings::job_setup(&config)?;
+        program
+            .validate(setup.options.restore.is_some())
+            .map_err(Error::job)?;
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
-        let setup = crate::settings::job_setup(&config)?;
         let parameters = graph.parameters.clone();
         let mut linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new());
         if let Some(storage) = setup.checkpoints {

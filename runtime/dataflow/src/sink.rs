@@ -1,6 +1,6 @@
 //! The sink contract: where streams leave the engine.
 
-use crate::operator::{Cx, OpenContext};
+use crate::operator::{CheckpointEvent, Cx, OpenContext};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Result};
 use hurtig_state::OperatorSnapshot;
@@ -33,6 +33,21 @@ pub trait SinkWriter<T>: Send {
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let _ = snapshot;
         Ok(())
+    }
+
+    /// A checkpoint has completed: commit what was written before its barrier, unless that was done.
+    /// Or it was given up: its records will be part of a later one.
+    ///
+    /// # Errors
+    /// When a commit fails for good; the job then goes on from the checkpoint, and commits again.
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        let _ = event;
+        Ok(())
+    }
+
+    /// Whether something that was written waits for a checkpoint.
+    fn uncommitted(&self) -> bool {
+        false
     }
 
     /// Called once at the end of a successful run, after the last flush.

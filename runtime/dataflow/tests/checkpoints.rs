@@ -27,6 +27,11 @@ struct Sum {
     /// Emits this record before each barrier.
     before: Option<i64>,
     told: Arc<Mutex<Vec<CheckpointEvent>>>,
+    /// Whether what it has seen is committed by checkpoints.
+    commits: bool,
+    /// Its sum at the last barrier, and at the last checkpoint that has completed.
+    prepared: (CheckpointId, i64),
+    committed: i64,
 }
 
 impl Operator<i64, i64> for Sum {
@@ -50,7 +55,7 @@ impl Operator<i64, i64> for Sum {
 
     fn before_barrier(
         &mut self,
-        _: CheckpointId,
+        id: CheckpointId,
         _: Cx<'_>,
         out: &mut Collector<i64>,
         _: &mut Budget,
@@ -58,6 +63,7 @@ impl Operator<i64, i64> for Sum {
         if let Some(record) = self.before {
             out.push_at(record, 0);
         }
+        self.prepared = (id, self.sum);
         Ok(Progress::Done)
     }
 
@@ -67,7 +73,14 @@ impl Operator<i64, i64> for Sum {
 
     fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
         self.told.lock().unwrap().push(event);
+        if event == CheckpointEvent::Completed(self.prepared.0) {
+            self.committed = self.prepared.1;
+        }
         Ok(())
+    }
+
+    fn uncommitted(&self) -> bool {
+        self.commits && self.committed != self.sum
     }
 }
 
@@ -119,32 +132,44 @@ fn services() -> Services {
 }
 
 fn rig(head: Box<dyn Head>, inputs: Vec<Sender<i64>>, sums: usize, before: Option<i64>) -> Rig {
-    let told: Arc<Mutex<Vec<CheckpointEvent>>> = Arc::default();
-    let (sender, output) = ends(1_000);
+    let sum = move |told| Sum {
+        before,
+        told,
+        ..Sum::default()
+    };
+    rig_of((head, inputs), (0..sums).map(|_| sum), 1_000)
+}
+
+type Told = Arc<Mutex<Vec<CheckpointEvent>>>;
+
+fn rig_of<F: FnOnce(Told) -> Sum>(
+    (head, inputs): (Box<dyn Head>, Vec<Sender<i64>>),
+    sums: impl ExactSizeIterator<Item = F>,
+    room: usize,
+) -> Rig {
+    let told = Told::default();
+    let (sender, output) = ends(room);
     let edge = EdgeWriter::new(
         vec![sender],
         Partitioner::Forward,
         TypeInfo::of(),
-        FlushPolicy::default(),
+        FlushPolicy {
+            batch_size: 2,
+            ..FlushPolicy::default()
+        },
     );
-    let node = |_| {
-        let sum = Sum {
-            sum: 0,
-            before,
-            told: told.clone(),
-        };
-        Box::new(OperatorNode::new(sum, services())) as Box<dyn Node>
-    };
+    let links = sums.len();
+    let node = |sum: F| Box::new(OperatorNode::new(sum(told.clone()), services())) as Box<dyn Node>;
     let link = |_| Box::new(Link::<i64>::new(16)) as Box<dyn AnyLink>;
     let parts = TaskParts {
         head,
-        nodes: (0..sums).map(node).collect(),
-        links: (0..=sums).map(link).collect(),
+        nodes: sums.map(node).collect(),
+        links: (0..=links).map(link).collect(),
         outlet: Box::new(Tail::new(vec![edge])),
         signal: Signal::new(),
         buffer_timeout: None,
     };
-    let mut core = TaskCore::new(parts, ManualClock::new());
+    let mut core = TaskCore::new(parts, ManualClock::new()).taking_checkpoints(true);
     core.open(&|_| None).unwrap();
     Rig {
         core,
@@ -267,7 +292,7 @@ fn an_aborted_alignment_lets_its_inputs_go_and_is_told_to_operators() {
 #[test]
 fn a_source_cuts_between_two_calls_and_operators_emit_before_the_barrier() {
     let mut rig = source(Some(1_000));
-    assert!(rig.core.trigger(ONE));
+    rig.core.trigger(ONE).unwrap();
     let seen = rig.run();
     let barrier = seen.iter().position(|&n| n == -1).unwrap();
     let (_, cut) = rig.cut("at").unwrap();
@@ -275,8 +300,9 @@ fn a_source_cuts_between_two_calls_and_operators_emit_before_the_barrier() {
     let before: Vec<i64> = (1..=read).chain([1_000, 1_000]).collect();
     assert_eq!(seen[..barrier], before);
     assert_eq!(seen.last(), Some(&8), "what follows the barrier is all there");
+    rig.core.trigger(TWO).unwrap();
     assert!(
-        !rig.core.trigger(TWO),
+        rig.core.take_cut().is_none(),
         "behind the end of input no barrier follows"
     );
 }
@@ -284,8 +310,75 @@ fn a_source_cuts_between_two_calls_and_operators_emit_before_the_barrier() {
 #[test]
 fn an_aborted_checkpoint_sends_no_barrier() {
     let mut rig = source(None);
-    assert!(rig.core.trigger(ONE));
+    rig.core.trigger(ONE).unwrap();
     rig.core.on_checkpoint(CheckpointEvent::Aborted(ONE)).unwrap();
     assert!(rig.run().iter().all(|&n| n > 0));
     assert!(rig.core.take_cut().is_none());
+}
+
+/// A source of 1 to 8 before an operator whose sums are committed by checkpoints.
+fn committing(room: usize) -> Rig {
+    let strategy = Watermarks::none();
+    let head = SourceHead::new(Box::new(Count::default()), strategy, Duration::ZERO, services());
+    let sum = |told| Sum {
+        told,
+        commits: true,
+        ..Sum::default()
+    };
+    rig_of((Box::new(head), Vec::new()), [sum].into_iter(), room)
+}
+
+impl Rig {
+    fn round(&mut self) -> Round {
+        let mut task = Context::from_waker(Waker::noop());
+        self.core.round(&mut task, Duration::from_secs(1)).unwrap()
+    }
+}
+
+#[test]
+fn a_task_with_something_to_commit_ends_behind_a_checkpoint() {
+    let mut rig = committing(1_000);
+    assert_eq!(rig.run(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(rig.round(), Round::Idle(None));
+    assert!(rig.core.take_checkpoint_request());
+    assert!(!rig.core.take_checkpoint_request(), "once");
+    rig.core.trigger(ONE).unwrap();
+    assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![36]]);
+    rig.core.on_checkpoint(CheckpointEvent::Aborted(ONE)).unwrap();
+    assert_eq!(rig.round(), Round::Idle(None));
+    assert!(rig.core.take_checkpoint_request(), "another one is needed");
+    rig.core.trigger(TWO).unwrap();
+    assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![36]]);
+    assert_eq!(rig.round(), Round::Idle(None));
+    rig.core.on_checkpoint(CheckpointEvent::Completed(TWO)).unwrap();
+    assert_eq!(rig.round(), Round::Finished);
+}
+
+#[test]
+fn a_checkpoint_that_came_too_late_for_a_barrier_is_taken_at_the_end() {
+    let mut rig = committing(1);
+    // The source has ended, and what it sent waits for room.
+    for _ in 0..20 {
+        rig.round();
+    }
+    assert!(matches!(rig.round(), Round::BackPressured(_)));
+    rig.core.trigger(ONE).unwrap();
+    assert!(rig.core.take_cut().is_none());
+    let mut seen = Vec::new();
+    for _ in 0..20 {
+        seen.extend(rig.run());
+    }
+    assert_eq!(seen, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert!(!rig.core.take_checkpoint_request(), "it has one");
+    assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![36]]);
+    rig.core.on_checkpoint(CheckpointEvent::Completed(ONE)).unwrap();
+    assert_eq!(rig.round(), Round::Finished);
+}
+
+#[test]
+fn a_task_that_had_finished_calls_nobody() {
+    let mut rig = committing(1_000);
+    rig.core.finish_at_once();
+    assert_eq!(rig.round(), Round::Finished);
+    assert_eq!(rig.run(), [0_i64; 0]);
 }

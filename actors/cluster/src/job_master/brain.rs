@@ -128,6 +128,7 @@ impl JobMasterBrain {
             JobMasterMessage::SplitRequested { execution, node } => {
                 self.on_split_request(execution, node, out);
             }
+            JobMasterMessage::CheckpointRequested { execution } => self.on_requested(now, execution, out),
             JobMasterMessage::CheckpointAcknowledged {
                 execution,
                 checkpoint,

@@ -40,6 +40,8 @@ pub(super) struct JobCheckpoints {
     claimed: Option<String>,
     /// Whether checkpoints are taken of the present generation.
     started: bool,
+    /// Whether anything may have been stored.
+    any: bool,
 }
 
 /// A checkpoint that is under way.
@@ -63,6 +65,7 @@ impl JobCheckpoints {
             retained: VecDeque::new(),
             claimed: None,
             started: false,
+            any: false,
         }
     }
 
@@ -148,7 +151,7 @@ impl JobMasterBrain {
             JobStatus::Failed => self.settings.retention != CheckpointRetention::NoExternalizedCheckpoints,
             _ => false,
         };
-        if self.settings.takes_checkpoints() && !keep {
+        if self.checkpoints.any && !keep {
             out.push(JobEffect::Store(StorageWork::DiscardJob));
         }
         let claimed = self.checkpoints.claimed.take();
@@ -163,6 +166,13 @@ impl JobMasterBrain {
         self.coordinate(now, out, |coordinator, effects| {
             coordinator.on_timer(now, timer, &tasks, effects);
         });
+    }
+
+    /// A task needs a checkpoint to finish.
+    pub(super) fn on_requested(&mut self, now: Time, execution: ExecutionId, out: &mut Effects) {
+        if self.current(execution).is_some() {
+            self.coordinate(now, out, |coordinator, effects| coordinator.request(now, effects));
+        }
     }
 
     pub(super) fn on_acknowledged(
@@ -305,6 +315,7 @@ impl JobMasterBrain {
 
     /// Enumerators first: what they deal out later comes behind the barriers.
     fn ask_enumerators(&mut self, checkpoint: CheckpointId, out: &mut Effects) {
+        self.checkpoints.any = true;
         let asked: BTreeSet<NodeId> = self.splits.enumerating().collect();
         self.checkpoints.current = Some(Current {
             checkpoint,

@@ -37,13 +37,6 @@ pub struct JobSettings {
     pub restore: Option<RestoreFrom>,
 }
 
-impl JobSettings {
-    /// Whether checkpoints are ever taken.
-    pub fn takes_checkpoints(&self) -> bool {
-        self.checkpoints.interval.is_some()
-    }
-}
-
 /// What reaches a JobMaster.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobEvent {

@@ -38,6 +38,11 @@ pub enum TaskManagerEvent {
         /// The source.
         node: NodeId,
     },
+    /// A task of ours needs a checkpoint to finish.
+    CheckpointRequest {
+        /// Which.
+        task: TaskId,
+    },
     /// A task of ours has stored its part of a checkpoint.
     CheckpointStored {
         /// Which.
@@ -196,6 +201,10 @@ impl TaskManagerBrain {
             TaskManagerEvent::SplitRequest { task, node } => {
                 let execution = task.execution;
                 self.report(task, JobMasterMessage::SplitRequested { execution, node }, out);
+            }
+            TaskManagerEvent::CheckpointRequest { task } => {
+                let execution = task.execution;
+                self.report(task, JobMasterMessage::CheckpointRequested { execution }, out);
             }
             TaskManagerEvent::CheckpointStored {
                 task,

@@ -53,6 +53,10 @@ impl TaskLink for Link {
         });
     }
 
+    fn request_checkpoint(&self) {
+        self.send(TaskManagerEvent::CheckpointRequest { task: self.task });
+    }
+
     fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart) {
         self.send(TaskManagerEvent::CheckpointStored {
             task: self.task,

@@ -141,7 +141,7 @@ async fn stored(told: &mut Receiver<Told>) -> (CheckpointId, CheckpointPart) {
             Told::Stored(checkpoint, part) => return (checkpoint, part),
             Told::Declined(_, reason) => panic!("declined: {reason}"),
             Told::State(state, _) => panic!("{state}"),
-            Told::Split(_) | Told::Report(_) => {}
+            Told::Split(_) | Told::Report(_) | Told::WantsCheckpoint => {}
         }
     }
 }

@@ -112,7 +112,9 @@ fn splits_are_asked_for_one_by_one_and_reach_the_reader() {
                     );
                 }
                 Told::Report(_) => {}
-                Told::Stored(..) | Told::Declined(..) => panic!("no checkpoint was asked for"),
+                Told::Stored(..) | Told::Declined(..) | Told::WantsCheckpoint => {
+                    panic!("no checkpoint was asked for")
+                }
                 Told::State(state, failure) => {
                     assert_eq!((state, failure), (TaskState::Finished, None));
                     break;

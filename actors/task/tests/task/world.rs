@@ -193,6 +193,7 @@ pub(crate) enum Told {
     State(TaskState, Option<TaskFailure>),
     Split(NodeId),
     Report(TaskReport),
+    WantsCheckpoint,
     Stored(CheckpointId, CheckpointPart),
     Declined(CheckpointId, String),
 }
@@ -208,6 +209,9 @@ impl TaskLink for Link {
     }
     fn report(&self, report: TaskReport) {
         let _gone = self.0.try_send(Told::Report(report));
+    }
+    fn request_checkpoint(&self) {
+        let _gone = self.0.try_send(Told::WantsCheckpoint);
     }
     fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart) {
         let _gone = self.0.try_send(Told::Stored(checkpoint, part));

@@ -279,6 +279,22 @@ impl Driver {
         }
     }
 
+    /// A barrier behind the end of input, which nothing can follow.
+    pub(crate) fn cut_at_end<Out>(
+        &mut self,
+        checkpoint: CheckpointId,
+        cut: impl FnOnce(Cx<'_>, &mut Collector<Out>, &mut Budget) -> Result<(Progress, OperatorSnapshot)>,
+    ) -> Result<()> {
+        let (mut out, mut budget) = (Collector::default(), Budget::new(MAX_FUEL));
+        let (progress, snapshot) = cut(self.services.cx(), &mut out, &mut budget)?;
+        if progress != Progress::Done || !out.is_empty() {
+            let problem = "has something to emit or to wait for at a barrier behind the end of its input";
+            return Err(Error::internal(problem));
+        }
+        self.keep_snapshot(checkpoint, snapshot);
+        Ok(())
+    }
+
     /// Whether the end of input was passed on.
     pub(crate) fn is_ended(&self) -> bool {
         self.ended

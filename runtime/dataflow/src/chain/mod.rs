@@ -118,6 +118,15 @@ pub trait Head: Send {
         let _ = checkpoint;
         false
     }
+    /// Whether an operator in the head waits for a checkpoint to commit what it has written.
+    fn uncommitted(&self) -> bool {
+        false
+    }
+    /// A barrier behind the end of input: keeps what readers or operators remember.
+    fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let _ = checkpoint;
+        Ok(())
+    }
     /// The task had finished before: nothing is opened or called, and side outputs end.
     fn finish_at_once(&mut self, now: Time) {
         let _ = now;
@@ -171,6 +180,17 @@ pub struct TaskCut {
     pub operators: Vec<OperatorSnapshot>,
 }
 
+/// Whether a task whose input has ended waits for a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its input has not ended.
+    NotYet,
+    /// It needs a checkpoint, and nobody knows.
+    Wanting,
+    /// It was asked for one.
+    Waiting,
+}
+
 /// A task's dataflow: head, nodes, tail, and the links between them.
 pub struct TaskCore {
     head: Box<dyn Head>,
@@ -189,6 +209,11 @@ pub struct TaskCore {
     poisoned: bool,
     /// It had finished before a restore: there is nothing to open or close.
     was_finished: bool,
+    /// Checkpoints are taken of the job.
+    takes_checkpoints: bool,
+    ending: Ending,
+    /// A checkpoint that was triggered when the end of input was already on its way through the chain.
+    missed: Option<CheckpointId>,
     /// Whose turn it is: 0 for the head, `i + 1` for node `i`.
     at: usize,
 }
@@ -233,8 +258,19 @@ impl TaskCore {
             cuts: VecDeque::new(),
             poisoned: false,
             was_finished: false,
+            takes_checkpoints: false,
+            ending: Ending::NotYet,
+            missed: None,
             at: 0,
         }
+    }
+
+    /// Says that checkpoints are taken of the job: what operators have written is committed by them, and
+    /// the last of it before the task finishes.
+    #[must_use]
+    pub fn taking_checkpoints(mut self, takes: bool) -> Self {
+        self.takes_checkpoints = takes;
+        self
     }
 
     /// Opens all operators, the last first, so that each finds its consumers ready.
@@ -286,10 +322,7 @@ impl TaskCore {
             };
             let (worked, blocked) = self.pass(&mut turn)?;
             if self.outlet.is_finished() && self.sides_flushed() {
-                if !self.was_finished {
-                    self.close()?;
-                }
-                return Ok(Round::Finished);
+                return self.end(turn.task);
             }
             if worked {
                 self.flush_due(now);
@@ -334,6 +367,52 @@ impl TaskCore {
         blocked |= pulled == Turned::Blocked;
         self.head.set_back_pressured(turn.now, blocked && !worked);
         Ok((worked, blocked))
+    }
+
+    /// Everything has left. What was written is committed before the task finishes.
+    fn end(&mut self, task: &mut Context<'_>) -> Result<Round> {
+        if self.was_finished {
+            return Ok(Round::Finished);
+        }
+        if !self.takes_checkpoints || !self.uncommitted() {
+            self.close()?;
+            return Ok(Round::Finished);
+        }
+        // Whoever triggers or completes a checkpoint rings.
+        self.signal.listen(task.waker());
+        if self.ending == Ending::NotYet {
+            self.ending = Ending::Wanting;
+            if let Some(checkpoint) = self.missed.take() {
+                self.cut_at_end(checkpoint)?;
+            }
+        }
+        Ok(Round::Idle(None))
+    }
+
+    fn uncommitted(&self) -> bool {
+        self.head.uncommitted() || self.nodes.iter().any(|node| node.uncommitted())
+    }
+
+    /// A barrier behind the end of input.
+    fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.at = 0;
+        self.head.cut_at_end(checkpoint)?;
+        for i in 0..self.nodes.len() {
+            self.at = i + 1;
+            self.nodes[i].cut_at_end(checkpoint)?;
+        }
+        self.cut(checkpoint);
+        self.ending = Ending::Waiting;
+        Ok(())
+    }
+
+    /// Whether the task needs a checkpoint to finish, since the last call.
+    pub fn take_checkpoint_request(&mut self) -> bool {
+        let wanting = self.ending == Ending::Wanting;
+        if wanting {
+            self.ending = Ending::Waiting;
+        }
+        wanting
     }
 
     fn rest(&mut self, now: Time, wall_ms: i64, blocked: bool) -> Result<Round> {
@@ -425,13 +504,21 @@ impl TaskCore {
         });
     }
 
-    /// Begins a checkpoint here: at a source, or where all producers have finished. False when no barrier can be sent any more.
-    pub fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
-        let triggered = !self.poisoned && self.head.trigger(checkpoint);
-        if triggered {
-            self.signal.ring();
-        }
-        triggered
+    /// Begins a checkpoint here: at a source, or where all producers have finished. Nothing happens when
+    /// the end of input is on its way and everything is committed: the task's end is the answer.
+    ///
+    /// # Errors
+    /// What an operator returned; the chain is then poisoned.
+    pub fn trigger(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.guarded(|core| {
+            if core.ending != Ending::NotYet {
+                core.cut_at_end(checkpoint)?;
+            } else if !core.head.trigger(checkpoint) {
+                core.missed = Some(checkpoint);
+            }
+            core.signal.ring();
+            Ok(())
+        })
     }
 
     /// What the task remembered at a barrier that has left it, oldest first.
@@ -448,6 +535,10 @@ impl TaskCore {
             core.at = 0;
             if let CheckpointEvent::Aborted(checkpoint) = event {
                 core.cuts.retain(|cut| cut.checkpoint != checkpoint);
+                core.missed = core.missed.filter(|missed| *missed != checkpoint);
+                if core.ending == Ending::Waiting {
+                    core.ending = Ending::Wanting;
+                }
                 core.head.abort(checkpoint)?;
             }
             core.head.on_checkpoint(event)?;

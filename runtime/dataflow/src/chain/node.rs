@@ -38,6 +38,10 @@ pub trait Node: Send {
     fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot>;
     /// A checkpoint has completed or was given up.
     fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()>;
+    /// Whether the operator waits for a checkpoint to commit what it has written.
+    fn uncommitted(&self) -> bool;
+    /// A barrier behind the end of input: keeps what the operator remembers.
+    fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()>;
     /// The operator had finished before: it is neither opened nor called, and its side outputs end.
     fn finish_at_once(&mut self, now: Time);
     /// Ends a successful run.
@@ -241,6 +245,21 @@ where
             self.driver.forget_snapshots(checkpoint);
         }
         self.operator.on_checkpoint(event, self.driver.services.cx())
+    }
+
+    fn uncommitted(&self) -> bool {
+        self.operator.uncommitted()
+    }
+
+    fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let operator = &mut self.operator;
+        self.driver
+            .cut_at_end(checkpoint, |cx, out: &mut Collector<Out>, budget| {
+                let progress = operator.before_barrier(checkpoint, cx, out, budget)?;
+                let mut snapshot = OperatorSnapshot::default();
+                operator.snapshot(&mut snapshot)?;
+                Ok((progress, snapshot))
+            })
     }
 
     fn finish_at_once(&mut self, now: Time) {

@@ -211,6 +211,13 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         self.taken.drain(..=at).next_back().map(|(_, snapshot)| snapshot)
     }
 
+    fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let mut snapshot = OperatorSnapshot::default();
+        self.reader.snapshot(&mut snapshot)?;
+        self.taken.push_back((checkpoint, snapshot));
+        Ok(())
+    }
+
     fn finish_at_once(&mut self, _now: Time) {
         self.finished = true;
     }

@@ -229,6 +229,21 @@ where
         self.events.trigger(checkpoint)
     }
 
+    fn uncommitted(&self) -> bool {
+        self.operator.uncommitted()
+    }
+
+    fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let operator = &mut self.operator;
+        self.driver
+            .cut_at_end(checkpoint, |cx, out: &mut Collector<Out>, budget| {
+                let progress = operator.before_barrier(checkpoint, cx, out, budget)?;
+                let mut snapshot = OperatorSnapshot::default();
+                operator.snapshot(&mut snapshot)?;
+                Ok((progress, snapshot))
+            })
+    }
+
     fn finish_at_once(&mut self, now: Time) {
         self.driver.finish_at_once(now);
     }

@@ -68,6 +68,10 @@ impl<In, Out> Operator<In, Out> for Box<dyn Operator<In, Out>> {
         (**self).on_checkpoint(event, cx)
     }
 
+    fn uncommitted(&self) -> bool {
+        (**self).uncommitted()
+    }
+
     fn on_idle(&mut self, cx: Cx<'_>) -> Result<()> {
         (**self).on_idle(cx)
     }

@@ -97,6 +97,12 @@ impl<'a> OpenContext<'a> {
         self.restored
     }
 
+    /// Whether checkpoints are taken of the job. Otherwise what an operator writes is committed when
+    /// it is complete: nothing will ever be restored.
+    pub fn takes_checkpoints(&self) -> bool {
+        self.services.takes_checkpoints
+    }
+
     /// The program's own parameters, as `set_global_job_parameters` or the configuration gave them.
     pub fn job_parameters(&self) -> &'a JobParameters {
         &self.services.parameters
@@ -139,6 +145,7 @@ pub struct Services {
     accumulators: Accumulators,
     parameters: Arc<JobParameters>,
     metrics: MetricGroup,
+    takes_checkpoints: bool,
 }
 
 impl fmt::Debug for Services {
@@ -166,7 +173,15 @@ impl Services {
             accumulators: Accumulators::default(),
             parameters: Arc::default(),
             metrics: MetricGroup::unregistered(),
+            takes_checkpoints: false,
         }
+    }
+
+    /// Says that checkpoints are taken of the operator's job.
+    #[must_use]
+    pub fn taking_checkpoints(mut self, takes: bool) -> Self {
+        self.takes_checkpoints = takes;
+        self
     }
 
     /// Adds what the operator's job gives it. Without it there are no parameters, and nobody reads

@@ -162,6 +162,12 @@ pub trait Operator<In, Out>: Send {
         Ok(())
     }
 
+    /// Whether something is to be committed when a checkpoint completes. At the end of its input, a task
+    /// with such an operator waits for that checkpoint before it finishes.
+    fn uncommitted(&self) -> bool {
+        false
+    }
+
     /// The task is about to go idle: hand over what is buffered for the outside. Emits nothing.
     fn on_idle(&mut self, cx: Cx<'_>) -> Result<()> {
         let _ = cx;
@@ -281,6 +287,11 @@ pub trait TwoInputOperator<A, B, Out>: Send {
     fn on_checkpoint(&mut self, event: CheckpointEvent, cx: Cx<'_>) -> Result<()> {
         let _ = (event, cx);
         Ok(())
+    }
+
+    /// As [`Operator::uncommitted`].
+    fn uncommitted(&self) -> bool {
+        false
     }
 
     /// Both inputs have ended.

@@ -1,7 +1,7 @@
 //! The end of a stream: an operator around a [`SinkWriter`].
 
 use super::when_empty;
-use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
+use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Operator, Progress};
 use crate::sink::SinkWriter;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Error, Result};
@@ -93,6 +93,14 @@ impl<T: Send> Operator<T, ()> for SinkOperator<T> {
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.writer.snapshot(snapshot)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
+        self.writer.on_checkpoint(event)
+    }
+
+    fn uncommitted(&self) -> bool {
+        self.writer.uncommitted()
     }
 
     fn end_input(&mut self, _: Cx<'_>, _: &mut Collector<()>, _: &mut Budget) -> Result<Progress> {

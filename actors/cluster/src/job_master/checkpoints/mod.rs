@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+/// From a failure to the next trigger, at least: what is full or away will not be back at once.
+const FAILURE_PAUSE: Duration = Duration::from_millis(500);
+
 /// When checkpoints are taken, and what becomes of failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointSettings {
@@ -155,8 +158,12 @@ pub struct CheckpointCoordinator<H> {
     settings: CheckpointSettings,
     next: CheckpointId,
     current: Option<Pending<H>>,
-    /// When the next periodic checkpoint is due; `None` while stopped.
+    /// When the next checkpoint is due; `None` while stopped, and while none is wanted.
     due: Option<Time>,
+    /// Whether the job's tasks run.
+    started: bool,
+    /// A task needs a checkpoint that begins from now on.
+    requested: bool,
     /// No trigger before that.
     rest_until: Time,
     failures: u32,
@@ -171,6 +178,8 @@ impl<H: Clone> CheckpointCoordinator<H> {
             next: first,
             current: None,
             due: None,
+            started: false,
+            requested: false,
             rest_until: Time::ZERO,
             failures: 0,
             latest: None,
@@ -189,14 +198,28 @@ impl<H: Clone> CheckpointCoordinator<H> {
 
     /// The job's tasks run (again): checkpoints are taken from here on.
     pub fn start(&mut self, now: Time, out: &mut Effects<H>) {
+        self.started = true;
         if let Some(interval) = self.settings.interval {
             self.due = Some(now.after(interval));
             out.push(CheckpointEffect::After(interval, CheckpointTimer::Trigger));
+        }
+        if self.requested {
+            self.request(now, out);
+        }
+    }
+
+    /// A task needs a checkpoint that begins from now on, whatever the interval is.
+    pub fn request(&mut self, now: Time, out: &mut Effects<H>) {
+        self.requested = true;
+        if self.started {
+            self.due = Some(now);
+            out.push(CheckpointEffect::After(Duration::ZERO, CheckpointTimer::Trigger));
         }
     }
 
     /// The job restarts or ends: no checkpoint is triggered before the next [`Self::start`].
     pub fn stop(&mut self, now: Time, out: &mut Effects<H>) {
+        (self.started, self.requested) = (false, false);
         self.due = None;
         self.abort(now, AbortReason::Stopped, out);
     }
@@ -221,9 +244,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     }
 
     fn on_trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) {
-        let (Some(due), Some(interval)) = (self.due, self.settings.interval) else {
-            return;
-        };
+        let Some(due) = self.due else { return };
         if self.current.is_some() {
             // Its end looks at the time again.
             return;
@@ -235,8 +256,10 @@ impl<H: Clone> CheckpointCoordinator<H> {
                 CheckpointTimer::Trigger,
             ));
         }
-        self.due = Some(now.after(interval));
-        if !self.trigger(now, tasks, out) {
+        self.due = self.settings.interval.map(|interval| now.after(interval));
+        if self.trigger(now, tasks, out) {
+            self.requested = false;
+        } else if let Some(interval) = self.settings.interval {
             out.push(CheckpointEffect::After(interval, CheckpointTimer::Trigger));
         }
     }
@@ -343,7 +366,10 @@ impl<H: Clone> CheckpointCoordinator<H> {
         let Some(pending) = self.current.take() else {
             return;
         };
-        self.failures += u32::from(reason.is_failure());
+        if reason.is_failure() {
+            self.failures += 1;
+            self.rest_until = now.after(FAILURE_PAUSE);
+        }
         let (checkpoint, text) = (pending.id(), reason.to_string());
         out.push(CheckpointEffect::Aborted(checkpoint, reason));
         if self.failures > self.settings.tolerable_failures {
@@ -360,7 +386,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
 
     /// Arranges for the next checkpoint.
     fn rest(&mut self, now: Time, out: &mut Effects<H>) {
-        self.rest_until = now.after(self.settings.min_pause);
+        self.rest_until = self.rest_until.max(now.after(self.settings.min_pause));
         if let Some(due) = self.due {
             let wait = due.max(self.rest_until).since(now);
             out.push(CheckpointEffect::After(wait, CheckpointTimer::Trigger));

@@ -149,12 +149,12 @@ fn what_takes_too_long_is_given_up_and_named() {
         rig.timer(11_000, expire),
         [
             E::Aborted(CheckpointId(1), missing),
-            E::After(Duration::ZERO, TRIGGER)
+            E::After(Duration::from_millis(500), TRIGGER)
         ]
     );
     assert_eq!(rig.timer(11_000, expire), [], "once");
-    rig.begin(11_000, 2);
-    let failed = rig.timer(21_000, CheckpointTimer::Expire(CheckpointId(2)));
+    rig.begin(11_500, 2);
+    let failed = rig.timer(21_500, CheckpointTimer::Expire(CheckpointId(2)));
     assert!(
         matches!(&failed[1], E::FailJob(text) if text.contains("2nd in a row") && text.contains("is 1")),
         "{failed:?}"
@@ -360,4 +360,52 @@ proptest! {
         }
         prop_assert!(last > before, "no checkpoint after {}", before);
     }
+}
+
+/// A coordinator that takes checkpoints only when it is asked.
+fn on_request() -> Rig {
+    let settings = CheckpointSettings::default();
+    Rig {
+        coordinator: CheckpointCoordinator::new(settings, CheckpointId(1)),
+        tasks: tasks(TaskStage::Running),
+    }
+}
+
+impl Rig {
+    fn request(&mut self, now: u64) -> Vec<E<&'static str>> {
+        let mut out = Vec::new();
+        self.coordinator.request(at(now), &mut out);
+        out
+    }
+}
+
+#[test]
+fn a_requested_checkpoint_does_not_wait_for_an_interval() {
+    let mut rig = on_request();
+    assert_eq!(rig.request(5), [], "the tasks do not all run yet");
+    let mut out = Vec::new();
+    rig.coordinator.start(at(10), &mut out);
+    assert_eq!(out, [E::After(Duration::ZERO, TRIGGER)]);
+    let expire = E::After(Duration::from_secs(600), CheckpointTimer::Expire(CheckpointId(1)));
+    let trigger = E::Trigger(CheckpointId(1), vec![execution(0)]);
+    assert_eq!(rig.timer(10, TRIGGER), [trigger, expire]);
+    // Another task ends behind the barrier: it needs one more.
+    assert_eq!(rig.request(20), [E::After(Duration::ZERO, TRIGGER)]);
+    assert_eq!(rig.timer(20, TRIGGER), [], "one at a time");
+    (0..3).for_each(|index| drop(rig.ack(1, index)));
+    let done = rig.published(30, 1, Ok(()));
+    assert_eq!(
+        done,
+        [E::Completed(CheckpointId(1)), E::After(Duration::ZERO, TRIGGER)]
+    );
+    assert!(matches!(
+        rig.timer(30, TRIGGER)[0],
+        E::Trigger(CheckpointId(2), _)
+    ));
+    (0..3).for_each(|index| drop(rig.ack(2, index)));
+    assert_eq!(
+        rig.published(40, 2, Ok(())),
+        [E::Completed(CheckpointId(2))],
+        "nobody asked for more"
+    );
 }

@@ -1,22 +1,24 @@
 //! [`FileSink`]: a folder of part files.
 
 use super::encode::{CsvEncoder, Encoder, FormatEncoder, JsonLinesEncoder, LineEncoder};
-use super::output::{Output, create_folder, failed};
+use super::output::{Output, complete, create_folder, failed};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Error, Result};
-use hurtig_dataflow::operator::{Cx, OpenContext};
+use hurtig_dataflow::operator::{CheckpointEvent, Cx, OpenContext, SubtaskInfo};
 use hurtig_dataflow::sink::{Sink, SinkWriter};
+use hurtig_state::{OperatorSnapshot, Redistribution};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 /// Writes part files `part-<subtask>-<counter>` into a folder.
 ///
-/// A part is written as `.part-….inprogress` and renamed when it is complete: at a checkpoint, at the
-/// size of [`FileSink::part_bytes`], at the end of the job. What is renamed is on the disk; what is not
-/// when the job is cancelled or fails is deleted. Delivery
-/// is at least once: after a failure the parts since the last checkpoint stay, and are written again
-/// behind them. A job that restarts from scratch replaces the parts of its former attempts.
+/// A part is written as `.part-….inprogress` and renamed when it is committed. In a job that takes
+/// checkpoints, that is when the checkpoint has completed before whose barrier it was written: each record
+/// is in the folder's visible files once, whatever fails. In any other job it is when the part has the size
+/// of [`FileSink::part_bytes`] and at the end; a job that restarts from scratch replaces the parts of its
+/// former attempts. What is renamed is on the disk; what nobody will commit is deleted.
 ///
 /// A folder that holds anything visible is refused, unless [`FileSink::overwrite`] says that its part
 /// files may go.
@@ -139,6 +141,8 @@ impl<T: Send + 'static, E: Encoder<T>> Sink<T> for FileSink<E> {
             prefix: String::new(),
             counter: 0,
             part: None,
+            takes_checkpoints: false,
+            pending: Vec::new(),
             record: PhantomData,
         })
     }
@@ -171,6 +175,17 @@ fn parse(name: &str) -> Option<(u32, u64, bool)> {
     Some((subtask.parse().ok()?, counter.parse().ok()?, hidden.is_none()))
 }
 
+/// Name of the snapshot's section.
+const PENDING: &str = "pending-parts";
+
+/// A complete part that no checkpoint has committed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PendingPart {
+    name: String,
+    /// The checkpoint that commits it; `None` before its barrier.
+    checkpoint: Option<CheckpointId>,
+}
+
 /// Writes the parts of one subtask.
 struct PartWriter<T, E> {
     sink: FileSink<E>,
@@ -179,26 +194,39 @@ struct PartWriter<T, E> {
     /// Number of the next part.
     counter: u64,
     part: Option<Output>,
+    takes_checkpoints: bool,
+    /// Complete parts that wait for a checkpoint.
+    pending: Vec<PendingPart>,
     record: PhantomData<fn(T)>,
 }
 
 impl<T, E: Encoder<T>> PartWriter<T, E> {
-    /// Deletes what former attempts or, if that is allowed, former jobs left, and finds the first
-    /// number that is free.
+    /// Whether a part is this subtask's to commit or delete. The first one also answers for subtasks of
+    /// a job that had more.
+    fn owns(subtask: u32, info: &SubtaskInfo) -> bool {
+        subtask == info.index || (info.index == 0 && subtask >= info.parallelism)
+    }
+
+    /// Commits what the checkpoint promised, deletes what former attempts or, if that is allowed, former
+    /// jobs left, and finds the first number that is free.
     fn clean(&mut self, ctx: &OpenContext<'_>) -> Result<()> {
-        let (own, parallelism) = (ctx.info().index, ctx.info().parallelism);
         let restored = ctx.restored().is_some();
+        let promised = ctx
+            .restored()
+            .map_or(Ok(Vec::new()), |state| state.operator::<PendingPart>(PENDING))?;
+        let own = |name: &str| parse(name).filter(|(subtask, ..)| Self::owns(*subtask, ctx.info()));
+        for part in promised.iter().filter(|part| own(&part.name).is_some()) {
+            complete(&self.sink.folder.join(&part.name))?;
+        }
         for name in names(&self.sink.folder)? {
-            let Some((subtask, counter, complete)) = parse(&name) else {
+            let Some((subtask, counter, complete)) = own(&name) else {
                 continue;
             };
-            // Subtask 0 also answers for those of a job that had more.
-            if subtask != own && (own != 0 || subtask < parallelism) {
-                continue;
-            }
             let path = self.sink.folder.join(&name);
             if complete && restored {
-                self.counter = self.counter.max(counter + 1);
+                if subtask == ctx.info().index {
+                    self.counter = self.counter.max(counter + 1);
+                }
             } else if complete && !self.sink.overwrite && ctx.info().attempt == 0 {
                 return Err(Error::user(format!(
                     "output file '{}' exists; {REMEDY}",
@@ -218,8 +246,21 @@ impl<T, E: Encoder<T>> PartWriter<T, E> {
         Output::create(self.sink.folder.join(name))
     }
 
-    fn complete(&mut self) -> Result<()> {
-        self.part.take().map_or(Ok(()), Output::finish)
+    /// The part that is being written is complete.
+    fn complete_part(&mut self) -> Result<()> {
+        let Some(part) = self.part.take() else {
+            return Ok(());
+        };
+        if !self.takes_checkpoints {
+            return part.finish();
+        }
+        let target = part.prepare()?;
+        let name = target.file_name().unwrap_or_default();
+        self.pending.push(PendingPart {
+            name: name.to_string_lossy().into_owned(),
+            checkpoint: None,
+        });
+        Ok(())
     }
 }
 
@@ -227,6 +268,7 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for PartWriter<T, E> {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         create_folder(&self.sink.folder)?;
         self.prefix = format!("part-{}-", ctx.info().index);
+        self.takes_checkpoints = ctx.takes_checkpoints();
         self.clean(ctx)
     }
 
@@ -244,7 +286,8 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for PartWriter<T, E> {
             .encode(batch.records(), first, &mut part.buffer)?;
         batch.clear();
         if part.length() >= self.sink.part_bytes {
-            return part.finish();
+            self.part = Some(part);
+            return self.complete_part();
         }
         self.part.insert(part).write_if_full()
     }
@@ -253,11 +296,36 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for PartWriter<T, E> {
         self.part.as_mut().map_or(Ok(()), Output::flush)
     }
 
-    fn before_barrier(&mut self, _id: CheckpointId) -> Result<()> {
-        self.complete()
+    fn before_barrier(&mut self, id: CheckpointId) -> Result<()> {
+        self.complete_part()?;
+        let new = self.pending.iter_mut().filter(|part| part.checkpoint.is_none());
+        new.for_each(|part| part.checkpoint = Some(id));
+        Ok(())
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        // Everybody gets the whole list, and takes what has its number.
+        snapshot.put_operator(PENDING, Redistribution::Union, &self.pending)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        // Parts of a checkpoint that was given up are committed by the next one, which holds them too.
+        let CheckpointEvent::Completed(done) = event else {
+            return Ok(());
+        };
+        let committed = |part: &PendingPart| part.checkpoint.is_some_and(|id| id <= done);
+        for part in self.pending.iter().filter(|part| committed(part)) {
+            complete(&self.sink.folder.join(&part.name))?;
+        }
+        self.pending.retain(|part| !committed(part));
+        Ok(())
+    }
+
+    fn uncommitted(&self) -> bool {
+        self.takes_checkpoints && (self.part.is_some() || !self.pending.is_empty())
     }
 
     fn close(&mut self) -> Result<()> {
-        self.complete()
+        self.complete_part()
     }
 }

@@ -3,7 +3,7 @@
 use hurtig_core::{Error, Result};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes collected before they are written.
@@ -57,9 +57,13 @@ impl Output {
         })
     }
 
-    /// Goes on with the first `length` bytes that an earlier attempt wrote.
+    /// Goes on with the first `length` bytes that an earlier attempt wrote, also when it had completed the
+    /// file.
     pub(super) fn resume(target: PathBuf, length: u64) -> Result<Self> {
         let temporary = in_progress(&target);
+        if !temporary.exists() && target.exists() {
+            fs::rename(&target, &temporary).map_err(failed("continue", &target))?;
+        }
         let failure = failed("continue", &temporary);
         let reopen = || {
             let mut file = OpenOptions::new().write(true).open(&temporary)?;
@@ -121,10 +125,34 @@ impl Output {
     /// Makes the complete file visible under its name.
     pub(super) fn finish(mut self) -> Result<()> {
         self.sync()?;
-        fs::rename(&self.temporary, &self.target).map_err(failed("complete", &self.target))?;
         self.kept = true;
-        Ok(())
+        complete(&self.target)
     }
+
+    /// Leaves the complete file hidden, for [`complete`]. A snapshot counts on it.
+    pub(super) fn prepare(mut self) -> Result<PathBuf> {
+        self.sync()?;
+        self.kept = true;
+        Ok(std::mem::take(&mut self.target))
+    }
+}
+
+/// Makes a complete file visible under its name; nothing happens when it is.
+pub(super) fn complete(target: &Path) -> Result<()> {
+    let temporary = in_progress(target);
+    match fs::rename(&temporary, target) {
+        Err(e) if e.kind() == ErrorKind::NotFound && target.exists() => Ok(()),
+        renamed => renamed.map_err(failed("complete", target)),
+    }?;
+    sync_folder(target)
+}
+
+/// Makes the names in a file's folder durable.
+fn sync_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(failed("make durable the folder of", path))
 }
 
 impl Drop for Output {

@@ -4,7 +4,7 @@ use super::encode::{CsvEncoder, Encoder, FormatEncoder, JsonLinesEncoder, LineEn
 use super::output::{Output, create_folder};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Error, Result};
-use hurtig_dataflow::operator::{Cx, OpenContext};
+use hurtig_dataflow::operator::{CheckpointEvent, Cx, OpenContext};
 use hurtig_dataflow::sink::{Sink, SinkWriter};
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use std::fs;
@@ -131,6 +131,9 @@ impl<T: Send + 'static, E: Encoder<T>> Sink<T> for SingleFileSink<E> {
         Box::new(SingleWriter {
             sink: self.clone(),
             output: None,
+            prepared: None,
+            committed: None,
+            takes_checkpoints: false,
             record: PhantomData,
         })
     }
@@ -139,6 +142,11 @@ impl<T: Send + 'static, E: Encoder<T>> Sink<T> for SingleFileSink<E> {
 struct SingleWriter<T, E> {
     sink: SingleFileSink<E>,
     output: Option<Output>,
+    /// The length at the last barrier.
+    prepared: Option<(CheckpointId, u64)>,
+    /// The length that a restore would go on with.
+    committed: Option<u64>,
+    takes_checkpoints: bool,
     record: PhantomData<fn(T)>,
 }
 
@@ -154,10 +162,12 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for SingleWriter<T, E> {
                 "{text}; set the sink's parallelism to 1, or use FileSink"
             )));
         }
-        check(path, self.sink.overwrite || ctx.info().attempt > 0)?;
+        let ours = ctx.info().attempt > 0 || ctx.restored().is_some();
+        check(path, self.sink.overwrite || ours)?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             create_folder(folder)?;
         }
+        self.takes_checkpoints = ctx.takes_checkpoints();
         let lengths = ctx
             .restored()
             .map_or(Ok(Vec::new()), |snapshot| snapshot.operator::<u64>(LENGTH))?;
@@ -184,8 +194,13 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for SingleWriter<T, E> {
         self.output.as_mut().map_or(Ok(()), Output::flush)
     }
 
-    fn before_barrier(&mut self, _id: CheckpointId) -> Result<()> {
-        self.output.as_mut().map_or(Ok(()), Output::sync)
+    fn before_barrier(&mut self, id: CheckpointId) -> Result<()> {
+        let Some(output) = &mut self.output else {
+            return Ok(());
+        };
+        output.sync()?;
+        self.prepared = Some((id, output.length()));
+        Ok(())
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -193,6 +208,21 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for SingleWriter<T, E> {
         self.output.iter_mut().for_each(Output::keep);
         let lengths: Vec<u64> = self.output.iter().map(Output::length).collect();
         snapshot.put_operator(LENGTH, Redistribution::Split, &lengths)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        if let (CheckpointEvent::Completed(done), Some((id, length))) = (event, self.prepared)
+            && done == id
+        {
+            self.committed = Some(length);
+        }
+        Ok(())
+    }
+
+    /// The file is shown when a restore could not take anything back.
+    fn uncommitted(&self) -> bool {
+        let length = self.output.as_ref().map(Output::length);
+        self.takes_checkpoints && length.is_some() && length != self.committed
     }
 
     fn close(&mut self) -> Result<()> {

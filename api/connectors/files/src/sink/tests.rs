@@ -1,10 +1,11 @@
+use super::encode::LineEncoder;
 use crate::{FileSink, SingleFileSink};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::ManualClock;
 use hurtig_core::{Batch, Result};
-use hurtig_dataflow::operator::{OpenContext, Services, SideOutputs, SubtaskInfo};
+use hurtig_dataflow::operator::{CheckpointEvent, OpenContext, Services, SideOutputs, SubtaskInfo};
 use hurtig_dataflow::sink::{Sink, SinkWriter};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSection, OperatorSnapshot, Redistribution};
 use serde::Serialize;
 use std::path::Path;
 
@@ -25,7 +26,17 @@ fn subtask(index: u32, parallelism: u32, attempt: u32) -> SubtaskInfo {
 
 impl<T: Clone> Drive<T> {
     fn open(sink: &impl Sink<T>, info: SubtaskInfo, restored: Option<&OperatorSnapshot>) -> Result<Self> {
+        Self::open_in((false, info), sink, restored)
+    }
+
+    /// In a job that takes checkpoints, or not.
+    fn open_in(
+        (takes_checkpoints, info): (bool, SubtaskInfo),
+        sink: &impl Sink<T>,
+        restored: Option<&OperatorSnapshot>,
+    ) -> Result<Self> {
         let services = Services::new(info, ManualClock::new(), SideOutputs::default());
+        let services = services.taking_checkpoints(takes_checkpoints);
         let mut writer = sink.writer();
         writer.open(&mut OpenContext::new(&services, restored))?;
         Ok(Self { writer, services })
@@ -146,24 +157,111 @@ fn existing_output_is_refused_unless_it_may_go() {
     assert!(error.ends_with("is a file; name a folder"), "{error}");
 }
 
+fn checkpointed(
+    sink: &FileSink<LineEncoder>,
+    info: SubtaskInfo,
+    state: Option<&OperatorSnapshot>,
+) -> Drive<&'static str> {
+    Drive::open_in((true, info), sink, state).unwrap()
+}
+
+fn visible(folder: &Path) -> Vec<(String, String)> {
+    let mut files = files(folder);
+    files.retain(|(name, _)| !name.starts_with('.'));
+    files
+}
+
 #[test]
-fn a_restore_keeps_what_a_checkpoint_covers_and_a_restart_begins_anew() {
+fn a_part_is_visible_when_its_checkpoint_has_completed() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(dir.path()).part_bytes(4);
+    let mut drive = checkpointed(&sink, subtask(0, 1, 0), None);
+    drive.write(&["full"]);
+    drive.write(&["a"]);
+    drive.barrier(1);
+    drive.write(&["b"]);
+    assert_eq!(visible(dir.path()), []);
+    drive
+        .writer
+        .on_checkpoint(CheckpointEvent::Aborted(CheckpointId(1)))
+        .unwrap();
+    assert_eq!(visible(dir.path()), []);
+    drive.barrier(2);
+    drive.write(&["c"]);
+    let completed = CheckpointEvent::Completed(CheckpointId(2));
+    drive.writer.on_checkpoint(completed).unwrap();
+    let want = [("part-0-0", "full\n"), ("part-0-1", "a\n"), ("part-0-2", "b\n")];
+    assert_eq!(
+        visible(dir.path()),
+        named(&want),
+        "what came before the barrier of 2"
+    );
+    drive.writer.on_checkpoint(completed).unwrap();
+    assert!(drive.writer.uncommitted());
+    drive.barrier(3);
+    drive
+        .writer
+        .on_checkpoint(CheckpointEvent::Completed(CheckpointId(3)))
+        .unwrap();
+    assert!(!drive.writer.uncommitted());
+    drive.close();
+    assert_eq!(visible(dir.path()).len(), 4);
+}
+
+#[test]
+fn a_restore_commits_what_its_checkpoint_promises_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(dir.path());
+    let mut drives: Vec<_> = (0..2)
+        .map(|index| checkpointed(&sink, subtask(index, 2, 0), None))
+        .collect();
+    let mut union = OperatorSnapshot::default();
+    for (drive, text) in drives.iter_mut().zip(["x", "y"]) {
+        drive.write(&[text]);
+        let state = drive.barrier(1);
+        let entries = state.operator["pending-parts"].entries.clone();
+        let section = union
+            .operator
+            .entry("pending-parts".to_owned())
+            .or_insert(OperatorSection {
+                redistribution: Redistribution::Union,
+                entries: Vec::new(),
+            });
+        section.entries.extend(entries);
+        drive.write(&["behind the barrier"]);
+        drive.barrier(2);
+    }
+    // Killed after the checkpoint was published, before anybody was told, and one had been.
+    drives[0]
+        .writer
+        .on_checkpoint(CheckpointEvent::Completed(CheckpointId(1)))
+        .unwrap();
+    drop(drives);
+    let mut again = checkpointed(&sink, subtask(0, 1, 0), Some(&union));
+    assert_eq!(
+        visible(dir.path()),
+        named(&[("part-0-0", "x\n"), ("part-1-0", "y\n")])
+    );
+    assert_eq!(files(dir.path()).len(), 2, "what was not promised is gone");
+    again.write(&["z"]);
+    again.barrier(3);
+    again
+        .writer
+        .on_checkpoint(CheckpointEvent::Completed(CheckpointId(3)))
+        .unwrap();
+    again.close();
+    let want = [("part-0-0", "x\n"), ("part-0-1", "z\n"), ("part-1-0", "y\n")];
+    assert_eq!(files(dir.path()), named(&want));
+}
+
+#[test]
+fn a_restart_from_scratch_begins_anew() {
     let dir = tempfile::tempdir().unwrap();
     let sink = FileSink::lines(dir.path());
     let mut drive = Drive::open(&sink, subtask(0, 1, 0), None).unwrap();
-    drive.write(&["covered"]);
-    let snapshot = drive.barrier(1);
-    drive.write(&["lost"]);
-    drive.writer.flush().unwrap();
-    drop(drive);
-    let mut drive = Drive::open(&sink, subtask(0, 1, 1), Some(&snapshot)).unwrap();
-    drive.write(&["again"]);
+    drive.write(&["first"]);
     drive.close();
-    assert_eq!(
-        files(dir.path()),
-        named(&[("part-0-0", "covered\n"), ("part-0-1", "again\n")])
-    );
-    let mut drive = Drive::open(&sink, subtask(0, 1, 2), None).unwrap();
+    let mut drive = Drive::open(&sink, subtask(0, 1, 1), None).unwrap();
     drive.write(&["anew"]);
     drive.close();
     assert_eq!(files(dir.path()), named(&[("part-0-0", "anew\n")]));
