@@ -53,6 +53,9 @@ pub struct CheckpointMetadata {
     pub triggered_ms: u64,
     /// [`KEY_HASH_VERSION`] of the job.
     pub key_hash_version: u32,
+    /// Folders of checkpoints of jobs that have ended, which this one was restored from and takes the
+    /// place of: whoever owns this one deletes them.
+    pub supersedes: Vec<String>,
     /// The state of all operators.
     pub operators: Vec<OperatorStates>,
 }

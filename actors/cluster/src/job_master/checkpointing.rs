@@ -36,8 +36,9 @@ pub(super) struct JobCheckpoints {
     latest: Option<Arc<CheckpointMetadata>>,
     /// Complete ones that are kept, oldest first.
     retained: VecDeque<CheckpointId>,
-    /// A checkpoint of another job that is to be deleted once the first of this one is complete.
-    claimed: Option<String>,
+    /// Checkpoints of jobs that have ended, to be deleted when as many of this one are complete as are
+    /// kept.
+    claimed: Vec<String>,
     /// Whether checkpoints are taken of the present generation.
     started: bool,
     /// Whether anything may have been stored.
@@ -63,7 +64,7 @@ impl JobCheckpoints {
             publishing: None,
             latest: None,
             retained: VecDeque::new(),
-            claimed: None,
+            claimed: Vec::new(),
             started: false,
             any: false,
         }
@@ -122,8 +123,11 @@ impl JobMasterBrain {
         let next = CheckpointId(found.checkpoint_id.0 + 1);
         let settings = self.settings.checkpoints.clone();
         self.checkpoints.coordinator = CheckpointCoordinator::new(settings, next);
+        if from.claim {
+            self.checkpoints.claimed.clone_from(&found.supersedes);
+            self.checkpoints.claimed.push(dir);
+        }
         self.checkpoints.latest = Some(Arc::new(found));
-        self.checkpoints.claimed = from.claim.then_some(dir);
         Ok(())
     }
 
@@ -154,9 +158,9 @@ impl JobMasterBrain {
         if self.checkpoints.any && !keep {
             out.push(JobEffect::Store(StorageWork::DiscardJob));
         }
-        let claimed = self.checkpoints.claimed.take();
-        let done_with = claimed.filter(|_| status == JobStatus::Finished);
-        out.extend(done_with.map(|dir| JobEffect::Store(StorageWork::DiscardFolder(dir))));
+        if status == JobStatus::Finished {
+            self.discard_claimed(out);
+        }
     }
 
     // The coordinator.
@@ -412,7 +416,8 @@ impl JobMasterBrain {
     fn publish(&mut self, cut: CompleteCut<CheckpointPart>, out: &mut Effects) {
         let enumerators = self.checkpoints.current.take().map(|current| current.enumerators);
         let triggered = cut.triggered;
-        let metadata = metadata::describe(self.graph.job_graph(), cut, enumerators.unwrap_or_default());
+        let mut metadata = metadata::describe(self.graph.job_graph(), cut, enumerators.unwrap_or_default());
+        metadata.supersedes.clone_from(&self.checkpoints.claimed);
         self.checkpoints.publishing = Some(Arc::new(metadata.clone()));
         out.push(JobEffect::Store(StorageWork::Publish {
             metadata: Box::new(metadata),
@@ -431,8 +436,14 @@ impl JobMasterBrain {
             let oldest = self.checkpoints.retained.pop_front();
             out.extend(oldest.map(|old| JobEffect::Store(StorageWork::DiscardCheckpoint(old))));
         }
-        let claimed = self.checkpoints.claimed.take();
-        out.extend(claimed.map(|dir| JobEffect::Store(StorageWork::DiscardFolder(dir))));
+        if self.checkpoints.retained.len() >= self.settings.retained_checkpoints {
+            self.discard_claimed(out);
+        }
+    }
+
+    fn discard_claimed(&mut self, out: &mut Effects) {
+        let claimed = self.checkpoints.claimed.drain(..);
+        out.extend(claimed.map(|dir| JobEffect::Store(StorageWork::DiscardClaimed(dir))));
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId, reason: &AbortReason, out: &mut Effects) {

@@ -221,8 +221,8 @@ pub enum StorageWork {
     },
     /// Delete all that was stored of a checkpoint.
     DiscardCheckpoint(CheckpointId),
-    /// Delete the checkpoint in a folder.
-    DiscardFolder(String),
+    /// Delete the checkpoint of another job that has ended, and all else that it left.
+    DiscardClaimed(String),
     /// Delete a state file.
     DiscardState(StateHandle),
     /// Delete all checkpoints of the job.

@@ -45,6 +45,7 @@ pub(super) fn describe(
         job_name: graph.name.clone(),
         triggered_ms: 0,
         key_hash_version: KEY_HASH_VERSION,
+        supersedes: Vec::new(),
         operators,
     }
 }

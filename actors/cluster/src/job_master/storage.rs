@@ -82,7 +82,7 @@ impl JobStorage {
         let (store, layout) = (self.store()?, CheckpointLayout::new(self.job));
         match work {
             StorageWork::DiscardCheckpoint(id) => discard_folder(store, &layout.checkpoint(*id)),
-            StorageWork::DiscardFolder(dir) => discard_folder(store, dir),
+            StorageWork::DiscardClaimed(dir) => discard_claimed(store, dir),
             StorageWork::DiscardState(handle) => Ok(store.delete(&handle.path)?),
             StorageWork::DiscardJob => Ok(store.delete_all(&layout.root())?),
             StorageWork::Load(_) | StorageWork::Publish { .. } => Ok(()),
@@ -94,6 +94,14 @@ impl JobStorage {
 fn discard_folder(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
     store.delete(&format!("{dir}/{METADATA_NAME}"))?;
     Ok(store.delete_all(dir)?)
+}
+
+/// Deletes a checkpoint of another job, and with it all that the job left: it has ended.
+fn discard_claimed(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
+    discard_folder(store, dir)?;
+    let root = dir.rsplit_once('/').map(|(root, _)| root);
+    let root = root.filter(|root| root.parse::<JobId>().is_ok());
+    Ok(root.map_or(Ok(()), |root| store.delete_all(root))?)
 }
 
 pub(super) fn failure_of(panicked: Panicked) -> TaskFailure {

@@ -1,0 +1,243 @@
+//! The all-round job of the tests that kill: every record is checked on its way, so that a lost, repeated
+//! or reordered one cannot hide.
+//!
+//! Each key counts its own records: `key, 0`, `key, 1`, … in order. Keyed state of every kind holds what it
+//! must after so many records, or the job fails. Records and windows are written by transactional sinks:
+//! `OUT/records` and `OUT/windows`. A mapper fails once whenever the file `OUT/fail` appears.
+
+#![allow(clippy::print_stdout, reason = "the test reads the result")]
+
+use hurtig::prelude::*;
+use hurtig::state::{OperatorSnapshot, Redistribution};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+type Done = std::result::Result<(), UserError>;
+
+/// Keys; a multiple of every parallelism at which the job may begin, so that a key's records all come
+/// from one subtask.
+const KEYS: u64 = 60;
+/// How far event time may go back, in milliseconds.
+const JITTER: i64 = 40;
+
+type Record = (u64, u64);
+
+/// The time of record `i`: a millisecond for each ten, out of order within [`JITTER`].
+fn time_of(i: u64) -> i64 {
+    let early = (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) as i64 % JITTER;
+    (i / 10) as i64 + JITTER - early
+}
+
+#[hurtig::main]
+async fn main(env: StreamEnv) -> Result {
+    let args = env.args();
+    let [_, out, count, rate] = &args[..] else {
+        return Err("usage: all_round OUT COUNT RECORDS_PER_SECOND".into());
+    };
+    let (out, count) = (PathBuf::from(out), count.parse()?);
+    let time = |&(key, seq): &Record| time_of(seq * KEYS + key);
+    let records = env
+        .from_source(
+            GeneratorSource::new(count, |i| (i % KEYS, i / KEYS)).rate(rate.parse()?),
+            Watermarks::bounded(Duration::from_millis(JITTER as u64), time),
+        )
+        .uid("records");
+    let fail = out.join("fail");
+    let counted = records.process(move || Counting::new(&fail)).uid("count");
+    let timers = OutputTag::new("timers");
+    let tag = timers.clone();
+    let checked = counted
+        .key_by(|record: &Record| record.0)
+        .process(move |ctx| Ok(Checks::declare(ctx, &tag)?))
+        .uid("check");
+    checked
+        .side_output(&timers)
+        .sink_to(FileSink::lines(out.join("timers")))
+        .uid("timers-out");
+    checked
+        .map(|(key, seq): Record| format!("{key} {seq}"))
+        .sink_to(FileSink::lines(out.join("records")))
+        .uid("records-out");
+    let tumbling = checked
+        .key_by(|record: &Record| record.0)
+        .window(Tumbling::of(100.millis()))
+        .aggregate_then(
+            Count::new(),
+            |key: &u64, window: &TimeWindow, n: &u64, out: &mut Collector<String>| {
+                out.push(format!("t {key} {} {n}", window.start));
+            },
+        )
+        .uid("tumbling");
+    let sliding = checked
+        .key_by(|record: &Record| record.0)
+        .window(Sliding::of(200.millis(), 50.millis()))
+        .aggregate_then(
+            Count::new(),
+            |key: &u64, window: &TimeWindow, n: &u64, out: &mut Collector<String>| {
+                out.push(format!("s {key} {} {n}", window.start));
+            },
+        )
+        .uid("sliding");
+    tumbling
+        .union(&sliding)
+        .sink_to(FileSink::lines(out.join("windows")))
+        .uid("windows-out");
+    let result = env.execute("all round").await?;
+    let (counted, restarts) = (result.long("counted"), result.restarts);
+    let same = result.long("restored") == result.long("union");
+    println!("counted={counted} same={same} restarts={restarts}");
+    Ok(())
+}
+
+/// Counts the records of its subtask in operator state, and fails on command.
+struct Counting {
+    fail: PathBuf,
+    seen: i64,
+}
+
+impl Counting {
+    fn new(fail: &Path) -> Self {
+        Self {
+            fail: fail.to_owned(),
+            seen: 0,
+        }
+    }
+}
+
+impl ProcessFunction<Record, Record> for Counting {
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> Done {
+        if let Some(state) = ctx.restored() {
+            self.seen = state.operator::<i64>("seen")?.into_iter().sum();
+            ctx.cx().accumulators().add_long("restored", self.seen);
+            let all: i64 = state.operator::<i64>("seen-by-all")?.into_iter().sum();
+            // All subtasks have the same list.
+            if ctx.info().index == 0 {
+                ctx.cx().accumulators().add_long("union", all);
+            }
+        }
+        ctx.cx().accumulators().add_long("counted", self.seen);
+        Ok(())
+    }
+
+    fn process(&mut self, record: Record, cx: ProcessCx<'_>, out: &mut Emitter<'_, Record>) -> Done {
+        self.seen += 1;
+        if self.seen % 512 == 0 && std::fs::remove_file(&self.fail).is_ok() {
+            return Err("told to fail".into());
+        }
+        cx.accumulators().add_long("counted", 1);
+        out.emit(record);
+        Ok(())
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Done {
+        snapshot.put_operator("seen", Redistribution::Split, &[self.seen])?;
+        snapshot.put_operator("seen-by-all", Redistribution::Union, &[self.seen])?;
+        Ok(())
+    }
+}
+
+/// Fires this long after each record, in milliseconds of event time.
+const DELAY: i64 = 50;
+
+/// Keyed state of every kind: what each must hold after so many records is known.
+struct Checks {
+    next: ValueState<u64>,
+    last: ListState<u64>,
+    by_digit: MapState<u64, u64>,
+    sum: ReducingState<u64>,
+    count: AggregatingState<Counted>,
+    timers: OutputTag<String>,
+}
+
+impl Checks {
+    fn declare(
+        ctx: &mut KeyedOpenContext<'_, u64>,
+        timers: &OutputTag<String>,
+    ) -> hurtig::core::Result<Self> {
+        Ok(Self {
+            next: ctx.value("next")?,
+            last: ctx.list("last")?,
+            by_digit: ctx.map("by-digit")?,
+            sum: ctx.reducing("sum", |sum, seq| *sum += seq)?,
+            count: ctx.aggregating("count", Counted)?,
+            timers: timers.clone(),
+        })
+    }
+
+    /// What is wrong with the state of a key that has seen `n` records.
+    fn complaint(&self, cx: KeyedCx<'_, u64>, n: u64) -> Option<String> {
+        let last: Vec<u64> = (n.saturating_sub(3)..n).collect();
+        if *self.last.get(cx) != last[..] {
+            return Some(format!("list {:?}, not {last:?}", self.last.get(cx)));
+        }
+        let sum = self.sum.get(cx).map_or(0, |sum| *sum);
+        if sum != n * n.saturating_sub(1) / 2 {
+            return Some(format!("sum {sum} of {n} numbers"));
+        }
+        if self.count.get(cx).unwrap_or(0) != n {
+            return Some(format!("count {:?}, not {n}", self.count.get(cx)));
+        }
+        let digits: Vec<(u64, u64)> = (0..10)
+            .map(|d| (d, (n + 9 - d) / 10))
+            .filter(|(_, n)| *n > 0)
+            .collect();
+        let mut found = self.by_digit.entries(cx);
+        found.sort_unstable();
+        (found != digits).then(|| format!("digits {found:?}, not {digits:?}"))
+    }
+}
+
+impl KeyedProcessFunction<u64, Record, Record> for Checks {
+    fn process(&mut self, (key, seq): Record, cx: KeyedCx<'_, u64>, out: &mut Emitter<'_, Record>) -> Done {
+        let next = self.next.get_cloned(cx).unwrap_or(0);
+        if seq != next {
+            return Err(format!("key {key}: record {seq} came and {next} was next").into());
+        }
+        if let Some(complaint) = self.complaint(cx, seq) {
+            return Err(format!("key {key} before record {seq}: {complaint}").into());
+        }
+        self.next.set(cx, seq + 1);
+        let mut last = self.last.take(cx);
+        last.push(seq);
+        self.last.extend(cx, last.into_iter().rev().take(3).rev());
+        *self.by_digit.get_or(cx, seq % 10, || 0) += 1;
+        self.sum.add(cx, seq);
+        self.count.add(cx, seq);
+        cx.register_event_timer(cx.timestamp().ok_or("a record without time")? + DELAY);
+        out.emit((key, seq));
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        time: i64,
+        _: TimeDomain,
+        cx: KeyedCx<'_, u64>,
+        _: &mut Emitter<'_, Record>,
+    ) -> Done {
+        cx.side_output(&self.timers, format!("{} {time}", cx.key()));
+        Ok(())
+    }
+}
+
+/// How many there were.
+struct Counted;
+
+impl AggregateFunction for Counted {
+    type In = u64;
+    type Acc = u64;
+    type Out = u64;
+
+    fn create(&self) -> u64 {
+        0
+    }
+    fn add(&self, count: &mut u64, _: u64) {
+        *count += 1;
+    }
+    fn merge(&self, count: &mut u64, other: u64) {
+        *count += other;
+    }
+    fn result(&self, count: &u64) -> u64 {
+        *count
+    }
+}

@@ -1,0 +1,220 @@
+//! The all-round job under kill -9 and failing functions, at changing parallelism: every record, window
+//! and timer is in its output once.
+//!
+//! `CHAOS_KILLS` says how many kills (default 6), `CHAOS_SEED` where randomness begins.
+
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its input has failed"
+)]
+#![allow(clippy::print_stdout, reason = "a failing run must tell its seed")]
+
+use hurtig_end_to_end::start_example;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const KEYS: u64 = 60;
+const JITTER: i64 = 40;
+const RATE: u64 = 12_000;
+
+/// As the example has it.
+fn time_of(i: u64) -> i64 {
+    let early = (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33) as i64 % JITTER;
+    (i / 10) as i64 + JITTER - early
+}
+
+/// Lines of all visible files of a folder.
+fn lines(folder: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        if !entry.file_name().to_string_lossy().starts_with('.') {
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            assert!(text.ends_with('\n'), "a torn file is visible: {:?}", entry.path());
+            lines.extend(text.lines().map(str::to_owned));
+        }
+    }
+    lines.sort_unstable();
+    lines
+}
+
+/// What two sorted lists do not have in common.
+fn difference(found: &[String], wanted: &[String]) -> String {
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    found
+        .iter()
+        .for_each(|line| *counts.entry(line).or_default() += 1);
+    wanted
+        .iter()
+        .for_each(|line| *counts.entry(line).or_default() -= 1);
+    let (lost, extra): (Vec<_>, Vec<_>) = counts
+        .iter()
+        .filter(|(_, n)| **n != 0)
+        .partition(|(_, n)| **n < 0);
+    let show = |lines: &[(&&str, &i64)]| format!("{} {:?}", lines.len(), &lines[..lines.len().min(5)]);
+    format!("lost {}, too many {}", show(&lost), show(&extra))
+}
+
+#[track_caller]
+fn same(what: &str, folder: &Path, mut wanted: Vec<String>) {
+    wanted.sort_unstable();
+    let found = lines(&folder.join(what));
+    assert!(found == wanted, "{what}: {}", difference(&found, &wanted));
+}
+
+fn check(out: &Path, count: u64) {
+    let records = (0..count).map(|i| (i % KEYS, i / KEYS));
+    same(
+        "records",
+        out,
+        records.map(|(key, seq)| format!("{key} {seq}")).collect(),
+    );
+    let timers: BTreeSet<(u64, i64)> = (0..count).map(|i| (i % KEYS, time_of(i) + 50)).collect();
+    same(
+        "timers",
+        out,
+        timers.iter().map(|(key, time)| format!("{key} {time}")).collect(),
+    );
+    let mut windows: BTreeMap<(char, u64, i64), u64> = BTreeMap::new();
+    for i in 0..count {
+        let (key, time) = (i % KEYS, time_of(i));
+        *windows
+            .entry(('t', key, time - time.rem_euclid(100)))
+            .or_default() += 1;
+        let last = time - time.rem_euclid(50);
+        for start in (0..4).map(|n| last - 50 * n) {
+            *windows.entry(('s', key, start)).or_default() += 1;
+        }
+    }
+    let line = |((kind, key, start), n): (&(char, u64, i64), &u64)| format!("{kind} {key} {start} {n}");
+    same("windows", out, windows.iter().map(line).collect());
+}
+
+/// Small and repeatable.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+struct Trial {
+    random: Random,
+    folder: tempfile::TempDir,
+    count: u64,
+}
+
+impl Trial {
+    fn args(&mut self) -> Vec<String> {
+        let parallelism = 1 + self.random.below(4);
+        let interval = 20 + self.random.below(80);
+        let checkpoints = self.folder.path().join("checkpoints");
+        let settings = [
+            format!("execution.checkpointing.interval={interval}ms"),
+            format!("execution.checkpointing.dir={}", checkpoints.display()),
+            "restart-strategy.type=fixed-delay".to_owned(),
+            "restart-strategy.fixed-delay.attempts=infinite".to_owned(),
+            "restart-strategy.fixed-delay.delay=10ms".to_owned(),
+        ];
+        let mut args = vec!["-p".to_owned(), parallelism.to_string()];
+        args.extend(
+            settings
+                .into_iter()
+                .flat_map(|setting| ["-D".to_owned(), setting]),
+        );
+        args.extend(["--restore", "latest"].map(str::to_owned));
+        args.extend([self.out(), self.count.to_string(), RATE.to_string()]);
+        args
+    }
+
+    fn out(&self) -> String {
+        self.folder.path().join("out").display().to_string()
+    }
+
+    /// One life of the program, killed after a while.
+    fn kill(&mut self) {
+        let args = self.args();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut child = start_example("all_round", &args);
+        let life = 100 + self.random.below(900);
+        if self.random.below(2) == 0 {
+            std::thread::sleep(Duration::from_millis(life / 2));
+            // The folder may not be there yet.
+            let _ = std::fs::write(Path::new(&self.out()).join("fail"), "");
+        }
+        std::thread::sleep(Duration::from_millis(life / 2));
+        // It may have ended already.
+        let _ = child.kill();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("FAILED") && !said.contains("error:"), "{said}");
+    }
+
+    /// The last life, to the end.
+    fn finish(&mut self) -> String {
+        let args = self.args();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = start_example("all_round", &args).wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_whatever_is_killed() {
+    let kills = number("CHAOS_KILLS", 6);
+    let seed = number("CHAOS_SEED", 1);
+    println!("CHAOS_SEED={seed} CHAOS_KILLS={kills}");
+    let mut trial = Trial {
+        random: Random(seed),
+        folder: tempfile::tempdir().unwrap(),
+        // Some of it is left when the last kill has come.
+        count: RATE * (kills + 4) / 2,
+    };
+    for _ in 0..kills {
+        trial.kill();
+    }
+    let end = trial.finish();
+    println!("{end}");
+    check(Path::new(&trial.out()), trial.count);
+    assert!(
+        end.contains(&format!("counted={}", trial.count)),
+        "operator state lost or repeated records: {end}"
+    );
+    assert!(
+        end.contains("same=true"),
+        "a union list differs from the list that was split: {end}"
+    );
+    let left = metadata(&trial.folder.path().join("checkpoints"));
+    assert!(
+        left.is_empty(),
+        "checkpoints of a job that has finished: {left:?}"
+    );
+}
+
+/// Complete checkpoints in a folder.
+fn metadata(checkpoints: &Path) -> Vec<PathBuf> {
+    let folders = |path: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(path)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    };
+    let jobs = folders(checkpoints).into_iter();
+    let all = jobs
+        .flat_map(|job| folders(&job))
+        .map(|folder| folder.join("_metadata"));
+    all.filter(|path| path.exists()).collect()
+}
