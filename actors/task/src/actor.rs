@@ -368,10 +368,9 @@ impl Handler<TriggerCheckpoint> for TaskActor {
     type Result = ();
 
     fn handle(&mut self, TriggerCheckpoint(checkpoint): TriggerCheckpoint, ctx: &mut Self::Context) {
-        if let Some(core) = &mut self.core {
-            if let Err(error) = core.trigger(checkpoint) {
-                self.fail(ctx, &error);
-            }
+        let Some(core) = &mut self.core else { return };
+        if let Err(error) = core.trigger(checkpoint) {
+            self.fail(ctx, &error);
         }
     }
 }

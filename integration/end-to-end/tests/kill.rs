@@ -124,7 +124,7 @@ impl Trial {
             format!("execution.checkpointing.interval={interval}ms"),
             format!("execution.checkpointing.dir={}", checkpoints.display()),
             "restart-strategy.type=fixed-delay".to_owned(),
-            "restart-strategy.fixed-delay.attempts=infinite".to_owned(),
+            "restart-strategy.fixed-delay.attempts=3".to_owned(),
             "restart-strategy.fixed-delay.delay=10ms".to_owned(),
         ];
         let mut args = vec!["-p".to_owned(), parallelism.to_string()];
@@ -143,6 +143,10 @@ impl Trial {
     }
 
     /// One life of the program, killed after a while.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a life is as long as chance has it, whatever happens in it"
+    )]
     fn kill(&mut self) {
         let args = self.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -1,5 +1,6 @@
 //! The JobMaster's brain against tables, arithmetic, and a naive model of its tasks.
 
+mod checkpoints;
 mod lives;
 mod random;
 mod restarts;
@@ -72,7 +73,11 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(restart: RestartStrategyConfig) -> Self {
-        let brain = JobMasterBrain::new(job(), settings(restart), Time::ZERO);
+        Self::with(settings(restart))
+    }
+
+    pub(super) fn with(settings: JobSettings) -> Self {
+        let brain = JobMasterBrain::new(job(), settings, Time::ZERO);
         let mut bench = Self {
             brain,
             now: Time::ZERO,
