@@ -12,8 +12,10 @@ use hurtig_state::{OperatorSnapshot, Redistribution};
 use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SubtaskState, read_state};
 use hurtig_task::interface::{CheckpointPart, OperatorRestore, TaskFactory, TaskHandle, TaskRestore};
 use hurtig_task::{CheckpointStorage, LinkedProgram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 
 const ONE: CheckpointId = CheckpointId(1);
@@ -232,6 +234,8 @@ fn a_store_that_fails_costs_the_checkpoint_and_not_the_task() {
 #[derive(Default)]
 struct Slow {
     store: MemoryStore,
+    /// Somebody waits.
+    entered: AtomicBool,
     open: Mutex<bool>,
     opened: Condvar,
 }
@@ -245,6 +249,7 @@ impl Slow {
 
 impl BlobStore for Slow {
     fn put_new(&self, path: &str, bytes: &[u8]) -> hurtig_storage::Result<()> {
+        self.entered.store(true, Ordering::Release);
         let open = self.open.lock().unwrap();
         let _open = self.opened.wait_while(open, |open| !*open).unwrap();
         self.store.put_new(path, bytes)
@@ -278,27 +283,36 @@ fn a_task_is_not_over_before_its_part_is_stored() {
     System::new().block_on(async {
         for cancelled in [false, true] {
             let store = Arc::new(Slow::default());
-            let job = job(true, store.clone());
+            let job = job(!cancelled, store.clone());
             let (task, mut told) = start_with(&job, None);
             running(&mut told).await;
             task.trigger_checkpoint(ONE);
+            while !store.entered.load(Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
             if cancelled {
                 task.cancel();
             }
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-            while let Ok(early) = told.try_recv() {
-                assert!(matches!(early, Told::Report(_)), "its part is still being stored");
-            }
+            // Long enough for an end that does not wait.
+            let waiting = async {
+                loop {
+                    let early = told.recv().await;
+                    assert!(
+                        matches!(early, Some(Told::Report(_))),
+                        "its part is still being stored"
+                    );
+                }
+            };
+            let waited = tokio::time::timeout(Duration::from_millis(300), waiting).await;
+            assert!(waited.is_err());
             store.open();
-            if !cancelled {
-                assert_eq!(stored(&mut told).await.0, ONE);
-                assert_eq!(state(&mut told).await.0, TaskState::Finished);
+            assert_eq!(stored(&mut told).await.0, ONE);
+            let how = if cancelled {
+                TaskState::Canceled
             } else {
-                // The cancel may have come before the barrier.
-                assert_eq!(state(&mut told).await.0, TaskState::Canceled);
-            }
+                TaskState::Finished
+            };
+            assert_eq!(state(&mut told).await.0, how);
         }
     });
 }
