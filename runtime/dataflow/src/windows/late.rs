@@ -14,7 +14,7 @@ pub const NUM_LATE_RECORDS_DROPPED: &str = "numLateRecordsDropped";
 pub struct Lateness<In> {
     allowed: i64,
     side: Option<OutputTag<In>>,
-    /// `numLateRecordsDropped`, registered with the first.
+    /// `numLateRecordsDropped`, registered when the operator opens.
     dropped: Option<Counter>,
 }
 

@@ -337,6 +337,7 @@ where
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         let info = ctx.info();
         self.keys = GroupedTable::new(info.key_groups.clone(), info.max_parallelism);
+        self.parts.late.open(ctx.cx());
         if let Some(snapshot) = ctx.restored() {
             self.restore(snapshot)?;
             self.schedule(ctx.cx());

@@ -410,6 +410,7 @@ where
         self.groups = info.key_groups.clone();
         self.panes = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
         self.again = FiredAgain::new(info.key_groups.clone(), info.max_parallelism);
+        self.parts.late.open(ctx.cx());
         if let Some(snapshot) = ctx.restored() {
             self.restore(snapshot)?;
             self.schedule(ctx.cx());
