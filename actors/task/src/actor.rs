@@ -2,13 +2,13 @@
 
 use crate::checkpoint::{CheckpointStorage, Restored};
 use crate::interface::{TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport};
+use crate::metrics::{TaskMetrics, TimeSpent, Totals};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 use hurtig_core::ids::{CheckpointId, NodeId};
-use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Result};
-use hurtig_dataflow::chain::{Round, TaskCore};
+use hurtig_dataflow::chain::{NodeStats, Round, TaskCore};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
@@ -41,19 +41,11 @@ pub(crate) struct TaskSetup {
     pub(crate) places: Vec<Option<NodeId>>,
     /// Time that all tasks of the arbiter share.
     pub(crate) round: Duration,
-    /// The metrics of this subtask, which are told the time.
-    pub(crate) metrics: MetricGroup,
+    /// The metrics of this subtask.
+    pub(crate) metrics: TaskMetrics,
     /// Where checkpoints are kept, if any are taken.
     pub(crate) storage: Option<CheckpointStorage>,
     pub(crate) descriptor: TaskDescriptor,
-}
-
-/// Time spent in each of the three conditions, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct TimeSpent {
-    busy: u64,
-    idle: u64,
-    back_pressured: u64,
 }
 
 /// What the task was doing when it was last polled.
@@ -150,18 +142,15 @@ impl TaskActor {
         let Some(core) = &self.core else { return };
         let stats = core.stats();
         let millis = |nanos: u64| nanos / 1_000_000;
-        let written = core.totals().0;
+        let totals = totals(core, &stats);
+        self.setup.metrics.update(totals, self.spent, &stats);
         self.setup.link.report(TaskReport {
             accumulators: core.accumulators(),
             busy_ms: millis(self.spent.busy),
             idle_ms: millis(self.spent.idle),
             backpressured_ms: millis(self.spent.back_pressured),
-            records_in: stats.first().map_or(0, |first| first.records_in),
-            records_out: if written > 0 {
-                written
-            } else {
-                stats.last().map_or(0, |last| last.records_out)
-            },
+            records_in: totals.records_in,
+            records_out: totals.records_out,
         });
     }
 
@@ -209,6 +198,20 @@ impl TaskActor {
         let place = self.core.as_ref().and_then(|core| core.failed_at());
         let operator = place.and_then(|at| self.setup.places.get(at).copied().flatten());
         self.end(ctx, TaskState::Failed, Some(TaskFailure::new(error, operator)));
+    }
+}
+
+/// What a task has counted: records that came in, and those that left it or that its sink wrote.
+fn totals(core: &TaskCore, stats: &[NodeStats]) -> Totals {
+    let (written, bytes_out) = core.totals();
+    Totals {
+        records_in: stats.first().map_or(0, |first| first.records_in),
+        records_out: if written > 0 {
+            written
+        } else {
+            stats.last().map_or(0, |last| last.records_out)
+        },
+        bytes_out,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::channels::{Channels, End, Ends};
 use crate::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
+use crate::metrics::operator_group;
 use hurtig_core::ids::{ChannelId, NodeId, SubtaskId};
 use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::Clock;
@@ -146,9 +147,7 @@ impl Assembly<'_> {
             attempt: descriptor.execution.attempt.0,
         };
         let side = SideOutputs::new(self.sides(operator.node)?);
-        let metrics = self.metrics.child("operator", &operator.name);
-        // Two operators of one vertex may have one name.
-        let metrics = metrics.child("operator_id", &operator.id.to_string());
+        let metrics = operator_group(self.metrics, operator);
         Ok(Services::new(info, self.clock.clone(), side)
             .in_job(self.parameters.clone(), metrics)
             .taking_checkpoints(self.takes_checkpoints))

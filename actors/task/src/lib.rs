@@ -10,6 +10,7 @@ mod assemble;
 mod channels;
 mod checkpoint;
 mod cuts;
+mod metrics;
 mod program;
 
 pub mod accumulators;

@@ -5,6 +5,7 @@ use crate::assemble::{Assembly, TaskSettings};
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointStorage;
 use crate::interface::{TaskDescriptor, TaskFactory, TaskHandle, TaskLink};
+use crate::metrics::TaskMetrics;
 use hurtig_core::ids::{NodeId, SubtaskId};
 use hurtig_core::metrics::{MetricGroup, MetricRegistry, MetricScope};
 use hurtig_core::time::Clock;
@@ -122,13 +123,15 @@ impl TaskFactory for LinkedProgram {
             descriptor: &descriptor,
         };
         let core = assembly.build()?;
+        let vertex = self.graph.vertex(descriptor.execution.subtask.vertex);
+        let operators = vertex.map_or(&[][..], |vertex| &vertex.operators);
         let setup = TaskSetup {
             link,
             clock: self.clock.clone(),
             source: self.source(&descriptor),
             places: self.places(&descriptor),
             round: self.settings.round,
-            metrics,
+            metrics: TaskMetrics::new(metrics, operators),
             storage: self.checkpoints.clone(),
             descriptor,
         };

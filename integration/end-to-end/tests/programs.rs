@@ -287,13 +287,11 @@ fn each_record() -> WatermarkStrategy<(i64, u32)> {
     Watermarks::punctuated(|record: &(i64, u32)| record.0, |record, _| Some(record.0))
 }
 
-#[test]
-fn every_kind_of_window_publishes_what_came_too_late() {
+/// `numLateRecordsDropped` of every kind of window operator, by its name.
+fn late_dropped(times: Vec<(i64, u32)>) -> Vec<(String, MetricValue)> {
     let env = StreamEnv::new();
     env.set("pipeline.batch-size", "1").unwrap();
     env.set("pipeline.auto-watermark-interval", "0 ms").unwrap();
-    // 5 and 7 come behind the watermark 100.
-    let times = [(1, 1), (100, 1), (5, 1), (101, 1), (7, 1), (250, 1)];
     let input = env.from_source(CollectionSource::new(times), each_record());
     let keyed = input.key_by(|record| record.1);
     let ten = || Tumbling::of(10.millis());
@@ -328,11 +326,63 @@ fn every_kind_of_window_publishes_what_came_too_late() {
         })
         .collect();
     found.sort_by(|a, b| a.0.cmp(&b.0));
-    let expected = ["General", "Grid", "Session", "Slide"];
+    found
+}
+
+#[test]
+fn every_kind_of_window_publishes_what_came_too_late() {
+    let all = |count| {
+        ["General", "Grid", "Session", "Slide"].map(|name| (name.to_owned(), MetricValue::Counter(count)))
+    };
+    // 5 and 7 come behind the watermark 100.
+    let times = vec![(1, 1), (100, 1), (5, 1), (101, 1), (7, 1), (250, 1)];
+    assert_eq!(late_dropped(times), all(2));
+    let in_order = vec![(1, 1), (100, 1), (250, 1)];
+    assert_eq!(late_dropped(in_order), all(0), "shown although nothing was late");
+}
+
+#[test]
+fn tasks_and_operators_publish_what_they_counted() {
+    let env = StreamEnv::new();
+    let numbers = env.from_source(SequenceSource::new(1, 10), Watermarks::monotonous(|n: &i64| *n));
+    let even = numbers.name("Numbers").filter(|n| n % 2 == 0).name("Even");
+    even.key_by(|n| *n).reduce(|_, _| {}).name("Last").discard();
+    let job = wait(env.execute_async("counted")).unwrap();
+    wait(job.result()).unwrap();
+    let metrics = job.metrics();
+    let of = |operator: Option<&str>, task: &str, name: &str| {
+        let mut found = metrics.iter().filter(|sample| {
+            sample.name == name
+                && sample.scope.get("operator") == operator
+                && sample.scope.get("task").is_some_and(|name| name.contains(task))
+        });
+        let value = found
+            .next()
+            .unwrap_or_else(|| panic!("no {name} of {operator:?} in {task}"));
+        assert!(found.next().is_none(), "two {name} of {operator:?} in {task}");
+        value.value.clone()
+    };
+    let counts = |operator, task| ["numRecordsIn", "numRecordsOut"].map(|name| of(operator, task, name));
+    let expected = |counts: [u64; 2]| counts.map(MetricValue::Counter);
+    assert_eq!(counts(Some("Numbers"), "Even"), expected([0, 10]));
+    assert_eq!(counts(Some("Even"), "Even"), expected([10, 5]));
+    assert_eq!(counts(Some("Last"), "Last"), expected([5, 5]));
+    assert_eq!(counts(None, "Even"), expected([0, 5]));
+    assert_eq!(counts(None, "Last")[0], MetricValue::Counter(5));
     assert_eq!(
-        found,
-        expected.map(|name| (name.to_owned(), MetricValue::Counter(2)))
+        of(Some("Last"), "Last", "currentOutputWatermark"),
+        MetricValue::Gauge(i64::MAX)
     );
+    let rate = of(None, "Last", "numRecordsInPerSecond");
+    assert!(matches!(rate, MetricValue::Meter { count: 5, .. }), "{rate:?}");
+    let shares = ["busy", "idle", "backPressured"].map(|condition| {
+        match of(None, "Last", &format!("{condition}TimeMsPerSecond")) {
+            MetricValue::Gauge(share) => share,
+            other => panic!("{condition}: {other:?}"),
+        }
+    });
+    let all: i64 = shares.iter().sum();
+    assert!((998..=1_000).contains(&all), "{shares:?} are parts of a second");
 }
 
 #[test]
