@@ -58,12 +58,8 @@ fn drive<R, E: Display>(interrupt: &Interrupt, program: impl Future<Output = Res
     interrupt.exit_code().unwrap_or(code)
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "this is the edge where a program's last error is printed once"
-)]
 fn fail(error: &dyn Display) -> ExitCode {
-    eprintln!("error: {error}");
+    logging::say(format_args!("error: {error}"));
     ExitCode::FAILURE
 }
 

@@ -4,7 +4,7 @@
 //! the second time, the process ends at once. A thread of its own waits for them, so that they work
 //! whatever the program's thread is doing.
 
-use crate::Error;
+use crate::{Error, logging};
 use hurtig_cluster::JobHandle;
 use std::fmt;
 use std::future::Future;
@@ -150,16 +150,14 @@ pub(crate) fn watch(interrupt: Interrupt) -> Result<(), String> {
     thread.spawn(serve).map_err(failed).map(drop)
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "whoever pressed Ctrl-C is told that it was noticed"
-)]
 async fn serve(interrupt: Interrupt, mut signals: Signals) {
     let signal = signals.next().await;
     let Some(jobs) = interrupt.raise(signal) else {
         std::process::exit(signal.code().into());
     };
-    eprintln!("{signal}: cancelling the job; a second signal ends the program at once");
+    logging::say(format_args!(
+        "{signal}: cancelling the job; a second signal ends the program at once"
+    ));
     let again = first_of(signals.next(), cancel(jobs)).await;
     std::process::exit(again.unwrap_or(signal).code().into());
 }

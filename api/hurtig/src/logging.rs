@@ -1,7 +1,9 @@
-//! Where a program's log goes, and what of it: for `#[hurtig::main]` only.
+//! Where a program's log goes, and what of it, and the other lines on standard error: for
+//! `#[hurtig::main]` only. Standard error may be closed (`2>&1 | head`), and then nothing is said.
 
 use std::env::VarError;
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 /// The variables that may hold the filter; the first that is set decides.
@@ -17,10 +19,17 @@ pub(crate) fn start() -> Result<(), String> {
             std::io::stderr().is_terminal(),
             std::env::var_os("NO_COLOR").is_some_and(|text| !text.is_empty()),
         ))
+        // Otherwise a line that cannot be written panics, and with it whoever logs.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A program that has installed its own subscriber keeps it.
     let _already_set = subscriber.try_init();
     Ok(())
+}
+
+/// Writes a line to standard error. Unlike `eprintln!` it does not panic where nobody reads it.
+pub(crate) fn say(line: impl Display) {
+    let _closed = writeln!(std::io::stderr(), "{line}");
 }
 
 fn colours(terminal: bool, unwanted: bool) -> bool {

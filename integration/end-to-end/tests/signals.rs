@@ -104,6 +104,15 @@ fn a_second_signal_ends_a_program_that_does_not() {
     assert_eq!(program.end().0.code(), Some(130));
 }
 
+/// As `program 2>&1 | head -1` does.
+#[test]
+fn a_program_that_nobody_reads_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = start_example("endless", &["write", folder.path().to_str().unwrap()]);
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
 #[test]
 fn without_a_job_the_program_ends_at_once() {
     let mut program = Running::start(&["waiting"]);
