@@ -386,6 +386,7 @@ impl StreamEnv {
         program
             .validate(setup.options.restore.is_some())
             .map_err(Error::job)?;
+        crate::settings::check_slots(&config, &graph)?;
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
         let parameters = graph.parameters.clone();

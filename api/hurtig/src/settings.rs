@@ -8,6 +8,7 @@ use hurtig_cluster::{
 use hurtig_core::config::{
     BufferTimeout, ClaimMode, Configuration, Limit, RestartStrategy, SnapshotCompression, options,
 };
+use hurtig_dataflow::graph::JobGraph;
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore};
 use hurtig_task::{CheckpointStorage, TaskSettings};
@@ -54,6 +55,20 @@ pub(crate) fn cluster_config(config: &Configuration) -> ClusterConfig {
         cancellation_timeout: config.get(&options::CANCELLATION_TIMEOUT),
         ..defaults
     }
+}
+
+/// Refuses a job for which there will never be slots: the cluster is the job's own.
+pub(crate) fn check_slots(config: &Configuration, graph: &JobGraph) -> Result<(), Error> {
+    let (needed, present) = (graph.slots_required(), config.get(&options::TASK_SLOTS));
+    if !config.is_set(&options::TASK_SLOTS) || needed <= present {
+        return Ok(());
+    }
+    let key = options::TASK_SLOTS.key();
+    Err(Error::Config(format!(
+        "job '{}' needs {needed} slots and there are {present}: lower its parallelism, raise {key}, or do not \
+         set it",
+        graph.name
+    )))
 }
 
 fn attempts(limit: Limit) -> Option<u32> {

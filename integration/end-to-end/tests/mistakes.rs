@@ -58,6 +58,19 @@ fn a_misspelt_option_is_answered_with_the_nearest_one() {
 }
 
 #[test]
+fn a_job_that_can_never_have_its_slots_is_refused_at_once() {
+    let input = sample("smoke.csv");
+    let slots = ["-D", "taskmanager.numberOfTaskSlots=2"];
+    fails(
+        &[&["--input", &input, "--parallelism", "3"], &slots[..]].concat(),
+        &[
+            "'word count' needs 3 slots and there are 2",
+            "taskmanager.numberOfTaskSlots",
+        ],
+    );
+}
+
+#[test]
 fn the_clients_parallelism_is_a_number() {
     let input = sample("smoke.csv");
     fails(
