@@ -14,6 +14,7 @@ use hurtig_dataflow::source::{SourceReader, SourceStatus, Split};
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use memchr::memchr;
 use std::collections::VecDeque;
+use std::io::Read;
 use std::task::{Context, Poll, Waker};
 
 /// Name of the snapshot's section: the splits that are not read to their end.
@@ -21,6 +22,8 @@ const SPLITS: &str = "file-splits";
 
 /// A header is not searched for beyond this; a file without one has no well-formed record.
 const MAX_HEADER_BYTES: usize = 1024 * 1024;
+/// Bytes read at once in search of a header.
+const HEADER_BLOCK_BYTES: usize = 8 * 1024;
 
 /// Reads splits one after the other. Each call reads at most one block.
 pub(crate) struct FileReader<F: Format, O> {
@@ -216,7 +219,16 @@ impl Reading {
     /// The file's header; moves behind it when the split begins before its end. Empty when there is
     /// none, so that no record fits it.
     fn header(&mut self, framing: Framing, limit: usize) -> Result<Vec<u8>> {
-        let (header, end) = read_header(&self.split.path, framing, limit.min(MAX_HEADER_BYTES))?;
+        let limit = limit.min(MAX_HEADER_BYTES);
+        if self.buffer.position() == 0 && self.from == 0 {
+            // What comes through a pipe can be read once only.
+            let (path, input) = (&self.split.path, &mut self.input.bytes);
+            let (header, _) = read_header(path, input, &mut self.buffer, (framing, limit))?;
+            return Ok(header);
+        }
+        let mut input = input::open(&self.split.path, 0)?;
+        let mut buffer = Buffer::new(0, HEADER_BLOCK_BYTES);
+        let (header, end) = read_header(&self.split.path, &mut input.bytes, &mut buffer, (framing, limit))?;
         if self.from < end {
             self.from = end;
             self.within_record = false;
@@ -308,11 +320,15 @@ impl Reading {
     }
 }
 
-/// The first record of a file that is not empty, and the position behind it.
-fn read_header(path: &str, framing: Framing, limit: usize) -> Result<(Vec<u8>, u64)> {
-    const BLOCK_BYTES: usize = 8 * 1024;
-    let mut input = input::open(path, 0)?;
-    let (mut buffer, mut framer) = (Buffer::new(0, BLOCK_BYTES), Framer::new(framing));
+/// The first record of a file that is not empty, and the position behind it, where `buffer` then
+/// stands.
+fn read_header(
+    path: &str,
+    input: &mut dyn Read,
+    buffer: &mut Buffer,
+    (framing, limit): (Framing, usize),
+) -> Result<(Vec<u8>, u64)> {
+    let mut framer = Framer::new(framing);
     loop {
         match framer.next(buffer.unread(), buffer.ended()) {
             Frame::Record { len: 0, next } => buffer.consume(next),
@@ -327,7 +343,7 @@ fn read_header(path: &str, framing: Framing, limit: usize) -> Result<(Vec<u8>, u
             Frame::Incomplete => {
                 let position = buffer.position();
                 buffer
-                    .refill(&mut input.bytes)
+                    .refill(input)
                     .map_err(|e| input::read_failed(path, position, e))?;
             }
         }

@@ -20,7 +20,8 @@ pub const DEFAULT_MAX_RECORD_BYTES: usize = 64 * 1024 * 1024;
 /// Reads files, folders (recursively), globs, or several of them.
 ///
 /// - A folder means all files below it but those whose names, or whose folders' names, begin with `.`
-///   or `_`. A path without such a file is no error if it exists.
+///   or `_`; a folder that a glob matches means the same. A path without such a file is no error if it
+///   exists.
 /// - `.gz` (also of several members) and `.zst` are decompressed; such a file is one split. Plain
 ///   files are cut into splits of 64 MiB, except CSV, whose records may hold line ends, unless
 ///   [`FileSource::one_record_per_line`] promises that none does.

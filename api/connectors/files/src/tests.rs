@@ -293,6 +293,20 @@ fn csv_without_header_by_position_and_headers_of_each_file() {
     assert!(named.delimiter(b'"').validate().is_err());
 }
 
+#[cfg(unix)]
+#[test]
+fn csv_with_a_header_comes_through_a_pipe_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.csv");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let path = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(path, "value,sensor\n1,a\n2,b\n"));
+    let found = read_all(&FileSource::csv::<Reading>(&pipe)).unwrap();
+    assert_eq!(found, [reading("a", 1.0), reading("b", 2.0)]);
+    writer.join().unwrap().unwrap();
+}
+
 #[test]
 fn json_lines_with_malformed_records_between() {
     let dir = tempfile::tempdir().unwrap();

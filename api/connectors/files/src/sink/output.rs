@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 const BUFFER_BYTES: usize = 256 * 1024;
 
 /// A file being written as `.<name>.inprogress` beside its final path. One that is neither finished
-/// nor [kept](Output::keep) is deleted when it is dropped: the job was cancelled or failed.
+/// nor [kept](Output::keep) is deleted when it is dropped: the job was cancelled or failed. Pipes and
+/// devices are written to directly: they cannot be replaced.
 pub(super) struct Output {
     file: File,
+    /// Where it is written: `target` itself if that is a pipe or device.
     temporary: PathBuf,
+    /// The file itself where the path is a link.
     target: PathBuf,
     /// Encoded and not yet written.
     pub(super) buffer: Vec<u8>,
@@ -28,6 +31,11 @@ pub(super) fn in_progress(target: &Path) -> PathBuf {
     name.push(target.file_name().unwrap_or_default());
     name.push(".inprogress");
     target.with_file_name(name)
+}
+
+/// Whether there is something that is neither file nor folder: a pipe or a device.
+pub(super) fn is_special(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| !about.is_file() && !about.is_dir())
 }
 
 /// An error of the outside with the path that it happened to.
@@ -45,21 +53,36 @@ pub(super) fn create_folder(path: &Path) -> Result<()> {
 impl Output {
     /// Begins anew.
     pub(super) fn create(target: PathBuf) -> Result<Self> {
+        if is_special(&target) {
+            let file = OpenOptions::new().write(true).open(&target);
+            let file = file.map_err(failed("open", &target))?;
+            return Ok(Self::new(file, target.clone(), target, 0));
+        }
+        // A link stays, and what it points to is replaced.
+        let target = fs::canonicalize(&target).unwrap_or(target);
         let temporary = in_progress(&target);
         let file = File::create(&temporary).map_err(failed("create", &temporary))?;
-        Ok(Self {
+        Ok(Self::new(file, temporary, target, 0))
+    }
+
+    fn new(file: File, temporary: PathBuf, target: PathBuf, written: u64) -> Self {
+        Self {
             file,
+            kept: temporary == target,
             temporary,
             target,
             buffer: Vec::new(),
-            written: 0,
-            kept: false,
-        })
+            written,
+        }
     }
 
     /// Goes on with the first `length` bytes that an earlier attempt wrote, also when it had completed the
     /// file.
     pub(super) fn resume(target: PathBuf, length: u64) -> Result<Self> {
+        if is_special(&target) {
+            return Self::create(target);
+        }
+        let target = fs::canonicalize(&target).unwrap_or(target);
         let temporary = in_progress(&target);
         if !temporary.exists() && target.exists() {
             fs::rename(&target, &temporary).map_err(failed("continue", &target))?;
@@ -77,14 +100,9 @@ impl Output {
             Ok(file)
         };
         let file = reopen().map_err(failure)?;
-        Ok(Self {
-            file,
-            temporary,
-            target,
-            buffer: Vec::new(),
-            written: length,
-            kept: true,
-        })
+        let mut output = Self::new(file, temporary, target, length);
+        output.keep();
+        Ok(output)
     }
 
     /// Keeps the file when it is dropped: a snapshot says to go on with it.
@@ -119,12 +137,23 @@ impl Output {
     /// Writes what is buffered through to the disk.
     pub(super) fn sync(&mut self) -> Result<()> {
         self.flush()?;
+        if self.is_direct() {
+            return Ok(());
+        }
         self.file.sync_data().map_err(failed("write", &self.temporary))
+    }
+
+    /// Whether it is a pipe or device.
+    fn is_direct(&self) -> bool {
+        self.temporary == self.target
     }
 
     /// Makes the complete file visible under its name.
     pub(super) fn finish(mut self) -> Result<()> {
         self.sync()?;
+        if self.is_direct() {
+            return Ok(());
+        }
         self.kept = true;
         complete(&self.target)
     }

@@ -1,7 +1,7 @@
 //! [`SingleFileSink`]: one file, complete at the end of the job.
 
 use super::encode::{CsvEncoder, Encoder, FormatEncoder, JsonLinesEncoder, LineEncoder};
-use super::output::{Output, create_folder};
+use super::output::{Output, create_folder, is_special};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Error, Result};
 use hurtig_dataflow::operator::{CheckpointEvent, Cx, OpenContext};
@@ -16,7 +16,8 @@ const LENGTH: &str = "single-file-length";
 
 /// Writes one file, which appears under its name when the job has ended: for bounded jobs, with
 /// parallelism 1. Until then it is `.<name>.inprogress` beside it, which is deleted when the job is
-/// cancelled or fails. The folder is created if need be.
+/// cancelled or fails. The folder is created if need be. A link stays a link, and what it points to is
+/// replaced; a pipe or a device (`/dev/stdout`) is written to as the records come.
 ///
 /// A restore on the same machine goes on at the length that the snapshot saw, so that each record is
 /// in the file once. An existing file that is not empty is refused unless [`Self::overwrite`] allows
@@ -125,6 +126,10 @@ impl<T: Send + 'static, E: Encoder<T>> Sink<T> for SingleFileSink<E> {
 
     fn parallelism_limit(&self) -> Option<u32> {
         Some(1)
+    }
+
+    fn blocking(&self) -> bool {
+        is_special(&self.path)
     }
 
     fn writer(&self) -> Box<dyn SinkWriter<T>> {

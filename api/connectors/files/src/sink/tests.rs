@@ -421,3 +421,42 @@ fn a_record_that_the_format_cannot_express_fails_with_its_type() {
         "{error}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_and_what_it_points_to_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, link) = (dir.path().join("real/file"), dir.path().join("link"));
+    crate::testing::write(dir.path(), "real/file", "old\n");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let sink = SingleFileSink::lines(&link).overwrite(true);
+    let mut drive = Drive::open(&sink, subtask(0, 1, 0), None).unwrap();
+    drive.write(&["new"]);
+    drive.close();
+    assert!(link.is_symlink());
+    assert_eq!(
+        files(file.parent().unwrap()),
+        [("file".to_owned(), "new\n".to_owned())]
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_written_to_and_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let path = pipe.clone();
+    let reader = std::thread::spawn(move || std::fs::read_to_string(path).unwrap());
+    let sink = SingleFileSink::lines(&pipe);
+    assert!(Sink::<&str>::blocking(&sink), "a pipe may wait for its reader");
+    let mut drive = Drive::open(&sink, subtask(0, 1, 0), None).unwrap();
+    drive.write(&["a", "b"]);
+    drive.close();
+    assert_eq!(reader.join().unwrap(), "a\nb\n");
+    let kept = std::fs::symlink_metadata(&pipe).unwrap().file_type();
+    assert!(kept.is_fifo(), "{kept:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
