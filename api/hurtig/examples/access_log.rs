@@ -29,6 +29,8 @@ mod shared;
 
 use format::Hit;
 
+const LIVE_DISORDER_MS: u64 = 10_000;
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Report {
     Hits,
@@ -51,9 +53,10 @@ struct Args {
     /// Silence that ends a session, in milliseconds.
     #[arg(long, default_value_t = 300_000)]
     gap_ms: u64,
-    /// How far lines may be out of order, in milliseconds; later ones are late.
-    #[arg(long, default_value_t = 10_000)]
-    out_of_orderness_ms: u64,
+    /// How far lines may be out of order, in milliseconds; later ones are late. By default 10000 for
+    /// a live stream (standard input, `--demo`) and the report `late`, and without limit in files.
+    #[arg(long)]
+    out_of_orderness_ms: Option<u64>,
     /// Play the shipped sample as a live stream.
     #[arg(long)]
     demo: bool,
@@ -110,11 +113,14 @@ fn hits(lines: &DataStream<Str>, disorder: Duration) -> DataStream<Hit> {
         .assign_timestamps_and_watermarks(Watermarks::bounded(disorder, |hit: &Hit| hit.time))
 }
 
-/// Traffic of each path and minute; what is late goes to the side output `late`.
-fn per_minute(hits: &DataStream<Hit>, late: &OutputTag<Hit>) -> DataStream<PathMinute> {
-    hits.key_by_ref(|hit| &hit.path)
-        .window(Tumbling::of(1.minutes()))
-        .side_output_late_data(late)
+/// Traffic of each path and minute; what is late goes to the side output `late`, or is dropped.
+fn per_minute(hits: &DataStream<Hit>, late: Option<&OutputTag<Hit>>) -> DataStream<PathMinute> {
+    let minutes = hits.key_by_ref(|hit| &hit.path).window(Tumbling::of(1.minutes()));
+    let minutes = match late {
+        Some(late) => minutes.side_output_late_data(late),
+        None => minutes,
+    };
+    minutes
         .aggregate_then(
             SumTraffic,
             |path: &Str, window, traffic, out: &mut Collector<PathMinute>| {
@@ -163,38 +169,50 @@ fn sessions(hits: &DataStream<Hit>, gap: Duration) -> DataStream<String> {
         .uid("sessions")
 }
 
-fn report(args: &Args, hits: &DataStream<Hit>) -> DataStream<String> {
+fn late_lines(hits: &DataStream<Hit>) -> DataStream<String> {
     let late = OutputTag::new("late");
+    per_minute(hits, Some(&late)).side_output(&late).map(|hit| {
+        format!(
+            "{}\t{}\t{}\t{}\t{}",
+            hit.time, hit.client, hit.path, hit.status, hit.bytes
+        )
+    })
+}
+
+/// How far lines may be out of order.
+fn disorder(args: &Args) -> Duration {
+    let said = args.out_of_orderness_ms;
     match args.report {
-        Report::Hits => per_minute(hits, &late).map(|row| {
+        _ if args.demo => Duration::from_millis(said.unwrap_or(LIVE_DISORDER_MS)),
+        Report::Late => Duration::from_millis(said.unwrap_or(LIVE_DISORDER_MS)),
+        _ => args.io.disorder(said, LIVE_DISORDER_MS),
+    }
+}
+
+fn report(args: &Args, hits: &DataStream<Hit>) -> DataStream<String> {
+    match args.report {
+        Report::Hits => per_minute(hits, None).map(|row| {
             format!(
                 "{}\t{}\t{}\t{}",
                 row.minute, row.path, row.traffic.hits, row.traffic.bytes
             )
         }),
-        Report::Top => top(&per_minute(hits, &late), args.top)
+        Report::Top => top(&per_minute(hits, None), args.top)
             .map(|(rank, row)| format!("{}\t{rank}\t{}\t{}", row.minute, row.path, row.traffic.hits)),
         Report::Sessions => sessions(hits, Duration::from_millis(args.gap_ms)),
-        Report::Late => per_minute(hits, &late).side_output(&late).map(|hit| {
-            format!(
-                "{}\t{}\t{}\t{}\t{}",
-                hit.time, hit.client, hit.path, hit.status, hit.bytes
-            )
-        }),
+        Report::Late => late_lines(hits),
     }
 }
 
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = Args::parse_from(env.args());
-    let disorder = Duration::from_millis(args.out_of_orderness_ms);
+    let disorder = disorder(&args);
     if args.demo {
         return demo::run(&env, disorder).await;
     }
     let lines = args.io.lines(&env);
     let results = report(&args, &hits(&lines, disorder));
     args.io.write(&results);
-    let result = env.execute("access log").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "access log").await
 }

@@ -10,7 +10,6 @@
 use clap::Parser;
 use hurtig::prelude::*;
 use shared::sensors::{Reading, readings};
-use std::time::Duration;
 
 mod shared;
 
@@ -19,9 +18,10 @@ mod shared;
 struct Args {
     #[command(flatten)]
     io: shared::InOut,
-    /// How far readings may be out of order, in milliseconds; later ones are dropped.
-    #[arg(long, default_value_t = 60_000)]
-    out_of_orderness_ms: u64,
+    /// How far readings may be out of order, in milliseconds; later ones are dropped. By default
+    /// 60000 on standard input, and without limit in files.
+    #[arg(long)]
+    out_of_orderness_ms: Option<u64>,
 }
 
 #[hurtig::main]
@@ -29,7 +29,8 @@ async fn main(env: StreamEnv) -> Result {
     let args = Args::parse_from(env.args());
     let lines = args.io.lines(&env);
     let average = Average::of(|reading: &Reading| reading.temperature);
-    let averages = readings(&lines, Duration::from_millis(args.out_of_orderness_ms))
+    let disorder = args.io.disorder(args.out_of_orderness_ms, 60_000);
+    let averages = readings(&lines, disorder)
         .key_by_ref(|reading| &reading.sensor)
         .window(Tumbling::of(1.seconds()))
         .aggregate_then(
@@ -40,7 +41,5 @@ async fn main(env: StreamEnv) -> Result {
         )
         .uid("average");
     args.io.write(&averages);
-    let result = env.execute("average temperature").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "average temperature").await
 }

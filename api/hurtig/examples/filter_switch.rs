@@ -14,7 +14,6 @@ use clap::Parser;
 use hurtig::prelude::*;
 use serde::{Deserialize, Serialize};
 use shared::sensors::{Reading, readings};
-use std::time::Duration;
 
 mod shared;
 
@@ -26,9 +25,10 @@ struct Args {
     /// The switches: a file, a folder or a glob.
     #[arg(long)]
     switches: String,
-    /// How far lines may be out of order, in milliseconds.
-    #[arg(long, default_value_t = 60_000)]
-    out_of_orderness_ms: u64,
+    /// How far lines may be out of order, in milliseconds; so much is kept in memory. By default
+    /// 60000 on standard input, and without limit in files.
+    #[arg(long)]
+    out_of_orderness_ms: Option<u64>,
 }
 
 /// Forward this sensor for so long.
@@ -112,8 +112,9 @@ impl KeyedCoProcessFunction<Str, Reading, Switch, String> for Filter {
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = Args::parse_from(env.args());
-    let disorder = Duration::from_millis(args.out_of_orderness_ms);
-    let readings = readings(&args.io.lines(&env), disorder);
+    let said = args.out_of_orderness_ms;
+    let disorder = shared::disorder(&args.switches, said, 60_000);
+    let readings = readings(&args.io.lines(&env), args.io.disorder(said, 60_000));
     let switches = shared::lines(&env, &args.switches)
         .process(|| shared::Parse(Switch::parse))
         .name("Parse Switches")
@@ -129,7 +130,5 @@ async fn main(env: StreamEnv) -> Result {
         })
         .uid("filter");
     args.io.write(&forwarded);
-    let result = env.execute("filter switch").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "filter switch").await
 }

@@ -13,7 +13,6 @@ use clap::Parser;
 use hurtig::prelude::*;
 use serde::{Deserialize, Serialize};
 use shared::sensors::{Reading, readings};
-use std::time::Duration;
 
 mod shared;
 
@@ -25,9 +24,10 @@ struct Args {
     /// The smoke levels: a file, a folder or a glob.
     #[arg(long)]
     smoke: String,
-    /// How far lines may be out of order, in milliseconds.
-    #[arg(long, default_value_t = 60_000)]
-    out_of_orderness_ms: u64,
+    /// How far lines may be out of order, in milliseconds; so much is kept in memory. By default
+    /// 60000 on standard input, and without limit in files.
+    #[arg(long)]
+    out_of_orderness_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -108,8 +108,9 @@ impl KeyedCoProcessFunction<u8, Reading, Smoke, String> for FireAlert {
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = Args::parse_from(env.args());
-    let disorder = Duration::from_millis(args.out_of_orderness_ms);
-    let readings = readings(&args.io.lines(&env), disorder);
+    let said = args.out_of_orderness_ms;
+    let disorder = shared::disorder(&args.smoke, said, 60_000);
+    let readings = readings(&args.io.lines(&env), args.io.disorder(said, 60_000));
     // Lines of equal time count in their order, so one subtask reads them.
     let smoke = shared::lines(&env, &args.smoke)
         .set_parallelism(1)
@@ -130,7 +131,5 @@ async fn main(env: StreamEnv) -> Result {
         })
         .uid("fire-alert");
     args.io.write(&alerts);
-    let result = env.execute("fire alert").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "fire alert").await
 }

@@ -64,7 +64,5 @@ async fn main(env: StreamEnv) -> Result {
         Stream::Readings => monitored.map(|reading| reading.line()),
     };
     args.io.write(&written);
-    let result = env.execute("freezing monitor").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "freezing monitor").await
 }

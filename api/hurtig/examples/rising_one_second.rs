@@ -10,7 +10,6 @@
 use clap::Parser;
 use hurtig::prelude::*;
 use shared::sensors::{Reading, readings_in_order};
-use std::time::Duration;
 
 mod shared;
 
@@ -19,9 +18,10 @@ mod shared;
 struct Args {
     #[command(flatten)]
     io: shared::InOut,
-    /// How far readings may be out of order, in milliseconds.
-    #[arg(long, default_value_t = 60_000)]
-    out_of_orderness_ms: u64,
+    /// How far readings may be out of order, in milliseconds; so much is kept in memory. By default
+    /// 60000 on standard input, and without limit in files.
+    #[arg(long)]
+    out_of_orderness_ms: Option<u64>,
 }
 
 const RISING_MS: i64 = 1_000;
@@ -85,7 +85,7 @@ impl KeyedProcessFunction<Str, Reading, String> for Rising {
 async fn main(env: StreamEnv) -> Result {
     let args = Args::parse_from(env.args());
     let lines = args.io.lines_in_order(&env);
-    let alerts = readings_in_order(&lines, Duration::from_millis(args.out_of_orderness_ms))
+    let alerts = readings_in_order(&lines, args.io.disorder(args.out_of_orderness_ms, 60_000))
         .key_by_ref(|reading| &reading.sensor)
         .process(|ctx| {
             Ok(Rising {
@@ -96,7 +96,5 @@ async fn main(env: StreamEnv) -> Result {
         })
         .uid("rising");
     args.io.write(&alerts);
-    let result = env.execute("rising for one second").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "rising for one second").await
 }

@@ -62,7 +62,5 @@ async fn main(env: StreamEnv) -> Result {
         })
         .uid("jump-alert");
     args.io.write(&alerts);
-    let result = env.execute("temperature jump alert").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "temperature jump alert").await
 }

@@ -46,7 +46,5 @@ async fn main(env: StreamEnv) -> Result {
         )
         .name("Count Words");
     args.io.write(&counts);
-    let result = env.execute("word count").await?;
-    shared::report_malformed(&result);
-    Ok(())
+    shared::run(&env, "word count").await
 }

@@ -263,6 +263,43 @@ fn folders_are_read_with_all_below_them_but_what_is_hidden() {
     );
 }
 
+/// Rotated logs: the first file by name is the newest.
+#[test]
+fn files_in_any_order_of_time_lose_nothing() {
+    let folder = folder();
+    for hour in 0..4 {
+        let line =
+            |minute| format!("h - - [01/Mar/2024:0{hour}:{minute:02}:00 +0000] \"GET / HTTP/1.1\" 200 1\n");
+        let log: String = (0..60).map(line).collect();
+        file(&folder, &format!("access.log.{}", 3 - hour), log.as_bytes());
+    }
+    let input = folder.path().display().to_string();
+    let wanted = sorted_lines(&reference(
+        "access_log.py",
+        &["hits", "--plain", "--no-late", "--input", &input],
+    ));
+    assert_eq!(wanted.len(), 240);
+    for parallelism in ["1", "2", "4"] {
+        let found = example("access_log", &["--input", &input, "--parallelism", parallelism]);
+        assert_eq!(sorted_lines(&found), wanted, "parallelism {parallelism}");
+    }
+    // Who asks for a bound is told what it cost.
+    let bounded = [
+        "--input",
+        &input,
+        "--parallelism",
+        "1",
+        "--out-of-orderness-ms",
+        "1000",
+    ];
+    let bounded = example("access_log", &bounded);
+    let said = String::from_utf8_lossy(&bounded.stderr).into_owned();
+    let late = said.lines().find_map(|line| line.strip_prefix("late="));
+    let late: usize = late.unwrap().parse().unwrap();
+    assert!(late > 0);
+    assert_eq!(sorted_lines(&bounded).len() + late, 240);
+}
+
 #[test]
 fn what_is_not_there_is_named() {
     let folder = folder();

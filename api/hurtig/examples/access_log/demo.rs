@@ -54,7 +54,7 @@ pub(crate) async fn run(env: &StreamEnv, disorder: Duration) -> Result {
             counter.fetch_add(1, Ordering::Relaxed);
         });
     let late = OutputTag::new("late");
-    let minutes = per_minute(&hits(&lines, disorder), &late);
+    let minutes = per_minute(&hits(&lines, disorder), Some(&late));
     let late = minutes.side_output(&late).collect();
     let best = top(&minutes, TOP).collect();
     let job = env.execute_async("access log demo").await?;
@@ -82,7 +82,9 @@ async fn follow(
     let mut rows = Vec::new();
     let Some(count) = show else { return Ok(rows) };
     let bar = ProgressBar::new(count);
-    bar.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} lines  {msg}")?);
+    bar.set_style(ProgressStyle::with_template(
+        "{bar:20} {pos}/{len} lines  {wide_msg}",
+    )?);
     while seen.load(Ordering::Relaxed) < count && !job.status().await?.is_terminal() {
         bar.set_position(seen.load(Ordering::Relaxed));
         rows.extend(take());
@@ -107,8 +109,8 @@ fn print(rows: &[(u64, PathMinute)], table: bool) -> Result {
     if table {
         writeln!(
             out,
-            "{:>6} {:>4}  {:<36} {:>6} {:>12}",
-            "minute", "rank", "path", "hits", "bytes"
+            "{:>6} {:>4} {:>6} {:>10}  path",
+            "minute", "rank", "hits", "bytes"
         )?;
     }
     for (rank, row) in rows {
@@ -116,7 +118,7 @@ fn print(rows: &[(u64, PathMinute)], table: bool) -> Result {
         if table {
             writeln!(
                 out,
-                "{:>6} {rank:>4}  {:<36} {hits:>6} {bytes:>12}",
+                "{:>6} {rank:>4} {hits:>6} {bytes:>10}  {}",
                 clock(row.minute),
                 row.path
             )?;

@@ -5,13 +5,15 @@
     unreachable_pub,
     reason = "each example uses its part of this module"
 )]
-#![allow(clippy::print_stderr, reason = "examples report what they left out there")]
 
 pub mod sensors;
 
 use clap::Args;
+use hurtig::core::metrics::MetricValue;
 use hurtig::prelude::*;
+use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 /// Where a program reads and writes.
 #[derive(Args, Clone, Debug)]
@@ -23,7 +25,7 @@ pub struct InOut {
     #[arg(long, default_value = "-")]
     pub output: String,
     /// Subtasks of each operator; otherwise what `-p` or `parallelism.default` says.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     pub parallelism: Option<u32>,
 }
 
@@ -41,6 +43,11 @@ impl InOut {
         self.lines(env).set_parallelism(1)
     }
 
+    /// How far records of the input may be out of order: see [`disorder`].
+    pub fn disorder(&self, said: Option<u64>, usual: u64) -> Duration {
+        disorder(&self.input, said, usual)
+    }
+
     /// Writes one line a record.
     pub fn write(&self, results: &DataStream<String>) {
         if self.output == "-" {
@@ -53,6 +60,16 @@ impl InOut {
             results.sink_to(file).name("Output File").set_parallelism(1);
         }
     }
+}
+
+/// Beyond all times that [`millis`] takes.
+const NEVER_LATE_MS: u64 = 2_000_000_000_000_000_000;
+
+/// How far records may be out of order: as `said`, else `usual` for a live stream. Files are all
+/// there, in whatever order, and nothing in them is late.
+pub fn disorder(input: &str, said: Option<u64>, usual: u64) -> Duration {
+    let ms = if input == "-" { usual } else { NEVER_LATE_MS };
+    Duration::from_millis(said.unwrap_or(ms))
 }
 
 /// The lines of a file, folder or glob, or of standard input.
@@ -90,9 +107,22 @@ pub fn malformed(result: &JobResult) -> i64 {
     result.long(MALFORMED) + result.long("numMalformedRecords")
 }
 
-/// Says on standard error how many lines were malformed.
-pub fn report_malformed(result: &JobResult) {
-    eprintln!("malformed={}", malformed(result));
+/// Runs the program, and says on standard error how many records windows dropped because they were
+/// late, if there were any, and how many lines were malformed.
+pub async fn run(env: &StreamEnv, name: &str) -> Result {
+    let job = env.execute_async(name).await?;
+    let result = job.result().await?;
+    let dropped = job.metrics().into_iter().map(|metric| match metric.value {
+        MetricValue::Counter(count) if metric.name == "numLateRecordsDropped" => count,
+        _ => 0,
+    });
+    let mut out = std::io::stderr().lock();
+    let late: u64 = dropped.sum();
+    if late > 0 {
+        writeln!(out, "late={late}")?;
+    }
+    writeln!(out, "malformed={}", malformed(&result))?;
+    Ok(())
 }
 
 /// The fields of a line of exactly `N` comma-separated fields.
