@@ -5,6 +5,12 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+/// Largest accumulator of one subtask, encoded. Each report carries it whole, and the JobMaster keeps
+/// it: what grows with the input belongs into a sink.
+pub const MAX_ACCUMULATOR_BYTES: usize = 16 * 1024 * 1024;
+/// Most values that a histogram of one subtask tells apart.
+pub const MAX_HISTOGRAM_VALUES: usize = 1_000_000;
+
 /// Named accumulators. One name is one accumulator of the whole job, and of one kind everywhere.
 #[derive(Debug, Default)]
 pub struct Accumulators {
@@ -37,6 +43,9 @@ impl Local {
 
     fn encoded(&self) -> AccumulatorValue {
         match self {
+            Local::Value(AccumulatorValue::Histogram(counts)) if counts.len() > MAX_HISTOGRAM_VALUES => {
+                too_large(format!("{MAX_HISTOGRAM_VALUES} different values of a histogram"))
+            }
             Local::Value(value) => value.clone(),
             Local::Custom { value, encode, .. } => encode(&**value),
         }
@@ -57,12 +66,22 @@ fn encode<A: Accumulator>(value: &dyn Any) -> AccumulatorValue {
         return AccumulatorValue::Failed(format!("it is no {kind}"));
     };
     match rmp_serde::to_vec_named(value) {
+        Ok(part) if part.len() > MAX_ACCUMULATOR_BYTES => {
+            too_large(format!("{MAX_ACCUMULATOR_BYTES} bytes of a {kind}"))
+        }
         Ok(part) => AccumulatorValue::Custom {
             kind: kind.to_owned(),
             parts: vec![part],
         },
         Err(error) => AccumulatorValue::Failed(format!("a {kind} cannot be encoded: {error}")),
     }
+}
+
+#[cold]
+fn too_large(bound: String) -> AccumulatorValue {
+    AccumulatorValue::Failed(format!(
+        "a subtask has more than {bound}; write what grows with the input to a sink"
+    ))
 }
 
 #[cold]
@@ -171,6 +190,35 @@ mod tests {
         let seen = values["seen"].custom::<Seen>().unwrap();
         assert!(seen.numbers.into_iter().eq([1, 3]));
         assert_eq!(values["mean"], AccumulatorValue::Average { count: 3, sum: 7.0 });
+    }
+
+    #[test]
+    fn what_grows_without_end_fails_with_its_bound() {
+        let failure = |accumulators: &Accumulators, name: &str| match &accumulators.values()[name] {
+            AccumulatorValue::Failed(reason) => Some(reason.clone()),
+            _ => None,
+        };
+        let accumulators = Accumulators::default();
+        for n in 0..MAX_HISTOGRAM_VALUES as i64 {
+            accumulators.add_to_histogram("each", n);
+        }
+        assert_eq!(failure(&accumulators, "each"), None);
+        accumulators.add_to_histogram("each", -1);
+        let said = failure(&accumulators, "each").unwrap();
+        assert!(said.contains("1000000 different values"), "{said}");
+        // Nine bytes each, encoded.
+        let accumulators = Accumulators::default();
+        let add = |numbers: std::ops::Range<u64>| {
+            numbers.for_each(|n| accumulators.add_to::<Seen>("seen", u64::MAX - n));
+            failure(&accumulators, "seen")
+        };
+        let fitting = MAX_ACCUMULATOR_BYTES as u64 / 9 - 100;
+        assert_eq!(add(0..fitting), None);
+        let said = add(fitting..fitting + 200).unwrap();
+        assert!(
+            said.contains("16777216 bytes of a ") && said.contains("Seen"),
+            "{said}"
+        );
     }
 
     #[test]

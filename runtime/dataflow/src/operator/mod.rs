@@ -12,7 +12,7 @@ mod collector;
 mod context;
 mod side;
 
-pub use accumulators::Accumulators;
+pub use accumulators::{Accumulators, MAX_ACCUMULATOR_BYTES, MAX_HISTOGRAM_VALUES};
 pub use collector::{Collector, DEFAULT_BATCH_SIZE};
 pub use context::{
     Completion, CompletionId, Cx, JobParameters, OpenContext, Services, SubtaskInfo, TaskFuture,
