@@ -116,7 +116,7 @@ pub static GLOBAL_JOB_PARAMETERS: ConfigOption<BTreeMap<String, String>> = Confi
     "pipeline.global-job-parameters",
     Scope::Program,
     BTreeMap::new,
-    "Parameters of the program itself: Hurtig hands them to every function and shows them with the job. A map      in YAML, or `name:value,name:value`. The program's own settings of single parameters win.",
+    "Parameters of the program itself: Hurtig hands them to every function and shows them with the job. A map in YAML, or `name:value,name:value`. The program's own settings of single parameters win.",
 )
 .flink("(none)");
 
