@@ -126,7 +126,7 @@ impl LocalStore {
             return Ok(());
         }
         match fs::remove_dir(&dir) {
-            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+            Err(e) if e.kind() != ErrorKind::DirectoryNotEmpty && !is_nothing(&e) => {
                 Err(StorageError::io("remove the folder", folder, e))
             }
             _ => Ok(()),
@@ -158,25 +158,30 @@ impl BlobStore for LocalStore {
     }
 
     fn get(&self, path: &str) -> Result<Vec<u8>> {
-        fs::read(self.file(path)?).map_err(|e| StorageError::io("read", path, e))
+        fs::read(self.file(path)?).map_err(|e| cannot_read(path, e))
     }
 
     fn get_range(&self, path: &str, range: Range<u64>) -> Result<Vec<u8>> {
         let read = |file: PathBuf| {
             let mut file = File::open(file)?;
-            file.seek(SeekFrom::Start(range.start))?;
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(ErrorKind::IsADirectory.into());
+            }
+            // No offset beyond the end: those that are too large for the system are errors to it.
+            file.seek(SeekFrom::Start(range.start.min(metadata.len())))?;
             let mut bytes = Vec::new();
             let wanted = range.end.saturating_sub(range.start);
             file.take(wanted).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
-        read(self.file(path)?).map_err(|e| StorageError::io("read", path, e))
+        read(self.file(path)?).map_err(|e| cannot_read(path, e))
     }
 
     fn exists(&self, path: &str) -> Result<bool> {
         match fs::metadata(self.file(path)?) {
             Ok(metadata) => Ok(metadata.is_file()),
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+            Err(e) if is_nothing(&e) => Ok(false),
             Err(e) => Err(StorageError::io("look for", path, e)),
         }
     }
@@ -238,13 +243,29 @@ fn create_temporary(dir: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
+/// Whether the path leads nowhere; it may lead through a file.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// A failed read. Neither a folder nor what would be in a file is an object.
+fn cannot_read(path: &str, error: io::Error) -> StorageError {
+    if error.kind() == ErrorKind::IsADirectory || is_nothing(&error) {
+        return StorageError::NotFound {
+            path: path.to_owned(),
+        };
+    }
+    StorageError::io("read", path, error)
+}
+
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
 fn remove(file: &Path, path: &str) -> Result<()> {
     match fs::remove_file(file) {
-        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+        // A folder is no object.
+        Err(e) if e.kind() != ErrorKind::IsADirectory && !is_nothing(&e) => {
             Err(StorageError::io("delete", path, e))
         }
         _ => Ok(()),
@@ -256,7 +277,7 @@ fn entries(dir: &Path, folder: &str) -> Result<Option<Vec<DirEntry>>> {
     let list = fs::read_dir(dir).and_then(Iterator::collect);
     match list {
         Ok(entries) => Ok(Some(entries)),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) if is_nothing(&e) => Ok(None),
         Err(e) => Err(StorageError::io("list", folder, e)),
     }
 }
