@@ -37,7 +37,19 @@ impl<'a> Source<'a> {
             return Ok(bytes);
         }
         let problem = format!("the file ends here; expected bytes up to {}", range.end);
-        Err(StorageError::corrupt(path, range.start + found, problem))
+        let file_end = match found {
+            0 => self.length(path)?.min(range.start),
+            _ => range.start + found,
+        };
+        Err(StorageError::corrupt(path, file_end, problem))
+    }
+
+    /// The file's length, for the error that says where it ends: it costs all of the file.
+    fn length(self, path: &str) -> Result<u64> {
+        Ok(match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Store(store) => store.get(path)?.len(),
+        } as u64)
     }
 }
 
