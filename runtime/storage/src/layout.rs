@@ -7,6 +7,9 @@ use crate::store::BlobStore;
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId};
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+mod tests;
+
 const CHECKPOINT: &str = "chk-";
 
 /// How many digits of a job's id a savepoint's directory carries.

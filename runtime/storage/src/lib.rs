@@ -24,6 +24,8 @@ pub mod path;
 pub mod rescale;
 pub mod state_file;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 pub use error::{Result, StorageError};
 pub use format::{Compression, FileInfo, FileKind, verify_file};

@@ -7,7 +7,7 @@ use crate::error::{Result, StorageError};
 use crate::format::Compression;
 use crate::format::header::FileKind;
 use crate::format::reader::data_of;
-use crate::format::writer::FileWriter;
+use crate::format::writer::{FileImage, FileWriter};
 use crate::path::{below, check_path, join};
 use crate::rescale::Scale;
 use crate::state_file::StateHandle;
@@ -16,6 +16,9 @@ use hurtig_core::ids::{CheckpointId, JobId, OperatorId};
 use hurtig_core::key::{KEY_HASH_VERSION, MAX_KEY_GROUPS};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+#[cfg(test)]
+mod tests;
 
 /// The version of [`CheckpointMetadata`] that this build writes, and the only one there is yet.
 pub const METADATA_FORMAT_VERSION: u32 = 1;
@@ -108,6 +111,19 @@ pub struct SubtaskState {
 /// [`StorageError::AlreadyExists`] when the directory has metadata; what [`BlobStore::put_new`] fails
 /// with; [`StorageError::Internal`] for metadata that make no sense.
 pub fn write_metadata(store: &dyn BlobStore, dir: &str, metadata: &CheckpointMetadata) -> Result<()> {
+    let file = FileWriter::new(FileKind::Metadata, Compression::None);
+    store.put_new(
+        &join(dir, METADATA_NAME),
+        &metadata_image(dir, metadata, file)?.bytes,
+    )
+}
+
+/// The bytes of the metadata of a checkpoint in `dir`.
+pub(crate) fn metadata_image(
+    dir: &str,
+    metadata: &CheckpointMetadata,
+    mut file: FileWriter,
+) -> Result<FileImage> {
     let bad = |problem| StorageError::Internal(format!("metadata for '{dir}': {problem}"));
     check(metadata).map_err(bad)?;
     let mut stored = metadata.clone();
@@ -122,9 +138,8 @@ pub fn write_metadata(store: &dyn BlobStore, dir: &str, metadata: &CheckpointMet
         }
     }
     let bytes = rmp_serde::to_vec_named(&stored).map_err(|e| bad(e.to_string()))?;
-    let mut file = FileWriter::new(FileKind::Metadata, Compression::None);
     file.write(&bytes);
-    store.put_new(&join(dir, METADATA_NAME), &file.finish().bytes)
+    Ok(file.finish())
 }
 
 /// Reads the metadata of a checkpoint from its directory. Paths of state files are those of the
@@ -146,7 +161,7 @@ pub fn read_metadata(store: &dyn BlobStore, dir: &str) -> Result<CheckpointMetad
         if let Some(own) = handle.path.strip_prefix(OWN) {
             handle.path = join(dir, own);
         }
-        check_path(&handle.path)?;
+        check_path(&handle.path).map_err(|e| unusable(format!("it names a state file: {e}")))?;
     }
     Ok(metadata)
 }
@@ -177,6 +192,10 @@ impl Versions {
 
 /// What the rest of the engine relies on.
 fn check(metadata: &CheckpointMetadata) -> Result<(), String> {
+    // Folders that will be deleted: the empty one would be the whole store.
+    for folder in &metadata.supersedes {
+        check_path(folder).map_err(|e| format!("it supersedes a checkpoint: {e}"))?;
+    }
     for operator in &metadata.operators {
         let name = &operator.name;
         let (parallelism, max) = (operator.parallelism, operator.max_parallelism);

@@ -5,6 +5,9 @@ use hurtig_core::key::{KeyGroup, MAX_KEY_GROUPS, subtask_of_group};
 use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+mod tests;
+
 /// How many subtasks an operator has and can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scale {

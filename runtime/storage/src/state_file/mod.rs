@@ -12,6 +12,8 @@ mod tests;
 mod write;
 
 pub use read::{read_state, read_state_groups};
+#[cfg(test)]
+pub(crate) use write::state_image as image_of;
 pub use write::write_state;
 
 use serde::{Deserialize, Serialize};

@@ -48,7 +48,7 @@ fn has_no_entry(snapshot: &OperatorSnapshot) -> bool {
 }
 
 /// The bytes of a state file.
-pub(super) fn state_image(snapshots: &[OperatorSnapshot], mut file: FileWriter) -> Result<FileImage> {
+pub(crate) fn state_image(snapshots: &[OperatorSnapshot], mut file: FileWriter) -> Result<FileImage> {
     let mut index = Index::default();
     for snapshot in snapshots {
         let mut sections = Vec::new();

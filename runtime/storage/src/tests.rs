@@ -1,0 +1,185 @@
+//! Golden files: bytes that the first build of format version 1 wrote, with the values that they
+//! hold. They never change; a new format version adds others beside them.
+
+use crate::format::header::FileKind;
+use crate::format::writer::FileWriter;
+use crate::format::{Compression, WriterVersion, verify_file};
+use crate::metadata::{
+    CheckpointMetadata, METADATA_NAME, OperatorStates, SnapshotKind, SubtaskState, metadata_image,
+    read_metadata,
+};
+use crate::state_file::{StateHandle, image_of, read_state, read_state_groups};
+use crate::store::{BlobStore, MemoryStore};
+use hurtig_core::ids::{CheckpointId, JobId, OperatorId};
+use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
+use std::path::Path;
+
+const STATE_NONE: &[u8] = include_bytes!("../tests/golden/state-none.bin");
+const STATE_LZ4: &[u8] = include_bytes!("../tests/golden/state-lz4.bin");
+const STATE_ZSTD: &[u8] = include_bytes!("../tests/golden/state-zstd.bin");
+const METADATA: &[u8] = include_bytes!("../tests/golden/metadata.bin");
+
+/// Who the files say they were written by.
+const WRITER: WriterVersion = WriterVersion {
+    major: 0,
+    minor: 1,
+    patch: 0,
+};
+
+const DIR: &str = "0000000000000000000000000000000a/chk-12";
+
+fn entry(group: u16, key: &[u8], namespace: &[u8], value: &[u8]) -> KeyedEntry {
+    KeyedEntry {
+        group,
+        key: key.to_vec(),
+        namespace: namespace.to_vec(),
+        value: value.to_vec(),
+    }
+}
+
+/// What the state files hold.
+fn snapshots() -> Vec<OperatorSnapshot> {
+    let mut first = OperatorSnapshot::default();
+    let sums = vec![
+        entry(0, b"apple", b"", &[7]),
+        entry(0, b"pear", b"w1", &[0xcd, 0x01, 0x2c]),
+        entry(127, b"", b"", b""),
+        entry(32_767, b"long", b"", &[0x55; 300]),
+    ];
+    first.put_keyed("sums", sums);
+    first.put_keyed("none yet", Vec::new());
+    let mut third = OperatorSnapshot::default();
+    for (name, redistribution, entries) in [
+        (
+            "splits",
+            Redistribution::Split,
+            vec![b"part-0".to_vec(), b"part-1".to_vec()],
+        ),
+        ("größe", Redistribution::Union, vec![vec![1, 2, 3]]),
+        ("rules", Redistribution::Broadcast, vec![vec![], vec![0xff]]),
+    ] {
+        let section = OperatorSection {
+            redistribution,
+            entries,
+        };
+        third.operator.insert(name.into(), section);
+    }
+    vec![first, OperatorSnapshot::default(), third]
+}
+
+/// What the metadata hold.
+fn metadata() -> CheckpointMetadata {
+    let handle = |path: &str, bytes, checksum| StateHandle {
+        path: path.to_owned(),
+        bytes,
+        checksum,
+    };
+    let own = SubtaskState {
+        handle: Some(handle(&format!("{DIR}/state"), 640, 0x0123_4567_89ab_cdef)),
+        index_in_file: 1,
+        finished: false,
+    };
+    let shared = SubtaskState {
+        handle: Some(handle("0000000000000000000000000000000a/shared/s", u64::MAX, 1)),
+        index_in_file: 0,
+        finished: false,
+    };
+    let finished = SubtaskState {
+        handle: None,
+        index_in_file: 0,
+        finished: true,
+    };
+    let sums = OperatorStates {
+        operator: OperatorId::from_u128(0x00ff_0000_0000_0000_0000_0000_0000_0001),
+        uid: Some("sums".into()),
+        name: "Sum".into(),
+        parallelism: 3,
+        max_parallelism: 128,
+        subtasks: [(0, own), (1, shared), (2, finished)].into(),
+        coordinator: None,
+    };
+    let source = OperatorStates {
+        operator: OperatorId::from_u128(2),
+        uid: None,
+        name: "Source: größe".into(),
+        parallelism: 1,
+        max_parallelism: 128,
+        subtasks: [].into(),
+        coordinator: Some(vec![0, 1, 254, 255]),
+    };
+    CheckpointMetadata {
+        format_version: 1,
+        checkpoint_id: CheckpointId(12),
+        kind: SnapshotKind::Checkpoint,
+        job_id: JobId::from_u128(10),
+        job_name: "words".into(),
+        triggered_ms: 1_700_000_000_123,
+        key_hash_version: 1,
+        supersedes: vec!["0000000000000000000000000000000b/chk-3".into()],
+        operators: vec![sums, source],
+    }
+}
+
+#[test]
+fn golden_state_files_are_restored() {
+    for (bytes, codec, checksum) in [(STATE_NONE, 0, 0), (STATE_LZ4, 1, 0), (STATE_ZSTD, 2, 0)] {
+        assert_eq!(bytes[25], codec, "the first block's compression");
+        let store = MemoryStore::new();
+        store.put_new("golden", bytes).unwrap();
+        let handle = StateHandle {
+            path: "golden".into(),
+            bytes: bytes.len() as u64,
+            checksum,
+        };
+        assert_eq!(read_state(&store, &handle).unwrap(), snapshots());
+        let some = read_state_groups(&store, &handle, 100..200).unwrap();
+        assert_eq!(some[0].keyed("sums"), [entry(127, b"", b"", b"")]);
+        let info = verify_file(&store, "golden").unwrap();
+        assert_eq!(
+            (info.kind, info.writer, info.checksum),
+            (FileKind::State, WRITER, checksum)
+        );
+        assert_eq!(info.blocks, 2, "one of data, one of index");
+    }
+}
+
+#[test]
+fn golden_metadata_are_restored() {
+    let store = MemoryStore::new();
+    store
+        .put_new(&format!("{DIR}/{METADATA_NAME}"), METADATA)
+        .unwrap();
+    assert_eq!(read_metadata(&store, DIR).unwrap(), metadata());
+}
+
+/// Compressed bytes may change with the codecs; uncompressed ones may not.
+#[test]
+fn today_s_writer_writes_the_golden_bytes() {
+    assert_eq!(state_file(Compression::None), STATE_NONE);
+    assert_eq!(state_file(Compression::None), state_file(Compression::None));
+    assert_eq!(metadata_file(), METADATA);
+}
+
+fn state_file(compression: Compression) -> Vec<u8> {
+    let file = FileWriter::by(FileKind::State, compression, WRITER);
+    image_of(&snapshots(), file).unwrap().bytes
+}
+
+fn metadata_file() -> Vec<u8> {
+    let file = FileWriter::by(FileKind::Metadata, Compression::None, WRITER);
+    metadata_image(DIR, &metadata(), file).unwrap().bytes
+}
+
+#[test]
+#[ignore = "writes the golden files, which is done once for a format version"]
+fn write_the_golden_files() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for (name, bytes) in [
+        ("state-none.bin", state_file(Compression::None)),
+        ("state-lz4.bin", state_file(Compression::Lz4)),
+        ("state-zstd.bin", state_file(Compression::Zstd)),
+        ("metadata.bin", metadata_file()),
+    ] {
+        std::fs::write(dir.join(name), bytes).unwrap();
+    }
+}
