@@ -14,7 +14,8 @@
 //! | [`rescale`] | [`redistribute`]: state for another parallelism |
 //! | [`error`] | [`StorageError`] |
 //!
-//! The bytes of all files are in the book, in `docs/formats.md`.
+//! `docs/formats.md` describes every byte of the files; `tests/golden` holds examples of them, which
+//! a build must read and, uncompressed, write again.
 
 pub mod error;
 pub mod format;
