@@ -128,37 +128,44 @@ fn a_savepoint_is_complete_in_its_directory() {
     assert!(store.list("").unwrap().is_empty());
 }
 
+/// Why metadata with a change are not written.
+fn not_written(change: impl Fn(&mut CheckpointMetadata)) -> String {
+    let store = MemoryStore::new();
+    let mut metadata = full();
+    change(&mut metadata);
+    let text = write_metadata(&store, DIR, &metadata).unwrap_err().to_string();
+    assert!(store.list("").unwrap().is_empty());
+    text
+}
+
 #[test]
 fn metadata_that_make_no_sense_are_not_written() {
-    let changes: [(&str, fn(&mut CheckpointMetadata)); 10] = [
-        ("parallelism 0", |m| m.operators[0].parallelism = 0),
-        ("parallelism 3 of at most 2", |m| {
-            m.operators[0].max_parallelism = 2
-        }),
-        ("at most 32769", |m| m.operators[0].max_parallelism = 32_769),
-        ("subtask 3", |m| {
-            drop(m.operators[0].subtasks.insert(3, subtask(None)))
-        }),
-        ("''", |m| m.supersedes.push(String::new())),
-        ("'../other'", |m| m.supersedes.push("../other".into())),
-        ("'/etc'", |m| m.supersedes.push("/etc".into())),
-        ("'./a'", |m| {
-            drop(m.operators[0].subtasks.insert(0, subtask(Some("./a"))))
-        }),
-        ("'/a'", |m| {
-            drop(m.operators[0].subtasks.insert(0, subtask(Some("/a"))))
-        }),
-        ("'a/../b'", |m| {
-            drop(m.operators[0].subtasks.insert(0, subtask(Some("a/../b"))))
-        }),
-    ];
-    for (why, change) in changes {
-        let store = MemoryStore::new();
-        let mut metadata = full();
-        change(&mut metadata);
-        let text = write_metadata(&store, DIR, &metadata).unwrap_err().to_string();
-        assert!(text.contains(why), "{why}: {text}");
-        assert!(store.list("").unwrap().is_empty());
+    for (parallelism, max, why) in [
+        (0, 128, "parallelism 0"),
+        (3, 2, "parallelism 3 of at most 2"),
+        (3, 32_769, "at most 32769"),
+        (2, 128, "a subtask 2 and parallelism 2"),
+    ] {
+        let text = not_written(|m| {
+            m.operators[0].parallelism = parallelism;
+            m.operators[0].max_parallelism = max;
+        });
+        assert!(
+            text.contains(why) && text.contains("'Sum -> Map'"),
+            "{why}: {text}"
+        );
+    }
+}
+
+#[test]
+fn paths_that_lead_elsewhere_are_not_written() {
+    for path in ["", "../other", "/etc", "./a", "a/../b"] {
+        let text = not_written(|m| m.supersedes.push(path.to_owned()));
+        assert!(text.contains(&format!("'{path}'")), "{text}");
+        let text = not_written(|m| {
+            m.operators[0].subtasks.insert(0, subtask(Some(path)));
+        });
+        assert!(text.contains(&format!("'{path}'")), "{text}");
     }
 }
 
