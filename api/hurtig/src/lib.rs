@@ -137,4 +137,6 @@ mod book {
     mod metrics {}
     #[doc = include_str!("../../../docs/how-to/test.md")]
     mod test {}
+    #[doc = include_str!("../../../docs/operations/checkpoints.md")]
+    mod checkpoints {}
 }

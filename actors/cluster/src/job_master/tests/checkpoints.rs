@@ -2,7 +2,7 @@
 //! anybody is told; and what a job begins with.
 
 use super::*;
-use crate::config::{RestoreFrom, RestoreTarget};
+use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
 use crate::job_master::StorageWork;
 use crate::job_master::checkpoints::CheckpointTimer;
 use hurtig_core::ids::CheckpointId;
@@ -316,11 +316,15 @@ fn a_task_that_asks_for_a_checkpoint_gets_one() {
 }
 
 fn restored(found: Result<Option<CheckpointMetadata>, TaskFailure>, allow: bool) -> Bench {
+    restored_as(found, allow, true)
+}
+
+fn restored_as(found: Result<Option<CheckpointMetadata>, TaskFailure>, allow: bool, claim: bool) -> Bench {
     let mut settings = checkpointed();
     settings.restore = Some(RestoreFrom {
         checkpoint: RestoreTarget::Latest,
         allow_non_restored_state: allow,
-        claim: true,
+        claim,
     });
     let mut bench = Bench::with(settings);
     assert!(matches!(
@@ -357,6 +361,20 @@ fn a_job_begins_with_another_ones_checkpoint_and_claims_it() {
     );
     let gone = |dir: &str| StorageWork::DiscardClaimed(dir.to_owned());
     assert_eq!(bench.discarded(), [gone("older/chk-9"), gone("old/chk-1")]);
+}
+
+#[test]
+fn a_checkpoint_that_was_not_claimed_stays_as_it_is() {
+    let found = Bench::checkpointed().collect(ONE).unwrap();
+    let mut bench = restored_as(Ok(Some(found)), false, false);
+    bench.offer(3);
+    bench.started(true);
+    bench.run_all();
+    let metadata = bench.complete(CheckpointId(2));
+    assert!(metadata.supersedes.is_empty());
+    assert_eq!(bench.discarded(), []);
+    bench.all(TaskState::Finished);
+    assert_eq!(bench.discarded(), [StorageWork::DiscardJob], "its own");
 }
 
 #[test]
@@ -403,18 +421,38 @@ fn a_job_without_an_earlier_checkpoint_begins_afresh_and_one_that_cannot_be_read
 }
 
 #[test]
-fn checkpoints_of_a_job_that_has_finished_are_deleted_and_others_are_kept() {
-    let end = |state| {
-        let mut bench = Bench::checkpointed();
+fn checkpoints_are_kept_as_the_retention_says_and_never_of_a_job_that_has_finished() {
+    let deleted = |retention, state| {
+        let mut settings = checkpointed();
+        settings.retention = retention;
+        settings.restart = RestartStrategyConfig::None;
+        let mut bench = Bench::with(settings);
+        bench.offer(3);
+        bench.started(true);
+        bench.run_all();
         bench.complete(ONE);
         bench.take();
-        if state == TaskState::Canceled {
-            bench.message(JobMasterMessage::Cancel);
+        match state {
+            TaskState::Canceled => bench.message(JobMasterMessage::Cancel),
+            TaskState::Failed => bench.state(bench.executions()[0], state),
+            _ => {}
         }
-        bench.all(state);
+        let ends = if state == TaskState::Failed {
+            TaskState::Canceled
+        } else {
+            state
+        };
+        bench.all(ends);
         assert!(bench.result().is_some());
-        bench.discarded()
+        bench.discarded() == [StorageWork::DiscardJob]
     };
-    assert_eq!(end(TaskState::Finished), [StorageWork::DiscardJob]);
-    assert_eq!(end(TaskState::Canceled), []);
+    use CheckpointRetention::{DeleteOnCancellation, NoExternalizedCheckpoints, RetainOnCancellation};
+    let ends = [TaskState::Canceled, TaskState::Failed, TaskState::Finished];
+    for (retention, want) in [
+        (RetainOnCancellation, [false, false, true]),
+        (DeleteOnCancellation, [true, false, true]),
+        (NoExternalizedCheckpoints, [true, true, true]),
+    ] {
+        assert_eq!(ends.map(|state| deleted(retention, state)), want, "{retention:?}");
+    }
 }
