@@ -165,7 +165,11 @@ impl Block<'_> {
             && self.compression == Compression::None
             && self.body.len() == END_BODY_BYTES;
         if !sound {
-            let problem = format!("expected the end of the file, found {:?}", self.kind);
+            let problem = format!(
+                "expected the end of the file, found {:?} of {} bytes",
+                self.kind,
+                self.body.len()
+            );
             return Err(StorageError::corrupt(path, self.offset, problem));
         }
         Ok(End {

@@ -119,7 +119,7 @@ fn blocks_out_of_order_are_refused() {
     let (offset, problem) = refusal(reader::verify("f", &forged(&[(BlockKind::End, b"abc")], |_| ())));
     assert_eq!(
         (offset, &*problem),
-        (24, "expected the end of the file, found End")
+        (24, "expected the end of the file, found End of 3 bytes")
     );
 }
 

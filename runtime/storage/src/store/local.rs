@@ -138,7 +138,15 @@ impl BlobStore for LocalStore {
     fn put_new(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let target = self.file(path)?;
         let dir = target.parent().unwrap_or(&self.root);
-        let failed = |action| move |e| StorageError::io(action, path, e);
+        let failed = |action| {
+            // Also when the folder was deleted meanwhile: to say that the object does not exist would
+            // be no answer.
+            move |source| StorageError::Io {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
         self.make_durable_dir(dir).map_err(failed("make the folder of"))?;
         let temporary = write_temporary(dir, bytes).map_err(failed("write"))?;
         let published = fs::hard_link(&temporary, &target);
@@ -149,11 +157,7 @@ impl BlobStore for LocalStore {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(StorageError::AlreadyExists {
                 path: path.to_owned(),
             }),
-            Err(e) => Err(StorageError::io(
-                "publish by a hard link (which the file system must know)",
-                path,
-                e,
-            )),
+            Err(e) => Err(failed("publish by a hard link (which the file system must know)")(e)),
         }
     }
 

@@ -1,6 +1,8 @@
 //! [`BlobStore`]: immutable objects by path, and the places that hold them.
 
 mod local;
+#[cfg(test)]
+mod local_tests;
 mod memory;
 #[cfg(test)]
 mod tests;

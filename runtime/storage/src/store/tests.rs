@@ -1,14 +1,14 @@
 //! What every store must do. Each test runs on each store of the crate; a store from outside joins
-//! by a line in [`on_each_store`].
+//! by a line in [`cases`].
 
-use super::{BlobStore, LocalStore, MemoryStore};
+use super::local_tests::local;
+use super::{BlobStore, MemoryStore};
 use crate::error::StorageError;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{fs, thread};
+use std::thread;
 use tempfile::TempDir;
 
 /// A store with what keeps it alive.
@@ -16,12 +16,6 @@ struct Case {
     name: &'static str,
     store: Box<dyn BlobStore>,
     _dir: Option<TempDir>,
-}
-
-fn local() -> (LocalStore, TempDir) {
-    let dir = TempDir::new().unwrap();
-    let store = LocalStore::open(dir.path().join("not/yet").to_str().unwrap()).unwrap();
-    (store, dir)
 }
 
 fn cases() -> [Case; 2] {
@@ -45,25 +39,6 @@ fn on_each_store(test: impl Fn(&dyn BlobStore, &str)) {
     for case in cases() {
         test(&*case.store, case.name);
     }
-}
-
-/// All names below a directory, unfinished files and folders too.
-fn names_below(dir: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).into_iter().flatten() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        names.push(name.clone());
-        if entry.file_type().unwrap().is_dir() {
-            names.extend(
-                names_below(&entry.path())
-                    .iter()
-                    .map(|below| format!("{name}/{below}")),
-            );
-        }
-    }
-    names.sort();
-    names
 }
 
 #[test]
@@ -393,99 +368,4 @@ proptest! {
             assert_eq!(store.list("").unwrap(), model.into_keys().collect::<Vec<_>>(), "{name}");
         });
     }
-}
-
-#[test]
-fn unfinished_files_are_no_objects_and_are_swept() {
-    let (store, _dir) = local();
-    for path in ["job/chk-1/a", "job/chk-2/a"] {
-        store.put_new(path, b"whole").unwrap();
-    }
-    for left in ["job/chk-1/.tmp-77-0", "job/chk-2/.tmp-77-1", "job/.tmp-77-2"] {
-        fs::write(store.root().join(left), b"ha").unwrap();
-    }
-    assert_eq!(store.list("").unwrap(), ["job/chk-1/a", "job/chk-2/a"]);
-    assert_eq!(store.sweep("job/chk-1").unwrap(), 1);
-    assert!(
-        store.root().join("job/chk-2/.tmp-77-1").exists(),
-        "not in the folder"
-    );
-    assert_eq!(store.sweep("").unwrap(), 2);
-    assert_eq!(store.sweep("").unwrap(), 0);
-    assert_eq!(store.list("").unwrap(), ["job/chk-1/a", "job/chk-2/a"]);
-    assert_eq!(store.get("job/chk-1/a").unwrap(), b"whole");
-}
-
-#[test]
-fn delete_all_removes_unfinished_files_and_the_folders() {
-    let (store, _dir) = local();
-    for path in ["job/chk-1/a", "job/chk-1/sub/b", "job/chk-2/a"] {
-        store.put_new(path, b"1").unwrap();
-    }
-    for left in [
-        "job/chk-1/.tmp-1-0",
-        "job/chk-1/sub/.tmp-1-1",
-        "job/chk-2/.tmp-1-2",
-    ] {
-        fs::write(store.root().join(left), b"ha").unwrap();
-    }
-    fs::create_dir_all(store.root().join("job/chk-1/empty/er")).unwrap();
-    store.delete_all("job/chk-1").unwrap();
-    let left = ["job", "job/chk-2", "job/chk-2/.tmp-1-2", "job/chk-2/a"];
-    assert_eq!(names_below(store.root()), left);
-    store.delete_all("").unwrap();
-    assert!(names_below(store.root()).is_empty() && store.root().is_dir());
-}
-
-#[test]
-fn a_write_leaves_nothing_but_its_object() {
-    let (store, _dir) = local();
-    store.put_new("a/x", b"1").unwrap();
-    store.put_new("a/x", b"2").unwrap_err();
-    assert_eq!(names_below(store.root()), ["a", "a/x"]);
-    // A dead process of the same number may have left what we would name ours.
-    for number in 0..2_000 {
-        fs::write(
-            store
-                .root()
-                .join(format!("a/.tmp-{}-{number}", std::process::id())),
-            b"",
-        )
-        .unwrap();
-    }
-    store.put_new("a/y", b"3").unwrap();
-    assert_eq!(store.get("a/y").unwrap(), b"3");
-    assert_eq!(store.sweep("a").unwrap(), 2_000);
-}
-
-#[test]
-fn a_link_to_a_directory_is_not_followed() {
-    let (store, dir) = local();
-    store.put_new("job/a", b"1").unwrap();
-    let outside = dir.path().join("outside");
-    fs::create_dir(&outside).unwrap();
-    fs::write(outside.join("precious"), b"1").unwrap();
-    std::os::unix::fs::symlink(&outside, store.root().join("job/link")).unwrap();
-    assert!(
-        !store
-            .list("")
-            .unwrap()
-            .iter()
-            .any(|path| path.contains("precious"))
-    );
-    store.delete_all("job").unwrap();
-    assert!(outside.join("precious").exists());
-    assert!(names_below(store.root()).is_empty());
-}
-
-#[test]
-fn a_root_that_is_a_file_is_an_error_with_the_path() {
-    let dir = TempDir::new().unwrap();
-    let root = dir.path().join("file");
-    fs::write(&root, b"precious").unwrap();
-    let store = LocalStore::open(root.to_str().unwrap()).unwrap();
-    let error = store.put_new("job/a", b"1").unwrap_err();
-    assert!(error.to_string().contains("'job/a'"), "{error}");
-    assert!(matches!(error, StorageError::Io { .. }) && error.can_retry());
-    assert_eq!(fs::read(&root).unwrap(), b"precious");
 }
