@@ -198,6 +198,9 @@ fn folder_in(root: &Path, path: &str) -> Option<String> {
         .strip_suffix("/_metadata")
         .unwrap_or(path)
         .trim_end_matches('/');
+    if path.is_empty() {
+        return None;
+    }
     if !path.starts_with('/') && root.join(path).is_dir() {
         return Some(path.to_owned());
     }

@@ -203,7 +203,15 @@ impl BlobStore for LocalStore {
     }
 
     fn delete(&self, path: &str) -> Result<()> {
-        remove(&self.file(path)?, path)
+        let file = self.file(path)?;
+        remove(&file, path)?;
+        // Or a power cut could bring back the metadata of a checkpoint whose files are gone.
+        match file.parent().map_or(Ok(()), sync_dir) {
+            Err(e) if e.kind() != ErrorKind::NotFound && e.kind() != ErrorKind::NotADirectory => {
+                Err(StorageError::io("delete", path, e))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn delete_all(&self, folder: &str) -> Result<()> {
