@@ -37,6 +37,7 @@ impl JobFailure {
             message,
             operator: None,
             panicked: false,
+            permanent: false,
         };
         Self {
             cause,

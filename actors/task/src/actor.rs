@@ -155,7 +155,7 @@ impl TaskActor {
     }
 
     /// Gives the dataflow's memory, files and channels back off the arbiter, then says how it ended.
-    fn end(&mut self, ctx: &mut Context<Self>, state: TaskState, failure: Option<TaskFailure>) {
+    pub(crate) fn end(&mut self, ctx: &mut Context<Self>, state: TaskState, failure: Option<TaskFailure>) {
         self.account(Doing::Idle);
         let Some(core) = self.core.take() else { return };
         // Dropping gigabytes of state would hold up the arbiter's other tasks.

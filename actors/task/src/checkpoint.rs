@@ -58,15 +58,16 @@ impl CheckpointStorage {
 
     /// What the operators of a task begin with, in order; `None` for one that the checkpoint does not
     /// know. Blocks.
-    pub(crate) fn load(&self, task: &TaskDescriptor, restore: &TaskRestore) -> Result<Restored> {
+    pub(crate) fn load(&self, task: &TaskDescriptor, restore: &TaskRestore) -> Result<Restored, LoadError> {
         let load = |(operator, node): (&Option<OperatorRestore>, _)| {
             let Some(operator) = operator else { return Ok(None) };
             let loaded = self.load_operator(task, operator);
             loaded.map(Some).map_err(|error| {
+                let permanent = !error.can_retry();
                 let checkpoint = restore.checkpoint;
-                Error::from(error).context(format!(
-                    "cannot restore operator {node} from checkpoint {checkpoint}"
-                ))
+                let what = format!("cannot restore operator {node} from checkpoint {checkpoint}");
+                let error = Error::from(error).context(what);
+                LoadError { error, permanent }
             })
         };
         let operators = restore.operators.iter().zip(&task.operators);
@@ -96,6 +97,20 @@ impl CheckpointStorage {
         let mut dealt = redistribute(states, operator.scale(), to)?;
         let index = task.execution.subtask.index as usize;
         Ok(dealt.swap_remove(index))
+    }
+}
+
+/// Why state cannot be loaded.
+pub(crate) struct LoadError {
+    pub(crate) error: Error,
+    /// Whether it will not be different the next time.
+    pub(crate) permanent: bool,
+}
+
+impl From<Error> for LoadError {
+    fn from(error: Error) -> Self {
+        let permanent = false;
+        Self { error, permanent }
     }
 }
 

@@ -2,10 +2,12 @@
 //! while records flow on.
 
 use crate::actor::{Beginning, TaskActor, TaskLoop};
-use crate::checkpoint::StoredTask;
+use crate::checkpoint::{LoadError, StoredTask};
+use crate::interface::TaskFailure;
 use actix::{ActorFutureExt, AsyncContext, Context};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::TaskCut;
+use hurtig_dataflow::graph::TaskState;
 
 impl TaskActor {
     /// How many parts of the dataflow stand before the first operator.
@@ -31,9 +33,7 @@ impl TaskActor {
         let (storage, descriptor) = (self.setup.storage.clone(), self.setup.descriptor.clone());
         let load = move || match (storage, &descriptor.restore) {
             (Some(storage), Some(restore)) => storage.load(&descriptor, restore),
-            _ => Err(Error::internal(
-                "a task is to be restored and has no checkpoint storage",
-            )),
+            _ => Err(Error::internal("a task is to be restored and has no checkpoint storage").into()),
         };
         let loaded = actix::fut::wrap_future(tokio::task::spawn_blocking(load));
         ctx.spawn(loaded.map(
@@ -41,7 +41,11 @@ impl TaskActor {
                 Ok(operators) => {
                     ctx.spawn(TaskLoop::new(Beginning::Restored(operators)));
                 }
-                Err(error) => task.fail(ctx, &error),
+                Err(LoadError { error, permanent }) => {
+                    let failure = TaskFailure::new(&error, None);
+                    let failure = if permanent { failure.for_good() } else { failure };
+                    task.end(ctx, TaskState::Failed, Some(failure));
+                }
             },
         ));
     }
@@ -83,6 +87,7 @@ impl TaskActor {
 }
 
 /// A panic on a blocking thread is an error like any other.
-fn flatten<T>(result: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    result.unwrap_or_else(|panic| Err(Error::internal(format!("checkpoint storage panicked: {panic}"))))
+fn flatten<T, E: From<Error>>(result: Result<Result<T, E>, tokio::task::JoinError>) -> Result<T, E> {
+    result
+        .unwrap_or_else(|panic| Err(Error::internal(format!("checkpoint storage panicked: {panic}")).into()))
 }

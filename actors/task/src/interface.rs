@@ -131,6 +131,8 @@ pub struct TaskFailure {
     pub operator: Option<NodeId>,
     /// Whether user or engine code panicked.
     pub panicked: bool,
+    /// Whether a restart would end the same way, so that the job fails whatever its strategy says.
+    pub permanent: bool,
 }
 
 /// [`Fault`] on the wire.
@@ -172,6 +174,16 @@ impl TaskFailure {
             message: error.chain(),
             operator,
             panicked: false,
+            permanent: false,
+        }
+    }
+
+    /// The same, of a kind that no restart helps against.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        Self {
+            permanent: true,
+            ..self
         }
     }
 
@@ -182,6 +194,7 @@ impl TaskFailure {
             message: format!("panicked: {message}"),
             operator,
             panicked: true,
+            permanent: false,
         }
     }
 }

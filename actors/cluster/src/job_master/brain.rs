@@ -375,16 +375,17 @@ impl JobMasterBrain {
             return self.settle(now, out);
         }
         tracing::warn!(job = %self.graph.job_graph().id, %failure, "failure");
+        let permanent = failure.cause.permanent;
         self.failures.add_root(failure);
         self.stop_checkpoints(now, out);
-        self.decide(now, out);
+        self.decide(now, permanent, out);
         self.stop_tasks(now, out);
     }
 
     /// Restart or fail. A job that never ran fails: what keeps it from starting will not go away.
-    fn decide(&mut self, now: Time, out: &mut Effects) {
-        let started = self.status() != JobStatus::Created;
-        match self.strategy.on_failure(now).filter(|_| started) {
+    fn decide(&mut self, now: Time, permanent: bool, out: &mut Effects) {
+        let hopeful = !permanent && self.status() != JobStatus::Created;
+        match self.strategy.on_failure(now).filter(|_| hopeful) {
             None => self.set_status(JobStatus::Failing, now, out),
             Some(delay) => {
                 if self.status() != JobStatus::Restarting {
@@ -595,5 +596,6 @@ fn unexplained(execution: ExecutionId) -> TaskFailure {
         message,
         operator: None,
         panicked: false,
+        permanent: false,
     }
 }

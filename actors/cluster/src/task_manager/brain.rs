@@ -374,6 +374,7 @@ fn refused(descriptor: &TaskDescriptor) -> TaskFailure {
         message,
         operator: None,
         panicked: false,
+        permanent: false,
     }
 }
 

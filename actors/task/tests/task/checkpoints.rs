@@ -199,7 +199,9 @@ fn a_task_whose_state_is_gone_fails_and_says_which_file() {
         let (_task, mut told) = start_with(&job, Some(restore(&part, false)));
         assert_eq!(state(&mut told).await.0, TaskState::Initializing);
         let (ended, failure) = state(&mut told).await;
-        let failure = failure.unwrap().message;
+        let failure = failure.unwrap();
+        assert!(failure.permanent, "it will not come back");
+        let failure = failure.message;
         assert_eq!(ended, TaskState::Failed);
         assert!(
             failure.contains(path) && failure.contains("does not exist"),

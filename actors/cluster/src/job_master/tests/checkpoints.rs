@@ -456,3 +456,18 @@ fn checkpoints_are_kept_as_the_retention_says_and_never_of_a_job_that_has_finish
         assert_eq!(ends.map(|state| deleted(retention, state)), want, "{retention:?}");
     }
 }
+
+#[test]
+fn state_that_cannot_be_restored_fails_the_job_whatever_its_strategy() {
+    let found = Bench::checkpointed().collect(ONE).unwrap();
+    let mut bench = restored(Ok(Some(found)), false);
+    bench.offer(3);
+    bench.started(true);
+    let execution = bench.executions()[0];
+    bench.message(JobMasterMessage::TaskStateChanged {
+        execution,
+        state: TaskState::Failed,
+        failure: Some(failure("damaged").for_good()),
+    });
+    bench.is(JobStatus::Failing);
+}
