@@ -12,6 +12,10 @@ mod tests;
 use crate::time::NO_TIMESTAMP;
 use partition::partition;
 
+/// As many records can be moved to the front again and again without it being noticed. Tests see long
+/// batches with fewer.
+const SHORT_REST: usize = if cfg!(test) { 8 } else { 8 * 1024 };
+
 /// Event times of a batch's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Times {
@@ -30,6 +34,8 @@ pub struct Batch<T> {
     records: Vec<T>,
     /// The records stand in reverse, so that the front can be popped at the vector's end.
     reversed: bool,
+    /// Records on their way out of a long batch; empty between calls.
+    leaving: Vec<T>,
     times: Times,
     hashes: Vec<u64>,
     /// How many records have left from the front; columns of plain numbers are not shifted.
@@ -48,6 +54,7 @@ impl<T> Batch<T> {
         Self {
             records: Vec::new(),
             reversed: false,
+            leaving: Vec::new(),
             times: Times::All(NO_TIMESTAMP),
             hashes: Vec::new(),
             consumed: 0,
@@ -316,19 +323,47 @@ impl<T> Batch<T> {
 
     /// Takes the first `n` records out, in order. `n` may exceed what is left.
     pub fn drain(&mut self, n: usize) -> std::vec::Drain<'_, T> {
-        self.restore_order();
         let n = n.min(self.records.len());
         self.consumed += n;
         if n == self.records.len() && self.hashes.is_empty() && matches!(self.times, Times::All(_)) {
             self.consumed = 0;
         }
+        if self.leaves_much(n) {
+            self.set_off(n);
+            return self.leaving.drain(..);
+        }
+        self.restore_order();
         self.records.drain(..n)
+    }
+
+    /// Whether taking `n` records from the front would move very many.
+    #[inline]
+    fn leaves_much(&self, n: usize) -> bool {
+        let rest = self.records.len() - n;
+        rest > SHORT_REST && rest / 8 > n && n > 0
+    }
+
+    /// Moves the first `n` records to `leaving`. Cost: O(n) once the batch is reversed. One record may
+    /// have become millions, which leave a thousand at a time.
+    #[cold]
+    fn set_off(&mut self, n: usize) {
+        if !self.reversed {
+            self.reverse();
+        }
+        self.leaving.clear();
+        let rest = self.records.len() - n;
+        self.leaving.extend(self.records.drain(rest..).rev());
     }
 
     /// Takes the first `n` records out with their columns, for loops that need them side by side.
     pub fn drain_columns(&mut self, n: usize) -> Drained<'_, T> {
-        self.restore_order();
         let n = n.min(self.records.len());
+        let much = self.leaves_much(n);
+        if much {
+            self.set_off(n);
+        } else {
+            self.restore_order();
+        }
         let from = self.consumed;
         self.consumed += n;
         let times = match &self.times {
@@ -341,7 +376,11 @@ impl<T> Batch<T> {
             &self.hashes[from..from + n]
         };
         Drained {
-            records: self.records.drain(..n),
+            records: if much {
+                self.leaving.drain(..)
+            } else {
+                self.records.drain(..n)
+            },
             times,
             hashes,
         }

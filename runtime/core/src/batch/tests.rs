@@ -59,6 +59,38 @@ proptest! {
     }
 }
 
+proptest! {
+    /// A long batch leaves in pieces, in order, with its columns, also when nobody looks at it meanwhile.
+    #[test]
+    fn a_long_batch_leaves_piece_by_piece(len in 0_u64..300, several_times: bool, pieces in prop::collection::vec((0_u8..5, 0_usize..9), 0..80)) {
+        let time = |record: u64| if several_times { record as i64 / 3 } else { 7 };
+        let mut batch = Batch::new();
+        (0..len).for_each(|record| batch.push_hashed(record, time(record), record * 10));
+        let mut left: Vec<(u64, i64, u64)> = Vec::new();
+        for (how, n) in pieces {
+            match how {
+                0 => left.extend(batch.pop_front().map(|(record, at)| (record, at, record * 10))),
+                1 => left.extend(batch.drain(n).map(|record| (record, time(record), record * 10))),
+                2 => {
+                    let Drained { records, times, hashes } = batch.drain_columns(n);
+                    left.extend(records.zip(hashes).enumerate().map(|(i, (record, &hash))| (record, times.get(i), hash)));
+                }
+                3 => {
+                    let mut part = Batch::new();
+                    part.append(&mut batch, n);
+                    let Columns { records, times, hashes } = part.columns();
+                    left.extend(records.iter().zip(hashes).enumerate().map(|(i, (&record, &hash))| (record, times.get(i), hash)));
+                }
+                _ => prop_assert_eq!(batch.records().first().copied(), (left.len() as u64..len).next()),
+            }
+            batch.reset_if_empty();
+            prop_assert_eq!(batch.len(), len as usize - left.len());
+        }
+        let want: Vec<_> = (0..left.len() as u64).map(|record| (record, time(record), record * 10)).collect();
+        prop_assert_eq!(left, want);
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Push(i64),
