@@ -102,20 +102,21 @@ where
     fn element(
         &mut self,
         (element, time, hash): (In, i64, u64),
-        cx: Cx<'_>,
-        out: &mut Collector<Out>,
+        now: Now,
+        (cx, out): (Cx<'_>, &mut Collector<Out>),
     ) -> Result<()> {
         let mut assigned = std::mem::take(&mut self.assigned);
         assigned.clear();
         let at = match self.parts.assigner.domain() {
             TimeDomain::Event => time,
-            TimeDomain::Processing => cx.processing_time(),
+            TimeDomain::Processing => now.processing,
         };
         self.parts.assigner.assign(&element, at, &mut assigned)?;
         let (mut element, mut taken, mut left) = (Some(element), false, assigned.len());
         for window in assigned.drain(..) {
             left -= 1;
-            taken |= self.element_in_window((&mut element, time, hash), (window, left == 0), cx, out)?;
+            let window = (window, left == 0);
+            taken |= self.element_in_window((&mut element, time, hash), window, now, (cx, out))?;
         }
         self.assigned = assigned;
         match element {
@@ -132,11 +133,11 @@ where
         &mut self,
         (element, time, hash): (&mut Option<In>, i64, u64),
         (window, last): (A::Window, bool),
-        cx: Cx<'_>,
-        out: &mut Collector<Out>,
+        now: Now,
+        (cx, out): (Cx<'_>, &mut Collector<Out>),
     ) -> Result<bool> {
         let Some(value) = &*element else { return Ok(false) };
-        let Some(placed) = self.place((value, time, hash), window, now(cx))? else {
+        let Some(placed) = self.place((value, time, hash), window, now)? else {
             return Ok(false);
         };
         let Placed { index, result, key } = placed;
@@ -470,6 +471,8 @@ where
         b: &mut Budget,
     ) -> Result<Progress> {
         super::ensure_hashes(&self.selector, input);
+        // Asking the clock for each element would take longer than most of them do.
+        let now = now(cx);
         while !input.is_empty() {
             if out.full() || cx.side_full() || !b.spend() {
                 self.schedule(cx);
@@ -477,7 +480,7 @@ where
             }
             let hash = input.hashes()[0];
             if let Some((element, time)) = input.pop_front() {
-                self.element((element, time, hash), cx, out)?;
+                self.element((element, time, hash), now, (cx, out))?;
             }
         }
         self.schedule(cx);
