@@ -6,12 +6,13 @@ use crate::entry::CommandLine;
 use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::listener::JobListener;
+use crate::place::{Mistake, Place, ProgramId, STRANGER};
 use crate::stream::{DataStream, Upstream};
 use hurtig_cluster::EmbeddedCluster;
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
 use hurtig_connector_socket::SocketSource;
 use hurtig_core::config::{BufferTimeout, Configuration, VertexDescriptionMode, options};
-use hurtig_core::ids::{JobId, NodeId};
+use hurtig_core::ids::JobId;
 use hurtig_core::str::Str;
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{
@@ -48,8 +49,17 @@ struct Shared {
     listeners: Vec<Arc<dyn JobListener>>,
     args: Vec<String>,
     interrupt: Interrupt,
+    /// Which program the graph is of.
+    id: ProgramId,
     /// Mistakes made while building, reported by `execute`.
-    mistakes: Vec<String>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Shared {
+    fn own_node(&mut self, place: &Place) -> Option<&mut StreamNode> {
+        let own = place.program == self.id;
+        self.graph.node_mut(place.node).filter(|_| own)
+    }
 }
 
 impl std::fmt::Debug for StreamEnv {
@@ -84,6 +94,7 @@ impl StreamEnv {
             listeners: Vec::new(),
             args: Vec::new(),
             interrupt: Interrupt::current(),
+            id: ProgramId::default(),
             mistakes: Vec::new(),
         };
         Self {
@@ -115,9 +126,11 @@ impl StreamEnv {
     pub fn set_parallelism(&self, parallelism: u32) -> &Self {
         let mut shared = self.lock();
         if parallelism == 0 {
-            shared
-                .mistakes
-                .push("the environment's parallelism is 0; it must be at least 1".to_owned());
+            shared.mistakes.push(
+                "the environment's parallelism is 0; it must be at least 1"
+                    .to_owned()
+                    .into(),
+            );
         }
         shared.parallelism = Some(parallelism);
         drop(shared);
@@ -145,7 +158,7 @@ impl StreamEnv {
         };
         let mut shared = self.lock();
         if let Err(error) = shared.config.set(&options::BUFFER_TIMEOUT, timeout) {
-            shared.mistakes.push(error.to_string());
+            shared.mistakes.push(error.to_string().into());
         }
         drop(shared);
         self
@@ -156,7 +169,7 @@ impl StreamEnv {
     pub fn checkpoint_every(&self, interval: Duration) -> &Self {
         let mut shared = self.lock();
         if let Err(error) = shared.config.set(&options::CHECKPOINT_INTERVAL, Some(interval)) {
-            shared.mistakes.push(error.to_string());
+            shared.mistakes.push(error.to_string().into());
         }
         drop(shared);
         self
@@ -208,8 +221,8 @@ impl StreamEnv {
         node.blocking = source.blocking();
         node.parallelism_limit = source.parallelism_limit();
         let code = NodeCode::Source(Box::new(TypedSource::new(source, watermarks)));
-        let id = self.add_node(node, code);
-        DataStream::of(self.clone(), Upstream::main(id))
+        let place = self.add_node(node, code);
+        DataStream::of(self.clone(), Upstream::main(place))
     }
 
     /// The elements of a collection, once.
@@ -230,22 +243,31 @@ impl StreamEnv {
             .name("Socket Source")
     }
 
-    pub(crate) fn mistake(&self, mistake: String) {
-        self.lock().mistakes.push(mistake);
+    /// Notes a mistake, which may be in one operator.
+    pub(crate) fn mistake(&self, place: Option<&Place>, what: String) {
+        let mut shared = self.lock();
+        let own = place.filter(|place| place.program == shared.id);
+        let operator = own.map(|place| place.node);
+        shared.mistakes.push(Mistake { operator, what });
     }
 
-    pub(crate) fn add_node(&self, node: StreamNode, code: NodeCode) -> NodeId {
+    pub(crate) fn add_node(&self, node: StreamNode, code: NodeCode) -> Place {
         let mut shared = self.lock();
-        let id = shared.graph.add_node(node);
-        shared.program.add_node(id, code);
-        id
+        let node = shared.graph.add_node(node);
+        shared.program.add_node(node, code);
+        let program = shared.id.clone();
+        Place { node, program }
     }
 
-    pub(crate) fn add_edge<T: Data>(&self, from: &Upstream<T>, to: NodeId, input: u8) {
-        let mut shared = self.lock();
+    pub(crate) fn add_edge<T: Data>(&self, from: &Upstream<T>, to: &Place, input: u8) {
+        if from.place.program != to.program {
+            self.mistake(Some(to), format!("it reads {STRANGER}"));
+            return;
+        }
+        let (mut shared, to) = (self.lock(), to.node);
         shared.graph.add_edge(from.edge(to, input));
         let name = EdgeName {
-            from: from.node,
+            from: from.place.node,
             to,
             input,
             side: from.side.clone(),
@@ -253,23 +275,28 @@ impl StreamEnv {
         shared.program.add_edge(name, from.code());
     }
 
-    pub(crate) fn change_node(&self, id: Option<NodeId>, what: &str, change: impl FnOnce(&mut StreamNode)) {
+    pub(crate) fn change_node(
+        &self,
+        place: Option<&Place>,
+        what: &str,
+        change: impl FnOnce(&mut StreamNode),
+    ) {
         let mut shared = self.lock();
-        match id.and_then(|id| shared.graph.node_mut(id)) {
-            Some(node) => change(node),
-            None => {
-                let mistake = format!(
-                    "{what} was called on a stream that is no operator's own output (a union or side output): call it on the operator"
-                );
-                shared.mistakes.push(mistake);
-            }
-        }
+        let mistake = match place.map(|place| shared.own_node(place)) {
+            Some(Some(node)) => return change(node),
+            Some(None) => format!("{what} was called on {STRANGER}"),
+            None => format!(
+                "{what} was called on a stream that is no operator's own output (a union or side output): call it on \
+                 the operator"
+            ),
+        };
+        shared.mistakes.push(mistake.into());
     }
 
-    pub(crate) fn set_uid_hash(&self, node: Option<NodeId>, hash: &str) {
+    pub(crate) fn set_uid_hash(&self, place: Option<&Place>, hash: &str) {
         match hash.parse::<OperatorId>() {
-            Ok(id) => self.change_node(node, "set_uid_hash", |node| node.uid_hash = Some(id)),
-            Err(reason) => self.mistake(format!("set_uid_hash: {reason}")),
+            Ok(id) => self.change_node(place, "set_uid_hash", |node| node.uid_hash = Some(id)),
+            Err(reason) => self.mistake(None, format!("set_uid_hash: {reason}")),
         }
     }
 
@@ -326,7 +353,7 @@ impl StreamEnv {
 
     fn graph_of(shared: &Shared, name: &str) -> Result<JobGraph, Error> {
         if let Some(mistake) = shared.mistakes.first() {
-            return Err(Error::program(mistake.clone()));
+            return Err(Error::program(mistake.text(&shared.graph)));
         }
         let settings = Self::settings(shared, name)?;
         shared
@@ -379,6 +406,7 @@ impl StreamEnv {
             let mut shared = self.lock();
             let graph = Self::graph_of(&shared, name)?;
             shared.graph = StreamGraph::new();
+            shared.id = ProgramId::default();
             let program = std::mem::take(&mut shared.program);
             (graph, program, shared.config.clone(), shared.interrupt.clone())
         };

@@ -40,6 +40,7 @@ mod interrupt;
 mod listener;
 mod logging;
 mod parameters;
+mod place;
 mod settings;
 mod stream;
 mod window;

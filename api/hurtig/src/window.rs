@@ -204,19 +204,21 @@ where
         let spec = match self.spec {
             Ok(spec) => spec,
             Err(error) => {
-                self.keyed.stream.mistake(format!("window: {}", error.chain()));
-                return self.keyed.transform(name, |_| Unfit);
+                let unfit = self.keyed.transform(name, |_| Unfit);
+                unfit.mistake(error.chain());
+                return unfit;
             }
         };
-        if let Err(error) = make(spec.clone(), self.keyed.selector.clone()) {
-            self.keyed.stream.mistake(format!("window: {}", error.chain()));
-        }
+        let fit = make(spec.clone(), self.keyed.selector.clone());
         let windows = self
             .keyed
             .transform(name, move |selector| match make(spec.clone(), selector) {
                 Ok(operator) => operator,
                 Err(_) => Box::new(Unfit),
             });
+        if let Err(error) = fit {
+            windows.mistake(error.chain());
+        }
         if self.all {
             windows.set_parallelism(1)
         } else {

@@ -214,6 +214,45 @@ fn mistakes_in_the_graph_name_the_operators() {
         .key_by(|n| *n)
         .window(Tumbling::of(0.seconds()))
         .aggregate(Count::new())
+        .name("No Time")
         .collect();
-    assert!(message(&env).contains("window"));
+    let text = message(&env);
+    assert!(text.contains("'No Time'") && text.contains("size"), "{text}");
+}
+
+#[test]
+fn a_stream_belongs_to_one_program() {
+    let (env, other) = (StreamEnv::new(), StreamEnv::new());
+    let foreign = other.from_sequence(10, 12);
+    let both = env.from_sequence(1, 2).union(&foreign).map(|n: i64| n);
+    both.name("Both").collect();
+    let text = message(&env);
+    assert!(
+        text.contains("'Both'") && text.contains("another program"),
+        "{text}"
+    );
+
+    let env = StreamEnv::new();
+    env.from_sequence(1, 2)
+        .connect(&foreign)
+        .map(|n: i64| n, |n: i64| n)
+        .name("Two")
+        .collect();
+    let text = message(&env);
+    assert!(
+        text.contains("'Two'") && text.contains("another program"),
+        "{text}"
+    );
+
+    let env = StreamEnv::new();
+    let executed = env.from_sequence(1, 2);
+    executed.collect();
+    wait(env.execute("first")).unwrap();
+    env.from_sequence(3, 4).collect();
+    executed.map(|n: i64| n).name("Again").collect();
+    let text = message(&env);
+    assert!(
+        text.contains("'Again'") && text.contains("until that environment executes it"),
+        "{text}"
+    );
 }

@@ -35,17 +35,17 @@ impl<A: Data, B: Data> ConnectedStreams<A, B> {
     {
         let env = &self.first.env;
         let node = StreamNode::new(name, std::any::type_name::<O>(), NodeKind::Operator);
-        let id = env.add_node(
+        let place = env.add_node(
             node,
             NodeCode::TwoInput(Box::new(TypedTwoInput::<A, B, Out, _>::new(make))),
         );
         for input in &self.first.inputs {
-            env.add_edge(input, id, 0);
+            env.add_edge(input, &place, 0);
         }
         for input in &self.second.inputs {
-            env.add_edge(input, id, 1);
+            env.add_edge(input, &place, 1);
         }
-        DataStream::of(env.clone(), Upstream::main(id))
+        DataStream::of(env.clone(), Upstream::main(place))
     }
 
     /// One record for each record of either stream.

@@ -1,6 +1,7 @@
 //! Where a stream comes from, and how its records will reach the next operator.
 
 use crate::Data;
+use crate::place::Place;
 use hurtig_core::ids::NodeId;
 use hurtig_core::types::TypeInfo;
 use hurtig_dataflow::graph::{PartitionKind, StreamEdge};
@@ -39,7 +40,7 @@ impl<T> Routing<T> {
 
 /// One output of one operator, on its way to a consumer.
 pub(crate) struct Upstream<T> {
-    pub(crate) node: NodeId,
+    pub(crate) place: Place,
     pub(crate) side: Option<String>,
     pub(crate) routing: Option<Routing<T>>,
 }
@@ -47,7 +48,7 @@ pub(crate) struct Upstream<T> {
 impl<T> Clone for Upstream<T> {
     fn clone(&self) -> Self {
         Self {
-            node: self.node,
+            place: self.place.clone(),
             side: self.side.clone(),
             routing: self.routing.clone(),
         }
@@ -65,9 +66,9 @@ fn by_default<T>(shape: EdgeShape) -> Partitioner<T> {
 }
 
 impl<T: Data> Upstream<T> {
-    pub(crate) fn main(node: NodeId) -> Self {
+    pub(crate) fn main(place: Place) -> Self {
         Self {
-            node,
+            place,
             side: None,
             routing: None,
         }
@@ -75,7 +76,7 @@ impl<T: Data> Upstream<T> {
 
     /// The edge of the graph that leads to `input` of `to`.
     pub(crate) fn edge(&self, to: NodeId, input: u8) -> StreamEdge {
-        let mut edge = StreamEdge::new(self.node, to).into_input(input);
+        let mut edge = StreamEdge::new(self.place.node, to).into_input(input);
         edge.partition = self.routing.as_ref().map(|routing| routing.kind.clone());
         edge.side.clone_from(&self.side);
         edge

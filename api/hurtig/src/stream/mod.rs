@@ -17,8 +17,8 @@ pub(crate) use edge::{Routing, Upstream};
 pub use keyed::KeyedStream;
 pub use sinks::StreamSink;
 
+use crate::place::Place;
 use crate::{Data, StreamEnv};
-use hurtig_core::ids::NodeId;
 
 /// A stream of records, not yet keyed.
 ///
@@ -58,15 +58,15 @@ impl<T: Data> DataStream<T> {
     }
 
     /// The operator whose main output this stream is.
-    fn own_node(&self) -> Option<NodeId> {
+    fn own_place(&self) -> Option<&Place> {
         match &self.inputs[..] {
-            [only] if only.side.is_none() => Some(only.node),
+            [only] if only.side.is_none() => Some(&only.place),
             _ => None,
         }
     }
 
-    /// Notes a mistake in the program, to be reported by `execute`.
+    /// Notes a mistake in the operator that the stream comes from, to be reported by `execute`.
     pub(crate) fn mistake(&self, mistake: String) {
-        self.env.mistake(mistake);
+        self.env.mistake(self.own_place(), mistake);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 impl<T: Data> DataStream<T> {
     fn change(self, what: &str, change: impl FnOnce(&mut StreamNode)) -> Self {
-        self.env.change_node(self.own_node(), what, change);
+        self.env.change_node(self.own_place(), what, change);
         self
     }
 
@@ -21,8 +21,7 @@ impl<T: Data> DataStream<T> {
     /// from that job's log or plan. For migration only; a `uid` is what a program should have.
     #[must_use]
     pub fn set_uid_hash(self, hash: &str) -> Self {
-        let node = self.own_node();
-        self.env.set_uid_hash(node, hash);
+        self.env.set_uid_hash(self.own_place(), hash);
         self
     }
 

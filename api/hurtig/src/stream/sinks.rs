@@ -1,9 +1,9 @@
 //! The ends of streams.
 
 use super::{CollectHandle, CollectSink, DataStream, DiscardingSink};
+use crate::place::Place;
 use crate::{Data, StreamEnv};
 use hurtig_connector_socket::StdoutSink;
-use hurtig_core::ids::NodeId;
 use hurtig_dataflow::graph::{Chaining, NodeKind, StreamNode};
 use hurtig_dataflow::operators::SinkOperator;
 use hurtig_dataflow::program::{NodeCode, TypedOperator};
@@ -15,12 +15,12 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct StreamSink {
     env: StreamEnv,
-    node: NodeId,
+    place: Place,
 }
 
 impl StreamSink {
     fn change(self, what: &str, change: impl FnOnce(&mut StreamNode)) -> Self {
-        self.env.change_node(Some(self.node), what, change);
+        self.env.change_node(Some(&self.place), what, change);
         self
     }
 
@@ -31,7 +31,7 @@ impl StreamSink {
 
     /// Gives the sink the identity that it had in a job without a `uid`: 32 hexadecimal digits.
     pub fn set_uid_hash(self, hash: &str) -> Self {
-        self.env.set_uid_hash(Some(self.node), hash);
+        self.env.set_uid_hash(Some(&self.place), hash);
         self
     }
 
@@ -68,13 +68,13 @@ impl<T: Data> DataStream<T> {
         let check = sink.clone();
         let code = TypedOperator::<T, (), _>::new(move || SinkOperator::new(sink.writer()))
             .validated_by(Arc::new(move || check.validate()));
-        let id = self.env.add_node(node, NodeCode::OneInput(Box::new(code)));
+        let place = self.env.add_node(node, NodeCode::OneInput(Box::new(code)));
         for input in &self.inputs {
-            self.env.add_edge(input, id, 0);
+            self.env.add_edge(input, &place, 0);
         }
         StreamSink {
             env: self.env.clone(),
-            node: id,
+            place,
         }
     }
 

@@ -29,14 +29,14 @@ impl<T: Data> DataStream<T> {
         O: Operator<T, Out> + 'static,
     {
         let node = StreamNode::new(name, std::any::type_name::<O>(), NodeKind::Operator);
-        let id = self.env.add_node(
+        let place = self.env.add_node(
             node,
             NodeCode::OneInput(Box::new(TypedOperator::<T, Out, _>::new(make))),
         );
         for input in &self.inputs {
-            self.env.add_edge(input, id, 0);
+            self.env.add_edge(input, &place, 0);
         }
-        DataStream::of(self.env.clone(), Upstream::main(id))
+        DataStream::of(self.env.clone(), Upstream::main(place))
     }
 
     /// One record for each record.
@@ -177,7 +177,7 @@ impl<T: Data> DataStream<T> {
     pub fn side_output<S: Data>(&self, tag: &OutputTag<S>) -> DataStream<S> {
         let inputs = self.inputs.iter();
         let side = |input: &Upstream<T>| Upstream {
-            node: input.node,
+            place: input.place.clone(),
             side: Some(tag.name().to_owned()),
             routing: None,
         };
