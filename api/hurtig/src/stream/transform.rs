@@ -247,7 +247,8 @@ impl<T: Data> DataStream<T> {
         self.routed(&Routing::new(PartitionKind::Forward, |_| Partitioner::Forward))
     }
 
-    /// Sends each record where `route` says: record and number of subtasks to subtask.
+    /// Sends each record where `route` says: record and number of subtasks to subtask. What it returns
+    /// is taken modulo that number.
     #[must_use]
     pub fn partition_custom(
         &self,

@@ -207,7 +207,7 @@ fn what_yaml_configuration_does_without() {
     );
     assert_eq!(
         yaml_errors("- a\n- b"),
-        ["hurtig.yaml:2: expected options as `key: value`"]
+        ["hurtig.yaml:1: expected options as `key: value`"]
     );
     assert_eq!(
         yaml_errors("pipeline.name: a\n---\nb: 1"),

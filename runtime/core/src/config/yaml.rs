@@ -132,10 +132,14 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn document(&mut self) -> Result<Node, ConfigError> {
         let mut found = Node::Null;
-        let mut documents = 0;
+        let (mut documents, mut begins) = (0, self.line);
         loop {
             match self.next()? {
-                Event::StreamEnd => return Ok(found),
+                Event::StreamEnd => {
+                    // What is said of the whole is said of its beginning.
+                    self.line = begins;
+                    return Ok(found);
+                }
                 Event::StreamStart | Event::DocumentEnd => {}
                 Event::DocumentStart(..) => {
                     documents += 1;
@@ -143,7 +147,10 @@ impl<'a> Reader<'a> {
                         return Err(self.problem("a second document; a configuration is one"));
                     }
                 }
-                event => found = self.node(event, 0)?,
+                event => {
+                    begins = self.line;
+                    found = self.node(event, 0)?;
+                }
             }
         }
     }
