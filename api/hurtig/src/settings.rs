@@ -208,3 +208,64 @@ fn folder_in(root: &Path, path: &str) -> Option<String> {
     let within = whole.strip_prefix(root).ok()?.to_str()?.to_owned();
     (!within.is_empty()).then_some(within)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(definitions: &[&str]) -> Configuration {
+        Configuration::builder().definitions(definitions).build().unwrap()
+    }
+
+    #[test]
+    fn a_job_with_checkpoints_restarts_with_growing_delays() {
+        let interval = "execution.checkpointing.interval=1s";
+        let restart = |definitions: &[&str]| job_setup(&config(definitions)).unwrap().options.restart;
+        assert_eq!(restart(&[]), RestartStrategyConfig::None);
+        assert!(matches!(
+            restart(&[interval]),
+            RestartStrategyConfig::ExponentialDelay { .. }
+        ));
+        let none = restart(&[interval, "restart-strategy.type=none"]);
+        assert_eq!(none, RestartStrategyConfig::None);
+    }
+
+    #[test]
+    fn latest_is_claimed_and_what_was_named_is_not() {
+        let dir = "execution.checkpointing.dir=/checkpoints";
+        let restore = |path: &str, more: &[&str]| {
+            let path = format!("execution.state-recovery.path={path}");
+            let definitions: Vec<&str> = [dir, &path].into_iter().chain(more.iter().copied()).collect();
+            let setup = job_setup(&config(&definitions));
+            setup.map(|setup| setup.options.restore.map(|from| (from.checkpoint, from.claim)))
+        };
+        let folder = |path: &str| RestoreTarget::Folder(path.to_owned());
+        let no_claim = "execution.state-recovery.claim-mode=NO_CLAIM";
+        assert_eq!(
+            restore("latest", &[]).unwrap(),
+            Some((RestoreTarget::Latest, true))
+        );
+        assert_eq!(
+            restore("latest", &[no_claim]).unwrap(),
+            Some((RestoreTarget::Latest, false))
+        );
+        for path in [
+            "/checkpoints/a/chk-1",
+            "file:///checkpoints/a/chk-1/",
+            "/checkpoints/a/chk-1/_metadata",
+        ] {
+            assert_eq!(
+                restore(path, &[]).unwrap(),
+                Some((folder("a/chk-1"), false)),
+                "{path}"
+            );
+        }
+        for path in ["/elsewhere/chk-1", "/_metadata", "/checkpoints", "chk-1"] {
+            let error = restore(path, &[]).unwrap_err().to_string();
+            assert!(
+                error.contains("does not lie in execution.checkpointing.dir"),
+                "{error}"
+            );
+        }
+    }
+}
