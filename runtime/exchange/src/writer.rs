@@ -40,7 +40,8 @@ struct Lane<T> {
     buffer: Batch<T>,
     /// When the oldest waiting record came.
     since: Time,
-    flushed: Time,
+    /// When it was last handed over because its task went idle.
+    idled: Time,
 }
 
 /// Spreads a producer's output over the channels of one edge.
@@ -86,7 +87,7 @@ impl<T: Clone> EdgeWriter<T> {
                 sender,
                 buffer: Batch::new(),
                 since: Time::ZERO,
-                flushed: Time::ZERO,
+                idled: Time::ZERO,
             })
             .collect();
         Self {
@@ -107,7 +108,7 @@ impl<T: Clone> EdgeWriter<T> {
 
     /// Takes records from the front of `batch`, as many as find room. True when all did.
     pub fn write(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
-        if self.pending.is_some() && !self.continue_event(now) {
+        if self.pending.is_some() && !self.continue_event() {
             return false;
         }
         if batch.is_empty() {
@@ -138,7 +139,7 @@ impl<T: Clone> EdgeWriter<T> {
         let mut placed = true;
         for lane in 0..lanes {
             while self.spread.has(lane) {
-                let room = self.make_room(lane, now);
+                let room = self.make_room(lane);
                 if room == 0 {
                     placed = false;
                     break;
@@ -157,7 +158,7 @@ impl<T: Clone> EdgeWriter<T> {
 
     fn write_to_one(&mut self, lane: usize, batch: &mut Batch<T>, now: Time) -> bool {
         while !batch.is_empty() {
-            let room = self.make_room(lane, now);
+            let room = self.make_room(lane);
             if room == 0 {
                 return false;
             }
@@ -165,7 +166,7 @@ impl<T: Clone> EdgeWriter<T> {
             self.records_out += room.min(batch.len()) as u64;
             self.lanes[lane].buffer.append(batch, room);
             if self.lanes[lane].buffer.len() >= self.limit {
-                self.flush_lane(lane, now);
+                self.flush_lane(lane);
             }
         }
         true
@@ -174,7 +175,7 @@ impl<T: Clone> EdgeWriter<T> {
     fn write_to_all(&mut self, batch: &mut Batch<T>, now: Time) -> bool {
         while !batch.is_empty() {
             let rooms = (0..self.lanes.len())
-                .map(|lane| self.make_room(lane, now))
+                .map(|lane| self.make_room(lane))
                 .collect::<Vec<_>>();
             let n = rooms.into_iter().min().unwrap_or(0).min(batch.len());
             if n == 0 {
@@ -200,7 +201,7 @@ impl<T: Clone> EdgeWriter<T> {
         }
         let mut done = 0;
         while done < targets.len() {
-            let n = self.placeable(&targets[done..], now);
+            let n = self.placeable(&targets[done..]);
             if n == 0 {
                 break;
             }
@@ -215,10 +216,10 @@ impl<T: Clone> EdgeWriter<T> {
     }
 
     /// How many of the next records find room in their buffers, after flushing full ones.
-    fn placeable(&mut self, targets: &[u16], now: Time) -> usize {
+    fn placeable(&mut self, targets: &[u16]) -> usize {
         let mut least = usize::MAX;
         for lane in 0..self.lanes.len() {
-            least = least.min(self.make_room(lane, now));
+            least = least.min(self.make_room(lane));
         }
         if least >= targets.len() {
             return targets.len();
@@ -288,15 +289,15 @@ impl<T: Clone> EdgeWriter<T> {
     }
 
     /// Room in a lane's buffer; flushes it first when it is full.
-    fn make_room(&mut self, lane: usize, now: Time) -> usize {
+    fn make_room(&mut self, lane: usize) -> usize {
         if self.lanes[lane].buffer.len() >= self.limit {
-            self.flush_lane(lane, now);
+            self.flush_lane(lane);
         }
         self.limit.saturating_sub(self.lanes[lane].buffer.len())
     }
 
     /// Hands a lane's buffer over; true when the buffer is empty afterwards.
-    fn flush_lane(&mut self, index: usize, now: Time) -> bool {
+    fn flush_lane(&mut self, index: usize) -> bool {
         let lane = &mut self.lanes[index];
         if lane.buffer.is_empty() {
             return true;
@@ -309,7 +310,6 @@ impl<T: Clone> EdgeWriter<T> {
         self.limit = fitting_limit(self.policy, bytes, batch.len());
         // The next batch is about as large as this one: reserve once instead of growing.
         lane.buffer = Batch::with_capacity(batch.len().next_power_of_two().clamp(16, self.limit.max(16)));
-        lane.flushed = now;
         self.bytes_out += bytes as u64;
         match lane.sender.try_send(batch, bytes) {
             SendOutcome::Sent | SendOutcome::Gone => true,
@@ -326,18 +326,18 @@ impl<T: Clone> EdgeWriter<T> {
     ///
     /// # Panics
     /// When an earlier event is still waiting.
-    pub fn send_event(&mut self, event: Event, now: Time) -> bool {
+    pub fn send_event(&mut self, event: Event) -> bool {
         assert!(self.pending.is_none(), "one event at a time");
         self.pending = Some(event);
         self.pending_from = 0;
-        self.continue_event(now)
+        self.continue_event()
     }
 
     /// Goes on with an event that found no room. True when none is waiting.
-    pub fn continue_event(&mut self, now: Time) -> bool {
+    pub fn continue_event(&mut self) -> bool {
         let Some(event) = self.pending else { return true };
         while self.pending_from < self.lanes.len() {
-            if !self.flush_lane(self.pending_from, now) {
+            if !self.flush_lane(self.pending_from) {
                 return false;
             }
             self.lanes[self.pending_from].sender.send_event(event);
@@ -355,13 +355,16 @@ impl<T: Clone> EdgeWriter<T> {
         for lane in 0..self.lanes.len() {
             let waiting = &self.lanes[lane];
             if !waiting.buffer.is_empty() && now.since(waiting.since) >= timeout {
-                self.flush_lane(lane, now);
+                self.flush_lane(lane);
             }
         }
     }
 
     /// The task is about to go idle: hands over what waits, at most once in the idle pause a
     /// channel. Returns when to call again for what could not go yet.
+    ///
+    /// Full buffers that went in the pause do not count: what was left behind them would wait although
+    /// there is nothing to wait for.
     pub fn flush_idle(&mut self, now: Time) -> Option<Time> {
         let mut again: Option<Time> = None;
         for lane in 0..self.lanes.len() {
@@ -369,9 +372,11 @@ impl<T: Clone> EdgeWriter<T> {
             if waiting.buffer.is_empty() {
                 continue;
             }
-            let allowed = waiting.flushed.after(self.policy.idle_pause);
-            if allowed <= now || waiting.flushed == Time::ZERO {
-                self.flush_lane(lane, now);
+            let allowed = waiting.idled.after(self.policy.idle_pause);
+            if allowed <= now || waiting.idled == Time::ZERO {
+                if self.flush_lane(lane) {
+                    self.lanes[lane].idled = now;
+                }
             } else {
                 again = Some(again.map_or(allowed, |at| at.min(allowed)));
             }
@@ -381,8 +386,8 @@ impl<T: Clone> EdgeWriter<T> {
 
     /// Whether a batch written now would find room at least in part: no full buffer stands before
     /// a full channel, and no event waits.
-    pub fn is_ready(&mut self, now: Time) -> bool {
-        self.continue_event(now) && (0..self.lanes.len()).all(|lane| self.make_room(lane, now) > 0)
+    pub fn is_ready(&mut self) -> bool {
+        self.continue_event() && (0..self.lanes.len()).all(|lane| self.make_room(lane) > 0)
     }
 
     /// Whether nothing waits in buffers.

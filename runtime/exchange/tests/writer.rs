@@ -244,10 +244,10 @@ impl Subject {
     }
 
     fn event(&mut self, event: Event) {
-        let mut sent = self.writer.send_event(event, self.now());
+        let mut sent = self.writer.send_event(event);
         while !sent {
             assert!(self.take_any(), "no room although nothing waits");
-            sent = self.writer.continue_event(self.now());
+            sent = self.writer.continue_event();
         }
     }
 
@@ -343,6 +343,20 @@ fn batches_of_big_records_shrink_to_the_bytes_of_a_batch() {
 }
 
 #[test]
+fn what_full_batches_leave_behind_does_not_wait_for_the_pause() {
+    let (mut writer, receiver) = blob_edge(ChannelOptions::default());
+    let at = |micros: u64| Time::from_nanos(micros * 1_000);
+    let write = |writer: &mut EdgeWriter<Vec<u8>>, records, micros| {
+        assert!(writer.write(&mut Batch::from_records(vec![vec![1]; records]), at(micros)));
+    };
+    write(&mut writer, 1, 100);
+    assert_eq!(writer.flush_idle(at(100)), None);
+    write(&mut writer, 1_025, 1_000);
+    assert_eq!(writer.flush_idle(at(1_001)), None);
+    assert_eq!(received(&receiver), [1, 1_024, 1]);
+}
+
+#[test]
 fn an_idle_flush_happens_once_in_the_pause_and_the_timeout_counts_from_the_oldest() {
     let (mut writer, receiver) = blob_edge(ChannelOptions::default());
     let at = |micros: u64| Time::from_nanos(micros * 1_000);
@@ -409,7 +423,7 @@ fn produce(mut writer: EdgeWriter<u32>, signal: &Signal, records: u32) {
         if placed && next == records {
             if !ended {
                 ended = true;
-                writer.send_event(Event::EndOfInput, now);
+                writer.send_event(Event::EndOfInput);
             }
             return (false, writer.is_flushed());
         }

@@ -272,7 +272,7 @@ impl Driver {
                     .side()
                     .sinks()
                     .iter_mut()
-                    .for_each(|sink| sink.send_event(event, now));
+                    .for_each(|sink| sink.send_event(event));
                 self.drain_sides(now)
             }
             None => true,

@@ -61,14 +61,14 @@ impl<T: Clone> Tail<T> {
         settled
     }
 
-    fn push_event(&mut self, event: Event, now: Time) {
+    fn push_event(&mut self, event: Event) {
         self.ended |= event == Event::EndOfInput;
         if let Event::Barrier(checkpoint) = event {
             self.barrier = Some(checkpoint);
         }
         for edge in &mut self.edges {
             // An edge without room keeps the event; `settle` reports it.
-            edge.send_event(event, now);
+            edge.send_event(event);
         }
     }
 
@@ -116,7 +116,7 @@ impl<T: Clone + Send + 'static> Outlet for Tail<T> {
         }
         match link.event.take() {
             Some(event) => {
-                self.push_event(event, turn.now);
+                self.push_event(event);
                 Turned::Worked
             }
             None => Turned::Starved,
@@ -185,8 +185,8 @@ impl<T: Clone + Send + 'static> SideSink for SidePort<T> {
         self.collector.is_empty() || self.tail.push(self.collector.batch(), now)
     }
 
-    fn send_event(&mut self, event: Event, now: Time) {
-        self.tail.push_event(event, now);
+    fn send_event(&mut self, event: Event) {
+        self.tail.push_event(event);
     }
 
     fn flush_due(&mut self, now: Time) {

@@ -58,8 +58,8 @@ pub trait SideSink: Send {
         true
     }
     /// Sends an event behind everything collected. Only legal after [`SideSink::drain`] was true.
-    fn send_event(&mut self, event: Event, now: Time) {
-        let _ = (event, now);
+    fn send_event(&mut self, event: Event) {
+        let _ = event;
     }
     /// Hands over buffers that have waited for the buffer timeout.
     fn flush_due(&mut self, now: Time) {
