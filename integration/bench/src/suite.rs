@@ -108,7 +108,11 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
                 ..GROWTH
             };
             let engine = move || engine::table_growth(p, schedule);
-            delays(schedule, 0.9999, engine, move || open_loop::growing_map(schedule))
+            let mut plan = delays(schedule, 0.9999, engine, move || open_loop::growing_map(schedule));
+            let machine = move || delay_at(0.9999, schedule, &open_loop::channel(schedule)?);
+            plan.contenders
+                .push(Contender::new("two threads, no map", Role::Peer, machine));
+            plan
         }
         Kind::Latency { rate } => {
             let schedule = Schedule {
@@ -212,28 +216,13 @@ fn delays(
     engine: impl Fn() -> Delays + 'static,
     two_threads: impl Fn() -> Delays + 'static,
 ) -> Plan {
-    let sample = move |delays: Histogram<u64>| -> Result<Sample, Failure> {
-        if delays.len() != schedule.records {
-            return Err(format!("{} of {} records arrived", delays.len(), schedule.records).into());
-        }
-        let ms = |nanos: u64| nanos as f64 / 1e6;
-        let at = |quantile| ms(delays.value_at_quantile(quantile));
-        let details = vec![
-            ("p50_ms", at(0.5)),
-            ("p99_ms", at(0.99)),
-            ("p99.9_ms", at(0.999)),
-            ("p99.99_ms", at(0.9999)),
-            ("max_ms", ms(delays.max())),
-        ];
-        Ok(Sample {
-            value: at(quantile),
-            checksum: 0,
-            details,
-        })
-    };
     let contenders = vec![
-        Contender::new("engine", Role::Engine, move || sample(engine()?)),
-        Contender::new("two threads", Role::Peer, move || sample(two_threads()?)),
+        Contender::new("engine", Role::Engine, move || {
+            delay_at(quantile, schedule, &engine()?)
+        }),
+        Contender::new("two threads", Role::Peer, move || {
+            delay_at(quantile, schedule, &two_threads()?)
+        }),
     ];
     let params = json!({"records": schedule.records, "rate": schedule.rate, "quantile": quantile});
     Plan {
@@ -242,6 +231,27 @@ fn delays(
         params,
         expected: None,
     }
+}
+
+/// The delay at this quantile, when all records arrived.
+fn delay_at(quantile: f64, schedule: Schedule, delays: &Histogram<u64>) -> Result<Sample, Failure> {
+    if delays.len() != schedule.records {
+        return Err(format!("{} of {} records arrived", delays.len(), schedule.records).into());
+    }
+    let ms = |nanos: u64| nanos as f64 / 1e6;
+    let at = |quantile| ms(delays.value_at_quantile(quantile));
+    let details = vec![
+        ("p50_ms", at(0.5)),
+        ("p99_ms", at(0.99)),
+        ("p99.9_ms", at(0.999)),
+        ("p99.99_ms", at(0.9999)),
+        ("max_ms", ms(delays.max())),
+    ];
+    Ok(Sample {
+        value: at(quantile),
+        checksum: 0,
+        details,
+    })
 }
 
 /// Loops did the same work, and so did the engine and its peers.
