@@ -288,7 +288,9 @@ impl<K: StableKey, V> GroupedTable<K, V> {
     /// Stores an entry whose key is not in the table, after making room for it.
     fn place(&mut self, hash: u64, slot: Slot<K, V>) -> (usize, usize) {
         let mut at = self.segment_of(hash);
-        while self.segments[at].len() >= self.directory.limit(at, split_at::<K, V>()) && self.split(at) {
+        while self.segments[at].len() >= self.directory.limit(&self.span, at, split_at::<K, V>())
+            && self.split(at)
+        {
             at = self.segment_of(hash);
         }
         self.used = self.used.max(at + 1);

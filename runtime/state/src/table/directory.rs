@@ -1,7 +1,6 @@
 //! Which segment holds an offset: extendible hashing over the offsets of a [`Span`].
 
 use super::span::Span;
-use hurtig_core::key::hash_int;
 
 /// The directory may have this many places for each segment before skewed keys stop its growth,
 const PLACES_PER_SEGMENT: usize = 16;
@@ -45,16 +44,14 @@ impl Directory {
             .map(|&segment| segment as usize)
     }
 
-    /// At how many entries a segment is split, when it has room for `most`: each at another share of it,
-    /// from five to eight eighths. Keys spread evenly, so that all segments would be full at about the
-    /// same time, and a table of 10 M keys would split 2,000 of them within a fraction of a second.
-    pub(super) fn limit(&self, segment: usize, most: usize) -> usize {
-        if self.segments.len() == 1 {
-            return most;
-        }
-        let Stretch { first, bits } = self.segments[segment];
-        let share = 5 + (hash_int(first ^ u64::from(bits)) & 3) as usize;
-        most / 8 * share
+    /// At how many entries a segment is split, when it has room for `most`: the first at that many, the last
+    /// at half of it. Keys spread evenly, so that all segments are equally full; with one limit for all, a
+    /// table of 10 M keys would split 2,000 of them at about the same time. So they are split one after the
+    /// other, from the last to the first, and again from the last: as evenly as keys come in.
+    pub(super) fn limit(&self, span: &Span, segment: usize, most: usize) -> usize {
+        // In units of 2^32 offsets, which are enough and leave room for the product.
+        let (first, width) = (self.segments[segment].first >> 32, (span.width() >> 32) + 1);
+        most - (most as u64 / 2 * first / width) as usize
     }
 
     /// Divides a segment: offsets from what is returned on are in a new segment behind all others. `None`
@@ -107,5 +104,36 @@ impl Directory {
 
     pub(super) fn bytes(&self) -> usize {
         self.places.capacity() * size_of::<u32>() + self.segments.capacity() * size_of::<Stretch>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Entries lie as evenly as they can: each segment has its share of them.
+    #[test]
+    fn evenly_spread_entries_split_one_segment_after_the_other() {
+        const MOST: usize = 1 << 10;
+        let span = Span::new(0..64, 128);
+        let mut directory = Directory::new(&span);
+        let mut most_at_once = 0;
+        // Each time as many come as half a segment holds: on average one split makes room for them. Some segments
+        // have the same limit, because it is a whole number.
+        for entries in (MOST..2_000 * MOST).step_by(MOST / 2) {
+            let before = directory.segments.len();
+            for segment in 0..before {
+                let share = 2f64.powi(directory.segments[segment].bits as i32) / span.width() as f64;
+                let len = (entries as f64 * share) as usize;
+                if len >= directory.limit(&span, segment, MOST) {
+                    directory
+                        .split(&span, segment)
+                        .expect("there is more than one offset");
+                }
+            }
+            most_at_once = most_at_once.max(directory.segments.len() - before);
+        }
+        assert!((1..=8).contains(&most_at_once), "{most_at_once} splits at once");
+        assert!((3_000..5_000).contains(&directory.segments.len()));
     }
 }
