@@ -63,7 +63,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0usize..5).prop_map(Op::DrainColumns),
         2 => part().prop_map(|(times, popped, taken)| Op::Append { times, popped, taken }),
         2 => (times(), 0usize..4).prop_map(|(times, popped)| Op::AppendColumns { times, popped }),
-        1 => (0i64..3, 0usize..5).prop_map(|(time, count)| Op::ExtendAtCommonTime(time, count)),
+        1 => (0i64..3, 0usize..20).prop_map(|(time, count)| Op::ExtendAtCommonTime(time, count)),
         2 => part().prop_map(|(times, popped, taken)| Op::Map { times, popped, taken }),
         2 => part().prop_map(|(times, popped, taken)| Op::Filter { times, popped, taken }),
         1 => Just(Op::AssignTimes),
@@ -193,7 +193,7 @@ impl Pair {
             Op::ExtendAtCommonTime(time, count) => {
                 let records = self.next..self.next + *count as u64;
                 self.batch
-                    .extend_at_common_time(*time, records.clone().collect::<Vec<_>>().into_iter());
+                    .extend_at_common_time(*time, *count, |i| records.start + i as u64);
                 self.model.extend(records.map(|record| (record, *time)));
                 self.next += *count as u64;
             }

@@ -171,7 +171,7 @@ where
             let run = self.lanes.take(max, due);
             b.take(run.len);
             let generate = &*self.source.generate;
-            out.extend(run.indices().map(generate));
+            out.extend_with(run.len, move |i| generate(run.index(i)));
         }
         Poll::Ready(Ok(SourceStatus::Finished))
     }

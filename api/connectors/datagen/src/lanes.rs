@@ -61,10 +61,16 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The indices, in order.
+    /// The `i`-th of them.
+    #[inline]
+    pub(crate) fn index(self, i: usize) -> u64 {
+        self.first + i as u64 * self.step
+    }
+
+    /// All of them, in order.
     #[inline]
     pub(crate) fn indices(self) -> impl ExactSizeIterator<Item = u64> {
-        (0..self.len).map(move |i| self.first + i as u64 * self.step)
+        (0..self.len).map(move |i| self.index(i))
     }
 }
 
@@ -118,7 +124,12 @@ impl Lanes {
             step,
         } = *lane;
         let below = end.min(bound).min(self.other);
-        let len = below.saturating_sub(first).div_ceil(step).min(max as u64);
+        // A division takes as long as making dozens of records: only where it decides.
+        let max = max as u64;
+        let len = match max.checked_mul(step) {
+            Some(span) if span <= below.saturating_sub(first) => max,
+            _ => below.saturating_sub(first).div_ceil(step).min(max),
+        };
         lane.next = first.saturating_add(len.saturating_mul(step));
         let ended = lane.is_empty();
         if ended {

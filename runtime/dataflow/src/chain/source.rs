@@ -30,7 +30,8 @@ pub struct SourceHead<T> {
     barriers: VecDeque<CheckpointId>,
     taken: VecDeque<(CheckpointId, OperatorSnapshot)>,
     wait_until: Option<Time>,
-    next_watermark: Option<Time>,
+    /// When watermarks were last asked for.
+    polled: Time,
     finished: bool,
     records_out: u64,
     watermark: i64,
@@ -54,7 +55,7 @@ impl<T: Send + 'static> SourceHead<T> {
             barriers: VecDeque::new(),
             taken: VecDeque::new(),
             wait_until: None,
-            next_watermark: None,
+            polled: Time::ZERO,
             finished: false,
             records_out: 0,
             watermark: i64::MIN,
@@ -63,8 +64,10 @@ impl<T: Send + 'static> SourceHead<T> {
 
     fn poll_watermark(&mut self, now: Time) {
         let update = self.watermarks.poll(now);
-        self.queue(update.events());
-        self.next_watermark = self.watermarks.next_poll(now);
+        if !update.is_none() {
+            self.queue(update.events());
+        }
+        self.polled = now;
     }
 
     fn queue(&mut self, events: impl Iterator<Item = Event>) {
@@ -176,8 +179,9 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         if self.finished {
             return (None, i64::MAX);
         }
+        let next_watermark = self.watermarks.next_poll(self.polled);
         (
-            self.wait_until.into_iter().chain(self.next_watermark).min(),
+            self.wait_until.into_iter().chain(next_watermark).min(),
             self.services.wake_at(),
         )
     }

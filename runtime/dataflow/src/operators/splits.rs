@@ -117,6 +117,9 @@ impl<T: 'static> SplitWatermarks<T> {
             return;
         }
         let newest = self.strategy.assign_times(batch);
+        if self.strategy.is_silent() {
+            return;
+        }
         if !self.splits.contains_key(&split) {
             self.split_added(split, now);
         }
@@ -148,7 +151,7 @@ impl<T: 'static> SplitWatermarks<T> {
     /// What to send behind the records that were read so far. Call it behind every batch, and at
     /// [`Self::next_poll`].
     pub fn poll(&mut self, now: Time) -> WatermarkUpdate {
-        if now < self.next_send {
+        if now < self.next_send || self.strategy.is_silent() {
             return WatermarkUpdate::NONE;
         }
         self.pending = false;
@@ -175,6 +178,9 @@ impl<T: 'static> SplitWatermarks<T> {
 
     /// When [`Self::poll`] may have something to say even if no record comes; `None` for never.
     pub fn next_poll(&self, now: Time) -> Option<Time> {
+        if self.strategy.is_silent() {
+            return None;
+        }
         let by_clock = self.splits.values().any(|split| split.generator.by_clock());
         let tick = now.after(self.interval.max(Duration::from_millis(1)));
         let periodic = by_clock.then_some(tick);

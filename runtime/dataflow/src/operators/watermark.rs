@@ -88,6 +88,8 @@ pub struct WatermarkStrategy<T> {
     assign: Option<Assign<T>>,
     make: Make<T>,
     idleness: Option<Duration>,
+    /// Its generators never say anything.
+    silent: bool,
 }
 
 impl<T> Clone for WatermarkStrategy<T> {
@@ -96,6 +98,7 @@ impl<T> Clone for WatermarkStrategy<T> {
             assign: self.assign.clone(),
             make: self.make.clone(),
             idleness: self.idleness,
+            silent: self.silent,
         }
     }
 }
@@ -119,6 +122,7 @@ impl<T: 'static> WatermarkStrategy<T> {
             assign: None,
             make: Arc::new(move || Box::new(make())),
             idleness: None,
+            silent: false,
         }
     }
 
@@ -152,6 +156,11 @@ impl<T: 'static> WatermarkStrategy<T> {
     /// After how long without records a split is idle.
     pub fn idleness(&self) -> Option<Duration> {
         self.idleness
+    }
+
+    /// Whether it says nothing before event time ends, neither watermarks nor idleness.
+    pub fn is_silent(&self) -> bool {
+        self.silent && self.idleness.is_none()
     }
 
     /// Gives the records of a batch their times, and returns the greatest.
@@ -215,7 +224,10 @@ impl Watermarks {
 
     /// No watermark but the last one, at the end of input.
     pub fn none<T: 'static>() -> WatermarkStrategy<T> {
-        WatermarkStrategy::for_generator(|| Silent)
+        WatermarkStrategy {
+            silent: true,
+            ..WatermarkStrategy::for_generator(|| Silent)
+        }
     }
 
     /// `mark` looks at each record and its time, and says when one of them carries a watermark.
