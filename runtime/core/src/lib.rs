@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod str;
 pub mod time;
 pub mod types;
+pub mod varint;
 
 pub use batch::Batch;
 pub use element::{Element, Event, WatermarkStatus};

@@ -343,13 +343,14 @@ fn a_task_with_something_to_commit_ends_behind_a_checkpoint() {
     assert!(rig.core.take_checkpoint_request());
     assert!(!rig.core.take_checkpoint_request(), "once");
     rig.core.trigger(ONE).unwrap();
+    assert_eq!(rig.round(), Round::Idle(None));
     assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![36]]);
     rig.core.on_checkpoint(CheckpointEvent::Aborted(ONE)).unwrap();
     assert_eq!(rig.round(), Round::Idle(None));
     assert!(rig.core.take_checkpoint_request(), "another one is needed");
     rig.core.trigger(TWO).unwrap();
-    assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![36]]);
     assert_eq!(rig.round(), Round::Idle(None));
+    assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![36]]);
     rig.core.on_checkpoint(CheckpointEvent::Completed(TWO)).unwrap();
     assert_eq!(rig.round(), Round::Finished);
 }

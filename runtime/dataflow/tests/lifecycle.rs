@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use hurtig_core::element::WatermarkStatus;
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::{Clock, ManualClock};
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Element, Event, Result};
@@ -175,8 +176,9 @@ fn operators_open_from_the_tail_and_end_and_close_from_the_head() {
         .unwrap();
     rig.send(1);
     rig.input.send_event(Event::Watermark(7));
+    rig.input.send_event(Event::Barrier(CheckpointId(1)));
     while !matches!(rig.round(), Round::Idle(_)) {}
-    rig.core.snapshot().unwrap();
+    assert!(rig.core.take_cut().is_some());
     rig.send(2);
     rig.input.send_event(Event::EndOfInput);
     while rig.round() != Round::Finished {}

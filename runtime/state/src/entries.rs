@@ -1,32 +1,22 @@
 //! How tables become snapshot entries and how entries find their way back into tables.
 
-use crate::snapshot::{KeyedEntry, decode, encode};
+use crate::encoded::put_entry;
+use crate::snapshot::{KeyedEntry, decode};
 use crate::table::GroupedTable;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::{OwnedKey, StableKey, decode_exact};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Appends one entry for each value of `table`, in key-group order.
-pub(crate) fn write_values<K, V>(
-    table: &GroupedTable<K, V>,
-    namespace: &[u8],
-    entries: &mut Vec<KeyedEntry>,
-) -> Result<()>
+/// Begins to encode an entry for each value that `table` has now.
+pub(crate) fn begin_values<K, V>(table: &mut GroupedTable<K, V>, namespace: Vec<u8>)
 where
     K: OwnedKey,
     V: Serialize,
 {
-    entries.reserve(table.len());
-    for (hash, key, value) in table.sorted() {
-        let (group, key, value) = (table.group_of(hash), key_bytes(key), encode(value)?);
-        entries.push(KeyedEntry {
-            group,
-            key,
-            namespace: namespace.to_vec(),
-            value,
-        });
-    }
-    Ok(())
+    table.begin_scan(Box::new(move |key, value, out| {
+        put_entry(out, key, &namespace, value)?;
+        Ok(1)
+    }));
 }
 
 /// Puts an entry's value back; entries of other key groups are passed over.

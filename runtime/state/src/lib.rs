@@ -11,8 +11,10 @@
 //! | [`namespaced`] | [`NamespacedTable`]: a table for each window |
 //! | [`operator`] | [`OperatorListState`] and [`BroadcastState`]: state without a key |
 //! | [`function`] | the functions that reducing and aggregating states are made of |
+//! | [`encoded`] | [`EncodedEntries`]: keyed entries as files hold them |
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
+pub mod encoded;
 mod entries;
 pub mod function;
 pub mod keyed;
@@ -21,6 +23,7 @@ pub mod operator;
 pub mod snapshot;
 pub mod table;
 
+pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{
     AggregatingState, CurrentKey, KeyScope, KeyedState, ListState, MapState, ReducingState, Table, ValueState,
@@ -28,4 +31,4 @@ pub use keyed::{
 pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
 pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
-pub use table::{Change, GroupedTable};
+pub use table::{Change, GroupedTable, ScanBudget};

@@ -1,8 +1,9 @@
 //! Tables by namespace: one for each open window.
 
-use crate::entries::{key_bytes, read_part, read_value, write_values};
+use crate::encoded::EncodedEntries;
+use crate::entries::{begin_values, key_bytes, read_part, read_value};
 use crate::snapshot::OperatorSnapshot;
-use crate::table::GroupedTable;
+use crate::table::{GroupedTable, ScanBudget};
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
 use serde::{Serialize, de::DeserializeOwned};
@@ -19,6 +20,10 @@ pub struct NamespacedTable<K, N, V> {
     groups: Range<u16>,
     max_parallelism: u32,
     tables: BTreeMap<N, GroupedTable<K, V>>,
+    /// Namespaces whose snapshot has not ended, the next one last; some may have been removed since.
+    scanning: Vec<N>,
+    /// Tables that were removed before their snapshot ended.
+    removed: Vec<GroupedTable<K, V>>,
 }
 
 impl<K: OwnedKey, N: OwnedKey + Ord, V> NamespacedTable<K, N, V> {
@@ -28,6 +33,8 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V> NamespacedTable<K, N, V> {
             groups,
             max_parallelism,
             tables: BTreeMap::new(),
+            scanning: Vec::new(),
+            removed: Vec::new(),
         }
     }
 
@@ -49,9 +56,15 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V> NamespacedTable<K, N, V> {
         entry.or_insert_with(|| GroupedTable::new(groups.clone(), max_parallelism))
     }
 
-    /// Takes out a namespace with everything in it.
-    pub fn remove_namespace(&mut self, namespace: &N) -> Option<GroupedTable<K, V>> {
-        self.tables.remove(namespace)
+    /// Removes a namespace with everything in it. False when there was none.
+    ///
+    /// *Cost*: frees the memory, later when a snapshot of it is being taken.
+    pub fn remove_namespace(&mut self, namespace: &N) -> bool {
+        let removed = self.tables.remove(namespace);
+        let found = removed.is_some();
+        self.removed
+            .extend(removed.filter(GroupedTable::is_scanning));
+        found
     }
 
     /// The smallest namespace and its table.
@@ -86,21 +99,64 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V> NamespacedTable<K, N, V> {
 }
 
 impl<K: OwnedKey, N: OwnedKey + Ord, V: Serialize + DeserializeOwned> NamespacedTable<K, N, V> {
-    /// Writes the section `name`.
+    /// Begins a snapshot of what all namespaces hold now; [`Self::continue_snapshot`] writes it.
+    ///
+    /// # Panics
+    /// When the snapshot before has not ended.
+    pub fn begin_snapshot(&mut self) {
+        assert!(!self.is_scanning(), "one snapshot at a time");
+        for (namespace, table) in &mut self.tables {
+            if !table.is_empty() {
+                begin_values(table, key_bytes(namespace));
+                self.scanning.push(namespace.clone());
+            }
+        }
+        self.scanning.reverse();
+    }
+
+    /// Whether a snapshot has begun and not ended.
+    pub fn is_scanning(&self) -> bool {
+        !self.scanning.is_empty() || !self.removed.is_empty()
+    }
+
+    /// Goes on with a snapshot until the budget is spent, and adds what is through to the section `name`. True
+    /// when everything is.
     ///
     /// # Errors
     /// When a value cannot be encoded; the text names the state.
-    ///
-    /// # Panics
-    /// When the snapshot has a section of that name.
-    pub fn snapshot(&self, name: &str, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        let mut entries = Vec::new();
-        for (namespace, table) in &self.tables {
-            write_values(table, &key_bytes(namespace), &mut entries)
-                .map_err(|e| e.context(format!("cannot snapshot state '{name}'")))?;
+    pub fn continue_snapshot(
+        &mut self,
+        name: &str,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        while let Some(part) = self.next_part(budget) {
+            let part = part.map_err(|e| e.context(format!("cannot snapshot state '{name}'")))?;
+            snapshot.put_encoded(name, part);
         }
-        snapshot.put_keyed(name, entries);
-        Ok(())
+        Ok(!self.is_scanning())
+    }
+
+    /// The entries of a namespace that is through; `None` when the budget is spent or all are.
+    fn next_part(&mut self, budget: &mut ScanBudget) -> Option<Result<EncodedEntries>> {
+        while let Some(namespace) = self.scanning.last() {
+            if let Some(table) = self.tables.get_mut(namespace)
+                && table.is_scanning()
+            {
+                let part = table.continue_scan(budget).transpose()?;
+                self.scanning.pop();
+                return Some(part);
+            }
+            // It was removed, and maybe made again since.
+            self.scanning.pop();
+        }
+        let part = self
+            .removed
+            .last_mut()?
+            .continue_scan(budget)
+            .transpose()?;
+        self.removed.pop();
+        Some(part)
     }
 
     /// Adds what the section `name` holds for this subtask's key groups.
@@ -143,6 +199,58 @@ mod tests {
             .upsert(key.stable_hash(), &key, || 0) += 1;
     }
 
+    fn snapshot(windows: &mut Windows) -> OperatorSnapshot {
+        windows.begin_snapshot();
+        finish(windows)
+    }
+
+    fn finish(windows: &mut Windows) -> OperatorSnapshot {
+        let mut snapshot = OperatorSnapshot::default();
+        let mut calls = 0;
+        while !windows
+            .continue_snapshot("windows", &mut snapshot, &mut ScanBudget::new(7))
+            .unwrap()
+        {
+            calls += 1;
+            assert!(calls < 1_000, "the snapshot does not end");
+        }
+        snapshot.decode_sections().unwrap();
+        snapshot
+    }
+
+    /// Windows that fire, are dropped and made again while a snapshot of them is taken.
+    #[test]
+    fn a_snapshot_has_the_namespaces_that_were_there() {
+        let mut windows = Windows::new(0..128, 128);
+        for key in 0..30 {
+            for start in 0..4 {
+                count(&mut windows, (start, start + 1), key);
+            }
+        }
+        let expected = contents(&windows);
+        windows.begin_snapshot();
+        windows
+            .continue_snapshot(
+                "windows",
+                &mut OperatorSnapshot::default(),
+                &mut ScanBudget::new(0),
+            )
+            .unwrap();
+        assert!(windows.remove_namespace(&(0, 1)) && windows.remove_namespace(&(1, 2)));
+        count(&mut windows, (1, 2), 99);
+        count(&mut windows, (7, 8), 99);
+        count(&mut windows, (2, 3), 5);
+        let fired = windows.get_namespace_mut(&(3, 4)).unwrap();
+        while fired.pop_any().is_some() {}
+        assert!(windows.remove_namespace(&(3, 4)));
+        let snapshot = finish(&mut windows);
+        assert!(!windows.is_scanning());
+        let mut again = Windows::new(0..128, 128);
+        again.restore("windows", &snapshot).unwrap();
+        assert_eq!(contents(&again), expected);
+        assert_eq!(contents(&windows).len(), 30 + 2);
+    }
+
     #[test]
     fn namespaces_are_ordered_and_leave_as_a_whole() {
         let mut windows = Windows::new(0..128, 128);
@@ -155,9 +263,8 @@ mod tests {
             windows.iter().map(|(window, _)| window.0).collect::<Vec<_>>(),
             [-10, 0, 10]
         );
-        let fired = windows.remove_namespace(&(0, 10)).unwrap();
-        assert_eq!((fired.len(), windows.len()), (2, 2));
-        assert!(windows.get_namespace(&(0, 10)).is_none() && windows.remove_namespace(&(0, 10)).is_none());
+        assert!(windows.remove_namespace(&(0, 10)) && windows.len() == 2);
+        assert!(windows.get_namespace(&(0, 10)).is_none() && !windows.remove_namespace(&(0, 10)));
         assert_eq!(
             windows.get_namespace_mut(&(10, 20)).map(|table| table.len()),
             Some(1)
@@ -176,8 +283,7 @@ mod tests {
                 count(&mut windows, (start, start + 1), key % 50);
             }
             windows.namespace_mut(&(99, 100));
-            let mut snapshot = OperatorSnapshot::default();
-            windows.snapshot("windows", &mut snapshot).unwrap();
+            let snapshot = snapshot(&mut windows);
             let mut union = Vec::new();
             for subtask in 0..parallelism {
                 let groups = 128 * subtask / parallelism..128 * (subtask + 1) / parallelism;
@@ -198,8 +304,7 @@ mod tests {
     fn a_damaged_namespace_is_refused_by_name() {
         let mut windows = Windows::new(0..128, 128);
         count(&mut windows, (0, 1), 7);
-        let mut snapshot = OperatorSnapshot::default();
-        windows.snapshot("windows", &mut snapshot).unwrap();
+        let snapshot = snapshot(&mut windows);
         let mut other = NamespacedTable::<u64, i64, u32>::new(0..128, 128);
         let text = other.restore("windows", &snapshot).unwrap_err().chain();
         assert!(

@@ -4,6 +4,7 @@
 //! entries carry their key group, so that a snapshot can be cut and joined for another parallelism
 //! without knowing any type. Values are MessagePack with named fields, keys are `StableKey` bytes.
 
+use crate::encoded::EncodedEntries;
 use hurtig_core::error::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -47,6 +48,9 @@ pub struct OperatorSection {
 pub struct OperatorSnapshot {
     /// Keyed sections by state name.
     pub keyed: BTreeMap<String, Vec<KeyedEntry>>,
+    /// Keyed sections that were written while state changed, by state name. What was read from files is not
+    /// here. A section has several parts when its entries are in several tables, each in key-group order.
+    pub encoded: BTreeMap<String, Vec<EncodedEntries>>,
     /// Sections without key by state name.
     pub operator: BTreeMap<String, OperatorSection>,
 }
@@ -58,7 +62,40 @@ impl OperatorSnapshot {
     /// When the section exists: two states of one operator would overwrite each other.
     pub fn put_keyed(&mut self, name: &str, entries: Vec<KeyedEntry>) {
         let old = self.keyed.insert(name.to_owned(), entries);
-        assert!(old.is_none(), "keyed state '{name}' was snapshotted twice");
+        assert!(
+            old.is_none() && !self.encoded.contains_key(name),
+            "keyed state '{name}' was snapshotted twice"
+        );
+    }
+
+    /// Adds a part of a keyed section.
+    pub fn put_encoded(&mut self, name: &str, entries: EncodedEntries) {
+        assert!(
+            !self.keyed.contains_key(name),
+            "keyed state '{name}' was snapshotted twice"
+        );
+        match self.encoded.get_mut(name) {
+            Some(parts) => parts.push(entries),
+            None => {
+                self.encoded.insert(name.to_owned(), vec![entries]);
+            }
+        }
+    }
+
+    /// Turns encoded sections into what reading a file gives, entries in key-group order.
+    ///
+    /// # Errors
+    /// When the bytes are not those of entries, which is a bug.
+    pub fn decode_sections(&mut self) -> Result<()> {
+        for (name, parts) in std::mem::take(&mut self.encoded) {
+            let mut entries = Vec::new();
+            for part in parts {
+                entries.extend(part.to_entries()?);
+            }
+            entries.sort_by_key(|entry| entry.group);
+            self.put_keyed(&name, entries);
+        }
+        Ok(())
     }
 
     /// Entries of a keyed section; none when it does not exist.
@@ -91,9 +128,11 @@ impl OperatorSnapshot {
         section.entries.iter().map(|bytes| decode(bytes)).collect()
     }
 
-    /// The keyed part that belongs to `groups`, for a restore at another parallelism.
+    /// The keyed part that belongs to `groups`, for a restore at another parallelism. Encoded sections must
+    /// have been decoded.
     #[must_use]
     pub fn for_key_groups(&self, groups: Range<u16>) -> Self {
+        debug_assert!(self.encoded.is_empty(), "decode sections first");
         let cut = |entries: &Vec<KeyedEntry>| {
             entries
                 .iter()
@@ -108,6 +147,7 @@ impl OperatorSnapshot {
             .collect();
         Self {
             keyed,
+            encoded: BTreeMap::new(),
             operator: self.operator.clone(),
         }
     }

@@ -15,6 +15,7 @@
 
 mod change;
 mod directory;
+mod scan;
 mod segment;
 mod span;
 
@@ -24,10 +25,12 @@ mod measure;
 mod tests;
 
 pub use change::Change;
+pub use scan::{EncodeEntries, ScanBudget};
 
 use directory::Directory;
 use hurtig_core::key::{OwnedKey, StableKey, key_group};
-use segment::{Slot, Slots, shrink, split, split_at};
+use scan::Scan;
+use segment::{Slot, Slots, shrink, shrinks, split, split_at};
 use span::Span;
 use std::borrow::Borrow;
 use std::ops::Range;
@@ -49,6 +52,8 @@ pub struct GroupedTable<K, V> {
     /// The segments of the hashes at hand, see [`Self::change_each`]; kept for its memory.
     located: Vec<u32>,
     len: usize,
+    /// A snapshot that is being taken.
+    scan: Option<Box<Scan<K, V>>>,
 }
 
 impl<K, V> GroupedTable<K, V> {
@@ -66,6 +71,7 @@ impl<K, V> GroupedTable<K, V> {
             popped: Vec::new(),
             located: Vec::new(),
             len: 0,
+            scan: None,
         }
     }
 
@@ -95,11 +101,6 @@ impl<K, V> GroupedTable<K, V> {
         key_group(hash, self.span.max_parallelism()).get() as u16
     }
 
-    /// Removes everything and frees the memory.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.span.groups(), self.span.max_parallelism());
-    }
-
     /// Bytes of the table itself, without what keys and values own elsewhere.
     pub fn capacity_bytes(&self) -> usize {
         let slots = self.segments.iter().map(Slots::allocation_size);
@@ -120,6 +121,15 @@ fn locate(directory: &Directory, span: &Span, hash: u64) -> usize {
 }
 
 impl<K: StableKey, V> GroupedTable<K, V> {
+    /// Removes everything and frees the memory.
+    pub fn clear(&mut self) {
+        self.settle();
+        self.scan_all();
+        let scan = self.scan.take();
+        *self = Self::new(self.span.groups(), self.span.max_parallelism());
+        self.scan = scan;
+    }
+
     #[inline]
     fn segment_of(&self, hash: u64) -> usize {
         locate(&self.directory, &self.span, hash)
@@ -174,9 +184,24 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         Q: StableKey + ?Sized,
     {
         self.settle();
+        if self.scan.is_some() {
+            return self.get_mut_scanned(hash, key);
+        }
         let slots = self.slots_mut(hash);
         let slot = slots.find_mut(hash, |slot| slot.key.borrow() == key)?;
         Some(&mut slot.value)
+    }
+
+    #[cold]
+    fn get_mut_scanned<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ?Sized,
+    {
+        let at = self.segment_of(hash);
+        let index = self.segments[at].find_bucket_index(hash, |slot| slot.key.borrow() == key)?;
+        self.keep_image(at, index);
+        Some(self.value_at(at, index))
     }
 
     /// The value of a key; when it has none, `init` makes it and the key is copied.
@@ -190,7 +215,12 @@ impl<K: StableKey, V> GroupedTable<K, V> {
     {
         let at = self.segment_of(hash);
         match self.segments[at].find_bucket_index(hash, |slot| slot.key.borrow() == key) {
-            Some(index) => self.value_at(at, index),
+            Some(index) => {
+                if self.scan.is_some() {
+                    self.keep_image(at, index);
+                }
+                self.value_at(at, index)
+            }
             None => self.insert_absent(hash, key, init),
         }
     }
@@ -216,6 +246,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         let at = self.segment_of(hash);
         let same = |slot: &Slot<K, V>| slot.key.borrow() == key;
         if let Some(index) = self.segments[at].find_bucket_index(hash, same) {
+            self.keep_image(at, index);
             return self.value_at(at, index);
         }
         let (key, value) = (key.to_owned().detach(), init());
@@ -243,10 +274,14 @@ impl<K: StableKey, V> GroupedTable<K, V> {
     {
         self.settle();
         let at = self.segment_of(hash);
+        let index = self.segments[at].find_bucket_index(hash, |slot| slot.key.borrow() == key)?;
+        self.keep_image(at, index);
         let slots = &mut self.segments[at];
-        let found = slots.find_entry(hash, |slot| slot.key.borrow() == key);
-        let (slot, _) = found.ok()?.remove();
-        shrink(slots);
+        let (slot, _) = slots.get_bucket_entry(index).ok()?.remove();
+        if shrinks(slots) {
+            self.scan_segment(at);
+            shrink(&mut self.segments[at]);
+        }
         self.len -= 1;
         Some((slot.key, slot.value))
     }
@@ -258,6 +293,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
     pub fn pop_any(&mut self) -> Option<(u64, K, V)> {
         if self.popped.is_empty() {
             let full = self.segments[..self.used].iter().rposition(|s| !s.is_empty())?;
+            self.scan_segment(full);
             self.popped.extend(std::mem::take(&mut self.segments[full]));
             self.used = full;
         }
@@ -294,9 +330,17 @@ impl<K: StableKey, V> GroupedTable<K, V> {
             at = self.segment_of(hash);
         }
         self.used = self.used.max(at + 1);
+        if self.segments[at].len() == self.segments[at].capacity() {
+            self.scan_segment(at);
+        }
         let slots = &mut self.segments[at];
-        let entry = slots.insert_unique(hash, slot, |slot| slot.key.stable_hash());
-        (at, entry.bucket_index())
+        let index = slots
+            .insert_unique(hash, slot, |slot| slot.key.stable_hash())
+            .bucket_index();
+        if let Some(scan) = &mut self.scan {
+            scan.added(at, index, slots);
+        }
+        (at, index)
     }
 
     /// Splits a segment. False when it cannot be.
@@ -304,6 +348,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         let Some(boundary) = self.directory.split(&self.span, at) else {
             return false;
         };
+        self.scan_segment(at);
         let span = &self.span;
         let upper = split(&mut self.segments[at], |hash| span.offset(hash) < boundary);
         self.segments.push(upper);
@@ -338,7 +383,10 @@ impl<K: StableKey, V> GroupedTable<K, V> {
     }
 
     /// All entries with their hashes in no order, to change the values.
+    ///
+    /// *Cost*: a scan that is going on is finished first.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &K, &mut V)> {
+        self.scan_all();
         let slots = self.segments.iter_mut().flat_map(|slots| slots.iter_mut());
         slots
             .chain(&mut self.popped)

@@ -7,7 +7,7 @@ use hurtig_core::element::WatermarkStatus;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Error, Event, Result};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::collections::VecDeque;
 use std::task::Poll;
 use std::time::Duration;
@@ -45,8 +45,12 @@ pub(crate) struct Driver {
     pub(crate) records_out: u64,
     pub(crate) watermark: i64,
     side_event: Option<Event>,
-    /// Snapshots that wait for their barriers to leave the task.
+    /// Snapshots that wait for their barriers to leave the task, the last of them maybe not ended.
     taken: VecDeque<(CheckpointId, OperatorSnapshot)>,
+    /// The last of them has begun and not ended.
+    scanning: bool,
+    /// The checkpoint of the one that has not ended was given up.
+    given_up: bool,
     /// The operator may have more to say about event time than found place in one event.
     unsaid: bool,
     /// The end of input was passed on: nothing may follow it.
@@ -69,6 +73,8 @@ impl Driver {
             watermark: i64::MIN,
             side_event: None,
             taken: VecDeque::new(),
+            scanning: false,
+            given_up: false,
             unsaid: false,
             ended: false,
         }
@@ -279,19 +285,17 @@ impl Driver {
         }
     }
 
-    /// A barrier behind the end of input, which nothing can follow.
-    pub(crate) fn cut_at_end<Out>(
+    /// Prepares the operator for a barrier behind the end of its input, which nothing can follow.
+    pub(crate) fn prepare_at_end<Out>(
         &mut self,
-        checkpoint: CheckpointId,
-        cut: impl FnOnce(Cx<'_>, &mut Collector<Out>, &mut Budget) -> Result<(Progress, OperatorSnapshot)>,
+        before_barrier: impl FnOnce(Cx<'_>, &mut Collector<Out>, &mut Budget) -> Result<Progress>,
     ) -> Result<()> {
         let (mut out, mut budget) = (Collector::default(), Budget::new(MAX_FUEL));
-        let (progress, snapshot) = cut(self.services.cx(), &mut out, &mut budget)?;
+        let progress = before_barrier(self.services.cx(), &mut out, &mut budget)?;
         if progress != Progress::Done || !out.is_empty() {
             let problem = "has something to emit or to wait for at a barrier behind the end of its input";
             return Err(Error::internal(problem));
         }
-        self.keep_snapshot(checkpoint, snapshot);
         Ok(())
     }
 
@@ -306,9 +310,31 @@ impl Driver {
         self.pass_to_sides(Event::EndOfInput, now);
     }
 
-    /// Keeps what the operator remembers at a barrier until [`Self::take_snapshot`].
+    /// Keeps a snapshot that has begun at a barrier until [`Self::take_snapshot`]. The one before must have
+    /// ended.
     pub(crate) fn keep_snapshot(&mut self, checkpoint: CheckpointId, snapshot: OperatorSnapshot) {
+        debug_assert!(!self.scanning, "one snapshot at a time");
         self.taken.push_back((checkpoint, snapshot));
+        self.scanning = true;
+    }
+
+    /// Goes on with the last snapshot, as `go_on` does; true when it has ended.
+    pub(crate) fn continue_snapshot(
+        &mut self,
+        budget: &mut ScanBudget,
+        go_on: impl FnOnce(&mut OperatorSnapshot, &mut ScanBudget) -> Result<bool>,
+    ) -> Result<bool> {
+        if self.scanning {
+            // Whose checkpoint was given up goes nowhere.
+            let mut nowhere = OperatorSnapshot::default();
+            let snapshot = match self.taken.back_mut().filter(|_| !self.given_up) {
+                Some((_, snapshot)) => snapshot,
+                None => &mut nowhere,
+            };
+            self.scanning = !go_on(snapshot, budget)?;
+            self.given_up &= self.scanning;
+        }
+        Ok(!self.scanning)
     }
 
     /// What the operator remembered at a barrier. Snapshots of earlier ones are dropped.
@@ -323,6 +349,8 @@ impl Driver {
 
     /// Tells the operator about a checkpoint.
     pub(crate) fn forget_snapshots(&mut self, checkpoint: CheckpointId) {
+        let last = self.taken.back().is_some_and(|(id, _)| *id == checkpoint);
+        self.given_up |= self.scanning && last;
         self.taken.retain(|(id, _)| *id != checkpoint);
     }
 

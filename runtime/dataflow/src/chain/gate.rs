@@ -206,10 +206,6 @@ impl<T: Send + 'static> Head for GateHead<T> {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {
-        Ok(None)
-    }
-
     fn close(&mut self) -> Result<()> {
         Ok(())
     }

@@ -9,6 +9,7 @@ mod driver;
 mod gate;
 mod link;
 mod node;
+mod scanning;
 mod source;
 mod tail;
 mod two_input;
@@ -27,7 +28,8 @@ use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Result};
 use hurtig_exchange::Signal;
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
+use scanning::Scanning;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -131,9 +133,12 @@ pub trait Head: Send {
     fn finish_at_once(&mut self, now: Time) {
         let _ = now;
     }
-    /// What readers or operators remember.
-    fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>>;
-    /// What they remembered when a barrier passed; once.
+    /// As [`Node::continue_snapshot`].
+    fn continue_snapshot(&mut self, budget: &mut ScanBudget) -> Result<bool> {
+        let _ = budget;
+        Ok(true)
+    }
+    /// What readers or operators remembered when a barrier passed, once their snapshot has ended; once.
     fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
         let _ = checkpoint;
         None
@@ -204,8 +209,10 @@ pub struct TaskCore {
     flush_every: Duration,
     /// The last pass took [`SLOW_PASS`].
     slow: bool,
-    /// Cuts through the task whose barriers have left.
-    cuts: VecDeque<TaskCut>,
+    /// Checkpoints whose barriers have left.
+    cuts: VecDeque<CheckpointId>,
+    /// Time for the snapshots that began at their barriers.
+    scan: Scanning,
     poisoned: bool,
     /// It had finished before a restore: there is nothing to open or close.
     was_finished: bool,
@@ -256,6 +263,7 @@ impl TaskCore {
             clock,
             slow: false,
             cuts: VecDeque::new(),
+            scan: Scanning::default(),
             poisoned: false,
             was_finished: false,
             takes_checkpoints: false,
@@ -320,10 +328,19 @@ impl TaskCore {
                 clock: &*clock,
                 task: &mut *task,
             };
-            let (worked, blocked) = self.pass(&mut turn)?;
-            if self.outlet.is_finished() && self.sides_flushed() {
-                return self.end(turn.task);
+            let (moved, blocked) = self.pass(&mut turn)?;
+            if self.outlet.is_finished() && self.sides_flushed() && !self.scan.is_going_on() {
+                let round = self.end(turn.task)?;
+                if !self.scan.is_going_on() {
+                    return Ok(round);
+                }
             }
+            let scanned = !moved && self.scan.is_going_on();
+            if scanned {
+                self.flush_idle(now);
+                self.scan_slice()?;
+            }
+            let worked = moved || scanned;
             if worked {
                 self.flush_due(now);
             } else if listening {
@@ -335,6 +352,9 @@ impl TaskCore {
             }
             let before = std::mem::replace(&mut now, clock.now());
             self.slow = now.since(before) >= SLOW_PASS;
+            if moved && self.scan.is_going_on() {
+                now = self.scan_beside(now.since(before), now)?;
+            }
             if worked && now.since(started) >= quantum {
                 return Ok(Round::Busy);
             }
@@ -428,14 +448,7 @@ impl TaskCore {
                 due_ms = due_ms.min(wake);
             }
         }
-        let flush = [
-            self.outlet.flush_idle(now),
-            self.head.flush_idle(now),
-            self.nodes
-                .iter_mut()
-                .filter_map(|node| node.flush_idle(now))
-                .min(),
-        ];
+        let flush = self.flush_idle(now);
         let (pull_at, head_ms) = self.head.wake_at();
         let pull_at = pull_at.filter(|at| *at > now);
         if head_ms > wall_ms {
@@ -446,12 +459,22 @@ impl TaskCore {
                 u64::try_from(due_ms.saturating_sub(wall_ms)).unwrap_or(0),
             ))
         });
-        let wake = flush.into_iter().chain([pull_at, due]).flatten().min();
+        let wake = [flush, pull_at, due].into_iter().flatten().min();
         Ok(if blocked {
             Round::BackPressured(wake)
         } else {
             Round::Idle(wake)
         })
+    }
+
+    /// Hands over what is buffered, as there is nothing to do; returns when to call again.
+    fn flush_idle(&mut self, now: Time) -> Option<Time> {
+        let nodes = self.nodes.iter_mut();
+        let sides = nodes.filter_map(|node| node.flush_idle(now)).min();
+        [self.outlet.flush_idle(now), self.head.flush_idle(now), sides]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn flush_due(&mut self, now: Time) {
@@ -483,25 +506,39 @@ impl TaskCore {
         self.head.take_split_request()
     }
 
-    /// What every operator remembers, the head first.
-    pub fn snapshot(&mut self) -> Result<Vec<OperatorSnapshot>> {
-        self.guarded(|core| {
-            let head = core.head.snapshot()?.unwrap_or_default();
-            let rest = core.nodes.iter_mut().map(|node| node.snapshot());
-            std::iter::once(Ok(head)).chain(rest).collect()
-        })
+    /// A barrier has left the task: what the operators remembered when it passed them is a cut, once their
+    /// snapshots have ended.
+    fn cut(&mut self, checkpoint: CheckpointId) {
+        self.cuts.push_back(checkpoint);
+        self.scan.begin();
     }
 
-    /// Puts together what the operators remembered when the barrier passed them.
-    fn cut(&mut self, checkpoint: CheckpointId) {
-        let head = self.head.take_snapshot(checkpoint).unwrap_or_default();
-        let rest = self.nodes.iter_mut();
-        let rest = rest.map(|node| node.take_snapshot(checkpoint).unwrap_or_default());
-        let operators = std::iter::once(head).chain(rest).collect();
-        self.cuts.push_back(TaskCut {
-            checkpoint,
-            operators,
-        });
+    /// Gives one slice of time to the operators' snapshots, from the tail to the head.
+    fn scan_slice(&mut self) -> Result<()> {
+        let mut budget = ScanBudget::new(Scanning::SLICE);
+        for i in (0..self.nodes.len()).rev() {
+            self.at = i + 1;
+            if !self.nodes[i].continue_snapshot(&mut budget)? {
+                return Ok(());
+            }
+        }
+        self.at = 0;
+        if self.head.continue_snapshot(&mut budget)? {
+            self.scan.end();
+        }
+        Ok(())
+    }
+
+    /// Gives the operators' snapshots their share of the time, of which `worked` went to records.
+    fn scan_beside(&mut self, worked: Duration, mut now: Time) -> Result<Time> {
+        self.scan.earn(worked);
+        let clock = self.clock.clone();
+        while self.scan.may_go_on() {
+            self.scan_slice()?;
+            let before = std::mem::replace(&mut now, clock.now());
+            self.scan.spend(now.since(before));
+        }
+        Ok(now)
     }
 
     /// Begins a checkpoint here: at a source, or where all producers have finished. Nothing happens when
@@ -521,9 +558,19 @@ impl TaskCore {
         })
     }
 
-    /// What the task remembered at a barrier that has left it, oldest first.
+    /// What the task remembered at a barrier that has left it, oldest first, once all of it is there.
     pub fn take_cut(&mut self) -> Option<TaskCut> {
-        self.cuts.pop_front()
+        if self.scan.is_going_on() {
+            return None;
+        }
+        let checkpoint = self.cuts.pop_front()?;
+        let head = self.head.take_snapshot(checkpoint).unwrap_or_default();
+        let rest = self.nodes.iter_mut();
+        let rest = rest.map(|node| node.take_snapshot(checkpoint).unwrap_or_default());
+        Some(TaskCut {
+            checkpoint,
+            operators: std::iter::once(head).chain(rest).collect(),
+        })
     }
 
     /// A checkpoint has completed or was given up.
@@ -534,7 +581,7 @@ impl TaskCore {
         self.guarded(|core| {
             core.at = 0;
             if let CheckpointEvent::Aborted(checkpoint) = event {
-                core.cuts.retain(|cut| cut.checkpoint != checkpoint);
+                core.cuts.retain(|cut| *cut != checkpoint);
                 core.missed = core.missed.filter(|missed| *missed != checkpoint);
                 if core.ending == Ending::Waiting {
                     core.ending = Ending::Wanting;

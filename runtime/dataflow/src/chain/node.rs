@@ -8,7 +8,7 @@ use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Event, Result};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::marker::PhantomData;
 
 /// An operator whose types its neighbours know.
@@ -32,9 +32,10 @@ pub trait Node: Send {
     fn on_idle(&mut self) -> Result<()>;
     /// Whether side outputs hold nothing back.
     fn is_flushed(&self) -> bool;
-    /// What the operator remembers.
-    fn snapshot(&mut self) -> Result<OperatorSnapshot>;
-    /// What the operator remembered when a barrier passed; once.
+    /// Goes on with the snapshot that began when a barrier passed, until the budget is spent. True when it has
+    /// ended.
+    fn continue_snapshot(&mut self, budget: &mut ScanBudget) -> Result<bool>;
+    /// What the operator remembered when a barrier passed, once its snapshot has ended; once.
     fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot>;
     /// A checkpoint has completed or was given up.
     fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()>;
@@ -128,9 +129,7 @@ where
                 dispatch(operator, call, cx, out, budget)
             })?;
         if let Some(Event::Barrier(checkpoint)) = event {
-            let mut snapshot = OperatorSnapshot::default();
-            self.operator.snapshot(&mut snapshot)?;
-            self.driver.keep_snapshot(checkpoint, snapshot);
+            self.begin_snapshot(checkpoint)?;
         }
         if let Some(event) = event {
             self.pass(event, output, turn);
@@ -139,6 +138,22 @@ where
             Turned::Starved
         } else {
             Turned::Worked
+        })
+    }
+
+    /// Begins a snapshot, behind the end of the one before.
+    fn begin_snapshot(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.scan(&mut ScanBudget::unbounded())?;
+        let mut snapshot = OperatorSnapshot::default();
+        self.operator.snapshot(&mut snapshot)?;
+        self.driver.keep_snapshot(checkpoint, snapshot);
+        Ok(())
+    }
+
+    fn scan(&mut self, budget: &mut ScanBudget) -> Result<bool> {
+        let operator = &mut self.operator;
+        self.driver.continue_snapshot(budget, |snapshot, budget| {
+            operator.continue_snapshot(snapshot, budget)
         })
     }
 
@@ -230,10 +245,8 @@ where
         self.driver.sides_flushed()
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        self.operator.snapshot(&mut snapshot)?;
-        Ok(snapshot)
+    fn continue_snapshot(&mut self, budget: &mut ScanBudget) -> Result<bool> {
+        self.scan(budget)
     }
 
     fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
@@ -253,13 +266,10 @@ where
 
     fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
         let operator = &mut self.operator;
-        self.driver
-            .cut_at_end(checkpoint, |cx, out: &mut Collector<Out>, budget| {
-                let progress = operator.before_barrier(checkpoint, cx, out, budget)?;
-                let mut snapshot = OperatorSnapshot::default();
-                operator.snapshot(&mut snapshot)?;
-                Ok((progress, snapshot))
-            })
+        self.driver.prepare_at_end(|cx, out: &mut Collector<Out>, budget| {
+            operator.before_barrier(checkpoint, cx, out, budget)
+        })?;
+        self.begin_snapshot(checkpoint)
     }
 
     fn finish_at_once(&mut self, now: Time) {

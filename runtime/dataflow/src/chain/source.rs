@@ -232,12 +232,6 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         Ok(())
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {
-        let mut snapshot = OperatorSnapshot::default();
-        self.reader.snapshot(&mut snapshot)?;
-        Ok(Some(snapshot))
-    }
-
     fn close(&mut self) -> Result<()> {
         self.reader.close()
     }

@@ -11,7 +11,7 @@ use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Batch, Event, Result};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::marker::PhantomData;
 
 /// Two gates and the operator that reads them.
@@ -124,9 +124,7 @@ where
                 dispatch(operator, call, cx, out, budget)
             })?;
         if let Some(Event::Barrier(checkpoint)) = event {
-            let mut snapshot = OperatorSnapshot::default();
-            self.operator.snapshot(&mut snapshot)?;
-            self.driver.keep_snapshot(checkpoint, snapshot);
+            self.begin_snapshot(checkpoint)?;
         }
         if let Some(event) = event {
             self.pass(event, output, turn);
@@ -135,6 +133,22 @@ where
             Turned::Starved
         } else {
             Turned::Worked
+        })
+    }
+
+    /// Begins a snapshot, behind the end of the one before.
+    fn begin_snapshot(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.scan(&mut ScanBudget::unbounded())?;
+        let mut snapshot = OperatorSnapshot::default();
+        self.operator.snapshot(&mut snapshot)?;
+        self.driver.keep_snapshot(checkpoint, snapshot);
+        Ok(())
+    }
+
+    fn scan(&mut self, budget: &mut ScanBudget) -> Result<bool> {
+        let operator = &mut self.operator;
+        self.driver.continue_snapshot(budget, |snapshot, budget| {
+            operator.continue_snapshot(snapshot, budget)
         })
     }
 
@@ -219,10 +233,8 @@ where
         self.driver.sides_flushed()
     }
 
-    fn snapshot(&mut self) -> Result<Option<OperatorSnapshot>> {
-        let mut snapshot = OperatorSnapshot::default();
-        self.operator.snapshot(&mut snapshot)?;
-        Ok(Some(snapshot))
+    fn continue_snapshot(&mut self, budget: &mut ScanBudget) -> Result<bool> {
+        self.scan(budget)
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
@@ -235,13 +247,10 @@ where
 
     fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
         let operator = &mut self.operator;
-        self.driver
-            .cut_at_end(checkpoint, |cx, out: &mut Collector<Out>, budget| {
-                let progress = operator.before_barrier(checkpoint, cx, out, budget)?;
-                let mut snapshot = OperatorSnapshot::default();
-                operator.snapshot(&mut snapshot)?;
-                Ok((progress, snapshot))
-            })
+        self.driver.prepare_at_end(|cx, out: &mut Collector<Out>, budget| {
+            operator.before_barrier(checkpoint, cx, out, budget)
+        })?;
+        self.begin_snapshot(checkpoint)
     }
 
     fn finish_at_once(&mut self, now: Time) {

@@ -3,7 +3,7 @@
 use super::{Budget, CheckpointEvent, Collector, Completion, Cx, OpenContext, Operator, Progress};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Result};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 
 impl<In, Out> Operator<In, Out> for Box<dyn Operator<In, Out>> {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
@@ -62,6 +62,14 @@ impl<In, Out> Operator<In, Out> for Box<dyn Operator<In, Out>> {
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         (**self).snapshot(snapshot)
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        (**self).continue_snapshot(snapshot, budget)
     }
 
     fn on_checkpoint(&mut self, event: CheckpointEvent, cx: Cx<'_>) -> Result<()> {

@@ -21,7 +21,7 @@ pub use side::{OutputTag, SideOutputs, SideSink};
 
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Result};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 use serde::{Deserialize, Serialize};
 
 /// What a call achieved.
@@ -150,10 +150,22 @@ pub trait Operator<In, Out>: Send {
         Ok(Progress::Done)
     }
 
-    /// Adds everything that the operator remembers to `snapshot`. Never waits.
+    /// Begins a snapshot of everything that the operator remembers: adds what is small to `snapshot`, and marks
+    /// what is large as it is now. Never waits, and does not take longer when there is more state.
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let _ = snapshot;
         Ok(())
+    }
+
+    /// Goes on with the snapshot that has begun, until the budget is spent, while records are processed between
+    /// the calls. What it adds is what was there when the snapshot began. True when everything is added.
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        let _ = (snapshot, budget);
+        Ok(true)
     }
 
     /// A checkpoint has completed or was given up.
@@ -281,6 +293,16 @@ pub trait TwoInputOperator<A, B, Out>: Send {
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let _ = snapshot;
         Ok(())
+    }
+
+    /// As [`Operator::continue_snapshot`].
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        let _ = (snapshot, budget);
+        Ok(true)
     }
 
     /// As [`Operator::on_checkpoint`].

@@ -10,7 +10,7 @@ use crate::operator::{Budget, Collector, Cx, OpenContext, Progress, TwoInputOper
 use crate::timers::TimeDomain;
 use hurtig_core::error::user_failure;
 use hurtig_core::{Batch, Result, UserError};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::sync::Arc;
 
 /// One record out for each record of either stream.
@@ -284,6 +284,15 @@ where
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.keyed.as_mut().ok_or_else(not_open)?.snapshot(snapshot)
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        let keyed = self.keyed.as_ref().ok_or_else(not_open)?;
+        keyed.continue_snapshot(snapshot, budget)
     }
 
     fn close(&mut self) -> Result<()> {

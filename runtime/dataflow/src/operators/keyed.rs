@@ -8,7 +8,7 @@ use hurtig_core::error::user_failure;
 use hurtig_core::key::{OwnedKey, StableKey};
 use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Batch, Error, Result, UserError};
-use hurtig_state::{KeyedState, OperatorSnapshot};
+use hurtig_state::{KeyedState, OperatorSnapshot, ScanBudget};
 use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -63,9 +63,17 @@ where
     }
 
     pub(super) fn snapshot(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.state.snapshot(snapshot)?;
+        self.state.begin_snapshot();
         self.timers.borrow().snapshot(self.max_parallelism, snapshot);
         Ok(())
+    }
+
+    pub(super) fn continue_snapshot(
+        &self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        self.state.continue_snapshot(snapshot, budget)
     }
 
     /// Makes `key` the one that the next call is for.

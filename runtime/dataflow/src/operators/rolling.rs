@@ -11,7 +11,7 @@ use hurtig_core::batch::Drained;
 use hurtig_core::error::user_failure;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::{Batch, Result, UserError};
-use hurtig_state::{Change, KeyedState, OperatorSnapshot, StateValue, Table, ValueState};
+use hurtig_state::{Change, KeyedState, OperatorSnapshot, ScanBudget, StateValue, Table, ValueState};
 use std::borrow::Borrow;
 use std::ops::Add;
 use std::sync::Arc;
@@ -208,12 +208,18 @@ where
         Ok(roll(values, &*self.selector, input, (out, b), &change))
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.values
-            .as_mut()
-            .ok_or_else(not_open)?
-            .state
-            .snapshot(snapshot)
+    fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
+        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot();
+        Ok(())
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        let values = self.values.as_ref().ok_or_else(not_open)?;
+        values.state.continue_snapshot(snapshot, budget)
     }
 }
 
@@ -268,12 +274,18 @@ where
         })
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.values
-            .as_mut()
-            .ok_or_else(not_open)?
-            .state
-            .snapshot(snapshot)
+    fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
+        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot();
+        Ok(())
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        let values = self.values.as_ref().ok_or_else(not_open)?;
+        values.state.continue_snapshot(snapshot, budget)
     }
 }
 
@@ -366,12 +378,18 @@ where
         Ok(roll(values, &*self.selector, input, (out, b), &change))
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.values
-            .as_mut()
-            .ok_or_else(not_open)?
-            .state
-            .snapshot(snapshot)
+    fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
+        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot();
+        Ok(())
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        let values = self.values.as_ref().ok_or_else(not_open)?;
+        values.state.continue_snapshot(snapshot, budget)
     }
 }
 

@@ -10,7 +10,7 @@ use hurtig_core::ids::CheckpointId;
 use hurtig_core::metrics::{MetricRegistry, MetricScope};
 use hurtig_core::time::ManualClock;
 use hurtig_core::{Batch, Result};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -209,6 +209,11 @@ impl<In, Out> Instance<In, Out> {
     pub(super) fn snapshot(&mut self) -> Result<OperatorSnapshot> {
         let mut snapshot = OperatorSnapshot::default();
         self.operator.snapshot(&mut snapshot)?;
+        while !self
+            .operator
+            .continue_snapshot(&mut snapshot, &mut ScanBudget::unbounded())?
+        {}
+        snapshot.decode_sections()?;
         let bytes = hurtig_state::snapshot::encode(&snapshot)?;
         hurtig_state::snapshot::decode(&bytes)
     }

@@ -5,7 +5,7 @@ use crate::operator::{
 };
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Batch, Result};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 
 /// A record of the first or of the second input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -164,6 +164,14 @@ where
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.0.snapshot(snapshot)
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        self.0.continue_snapshot(snapshot, budget)
     }
 
     fn on_checkpoint(&mut self, event: CheckpointEvent, cx: Cx<'_>) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Single facts: errors of the builder, state of window functions, counting of late records.
 
 use crate::case::Rec;
+use crate::driver::snapshot_of;
 use hurtig_core::time::{ManualClock, NO_TIMESTAMP};
 use hurtig_core::{Batch, UserError};
 use hurtig_dataflow::key::ByValue;
@@ -8,7 +9,6 @@ use hurtig_dataflow::operator::{
     Budget, Collector, OpenContext, Operator, Progress, Services, SideOutputs, SubtaskInfo,
 };
 use hurtig_dataflow::windows::*;
-use hurtig_state::OperatorSnapshot;
 use std::time::Duration;
 
 const MS: fn(u64) -> Duration = Duration::from_millis;
@@ -88,8 +88,7 @@ fn window_state_lives_as_long_as_the_window_and_global_state_longer() {
     op.open(&mut OpenContext::new(&services, None)).unwrap();
     feed(&mut *op, &services, &[(1, rec(7, 0)), (12, rec(7, 0))]);
     assert_eq!(advance(&mut *op, &services, 9), [((7, 1, 1), 9)]);
-    let mut snapshot = OperatorSnapshot::default();
-    op.snapshot(&mut snapshot).unwrap();
+    let snapshot = snapshot_of(&mut *op, &services);
     let mut op = make();
     op.open(&mut OpenContext::new(&services, Some(&snapshot)))
         .unwrap();

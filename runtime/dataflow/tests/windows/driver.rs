@@ -9,7 +9,7 @@ use hurtig_core::{Batch, Result};
 use hurtig_dataflow::operator::{
     Budget, Collector, Cx, OpenContext, Operator, Progress, Services, SideOutputs, SideSink, SubtaskInfo,
 };
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -31,6 +31,34 @@ impl SideSink for LateSink {
     fn full(&self) -> bool {
         self.collector.len() >= self.limit
     }
+}
+
+/// A snapshot of what the operator remembers now; it is written while all windows fire.
+pub(crate) fn snapshot_of<Out>(
+    operator: &mut dyn Operator<Rec, Out>,
+    services: &Services,
+) -> OperatorSnapshot {
+    let mut snapshot = OperatorSnapshot::default();
+    operator.snapshot(&mut snapshot).unwrap();
+    operator
+        .continue_snapshot(&mut snapshot, &mut ScanBudget::new(2))
+        .unwrap();
+    for call in 0..20 {
+        let (mut out, mut budget) = (Collector::default(), Budget::new(7));
+        let progress = operator.on_watermark(i64::MAX - 1, services.cx(), &mut out, &mut budget);
+        operator
+            .continue_snapshot(&mut snapshot, &mut ScanBudget::new(call % 2))
+            .unwrap();
+        if progress.unwrap() == Progress::Done {
+            break;
+        }
+    }
+    while !operator
+        .continue_snapshot(&mut snapshot, &mut ScanBudget::new(1))
+        .unwrap()
+    {}
+    snapshot.decode_sections().unwrap();
+    snapshot
 }
 
 pub(crate) struct Driver<'a> {
@@ -96,8 +124,7 @@ impl<'a> Driver<'a> {
     }
 
     pub(crate) fn restore(&mut self) {
-        let mut snapshot = OperatorSnapshot::default();
-        self.operator.snapshot(&mut snapshot).unwrap();
+        let snapshot = snapshot_of(&mut *self.operator, &self.services);
         self.operator = (self.make)();
         self.services.clear_schedule();
         self.operator
@@ -107,8 +134,7 @@ impl<'a> Driver<'a> {
 
     /// Restores with event time back at its beginning.
     pub(crate) fn restart(&mut self) {
-        let mut snapshot = OperatorSnapshot::default();
-        self.operator.snapshot(&mut snapshot).unwrap();
+        let snapshot = snapshot_of(&mut *self.operator, &self.services);
         self.services = services(self.clock.clone(), self.drive);
         self.operator = (self.make)();
         self.operator

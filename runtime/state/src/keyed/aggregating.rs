@@ -3,8 +3,10 @@
 use super::store::{AnyStore, Table, TableCell};
 use super::value::handle;
 use super::{KeyScope, KeyedState};
+use crate::encoded::EncodedEntries;
 use crate::function::AggregateFunction;
 use crate::snapshot::KeyedEntry;
+use crate::table::ScanBudget;
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
 use std::cell::RefMut;
@@ -32,8 +34,16 @@ impl<K, A: AggregateFunction> Accumulated<K, A> {
 }
 
 impl<K: OwnedKey, A: AggregateFunction> AnyStore<K> for Accumulated<K, A> {
-    fn snapshot(&self) -> Result<Vec<KeyedEntry>> {
-        self.accumulators.snapshot()
+    fn begin_snapshot(&self) {
+        self.accumulators.begin_snapshot();
+    }
+
+    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
+        self.accumulators.continue_scan(budget)
+    }
+
+    fn is_scanning(&self) -> bool {
+        self.accumulators.is_scanning()
     }
 
     fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {

@@ -3,9 +3,11 @@
 use super::store::{AnyStore, TableCell};
 use super::value::handle;
 use super::{KeyScope, KeyedState};
-use crate::entries::{key_bytes, read_key, read_part, twice};
+use crate::encoded::{EncodedEntries, put_entry};
+use crate::entries::{read_key, read_part, twice};
 use crate::function::StateValue;
-use crate::snapshot::{KeyedEntry, decode, encode};
+use crate::snapshot::{KeyedEntry, decode};
+use crate::table::ScanBudget;
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
 use std::borrow::Borrow;
@@ -34,22 +36,25 @@ impl<K, UK, UV> Maps<K, UK, UV> {
 }
 
 impl<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue> AnyStore<K> for Maps<K, UK, UV> {
-    fn snapshot(&self) -> Result<Vec<KeyedEntry>> {
-        let table = self.maps.borrow();
-        let mut entries = Vec::with_capacity(table.heap().len());
-        for (hash, key, map) in table.heap().sorted() {
-            let (group, key) = (table.heap().group_of(hash), key_bytes(key));
+    fn begin_snapshot(&self) {
+        let encode = |key: &K, map: &BTreeMap<UK, UV>, out: &mut Vec<u8>| {
+            let mut namespace = Vec::new();
             for (user_key, value) in map {
-                let (key, namespace, value) = (key.clone(), key_bytes(user_key), encode(value)?);
-                entries.push(KeyedEntry {
-                    group,
-                    key,
-                    namespace,
-                    value,
-                });
+                namespace.clear();
+                user_key.encode(&mut namespace);
+                put_entry(out, key, &namespace, value)?;
             }
-        }
-        Ok(entries)
+            Ok(map.len() as u64)
+        };
+        self.maps.borrow_mut().heap_mut().begin_scan(Box::new(encode));
+    }
+
+    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
+        self.maps.continue_scan(budget)
+    }
+
+    fn is_scanning(&self) -> bool {
+        self.maps.borrow().heap().is_scanning()
     }
 
     fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {

@@ -3,8 +3,10 @@
 use super::store::{AnyStore, Table, TableCell};
 use super::value::handle;
 use super::{KeyScope, KeyedState};
+use crate::encoded::EncodedEntries;
 use crate::function::{ReduceFunction, StateValue};
 use crate::snapshot::KeyedEntry;
+use crate::table::ScanBudget;
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
 use std::cell::{Ref, RefMut};
@@ -29,8 +31,16 @@ impl<K, V> Folded<K, V> {
 }
 
 impl<K: OwnedKey, V: StateValue> AnyStore<K> for Folded<K, V> {
-    fn snapshot(&self) -> Result<Vec<KeyedEntry>> {
-        self.values.snapshot()
+    fn begin_snapshot(&self) {
+        self.values.begin_snapshot();
+    }
+
+    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
+        self.values.continue_scan(budget)
+    }
+
+    fn is_scanning(&self) -> bool {
+        self.values.is_scanning()
     }
 
     fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {

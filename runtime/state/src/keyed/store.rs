@@ -1,9 +1,10 @@
 //! Where a state's values are: tables in memory today, and the seam for others.
 
-use crate::entries::{read_value, write_values};
+use crate::encoded::EncodedEntries;
+use crate::entries::{begin_values, read_value};
 use crate::function::StateValue;
 use crate::snapshot::KeyedEntry;
-use crate::table::{Change, GroupedTable};
+use crate::table::{Change, GroupedTable, ScanBudget};
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
 use std::any::Any;
@@ -123,6 +124,12 @@ impl<K, V> TableCell<K, V> {
     }
 }
 
+impl<K: OwnedKey, V> TableCell<K, V> {
+    pub(super) fn continue_scan(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
+        self.borrow_mut().heap_mut().continue_scan(budget)
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn in_use(name: &str, doing: &str) -> ! {
@@ -131,8 +138,14 @@ fn in_use(name: &str, doing: &str) -> ! {
 
 /// A declared state without its types.
 pub(super) trait AnyStore<K>: Any + Send {
-    /// All entries, in key-group order.
-    fn snapshot(&self) -> Result<Vec<KeyedEntry>>;
+    /// Begins a snapshot of what is there now.
+    fn begin_snapshot(&self);
+
+    /// Goes on with it; see [`GroupedTable::continue_scan`].
+    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>>;
+
+    /// Whether a snapshot has begun and not ended.
+    fn is_scanning(&self) -> bool;
 
     /// Puts an entry back when its key group is this subtask's.
     fn restore(&mut self, entry: &KeyedEntry) -> Result<()>;
@@ -142,10 +155,16 @@ pub(super) trait AnyStore<K>: Any + Send {
 }
 
 impl<K: OwnedKey, V: StateValue> AnyStore<K> for TableCell<K, V> {
-    fn snapshot(&self) -> Result<Vec<KeyedEntry>> {
-        let mut entries = Vec::new();
-        write_values(self.borrow().heap(), &[], &mut entries)?;
-        Ok(entries)
+    fn begin_snapshot(&self) {
+        begin_values(self.borrow_mut().heap_mut(), Vec::new());
+    }
+
+    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
+        self.continue_scan(budget)
+    }
+
+    fn is_scanning(&self) -> bool {
+        self.borrow().heap().is_scanning()
     }
 
     fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {

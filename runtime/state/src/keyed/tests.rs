@@ -103,7 +103,7 @@ fn lists() {
     list.clear(a);
     list.update(a, vec![]);
     let mut snapshot = OperatorSnapshot::default();
-    state.snapshot(&mut snapshot).unwrap();
+    finish(&state, &mut snapshot);
     assert_eq!(snapshot.keyed("list"), []);
 }
 
@@ -284,7 +284,7 @@ impl Everything {
 
     fn snapshot(&self) -> OperatorSnapshot {
         let mut snapshot = OperatorSnapshot::default();
-        self.state.snapshot(&mut snapshot).unwrap();
+        finish(&self.state, &mut snapshot);
         snapshot
     }
 }
@@ -365,7 +365,7 @@ fn damaged_snapshots_are_refused_by_name() {
         },
     );
     let mut good = OperatorSnapshot::default();
-    state.snapshot(&mut good).unwrap();
+    finish(&state, &mut good);
 
     let text = refused(&good, |state| drop(state.value::<Vec<u64>>("visits")));
     assert!(
@@ -404,7 +404,7 @@ fn a_damaged_user_key_is_refused_by_name() {
     let map = state.map::<String, u8>("map").unwrap();
     map.put(scope(&state, "a"), "x".to_owned(), 1);
     let mut snapshot = OperatorSnapshot::default();
-    state.snapshot(&mut snapshot).unwrap();
+    finish(&state, &mut snapshot);
     let text = refused(&snapshot, |state| drop(state.map::<u64, u8>("map")));
     assert!(
         text.contains("cannot restore state 'map': cannot read a user key of type u64"),
@@ -430,7 +430,7 @@ fn a_value_gets_an_added_field_with_its_default() {
         },
     );
     let mut snapshot = OperatorSnapshot::default();
-    state.snapshot(&mut snapshot).unwrap();
+    finish(&state, &mut snapshot);
 
     let mut next = all_groups();
     let wider = next.value::<Wider>("visits").unwrap();
@@ -442,4 +442,14 @@ fn a_value_gets_an_added_field_with_its_default() {
             seen: BTreeMap::new()
         })
     );
+}
+
+/// Takes a snapshot in many small steps.
+fn finish<K: OwnedKey>(state: &KeyedState<K>, snapshot: &mut OperatorSnapshot) {
+    state.begin_snapshot();
+    while !state
+        .continue_snapshot(snapshot, &mut ScanBudget::new(3))
+        .unwrap()
+    {}
+    snapshot.decode_sections().unwrap();
 }

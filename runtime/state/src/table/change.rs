@@ -42,6 +42,13 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         out: &mut impl Extend<C::Out>,
     ) {
         self.settle();
+        if self.scan.is_some() {
+            let changed = hashes
+                .iter()
+                .zip(records)
+                .map(|(&hash, record)| self.change_scanned(hash, record, change));
+            return out.extend(changed);
+        }
         if self.segments.len() == 1 {
             let mut small = Small::of(self);
             out.extend(
@@ -78,6 +85,24 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
             Some(slot) => change.change(&slot.key, &mut slot.value, record),
             None => self.change_absent(hash, record, change),
         }
+    }
+
+    /// Changes the value of a key while a scan goes on.
+    fn change_scanned<T, C: Change<T, K, V>>(&mut self, hash: u64, record: T, change: &C) -> C::Out {
+        let at = self.segment_of(hash);
+        let found = {
+            let key = change.key_of(&record);
+            self.segments[at].find_bucket_index(hash, |slot| change.is_key(&slot.key, &key))
+        };
+        if let Some(index) = found {
+            if let Some(scan) = &mut self.scan {
+                scan.keep(&self.span, at, index, &self.segments[at]);
+            }
+            if let Some(slot) = self.segments[at].get_bucket_mut(index) {
+                return change.change(&slot.key, &mut slot.value, record);
+            }
+        }
+        self.change_absent(hash, record, change)
     }
 
     /// Changes the value of a key that was not where it was looked for.

@@ -34,16 +34,17 @@ pub(super) const fn split_at<K, V>() -> usize {
     buckets / 8 * 7
 }
 
-/// Gives memory back after a removal, when little of it is used.
-pub(super) fn shrink<K: StableKey, V>(slots: &mut Slots<K, V>) {
+/// Whether little enough of a segment's memory is used after a removal that it is given back.
+pub(super) fn shrinks<K, V>(slots: &Slots<K, V>) -> bool {
     let (len, capacity) = (slots.len(), slots.capacity());
-    if capacity <= SHRINK_FROM {
-        return;
-    }
-    if len == 0 {
-        *slots = HashTable::new();
-    } else if len * 8 < capacity {
-        slots.shrink_to(len * 2, |slot| slot.key.stable_hash());
+    capacity > SHRINK_FROM && len * 8 < capacity
+}
+
+/// Gives memory back; entries move.
+pub(super) fn shrink<K: StableKey, V>(slots: &mut Slots<K, V>) {
+    match slots.len() {
+        0 => *slots = HashTable::new(),
+        len => slots.shrink_to(len * 2, |slot| slot.key.stable_hash()),
     }
 }
 

@@ -54,6 +54,11 @@ impl Span {
         hash.rotate_left(16).wrapping_sub(self.first)
     }
 
+    /// Some hash with an offset.
+    pub(super) fn hash_at(&self, offset: u64) -> u64 {
+        offset.wrapping_add(self.first).rotate_right(16)
+    }
+
     /// Refuses hashes of other groups: another subtask's key would be lost.
     #[inline]
     pub(super) fn check(&self, hash: u64) {

@@ -1,5 +1,7 @@
 //! The table against maps of the standard library, and its own promises.
 
+mod scan;
+
 use super::*;
 use hurtig_core::key::{KeyDecodeError, KeyWriter, hash_int};
 use proptest::prelude::*;

@@ -9,7 +9,6 @@ pub(crate) mod header;
 pub(crate) mod reader;
 #[cfg(test)]
 mod tests;
-pub(crate) mod varint;
 pub(crate) mod writer;
 
 pub use codec::Compression;

@@ -1,17 +1,10 @@
 //! The index of a state file: its sections, where key groups begin, and its data blocks.
 
-use crate::format::varint;
+use hurtig_core::varint;
 use crate::format::writer::BlockLengths;
 use hurtig_core::key::MAX_KEY_GROUPS;
 use hurtig_state::Redistribution;
-
-/// Where in a keyed section a key group's entries are: groups follow one another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct GroupRun {
-    pub(super) group: u16,
-    pub(super) entries: u64,
-    pub(super) bytes: u64,
-}
+use hurtig_state::encoded::GroupRun;
 
 /// What a section holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,13 @@
 
 use super::StateHandle;
 use super::cursor::{BlockMap, Cursor, Source};
-use super::index::{GroupRun, Index, Section, SectionKind};
+use super::index::{Index, Section, SectionKind};
 use crate::error::{Result, StorageError};
 use crate::format::block::{BlockKind, END_BYTES, End};
 use crate::format::header::{FileKind, HEADER_BYTES};
 use crate::format::reader::{Blocks, ends, expect_kind, verify};
 use crate::store::BlobStore;
+use hurtig_state::encoded::GroupRun;
 use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot};
 use std::ops::Range;
 

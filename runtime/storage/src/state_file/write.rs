@@ -1,15 +1,17 @@
 //! Writing a state file.
 
 use super::StateHandle;
-use super::index::{GroupRun, Index, Section, SectionKind};
+use super::index::{Index, Section, SectionKind};
 use crate::error::{Result, StorageError};
 use crate::format::Compression;
 use crate::format::header::FileKind;
-use crate::format::varint;
+use hurtig_core::varint;
 use crate::format::writer::{FileImage, FileWriter};
 use crate::store::BlobStore;
 use hurtig_core::key::MAX_KEY_GROUPS;
-use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot};
+use hurtig_state::encoded::GroupRun;
+use hurtig_state::{EncodedEntries, KeyedEntry, OperatorSection, OperatorSnapshot};
+use std::collections::BTreeSet;
 
 /// Writes the snapshots of one subtask's operators as a new file, in their order, and returns what
 /// names it; `None`, and no file, when there is not one entry in them.
@@ -40,7 +42,9 @@ pub fn write_state(
 }
 
 fn has_no_entry(snapshot: &OperatorSnapshot) -> bool {
+    let encoded = snapshot.encoded.values().flatten();
     snapshot.keyed.values().all(Vec::is_empty)
+        && encoded.into_iter().all(EncodedEntries::is_empty)
         && snapshot
             .operator
             .values()
@@ -52,8 +56,12 @@ pub(crate) fn state_image(snapshots: &[OperatorSnapshot], mut file: FileWriter) 
     let mut index = Index::default();
     for snapshot in snapshots {
         let mut sections = Vec::new();
-        for (name, entries) in &snapshot.keyed {
-            sections.push(write_keyed(&mut file, name, entries)?);
+        let names: BTreeSet<_> = snapshot.keyed.keys().chain(snapshot.encoded.keys()).collect();
+        for name in names {
+            sections.push(match snapshot.encoded.get(name) {
+                Some(parts) => write_encoded(&mut file, name, parts)?,
+                None => write_keyed(&mut file, name, snapshot.keyed(name))?,
+            });
         }
         for (name, section) in &snapshot.operator {
             sections.push(write_operator(&mut file, name, section));
@@ -70,12 +78,7 @@ fn write_keyed(file: &mut FileWriter, name: &str, entries: &[KeyedEntry]) -> Res
     if !order.is_sorted_by_key(|entry| entry.group) {
         order.sort_by_key(|entry| entry.group);
     }
-    let last = order.last().map_or(0, |entry| u32::from(entry.group));
-    if last >= MAX_KEY_GROUPS {
-        let problem =
-            format!("state '{name}' has an entry of key group {last}, and there are {MAX_KEY_GROUPS}");
-        return Err(StorageError::Internal(problem));
-    }
+    check_group(name, order.last().map(|entry| entry.group))?;
     let mut runs = Vec::new();
     let mut scratch = Vec::new();
     for same_group in order.chunk_by(|a, b| a.group == b.group) {
@@ -98,6 +101,45 @@ fn write_keyed(file: &mut FileWriter, name: &str, entries: &[KeyedEntry]) -> Res
         name: name.to_owned(),
         kind: SectionKind::Keyed(runs),
     })
+}
+
+/// Writes a section whose entries are encoded already, in one or several parts.
+fn write_encoded(file: &mut FileWriter, name: &str, parts: &[EncodedEntries]) -> Result<Section> {
+    let last = parts.iter().filter_map(|part| part.runs().last());
+    check_group(name, last.map(|run| run.group).max())?;
+    let mut readers: Vec<_> = parts
+        .iter()
+        .map(|part| (part.runs().iter().peekable(), part.reader()))
+        .collect();
+    let mut runs: Vec<GroupRun> = Vec::new();
+    while let Some(group) = readers.iter_mut().filter_map(|(runs, _)| runs.peek()).map(|run| run.group).min() {
+        let mut joined = GroupRun {
+            group,
+            entries: 0,
+            bytes: 0,
+        };
+        for (runs, reader) in &mut readers {
+            if let Some(run) = runs.next_if(|run| run.group == group) {
+                reader.read(run.bytes, |bytes| file.write(bytes));
+                joined.entries += run.entries;
+                joined.bytes += run.bytes;
+            }
+        }
+        runs.push(joined);
+    }
+    Ok(Section {
+        name: name.to_owned(),
+        kind: SectionKind::Keyed(runs),
+    })
+}
+
+fn check_group(name: &str, last: Option<u16>) -> Result<()> {
+    let last = last.map_or(0, u32::from);
+    if last < MAX_KEY_GROUPS {
+        return Ok(());
+    }
+    let problem = format!("state '{name}' has an entry of key group {last}, and there are {MAX_KEY_GROUPS}");
+    Err(StorageError::Internal(problem))
 }
 
 fn write_operator(file: &mut FileWriter, name: &str, section: &OperatorSection) -> Section {

@@ -9,7 +9,7 @@ use crate::windows::{IncrementalLogic, TimeWindow, Window, ensure_hashes};
 
 use hurtig_core::batch::Drained;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, NamespacedTable, OperatorSnapshot, StateValue};
+use hurtig_state::{AggregateFunction, NamespacedTable, OperatorSnapshot, ScanBudget, StateValue};
 use std::borrow::Borrow;
 
 /// Section of accumulators that have not fired, by key and window.
@@ -320,7 +320,15 @@ where
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.open.snapshot(OPEN, snapshot)?;
+        self.open.begin_snapshot();
         self.retained.snapshot(RETAINED, None, snapshot)
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        self.open.continue_snapshot(OPEN, snapshot, budget)
     }
 }

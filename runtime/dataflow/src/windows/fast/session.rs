@@ -12,8 +12,9 @@ use crate::windows::{IncrementalLogic, TimeWindow, Window, WindowAssigner, ensur
 use hurtig_core::key::{OwnedKey, decode_exact};
 use hurtig_core::time::MAX_WATERMARK;
 use hurtig_core::{Batch, Error, Result};
-use hurtig_state::snapshot::{decode, encode};
-use hurtig_state::{AggregateFunction, GroupedTable, KeyedEntry, OperatorSnapshot, StateValue};
+use hurtig_state::encoded::put_entry;
+use hurtig_state::snapshot::decode;
+use hurtig_state::{AggregateFunction, GroupedTable, OperatorSnapshot, ScanBudget, StateValue};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -395,22 +396,28 @@ where
         progress
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        let mut entries = Vec::new();
-        for (hash, key, sessions) in self.keys.sorted() {
+    fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
+        self.keys.begin_scan(Box::new(|key, sessions, out| {
             for Session {
                 window, acc, fired, ..
             } in sessions
             {
-                entries.push(KeyedEntry {
-                    group: self.keys.group_of(hash),
-                    key: key_bytes(key),
-                    namespace: key_bytes(window),
-                    value: encode(&SessionOut { acc, fired: *fired })?,
-                });
+                let value = SessionOut { acc, fired: *fired };
+                put_entry(out, key, &key_bytes(window), &value)?;
             }
-        }
-        snapshot.put_keyed(SESSIONS, entries);
+            Ok(sessions.len() as u64)
+        }));
         Ok(())
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        if let Some(entries) = self.keys.continue_scan(budget)? {
+            snapshot.put_encoded(SESSIONS, entries);
+        }
+        Ok(!self.keys.is_scanning())
     }
 }

@@ -17,7 +17,7 @@ use crate::timers::{HashedKey, TimeDomain, Timer, TimerService};
 
 use hurtig_core::time::MAX_WATERMARK;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{GroupedTable, OperatorSnapshot, StateValue};
+use hurtig_state::{GroupedTable, OperatorSnapshot, ScanBudget, StateValue};
 use slots::{Now, Placing, Slot, ask, position};
 use std::borrow::Borrow;
 
@@ -512,6 +512,15 @@ where
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.write(snapshot)
+        self.write(snapshot);
+        Ok(())
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        self.continue_writing(snapshot, budget)
     }
 }

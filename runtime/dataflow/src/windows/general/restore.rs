@@ -9,8 +9,9 @@ use crate::key::KeySelector;
 
 use hurtig_core::key::decode_exact;
 use hurtig_core::{Error, Result};
-use hurtig_state::snapshot::{decode, encode};
-use hurtig_state::{KeyedEntry, OperatorSnapshot, StateValue};
+use hurtig_state::encoded::put_entry;
+use hurtig_state::snapshot::decode;
+use hurtig_state::{OperatorSnapshot, ScanBudget, StateValue};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -41,9 +42,8 @@ where
     T: Trigger<In, A::Window>,
     L: WindowLogic<In, S::Borrowed, A::Window, Out>,
 {
-    pub(super) fn write(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        let mut entries = Vec::new();
-        for (hash, key, slots) in self.keys.sorted() {
+    pub(super) fn write(&mut self, snapshot: &mut OperatorSnapshot) {
+        self.keys.begin_scan(Box::new(|key, slots, out| {
             for Slot {
                 window,
                 contents,
@@ -51,34 +51,36 @@ where
                 local,
             } in slots
             {
-                entries.push(KeyedEntry {
-                    group: self.keys.group_of(hash),
-                    key: key_bytes(key),
-                    namespace: key_bytes(window),
-                    value: encode(&WindowOut {
-                        contents,
-                        trigger,
-                        state: local,
-                    })?,
-                });
+                let value = WindowOut {
+                    contents,
+                    trigger,
+                    state: local,
+                };
+                put_entry(out, key, &key_bytes(window), &value)?;
             }
-        }
-        snapshot.put_keyed(WINDOWS, entries);
+            Ok(slots.len() as u64)
+        }));
         if !is_stateless::<L::GlobalState>() {
-            let mut entries = Vec::new();
-            for (hash, key, value) in self.globals.sorted() {
-                let group = self.globals.group_of(hash);
-                entries.push(KeyedEntry {
-                    group,
-                    key: key_bytes(key),
-                    namespace: vec![],
-                    value: encode(value)?,
-                });
-            }
-            snapshot.put_keyed(GLOBALS, entries);
+            self.globals.begin_scan(Box::new(|key, value, out| {
+                put_entry(out, key, &[], value)?;
+                Ok(1)
+            }));
         }
         self.timers.snapshot(self.keys.max_parallelism(), snapshot);
-        Ok(())
+    }
+
+    pub(super) fn continue_writing(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        if let Some(entries) = self.keys.continue_scan(budget)? {
+            snapshot.put_encoded(WINDOWS, entries);
+        }
+        if let Some(entries) = self.globals.continue_scan(budget)? {
+            snapshot.put_encoded(GLOBALS, entries);
+        }
+        Ok(!self.keys.is_scanning() && !self.globals.is_scanning())
     }
 
     pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {

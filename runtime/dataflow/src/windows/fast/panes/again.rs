@@ -21,7 +21,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 /// Section of accumulators by key and pane.
-const PANES: &str = "window-panes";
+pub(super) const PANES: &str = "window-panes";
 /// Section of windows that have been put together but not emitted.
 const PENDING: &str = "window-panes/firing";
 /// Section of windows that have fired again and wait for late records.
@@ -167,8 +167,8 @@ where
         Ok(true)
     }
 
-    pub(super) fn write(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.panes.snapshot(PANES, snapshot)?;
+    pub(super) fn write(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        self.panes.begin_snapshot();
         self.again.own.snapshot(OWN, None, snapshot)?;
         let firing = self.firing.as_ref().map(|(window, table)| (window, table));
         self.again.pending.snapshot(PENDING, firing, snapshot)?;

@@ -14,7 +14,7 @@ use hurtig_core::batch::Drained;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::time::MIN_WATERMARK;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, StateValue};
+use hurtig_state::{AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, ScanBudget, StateValue};
 use std::borrow::Borrow;
 use std::ops::Range;
 
@@ -466,5 +466,13 @@ where
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.write(snapshot)
+    }
+
+    fn continue_snapshot(
+        &mut self,
+        snapshot: &mut OperatorSnapshot,
+        budget: &mut ScanBudget,
+    ) -> Result<bool> {
+        self.panes.continue_snapshot(again::PANES, snapshot, budget)
     }
 }

@@ -4,7 +4,7 @@
 const MAX_BYTES: u32 = 10;
 
 /// Appends a number.
-pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
+pub fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -16,7 +16,7 @@ pub(crate) fn put(out: &mut Vec<u8>, mut number: u64) {
 ///
 /// # Errors
 /// What `next` fails with, and `None` when the bytes are no number of 64 bits.
-pub(crate) fn read<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<u64>, E> {
+pub fn read<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<u64>, E> {
     let mut number = 0_u64;
     for place in 0..MAX_BYTES {
         let byte = next()?;
@@ -33,7 +33,7 @@ pub(crate) fn read<E>(mut next: impl FnMut() -> Result<u8, E>) -> Result<Option<
 }
 
 /// Takes a number from the front of `bytes`; `None` when there is none.
-pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
+pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     read(|| {
         let (first, rest) = bytes.split_first().ok_or(())?;
         *bytes = rest;
