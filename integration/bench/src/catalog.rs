@@ -29,6 +29,12 @@ pub(crate) enum Kind {
         /// Records a second, all subtasks together.
         rate: u64,
     },
+    /// Updates of a table of which a snapshot is being written.
+    HashmapUpdate,
+    /// Running counts with a checkpoint every second.
+    Checkpointed,
+    /// Delay of each record of a running count with a checkpoint every second.
+    CheckpointDelay,
 }
 
 /// The least or most that a row may show.
@@ -36,6 +42,8 @@ pub(crate) enum Kind {
 pub(crate) enum Bar {
     /// Engine total ÷ parallelism ÷ fastest loop on one thread.
     LoopRatio(f64),
+    /// Engine total ÷ that of a peer.
+    PeerRatio(f64),
     /// Delay in milliseconds.
     DelayMs(f64),
 }
@@ -58,7 +66,7 @@ pub(crate) const PARALLELISMS: [u32; 2] = [1, 2];
 pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
 
 /// All benches.
-pub(crate) const BENCHES: [Bench; 12] = [
+pub(crate) const BENCHES: [Bench; 15] = [
     bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
     bench(
         "keyed_count_1m",
@@ -91,6 +99,13 @@ pub(crate) const BENCHES: [Bench; 12] = [
         Kind::Latency { rate: 1_000_000 },
         Some(Bar::DelayMs(5.0)),
     ),
+    bench("hashmap_update", Kind::HashmapUpdate, Some(Bar::LoopRatio(0.6))),
+    bench(
+        "checkpoint_throughput_hashmap",
+        Kind::Checkpointed,
+        Some(Bar::PeerRatio(0.9)),
+    ),
+    bench("sync_phase", Kind::CheckpointDelay, Some(Bar::DelayMs(10.0))),
 ];
 
 const fn bench(name: &'static str, kind: Kind, bar: Option<Bar>) -> Bench {
@@ -101,7 +116,7 @@ impl Bar {
     /// Whether a row with this ratio and value reaches it.
     pub(crate) fn passed(self, value: f64, ratio: f64) -> bool {
         match self {
-            Bar::LoopRatio(least) => ratio >= least,
+            Bar::LoopRatio(least) | Bar::PeerRatio(least) => ratio >= least,
             Bar::DelayMs(most) => value <= most,
         }
     }
@@ -110,7 +125,7 @@ impl Bar {
 impl fmt::Display for Bar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Bar::LoopRatio(least) => write!(f, "ratio >= {least}"),
+            Bar::LoopRatio(least) | Bar::PeerRatio(least) => write!(f, "ratio >= {least}"),
             Bar::DelayMs(most) => write!(f, "<= {most} ms"),
         }
     }
@@ -151,7 +166,7 @@ mod tests {
 
     #[test]
     fn prefixes_select() {
-        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(24));
+        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(30));
         assert_eq!(
             ids(&["keyed_count_1k.p2"]),
             Ok(vec!["keyed_count_1k.p2".to_owned()])

@@ -10,8 +10,10 @@ use crate::work::{Event, Work, words};
 use hdrhistogram::Histogram;
 use hurtig::prelude::*;
 use hurtig_core::config::Configuration;
+use hurtig_core::ids::random_number;
 use hurtig_core::key::hash_int;
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Event time of the records: they come in order.
@@ -63,6 +65,80 @@ pub(crate) fn keyed_count(parallelism: u32, work: Work) -> Result<u64, Failure> 
     .sink_to(sink);
     execute(&env, "keyed_count")?;
     Ok(sum.get())
+}
+
+/// A folder that is gone when this is.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("hurtig-bench-{}-{:x}", std::process::id(), random_number());
+        Self(std::env::temp_dir().join(name))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is left to whoever cleans the folder of temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Takes checkpoints into `folder`.
+fn with_checkpoints(env: &StreamEnv, folder: &Folder, every: Duration) -> Result<(), Failure> {
+    env.checkpoint_every(every);
+    env.set("execution.checkpointing.dir", &folder.0.display().to_string())?;
+    Ok(())
+}
+
+/// Running counts of numbers, maybe with checkpoints; their sum.
+pub(crate) fn checkpointed_count(
+    parallelism: u32,
+    work: Work,
+    every: Option<Duration>,
+) -> Result<u64, Failure> {
+    let env = environment(parallelism)?;
+    let folder = Folder::new();
+    if let Some(every) = every {
+        with_checkpoints(&env, &folder, every)?;
+    }
+    let (sink, sum) = Fold::summing(|(_, count): (u64, u64)| count);
+    env.from_source(
+        GeneratorSource::new(work.records, move |index| work.key(index)),
+        Watermarks::none(),
+    )
+    .key_by(|key| *key)
+    .count()
+    .sink_to(sink);
+    execute(&env, "checkpointed_count")?;
+    if every.is_some() && work.records > 100_000_000 && sum.last_checkpoint() < 3 {
+        return Err(format!("only {} checkpoints were taken", sum.last_checkpoint()).into());
+    }
+    Ok(sum.get())
+}
+
+/// Running counts of numbers with checkpoints; each record's delay.
+pub(crate) fn checkpoint_delay(
+    parallelism: u32,
+    schedule: Schedule,
+    keys: u64,
+    every: Duration,
+) -> Result<Histogram<u64>, Failure> {
+    let env = environment(parallelism)?;
+    let folder = Folder::new();
+    with_checkpoints(&env, &folder, every)?;
+    let source = OpenLoop::new(schedule);
+    let (sink, delays) = Delays::new(&source, |index: &u64| *index);
+    let counting = move |_: &u64, seen: &mut u64, index: &u64| {
+        *seen += 1;
+        *index
+    };
+    env.from_source(source, Watermarks::none())
+        .key_by(move |index| hash_int(*index) % keys)
+        .fold(|| 0_u64, counting)
+        .sink_to(sink);
+    execute(&env, "checkpoint_delay")?;
+    Ok(delays.take())
 }
 
 /// Counts in windows; the sum of their squares.

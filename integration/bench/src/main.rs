@@ -10,6 +10,7 @@ mod measure;
 mod probes;
 mod report;
 mod schedule;
+mod snapshots;
 mod suite;
 mod timely_peer;
 mod work;

@@ -3,9 +3,10 @@
 use crate::measure::now;
 use crate::schedule::{Schedule, delays, nanos_since, record};
 use hdrhistogram::Histogram;
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Batch, Result};
-use hurtig_dataflow::operator::{Budget, Collector, Cx, OpenContext};
+use hurtig_dataflow::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext};
 use hurtig_dataflow::sink::{Sink, SinkWriter};
 use hurtig_dataflow::source::{Source, SourceReader, SourceStatus};
 use std::fmt;
@@ -101,17 +102,26 @@ impl SourceReader<u64> for OpenLoopReader {
 pub(crate) struct Fold<T, F> {
     fold: Arc<F>,
     total: Arc<AtomicU64>,
+    checkpoints: Arc<AtomicU64>,
     records: PhantomData<fn(T)>,
 }
 
 /// What a [`Fold`] has come to, once its job has ended.
 #[derive(Debug)]
-pub(crate) struct Total(Arc<AtomicU64>);
+pub(crate) struct Total {
+    total: Arc<AtomicU64>,
+    checkpoints: Arc<AtomicU64>,
+}
 
 impl Total {
     /// The sum over all writers.
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.total.load(Ordering::SeqCst)
+    }
+
+    /// The number of the last checkpoint that has completed.
+    pub(crate) fn last_checkpoint(&self) -> u64 {
+        self.checkpoints.load(Ordering::SeqCst)
     }
 }
 
@@ -126,13 +136,14 @@ impl<T, F> fmt::Debug for Fold<T, F> {
 impl<T, F: Fn(T) -> u64> Fold<T, F> {
     /// Adds up the values of records.
     pub(crate) fn summing(value: F) -> (Self, Total) {
-        let total = Arc::new(AtomicU64::new(0));
+        let (total, checkpoints) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let sink = Self {
             fold: Arc::new(value),
             total: total.clone(),
+            checkpoints: checkpoints.clone(),
             records: PhantomData,
         };
-        (sink, Total(total))
+        (sink, Total { total, checkpoints })
     }
 }
 
@@ -153,6 +164,7 @@ where
         Box::new(FoldWriter {
             fold: self.fold.clone(),
             total: self.total.clone(),
+            checkpoints: self.checkpoints.clone(),
             sum: 0,
             records: PhantomData,
         })
@@ -162,6 +174,7 @@ where
 struct FoldWriter<T, F> {
     fold: Arc<F>,
     total: Arc<AtomicU64>,
+    checkpoints: Arc<AtomicU64>,
     sum: u64,
     records: PhantomData<fn(T)>,
 }
@@ -177,6 +190,13 @@ where
             .drain(usize::MAX)
             .fold(self.sum, |sum, record| sum.wrapping_add(fold(record)));
         batch.reset_if_empty();
+        Ok(())
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        if let CheckpointEvent::Completed(CheckpointId(number)) = event {
+            self.checkpoints.fetch_max(number, Ordering::SeqCst);
+        }
         Ok(())
     }
 

@@ -6,10 +6,12 @@ use crate::engine;
 use crate::measure::{Contender, Failure, Measured, Role, Sample, interleaved, rate};
 use crate::report::{Row, rounded};
 use crate::schedule::Schedule;
+use crate::snapshots;
 use crate::timely_peer;
 use crate::work::Work;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// How long a bench may take.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct Scale {
 
 /// Keys of the benches that do not say how many.
 const KEYS: u64 = 1 << 10;
+/// Keys of the benches of snapshots.
+const MANY_KEYS: u64 = 1 << 20;
 /// Different words.
 const WORDS: u64 = 1 << 14;
 /// Groups of keys that are active in turns: each key pauses for 1.5 s, longer than a session's gap.
@@ -33,6 +37,8 @@ const GROWTH: Schedule = Schedule {
     rate: 2_000_000,
     records: 10_000_000,
 };
+/// How often benches with checkpoints take one.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// The unit of rates.
 const RATE: &str = "records/s";
 /// The unit of delays.
@@ -121,6 +127,40 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
             };
             let engine = move || engine::latency(p, schedule);
             delays(schedule, 0.999, engine, move || open_loop::channel(schedule))
+        }
+        Kind::HashmapUpdate => {
+            let work = keyed(60, MANY_KEYS);
+            let table = Loop::new("table", {
+                let share = work.share(u64::from(p));
+                move || snapshots::hashmap_update(share)
+            });
+            let engine = move || table.run_at_once(p);
+            let mut plan = by_work(work, p, keyed::loops, engine);
+            // Each thread has a share and its own table.
+            let share = work.share(u64::from(p));
+            plan.expected = Some(Box::new(move || keyed::fused(share)));
+            plan
+        }
+        Kind::Checkpointed => {
+            let work = keyed(200, MANY_KEYS);
+            let run = move |every| rate(work.records, || engine::checkpointed_count(p, work, every));
+            Plan {
+                contenders: vec![
+                    Contender::new("engine", Role::Engine, move || run(Some(CHECKPOINT_EVERY))),
+                    Contender::new("without checkpoints", Role::Peer, move || run(None)),
+                ],
+                unit: RATE,
+                params: json!({"records": work.records, "keys": work.keys, "checkpoint_every_ms": CHECKPOINT_EVERY.as_millis()}),
+                expected: None,
+            }
+        }
+        Kind::CheckpointDelay => {
+            let schedule = Schedule {
+                rate: 1_000_000,
+                records: 6_000_000 / scale.divisor.min(6),
+            };
+            let engine = move || engine::checkpoint_delay(p, schedule, MANY_KEYS, CHECKPOINT_EVERY);
+            delays(schedule, 0.9999, engine, move || open_loop::channel(schedule))
         }
     }
 }
@@ -335,6 +375,8 @@ impl Table {
         let (least, parallelism) = TIMELY_BAR;
         match self.unit {
             DELAY => row.held_to(self.bar),
+            _ if matches!(self.bar, Some(Bar::PeerRatio(_))) => row.held_to(self.bar),
+            _ if self.bar.is_none() => row,
             _ if parallelism == self.parallelism => row.held_to(Some(Bar::LoopRatio(least))),
             _ => row,
         }

@@ -89,11 +89,7 @@ fn rig() -> Rig {
     let clock = Arc::new(Ticking::default());
     let mut core = TaskCore::new(parts, clock).taking_checkpoints(true);
     core.open(&|_| None).unwrap();
-    Rig {
-        core,
-        input,
-        output,
-    }
+    Rig { core, input, output }
 }
 
 impl Rig {
@@ -232,7 +228,10 @@ fn a_task_whose_input_ends_finishes_behind_its_snapshot() {
     for _ in 0..100_000 {
         if rig.round() == Round::Finished {
             let cut = rig.core.take_cut().unwrap();
-            assert_eq!(cut.operators[1].encoded.values().flatten().next().unwrap().len(), KEYS);
+            assert_eq!(
+                cut.operators[1].encoded.values().flatten().next().unwrap().len(),
+                KEYS
+            );
             return;
         }
     }

@@ -120,9 +120,7 @@ impl ByteReader<'_> {
             let Some(chunk) = self.chunks.first() else { return };
             let left = &chunk[self.at..];
             // At most what is left of a chunk.
-            let now = left
-                .len()
-                .min(usize::try_from(bytes).unwrap_or(usize::MAX));
+            let now = left.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
             write(&left[..now]);
             self.at += now;
             bytes -= now as u64;

@@ -62,8 +62,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V> NamespacedTable<K, N, V> {
     pub fn remove_namespace(&mut self, namespace: &N) -> bool {
         let removed = self.tables.remove(namespace);
         let found = removed.is_some();
-        self.removed
-            .extend(removed.filter(GroupedTable::is_scanning));
+        self.removed.extend(removed.filter(GroupedTable::is_scanning));
         found
     }
 
@@ -150,11 +149,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V: Serialize + DeserializeOwned> Namespaced
             // It was removed, and maybe made again since.
             self.scanning.pop();
         }
-        let part = self
-            .removed
-            .last_mut()?
-            .continue_scan(budget)
-            .transpose()?;
+        let part = self.removed.last_mut()?.continue_scan(budget).transpose()?;
         self.removed.pop();
         Some(part)
     }

@@ -28,7 +28,7 @@ pub use change::Change;
 pub use scan::{EncodeEntries, ScanBudget};
 
 use directory::Directory;
-use hurtig_core::key::{OwnedKey, StableKey, key_group};
+use hurtig_core::key::{OwnedKey, StableKey};
 use scan::Scan;
 use segment::{Slot, Slots, shrink, shrinks, split, split_at};
 use span::Span;
@@ -97,8 +97,7 @@ impl<K, V> GroupedTable<K, V> {
 
     /// The key group of a hash.
     pub fn group_of(&self, hash: u64) -> u16 {
-        // Group numbers are below 2^15.
-        key_group(hash, self.span.max_parallelism()).get() as u16
+        self.span.group_of(hash)
     }
 
     /// Bytes of the table itself, without what keys and values own elsewhere.

@@ -266,9 +266,10 @@ where
 
     fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
         let operator = &mut self.operator;
-        self.driver.prepare_at_end(|cx, out: &mut Collector<Out>, budget| {
-            operator.before_barrier(checkpoint, cx, out, budget)
-        })?;
+        self.driver
+            .prepare_at_end(|cx, out: &mut Collector<Out>, budget| {
+                operator.before_barrier(checkpoint, cx, out, budget)
+            })?;
         self.begin_snapshot(checkpoint)
     }
 

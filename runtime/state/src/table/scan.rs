@@ -14,7 +14,7 @@ use super::segment::{Slot, Slots};
 use super::span::Span;
 use crate::encoded::EncodedEntries;
 use hurtig_core::error::{Error, Result};
-use hurtig_core::key::{StableKey, key_group};
+use hurtig_core::key::StableKey;
 use std::fmt;
 
 /// Appends the entries of a key, as many as it says.
@@ -50,10 +50,10 @@ impl ScanBudget {
     }
 }
 
-/// An entry's place in key-group order and its bytes.
+/// The bytes of a key's entries.
 #[derive(Clone, Copy)]
 struct Image {
-    offset: u64,
+    group: u16,
     from: usize,
     to: usize,
     entries: u64,
@@ -87,6 +87,7 @@ impl Part {
         new
     }
 
+    /// Whether a bucket above [`Self::next`] needs no image.
     fn is_noted(&self, bucket: usize) -> bool {
         self.encoded
             .get(bucket / 64)
@@ -107,7 +108,12 @@ pub(super) struct Scan<K, V> {
 
 impl<K, V> fmt::Debug for Scan<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scan({} of {} segments left)", self.order.len(), self.parts.len())
+        write!(
+            f,
+            "Scan({} of {} segments left)",
+            self.order.len(),
+            self.parts.len()
+        )
     }
 }
 
@@ -128,6 +134,12 @@ impl<K: StableKey, V> Scan<K, V> {
         }
     }
 
+    /// Reads what [`Self::keep`] will read.
+    #[inline]
+    pub(super) fn touch(&self, at: usize, bucket: usize) -> bool {
+        self.parts.get(at).is_some_and(|part| part.is_noted(bucket))
+    }
+
     /// Notes that a bucket holds an entry that the scan does not have.
     pub(super) fn added(&mut self, at: usize, bucket: usize, slots: &Slots<K, V>) {
         if let Some(part) = self.parts.get_mut(at)
@@ -142,9 +154,9 @@ impl<K: StableKey, V> Scan<K, V> {
         let from = part.bytes.len();
         match (self.encode)(&slot.key, &slot.value, &mut part.bytes) {
             Ok(entries) => {
-                let (offset, to) = (span.offset(slot.key.stable_hash()), part.bytes.len());
+                let (group, to) = (span.group_of(slot.key.stable_hash()), part.bytes.len());
                 part.images.push(Image {
-                    offset,
+                    group,
                     from,
                     to,
                     entries,
@@ -184,21 +196,22 @@ impl<K: StableKey, V> Scan<K, V> {
         let part = &mut self.parts[at];
         part.complete = true;
         part.encoded = Vec::new();
-        part.images.sort_unstable_by_key(|image| (image.offset, image.from));
+        if !part.images.is_sorted_by_key(|image| image.group) {
+            part.images.sort_by_key(|image| image.group);
+        }
     }
 
     /// Moves complete segments to the end of what is done. False while one is not.
-    fn collect(&mut self, span: &Span) -> bool {
+    fn collect(&mut self) -> bool {
         while let Some(&at) = self.order.last() {
             let part = &mut self.parts[at as usize];
             if !part.complete {
                 return false;
             }
             for image in &part.images {
-                let group = span.group_at(image.offset);
                 if image.entries > 0 {
                     self.done
-                        .push(group, image.entries, &part.bytes[image.from..image.to]);
+                        .push(image.group, image.entries, &part.bytes[image.from..image.to]);
                 }
             }
             (part.images, part.bytes) = (Vec::new(), Vec::new());
@@ -249,13 +262,12 @@ impl<K: StableKey, V> GroupedTable<K, V> {
             if scan.is_pending(at as usize) {
                 scan.segment(&self.span, at as usize, &self.segments[at as usize], budget);
             }
-            if !scan.collect(&self.span) && budget.is_spent() {
+            if !scan.collect() && budget.is_spent() {
                 return Ok(None);
             }
         }
         let scan = self.scan.take();
-        scan.map(|scan| scan.error.map_or(Ok(scan.done), Err))
-            .transpose()
+        scan.map(|scan| scan.error.map_or(Ok(scan.done), Err)).transpose()
     }
 
     /// Encodes an entry that is about to change, if a scan needs it.
@@ -272,12 +284,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         if let Some(scan) = &mut self.scan
             && scan.is_pending(at)
         {
-            scan.segment(
-                &self.span,
-                at,
-                &self.segments[at],
-                &mut ScanBudget::unbounded(),
-            );
+            scan.segment(&self.span, at, &self.segments[at], &mut ScanBudget::unbounded());
         }
     }
 
@@ -286,13 +293,5 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         if self.scan.is_some() {
             (0..self.segments.len()).for_each(|at| self.scan_segment(at));
         }
-    }
-}
-
-impl Span {
-    /// The key group of an offset.
-    fn group_at(&self, offset: u64) -> u16 {
-        // Group numbers are below 2^15.
-        key_group(self.hash_at(offset), self.max_parallelism()).get() as u16
     }
 }

@@ -54,9 +54,11 @@ impl Span {
         hash.rotate_left(16).wrapping_sub(self.first)
     }
 
-    /// Some hash with an offset.
-    pub(super) fn hash_at(&self, offset: u64) -> u64 {
-        offset.wrapping_add(self.first).rotate_right(16)
+    /// The key group of a hash.
+    #[inline]
+    pub(super) fn group_of(&self, hash: u64) -> u16 {
+        // Group numbers are below 2^15.
+        key_group(hash, self.max_parallelism).get() as u16
     }
 
     /// Refuses hashes of other groups: another subtask's key would be lost.

@@ -3,7 +3,7 @@
 mod scan;
 
 use super::*;
-use hurtig_core::key::{KeyDecodeError, KeyWriter, hash_int};
+use hurtig_core::key::{KeyDecodeError, KeyWriter, hash_int, key_group};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 

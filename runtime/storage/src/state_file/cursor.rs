@@ -4,9 +4,9 @@ use crate::error::{Result, StorageError};
 use crate::format::block::{BLOCK_HEADER_BYTES, BlockKind, MAX_RAW_BYTES};
 use crate::format::header::HEADER_BYTES;
 use crate::format::reader::Blocks;
-use hurtig_core::varint;
 use crate::format::writer::BlockLengths;
 use crate::store::BlobStore;
+use hurtig_core::varint;
 use std::borrow::Cow;
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
 //! The index of a state file: its sections, where key groups begin, and its data blocks.
 
-use hurtig_core::varint;
 use crate::format::writer::BlockLengths;
 use hurtig_core::key::MAX_KEY_GROUPS;
+use hurtig_core::varint;
 use hurtig_state::Redistribution;
 use hurtig_state::encoded::GroupRun;
 

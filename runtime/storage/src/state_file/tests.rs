@@ -123,7 +123,11 @@ fn snapshots() -> impl Strategy<Value = Vec<OperatorSnapshot>> {
         btree_map(names(), section(), 0..3),
     );
     vec(
-        snapshot.prop_map(|(keyed, operator)| OperatorSnapshot { keyed, operator, ..OperatorSnapshot::default() }),
+        snapshot.prop_map(|(keyed, operator)| OperatorSnapshot {
+            keyed,
+            operator,
+            ..OperatorSnapshot::default()
+        }),
         0..4,
     )
 }
@@ -520,7 +524,10 @@ fn encoded_sections_are_stored_like_entries() {
     assert_eq!(decoded.keyed("counts").len(), 1_500);
     let store = MemoryStore::new();
     for compression in ALL {
-        let paths = [format!("{compression:?}-encoded"), format!("{compression:?}-entries")];
+        let paths = [
+            format!("{compression:?}-encoded"),
+            format!("{compression:?}-entries"),
+        ];
         let handles = [(&paths[0], &encoded), (&paths[1], &decoded)].map(|(path, snapshot)| {
             write_state(&store, path, std::slice::from_ref(snapshot), compression)
                 .unwrap()

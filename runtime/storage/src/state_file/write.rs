@@ -5,10 +5,10 @@ use super::index::{Index, Section, SectionKind};
 use crate::error::{Result, StorageError};
 use crate::format::Compression;
 use crate::format::header::FileKind;
-use hurtig_core::varint;
 use crate::format::writer::{FileImage, FileWriter};
 use crate::store::BlobStore;
 use hurtig_core::key::MAX_KEY_GROUPS;
+use hurtig_core::varint;
 use hurtig_state::encoded::GroupRun;
 use hurtig_state::{EncodedEntries, KeyedEntry, OperatorSection, OperatorSnapshot};
 use std::collections::BTreeSet;
@@ -112,7 +112,12 @@ fn write_encoded(file: &mut FileWriter, name: &str, parts: &[EncodedEntries]) ->
         .map(|part| (part.runs().iter().peekable(), part.reader()))
         .collect();
     let mut runs: Vec<GroupRun> = Vec::new();
-    while let Some(group) = readers.iter_mut().filter_map(|(runs, _)| runs.peek()).map(|run| run.group).min() {
+    while let Some(group) = readers
+        .iter_mut()
+        .filter_map(|(runs, _)| runs.peek())
+        .map(|run| run.group)
+        .min()
+    {
         let mut joined = GroupRun {
             group,
             entries: 0,

@@ -159,7 +159,12 @@ fn an_entry_that_cannot_be_encoded_ends_the_scan() {
         hashing: Hashing::Spread,
     };
     let (mut table, mut model) = (layout.table(), BTreeMap::new());
-    apply(&Op::ChangeEach((0..10).collect()), &layout, &mut table, &mut model);
+    apply(
+        &Op::ChangeEach((0..10).collect()),
+        &layout,
+        &mut table,
+        &mut model,
+    );
     table.begin_scan(Box::new(|key: &Key, value, out| {
         if key.id == 7 {
             return Err(Error::user("seven"));
@@ -172,4 +177,34 @@ fn an_entry_that_cannot_be_encoded_ends_the_scan() {
     assert!(error.to_string().contains("seven"));
     assert!(!table.is_scanning());
     assert_eq!(contents(&table), model);
+}
+
+/// A segment gives memory back in the middle of its scan.
+#[test]
+fn a_scan_of_a_shrinking_table_is_the_table_as_it_was() {
+    let layout = Layout {
+        groups: 0..1,
+        max_parallelism: 1,
+        hashing: Hashing::Spread,
+    };
+    let (mut table, mut model) = (layout.table(), BTreeMap::new());
+    apply(
+        &Op::ChangeEach((0..3_000).collect()),
+        &layout,
+        &mut table,
+        &mut model,
+    );
+    begin(&mut table);
+    let expected = model.clone();
+    assert!(
+        table
+            .continue_scan(&mut ScanBudget::new(1_000))
+            .unwrap()
+            .is_none()
+    );
+    for id in 0..2_950 {
+        apply(&Op::Remove(id), &layout, &mut table, &mut model);
+    }
+    let ended = table.continue_scan(&mut ScanBudget::unbounded()).unwrap();
+    assert_eq!(scanned(&layout, &ended.unwrap()), expected);
 }

@@ -14,7 +14,9 @@ use hurtig_core::batch::Drained;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::time::MIN_WATERMARK;
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, ScanBudget, StateValue};
+use hurtig_state::{
+    AggregateFunction, GroupedTable, NamespacedTable, OperatorSnapshot, ScanBudget, StateValue,
+};
 use std::borrow::Borrow;
 use std::ops::Range;
 
