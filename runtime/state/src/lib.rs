@@ -12,6 +12,7 @@
 //! | [`operator`] | [`OperatorListState`] and [`BroadcastState`]: state without a key |
 //! | [`function`] | the functions that reducing and aggregating states are made of |
 //! | [`encoded`] | [`EncodedEntries`]: keyed entries as files hold them |
+//! | [`store`] | [`ByteStore`]: stores of bytes that hold more than memory does, and what they must promise |
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
 pub mod encoded;
@@ -21,6 +22,7 @@ pub mod keyed;
 pub mod namespaced;
 pub mod operator;
 pub mod snapshot;
+pub mod store;
 pub mod table;
 
 pub use encoded::EncodedEntries;
@@ -31,4 +33,5 @@ pub use keyed::{
 pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
 pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
+pub use store::{ByteStore, ByteStoreFactory};
 pub use table::{Change, GroupedTable, ScanBudget};

@@ -1,0 +1,201 @@
+use super::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+fn conforms(factory: &dyn ByteStoreFactory) -> std::result::Result<(), String> {
+    let scratch = tempfile::tempdir().unwrap();
+    let checked = catch_unwind(AssertUnwindSafe(|| conformance::check(factory, scratch.path())));
+    checked.map_err(|panic| match panic.downcast::<String>() {
+        Ok(text) => *text,
+        Err(_) => "panicked".into(),
+    })
+}
+
+#[test]
+fn the_model_conforms() {
+    let scratch = tempfile::tempdir().unwrap();
+    conformance::check(&ModelFactory, scratch.path());
+}
+
+/// What a [`Faulty`] store does wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    KeepsDeleted,
+    IngestsBelow,
+    MixesStates,
+    SkipsInMultiGet,
+    ScansOn,
+    DeletesOneMore,
+    ForgetsAState,
+    CallsAllShared,
+    CutsStatesApart,
+    OverwritesDirectories,
+}
+
+const FAULTS: [Fault; 10] = [
+    Fault::KeepsDeleted,
+    Fault::IngestsBelow,
+    Fault::MixesStates,
+    Fault::SkipsInMultiGet,
+    Fault::ScansOn,
+    Fault::DeletesOneMore,
+    Fault::ForgetsAState,
+    Fault::CallsAllShared,
+    Fault::CutsStatesApart,
+    Fault::OverwritesDirectories,
+];
+
+/// A model with a fault.
+struct Faulty {
+    inner: Arc<dyn ByteStore>,
+    fault: Fault,
+}
+
+struct FaultyFactory(Fault);
+
+impl Faulty {
+    fn wrap(inner: Result<Arc<dyn ByteStore>>, fault: Fault) -> Result<Arc<dyn ByteStore>> {
+        inner.map(|inner| Arc::new(Self { inner, fault }) as Arc<dyn ByteStore>)
+    }
+}
+
+impl ByteStoreFactory for FaultyFactory {
+    fn create(&self, dir: &Path) -> Result<Arc<dyn ByteStore>> {
+        Faulty::wrap(ModelFactory.create(dir), self.0)
+    }
+
+    fn restore(&self, checkpoint: &Path, dir: &Path) -> Result<Arc<dyn ByteStore>> {
+        Faulty::wrap(ModelFactory.restore(checkpoint, dir), self.0)
+    }
+}
+
+impl ByteStore for Faulty {
+    fn open_state(&self, name: &str) -> Result<StateId> {
+        match self.fault {
+            Fault::MixesStates => self
+                .inner
+                .open_state(&name.to_lowercase().replace("default", "a")),
+            _ => self.inner.open_state(name),
+        }
+    }
+
+    fn state_names(&self) -> Vec<String> {
+        let mut names = self.inner.state_names();
+        if self.fault == Fault::ForgetsAState {
+            names.pop();
+        }
+        names
+    }
+
+    fn get(&self, state: StateId, key: &[u8], value: &mut Vec<u8>) -> Result<bool> {
+        self.inner.get(state, key, value)
+    }
+
+    fn multi_get(
+        &self,
+        state: StateId,
+        keys: &[&[u8]],
+        found: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        self.inner.multi_get(state, keys, &mut |at, value| {
+            if self.fault != Fault::SkipsInMultiGet || value.is_some() {
+                found(at, value);
+            }
+        })
+    }
+
+    fn write(&self, state: StateId, run: &Run<'_>) -> Result<()> {
+        let mut kept = RunBuilder::new();
+        for (key, op) in run.iter() {
+            match op {
+                Op::Put(value) => kept.put(key, value),
+                Op::Delete if self.fault == Fault::KeepsDeleted => {}
+                Op::Delete => kept.delete(key),
+            }
+        }
+        self.inner.write(state, &kept.sort())
+    }
+
+    fn ingest(&self, state: StateId, run: &Run<'_>) -> Result<()> {
+        if self.fault != Fault::IngestsBelow {
+            return self.write(state, run);
+        }
+        let (mut fresh, mut old) = (RunBuilder::new(), Vec::new());
+        for (key, op) in run.iter() {
+            if let (Op::Put(value), false) = (op, self.inner.get(state, key, &mut old)?) {
+                fresh.put(key, value);
+            }
+        }
+        self.inner.write(state, &fresh.sort())
+    }
+
+    fn delete_range(&self, state: StateId, range: Range<&[u8]>) -> Result<()> {
+        let end = match self.fault {
+            Fault::DeletesOneMore => [range.end, &[0]].concat(),
+            _ => range.end.to_vec(),
+        };
+        self.inner.delete_range(state, range.start..&end)
+    }
+
+    fn scan(
+        &self,
+        state: StateId,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.inner.scan(
+            state,
+            prefix,
+            &mut |key, value| match (visit(key, value), self.fault) {
+                (_, Fault::ScansOn) => ControlFlow::Continue(()),
+                (flow, _) => flow,
+            },
+        )
+    }
+
+    fn checkpoint(&self, dir: &Path) -> Result<Vec<StoreFile>> {
+        if self.fault == Fault::OverwritesDirectories && dir.exists() {
+            std::fs::remove_dir_all(dir).unwrap();
+        }
+        if self.fault == Fault::CutsStatesApart {
+            return self.checkpoint_by_state(dir);
+        }
+        let mut files = self.inner.checkpoint(dir)?;
+        for file in &mut files {
+            file.shared = self.fault == Fault::CallsAllShared;
+        }
+        Ok(files)
+    }
+
+    fn memory_used(&self) -> usize {
+        self.inner.memory_used()
+    }
+}
+
+impl Faulty {
+    /// Reads one state, gives writers the time to go on, reads the next.
+    fn checkpoint_by_state(&self, dir: &Path) -> Result<Vec<StoreFile>> {
+        let scratch = tempfile::tempdir().unwrap();
+        let copy = ModelFactory.create(&scratch.path().join("copy"))?;
+        for name in self.inner.state_names() {
+            let (from, to) = (self.inner.open_state(&name)?, copy.open_state(&name)?);
+            let mut run = RunBuilder::new();
+            self.inner.scan(from, b"", &mut |key, value| {
+                run.put(key, value);
+                ControlFlow::Continue(())
+            })?;
+            copy.write(to, &run.sort())?;
+            (0..1_000).for_each(|_| std::thread::yield_now());
+        }
+        copy.checkpoint(dir)
+    }
+}
+
+#[test]
+fn every_fault_is_found() {
+    for fault in FAULTS {
+        assert!(
+            conforms(&FaultyFactory(fault)).is_err(),
+            "a store passed that {fault:?}"
+        );
+    }
+}
