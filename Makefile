@@ -16,32 +16,45 @@ export CC = clang
 export CXX = clang++
 endif
 
+# RocksDB is C++. Where there is a C compiler alone, clang compiles it; `make deps` installs that anyway.
+ifeq ($(shell command -v $(or $(CXX),c++) 2>/dev/null),)
+export CXX = clang++
+endif
+
+# RocksDB is built once for all profiles, unless the caller has one already.
+ROCKSDB_LIB_DIR ?= $(CARGO_TARGET_DIR)/rocksdb
+ROCKSDB_STATIC ?= 1
+export ROCKSDB_LIB_DIR ROCKSDB_STATIC
+
 # In CI a Cargo.lock that does not match is an error, not something to repair.
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check docs deps fmt
+.PHONY: help demo test bench check docs deps rocksdb fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: deps ## Run the access-log job on the shipped sample as a live stream
+demo: deps rocksdb ## Run the access-log job on the shipped sample as a live stream
 	cargo run $(LOCKED) --release -p hurtig --example access_log -- --demo
 
-test: deps ## Everything that CI checks: format, clippy, docs, all tests
+test: deps rocksdb ## Everything that CI checks: format, clippy, docs, all tests
 	@scripts/test
 
-bench: deps ## Measure, each figure beside its baseline
+bench: deps rocksdb ## Measure, each figure beside its baseline
 	cargo run $(LOCKED) --release -p hurtig-bench
 
-check: deps ## Format, clippy and, if cargo-deny is installed, licences and advisories
+check: deps rocksdb ## Format, clippy and, if cargo-deny is installed, licences and advisories
 	@scripts/check
 
-docs: deps ## Build the book (docs/book) and the API documentation
+docs: deps rocksdb ## Build the book (docs/book) and the API documentation
 	@scripts/docs
 
 deps: ## Install the missing system packages (Debian and its relatives)
 	@scripts/install-deps
+
+rocksdb: deps ## Build RocksDB, which the other targets link; only the first time
+	@[ "$(ROCKSDB_LIB_DIR)" != "$(CARGO_TARGET_DIR)/rocksdb" ] || scripts/rocksdb
 
 fmt: ## Format the sources
 	cargo fmt --all

@@ -10,10 +10,11 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 16] = [
+const FLOORS: [(&str, u8); 17] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
+    ("hurtig-rocksdb", 2),
     ("hurtig-storage", 2),
     ("hurtig-dataflow", 2),
     ("hurtig-kit", 3),

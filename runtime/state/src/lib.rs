@@ -16,6 +16,11 @@
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
 pub mod encoded;
+//! | [`cached`] | [`CachedTable`]: one state of one subtask in a store, the recently used values in memory |
+//! | [`store`] | [`ByteStore`]: stores of bytes that hold more than memory does, and what they must promise |
+//! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
+
+pub mod cached;
 mod entries;
 pub mod function;
 pub mod keyed;
@@ -26,6 +31,7 @@ pub mod store;
 pub mod table;
 
 pub use encoded::EncodedEntries;
+pub use cached::{CacheOptions, CachedTable, StoredEntry};
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{
     AggregatingState, CurrentKey, KeyScope, KeyedState, ListState, MapState, ReducingState, Table, ValueState,

@@ -11,6 +11,7 @@
 //! ```
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "this is a test for those who write stores: it stops where a store fails"
 )]
 

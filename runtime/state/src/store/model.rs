@@ -92,7 +92,7 @@ impl ByteStore for ModelStore {
 
     fn delete_range(&self, state: StateId, range: Range<&[u8]>) -> Result<()> {
         self.with(state, |entries| {
-            entries.retain(|key, _| !range.contains(&key.as_slice()))
+            entries.retain(|key, _| !range.contains(&key.as_slice()));
         })
     }
 

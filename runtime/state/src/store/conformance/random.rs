@@ -145,7 +145,7 @@ impl<'a> History<'a> {
         let expected: Vec<_> = keys.iter().map(|key| self.model[at].get(*key).cloned()).collect();
         let mut found = Vec::new();
         let read = self.store.multi_get(self.states[at], &keys, &mut |_, value| {
-            found.push(value.map(<[u8]>::to_vec))
+            found.push(value.map(<[u8]>::to_vec));
         });
         read.unwrap();
         assert_eq!(found, expected, "history {}", self.seed);

@@ -1,0 +1,325 @@
+//! [`RocksStore`]: states as column families.
+
+use crate::error::{Result, RocksError};
+use crate::files;
+use crate::options::Tuning;
+use hurtig_core::error::Result as CoreResult;
+use hurtig_state::store::{ByteStore, Op, Run, StateId, StoreFile};
+use rocksdb::checkpoint::Checkpoint;
+use rocksdb::{
+    BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, IngestExternalFileOptions,
+    MultiThreaded, Options, SstFileWriter, WriteBatch, properties,
+};
+use std::fs;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+type Db = DBWithThreadMode<MultiThreaded>;
+
+/// Stands before the names of states, since RocksDB has a family `default` of its own.
+const STATE: &str = "state.";
+/// Where runs become files before RocksDB takes them in.
+const RUNS: &str = "runs";
+/// Keys looked up at a time: bounds the blocks that are held meanwhile.
+const MULTI_GET_KEYS: usize = 1_024;
+
+/// A RocksDB in a directory of its own, without a log.
+///
+/// Families are flushed one by one, so a checkpoint would not be a cut if it met a write: writes hold
+/// `cut` shared, a checkpoint holds it alone.
+pub(crate) struct RocksStore {
+    db: Db,
+    dir: PathBuf,
+    tuning: Tuning,
+    /// The family of each state by its number.
+    families: RwLock<Vec<String>>,
+    cut: RwLock<()>,
+    runs: AtomicU64,
+}
+
+impl RocksStore {
+    /// Opens what is in `dir`: nothing, or the files of a checkpoint.
+    pub(crate) fn open(dir: &Path, tuning: Tuning) -> Result<Self> {
+        let failed = || RocksError::rocks("open a store", dir);
+        let known = match fs::exists(dir.join("CURRENT")) {
+            Ok(true) => Db::list_cf(&tuning.options, dir).map_err(failed())?,
+            _ => Vec::new(),
+        };
+        let families: Vec<_> = known.into_iter().filter(|name| name.starts_with(STATE)).collect();
+        let with_options = families.iter().map(|name| (name, tuning.options.clone()));
+        let default = (rocksdb::DEFAULT_COLUMN_FAMILY_NAME, tuning.options.clone());
+        let all = with_options
+            .map(|(name, options)| (name.as_str(), options))
+            .chain([default]);
+        let db = Db::open_cf_with_opts(&tuning.options, dir, all).map_err(failed())?;
+        let runs = dir.join(RUNS);
+        fs::create_dir(&runs).map_err(RocksError::io("create the directory", &runs))?;
+        Ok(Self {
+            db,
+            dir: dir.into(),
+            tuning,
+            families: RwLock::new(families),
+            cut: RwLock::new(()),
+            runs: AtomicU64::new(0),
+        })
+    }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(rocksdb::Error) -> RocksError + '_ {
+        RocksError::rocks(doing, &self.dir)
+    }
+
+    fn family(&self, state: StateId) -> Result<Arc<BoundColumnFamily<'_>>> {
+        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        let found = families
+            .get(state.index())
+            .and_then(|name| self.db.cf_handle(name));
+        found.ok_or_else(|| RocksError::NoState {
+            path: self.dir.clone(),
+            index: state.index(),
+        })
+    }
+
+    /// Holds checkpoints back while something is written.
+    fn writing(&self) -> RwLockReadGuard<'_, ()> {
+        self.cut.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_run(&self, state: StateId, run: &Run<'_>) -> Result<()> {
+        let family = self.family(state)?;
+        let mut batch = WriteBatch::with_capacity_bytes(run.bytes() + 16 * run.len());
+        for (key, op) in run.iter() {
+            match op {
+                Op::Put(value) => batch.put_cf(&family, key, value),
+                Op::Delete => batch.delete_cf(&family, key),
+            }
+        }
+        let _writing = self.writing();
+        self.db
+            .write_opt(batch, &self.tuning.write)
+            .map_err(self.failed("write"))
+    }
+
+    fn ingest_run(&self, state: StateId, run: &Run<'_>) -> Result<()> {
+        if run.is_empty() {
+            return Ok(());
+        }
+        let family = self.family(state)?;
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let file = self.dir.join(RUNS).join(format!("{number}.sst"));
+        let ingested = write_table(&self.tuning.options, &file, run).and_then(|()| {
+            let mut options = IngestExternalFileOptions::default();
+            options.set_move_files(true);
+            let _writing = self.writing();
+            self.db
+                .ingest_external_file_cf_opts(&family, &options, vec![&file])
+        });
+        if ingested.is_err() {
+            // The failure at hand says more than one to clean up behind it.
+            let _ = fs::remove_file(&file);
+        }
+        ingested.map_err(self.failed("ingest a run"))
+    }
+
+    fn multi_get_chunk(
+        &self,
+        state: StateId,
+        (first, keys): (usize, &[&[u8]]),
+        found: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> Result<()> {
+        let family = self.family(state)?;
+        let keys = keys.iter().copied();
+        let values = self
+            .db
+            .batched_multi_get_cf_opt(&family, keys, true, &self.tuning.read);
+        for (at, value) in values.into_iter().enumerate() {
+            found(first + at, value.map_err(self.failed("read"))?.as_deref());
+        }
+        Ok(())
+    }
+
+    fn scan_prefix(
+        &self,
+        state: StateId,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let mut options = (self.tuning.scan)();
+        options.set_iterate_range(rocksdb::PrefixRange(prefix));
+        let mut entries = self.db.raw_iterator_cf_opt(&self.family(state)?, options);
+        entries.seek(prefix);
+        visit_all(&mut entries, visit);
+        entries.status().map_err(self.failed("scan"))
+    }
+
+    fn make_checkpoint(&self, dir: &Path) -> Result<Vec<StoreFile>> {
+        match fs::exists(dir) {
+            Ok(false) => {}
+            Ok(true) => {
+                return Err(RocksError::Exists {
+                    doing: "make a checkpoint",
+                    path: dir.into(),
+                });
+            }
+            Err(error) => return Err(RocksError::io("make a checkpoint in", dir)(error)),
+        }
+        let _alone = self.cut.write().unwrap_or_else(PoisonError::into_inner);
+        let failed = || RocksError::rocks("make a checkpoint", dir);
+        let made = Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
+            .map_err(failed())
+            .and_then(|()| files::checkpoint_files(dir));
+        files::or_remove(made, dir)
+    }
+}
+
+/// Writes a run into a new table file.
+fn write_table(options: &Options, file: &Path, run: &Run<'_>) -> Result<(), rocksdb::Error> {
+    let mut table = SstFileWriter::create(options);
+    table.open(file)?;
+    for (key, op) in run.iter() {
+        match op {
+            Op::Put(value) => table.put(key, value)?,
+            Op::Delete => table.delete(key)?,
+        }
+    }
+    table.finish()
+}
+
+fn visit_all(
+    entries: &mut DBRawIteratorWithThreadMode<'_, Db>,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+) {
+    while let Some((key, value)) = entries.item() {
+        if visit(key, value).is_break() {
+            return;
+        }
+        entries.next();
+    }
+}
+
+/// The family of a state's name. RocksDB's names end at a zero byte, so that is written otherwise.
+fn family_name(name: &str) -> String {
+    format!("{STATE}{}", name.replace('%', "%25").replace('\0', "%00"))
+}
+
+/// The state's name of a family.
+fn state_name(family: &str) -> String {
+    let name = family.strip_prefix(STATE).unwrap_or(family);
+    name.replace("%00", "\0").replace("%25", "%")
+}
+
+impl ByteStore for RocksStore {
+    fn open_state(&self, name: &str) -> CoreResult<StateId> {
+        let family = family_name(name);
+        let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
+        // An operator has few states.
+        let index = match families.iter().position(|known| *known == family) {
+            Some(index) => index,
+            None => {
+                let _writing = self.writing();
+                let made = self.db.create_cf(&family, &self.tuning.options);
+                made.map_err(self.failed("create a state"))?;
+                families.push(family);
+                families.len() - 1
+            }
+        };
+        Ok(StateId::new(index as u32))
+    }
+
+    fn state_names(&self) -> Vec<String> {
+        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<_> = families.iter().map(|family| state_name(family)).collect();
+        names.sort();
+        names
+    }
+
+    fn get(&self, state: StateId, key: &[u8], value: &mut Vec<u8>) -> CoreResult<bool> {
+        value.clear();
+        let family = self.family(state)?;
+        let found = self.db.get_pinned_cf_opt(&family, key, &self.tuning.read);
+        let found = found.map_err(self.failed("read"))?;
+        value.extend_from_slice(found.as_deref().unwrap_or_default());
+        Ok(found.is_some())
+    }
+
+    fn multi_get(
+        &self,
+        state: StateId,
+        keys: &[&[u8]],
+        found: &mut dyn FnMut(usize, Option<&[u8]>),
+    ) -> CoreResult<()> {
+        for (number, chunk) in keys.chunks(MULTI_GET_KEYS).enumerate() {
+            self.multi_get_chunk(state, (number * MULTI_GET_KEYS, chunk), found)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, state: StateId, run: &Run<'_>) -> CoreResult<()> {
+        Ok(self.write_run(state, run)?)
+    }
+
+    fn ingest(&self, state: StateId, run: &Run<'_>) -> CoreResult<()> {
+        Ok(self.ingest_run(state, run)?)
+    }
+
+    fn delete_range(&self, state: StateId, range: Range<&[u8]>) -> CoreResult<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let family = self.family(state)?;
+        let _writing = self.writing();
+        let deleted = self
+            .db
+            .delete_range_cf_opt(&family, range.start, range.end, &self.tuning.write);
+        Ok(deleted.map_err(self.failed("delete a range"))?)
+    }
+
+    fn scan(
+        &self,
+        state: StateId,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> CoreResult<()> {
+        Ok(self.scan_prefix(state, prefix, visit)?)
+    }
+
+    fn checkpoint(&self, dir: &Path) -> CoreResult<Vec<StoreFile>> {
+        Ok(self.make_checkpoint(dir)?)
+    }
+
+    fn memory_used(&self) -> usize {
+        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        let property = |family: &String, name| {
+            let family = self.db.cf_handle(family)?;
+            self.db.property_int_value_cf(&family, name).ok().flatten()
+        };
+        let names = [
+            properties::SIZE_ALL_MEM_TABLES,
+            properties::ESTIMATE_TABLE_READERS_MEM,
+        ];
+        let all = families
+            .iter()
+            .flat_map(|family| names.map(|name| property(family, name)));
+        all.flatten().sum::<u64>() as usize
+    }
+
+    fn check(&self) -> CoreResult<()> {
+        let count = self.db.property_int_value(properties::BACKGROUND_ERRORS);
+        match count.map_err(self.failed("ask for errors"))?.unwrap_or(0) {
+            0 => Ok(()),
+            count => Err(RocksError::Background {
+                path: self.dir.clone(),
+                count,
+            }
+            .into()),
+        }
+    }
+}
+
+impl Drop for RocksStore {
+    fn drop(&mut self) {
+        self.db.cancel_all_background_work(true);
+    }
+}

@@ -1,0 +1,285 @@
+//! A write-back cache of typed values before a store of bytes.
+//!
+//! [`CachedTable`] answers like a heap table: a key that is in the cache costs a hash look-up. It promises
+//! that its answers are those of a map, whatever was written back or evicted in between; that it stays
+//! near a budget of bytes; and that entries leave it only in [`CachedTable::quiet_point`], which the task
+//! calls between batches. It refuses to know batches, barriers and where checkpoints go.
+//!
+//! What is in the cache is clean (as in the store), dirty (to be written), absent (known not to be in the
+//! store) or deleted (to be deleted there). Dirty entries are written back as sorted runs: those that
+//! leave, when the budget is used up, and all of them in [`CachedTable::flush`].
+//!
+//! **Failures.** A read that fails cannot be returned from [`CachedTable::get`]. The table keeps the first
+//! failure, answers as if the key were absent, writes nothing any more, and returns the failure at the next
+//! quiet point or flush. The task fails there, before anything of it is in a checkpoint.
+
+mod backing;
+mod batch;
+mod entry;
+mod evict;
+mod reads;
+#[cfg(test)]
+mod tests;
+
+use crate::entries::{read_key, twice};
+use crate::function::StateValue;
+use crate::snapshot::KeyedEntry;
+use crate::store::key::{GROUP_BYTES, group_prefix, split_key};
+use crate::store::{ByteStore, RunBuilder};
+use crate::table::GroupedTable;
+use backing::Backing;
+use entry::Entry;
+use hurtig_core::error::Result;
+use hurtig_core::key::{OwnedKey, StableKey};
+use reads::Reads;
+use std::borrow::Borrow;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+/// Entries of a restore that are written at a time.
+const RESTORE_ENTRIES: usize = 65_536;
+
+/// What a [`CachedTable`] covers, and how large it may be.
+#[derive(Clone, Debug)]
+pub struct CacheOptions {
+    /// The subtask's key groups.
+    pub groups: Range<u16>,
+    /// How many key groups the job has.
+    pub max_parallelism: u32,
+    /// Bytes of memory that the cached entries may have.
+    pub budget: usize,
+}
+
+/// The values of one state by key, the recently used ones in memory.
+///
+/// Hashes are those of [`GroupedTable`], which holds the entries. Between two quiet points it grows by what
+/// is touched, so a batch may exceed the budget by its own keys.
+#[derive(Debug)]
+pub struct CachedTable<K, V> {
+    table: GroupedTable<K, Entry<V>>,
+    /// What was read since the last change.
+    reads: Reads<K, Entry<V>>,
+    backing: Backing,
+    budget: usize,
+    /// Entries of the table that the last sweep has passed.
+    hand: usize,
+    run: RunBuilder,
+}
+
+/// An entry of the store as a scan shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredEntry<'a> {
+    /// The key group.
+    pub group: u16,
+    /// `StableKey` bytes of the key.
+    pub key: &'a [u8],
+    /// `StableKey` bytes of the namespace; empty without one.
+    pub namespace: &'a [u8],
+    /// The value in MessagePack with named fields.
+    pub value: &'a [u8],
+}
+
+impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
+    /// The state `name` of a store, with what the store has of it.
+    ///
+    /// # Errors
+    /// When the store cannot open the state.
+    pub fn open(store: Arc<dyn ByteStore>, name: &str, options: CacheOptions) -> Result<Self> {
+        let slot = size_of::<(K, Entry<V>)>() + 1;
+        Ok(Self {
+            table: GroupedTable::new(options.groups, options.max_parallelism),
+            reads: Reads::new(),
+            backing: Backing::open(store, name, (options.max_parallelism, slot))?,
+            budget: options.budget,
+            hand: 0,
+            run: RunBuilder::new(),
+        })
+    }
+
+    /// The value of a key.
+    ///
+    /// *Cost*: blocks on the store when the key is not in the cache.
+    #[inline]
+    pub fn get<Q>(&self, hash: u64, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ?Sized,
+    {
+        match self.table.get(hash, key) {
+            Some(entry) => entry.value(),
+            None => self.get_stored(hash, key),
+        }
+    }
+
+    #[cold]
+    fn get_stored<Q>(&self, hash: u64, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ?Sized,
+    {
+        let same = |other: &K| other.borrow() == key;
+        self.reads
+            .get_or(hash, same, || self.backing.read_owned(hash, key))?
+            .value()
+    }
+
+    /// The value of a key, to change it. It is written back even if it stays as it was.
+    ///
+    /// *Cost*: as [`Self::get`].
+    #[inline]
+    pub fn get_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ?Sized,
+    {
+        self.entry_mut(hash, key)?.value_mut()
+    }
+
+    /// The value of a key; when it has none, `init` makes it and the key is copied.
+    ///
+    /// *Cost*: as [`Self::get`].
+    #[inline]
+    pub fn upsert<Q>(&mut self, hash: u64, key: &Q, init: impl FnOnce() -> V) -> &mut V
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ToOwned<Owned = K> + ?Sized,
+    {
+        self.settle();
+        let backing = &self.backing;
+        let entry = self.table.upsert(hash, key, || backing.read(hash, key));
+        if entry.peek().is_none() {
+            backing.revive(entry, init());
+        }
+        match entry.value_mut() {
+            Some(value) => value,
+            None => unreachable!("it was just given a value"),
+        }
+    }
+
+    /// Forgets a key and returns the value it had.
+    ///
+    /// *Cost*: as [`Self::get`].
+    pub fn remove<Q>(&mut self, hash: u64, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ?Sized,
+    {
+        self.entry_mut(hash, key)?;
+        let entry = self.table.get_mut(hash, key)?;
+        self.backing.kill(entry)
+    }
+
+    /// The entry of a key, from the store if it is not in the cache.
+    fn entry_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Entry<V>>
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ?Sized,
+    {
+        self.settle();
+        if self.table.get(hash, key).is_none() {
+            let (key, entry) = self.backing.read_owned(hash, key)?;
+            self.table.insert(hash, key, entry);
+        }
+        self.table.get_mut(hash, key)
+    }
+
+    /// Moves what `&self` has read to where it can be changed.
+    #[inline]
+    fn settle(&mut self) {
+        if !self.reads.is_empty() {
+            self.move_reads();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn move_reads(&mut self) {
+        for (hash, key, entry) in self.reads.take() {
+            self.table.insert(hash, key, entry);
+        }
+    }
+
+    /// Bytes that the cached entries count for: their slots, and half as much again as keys and values have
+    /// when they are encoded. A value that grew since it was last encoded counts as it did then.
+    pub fn charged_bytes(&self) -> usize {
+        self.backing.charged()
+    }
+
+    /// How many keys the cache knows something of.
+    pub fn cached_keys(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Puts entries of a snapshot straight into the store; those of other key groups are passed over. For a
+    /// table without entries.
+    ///
+    /// # Errors
+    /// When keys cannot be read, the max parallelism was another, an entry comes twice, or the store fails.
+    pub fn restore(&mut self, entries: &[KeyedEntry]) -> Result<()> {
+        let mut own = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if read_key(&self.table, entry)?.is_some() {
+                own.push(entry);
+            }
+        }
+        own.sort_unstable_by_key(|entry| (entry.group, &entry.key, &entry.namespace));
+        for pair in own.windows(2) {
+            let same = |part: fn(&KeyedEntry) -> &Vec<u8>| part(pair[0]) == part(pair[1]);
+            if same(|entry| &entry.key) && same(|entry| &entry.namespace) {
+                return Err(twice(pair[0]));
+            }
+        }
+        own.chunks(RESTORE_ENTRIES)
+            .try_for_each(|chunk| self.restore_chunk(chunk))
+    }
+
+    fn restore_chunk(&mut self, entries: &[&KeyedEntry]) -> Result<()> {
+        self.run.clear();
+        let mut key = Vec::new();
+        for entry in entries {
+            key.clear();
+            key.extend_from_slice(&group_prefix(entry.group));
+            key.extend_from_slice(&entry.key);
+            key.extend_from_slice(&entry.namespace);
+            self.run.put(&key, &entry.value);
+        }
+        self.backing.ingest(&self.run.sort())
+    }
+
+    /// Visits all entries of the subtask's key groups in key-group order, within a group by the bytes of the
+    /// key; values are not decoded. Flushes first.
+    ///
+    /// # Errors
+    /// Those of [`Self::flush`], of the store, and of the visitor, after which it is not called again.
+    pub fn scan(&mut self, mut visit: impl FnMut(StoredEntry<'_>) -> Result<()>) -> Result<()> {
+        self.flush()?;
+        let (store, state) = self.backing.store();
+        for group in self.table.groups() {
+            let mut failed = None;
+            let scanned = store.scan(
+                state,
+                &group_prefix(group),
+                &mut |key, value| match stored_entry::<K>(key, value).and_then(&mut visit) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
+                },
+            );
+            scanned.and(failed.map_or(Ok(()), Err))?;
+        }
+        Ok(())
+    }
+}
+
+fn stored_entry<'a, K: OwnedKey>(key: &'a [u8], value: &'a [u8]) -> Result<StoredEntry<'a>> {
+    let (_, parts) = split_key::<K>(key)?;
+    debug_assert!(key.len() >= GROUP_BYTES);
+    Ok(StoredEntry {
+        group: parts.group,
+        key: parts.key,
+        namespace: parts.rest,
+        value,
+    })
+}

@@ -1,0 +1,241 @@
+//! The store behind one cache, and the first failure of it.
+
+use super::entry::Entry;
+use crate::snapshot::decode;
+use crate::store::key::{GROUP_BYTES, write_key};
+use crate::store::{ByteStore, Run, RunBuilder, StateId};
+use hurtig_core::error::{Error, Result};
+use hurtig_core::key::{OwnedKey, StableKey, decode_exact, key_group};
+use serde::{Serialize, de::DeserializeOwned};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::sync::Arc;
+
+/// Reads and writes values of one state. Methods that cannot return an error keep the first one.
+pub(super) struct Backing {
+    store: Arc<dyn ByteStore>,
+    state: StateId,
+    name: Box<str>,
+    max_parallelism: u32,
+    /// The store's key that was made last.
+    key: RefCell<Vec<u8>>,
+    value: RefCell<Vec<u8>>,
+    failed: OnceCell<Error>,
+    /// Bytes that a slot of the cache has.
+    slot: usize,
+    /// What the entries of the cache count for, together.
+    charged: Cell<usize>,
+    /// The length of a value as it was encoded or decoded last, on average.
+    typical: Cell<usize>,
+}
+
+impl Backing {
+    pub(super) fn open(
+        store: Arc<dyn ByteStore>,
+        name: &str,
+        (max_parallelism, slot): (u32, usize),
+    ) -> Result<Self> {
+        Ok(Self {
+            state: store.open_state(name)?,
+            store,
+            name: name.into(),
+            max_parallelism,
+            key: RefCell::default(),
+            value: RefCell::default(),
+            failed: OnceCell::new(),
+            slot,
+            charged: Cell::new(0),
+            typical: Cell::new(slot),
+        })
+    }
+
+    pub(super) fn group_of(&self, hash: u64) -> u16 {
+        // Group numbers are below 2^15.
+        key_group(hash, self.max_parallelism).get() as u16
+    }
+
+    pub(super) fn store(&self) -> (&dyn ByteStore, StateId) {
+        (&*self.store, self.state)
+    }
+
+    /// Keeps an error for whoever can return one.
+    #[cold]
+    pub(super) fn fail(&self, error: Error) {
+        // Later errors may follow from the first.
+        let _ = self.failed.set(error);
+    }
+
+    /// The first failure: itself when it is asked for first, afterwards that there was one.
+    pub(super) fn take_failure(&mut self) -> Result<()> {
+        let Some(error) = self.failed.take() else {
+            return Ok(());
+        };
+        let after = Error::external(self.text("failed before"), error.chain());
+        self.fail(after);
+        Err(error.context(self.text("cannot be read from its store or written to it")))
+    }
+
+    fn text(&self, what: &str) -> String {
+        format!("state '{}' {what}; restart from the last checkpoint", self.name)
+    }
+
+    /// Passes an outcome on, and remembers that it was an error.
+    pub(super) fn noted<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        outcome.or_else(|error| {
+            self.fail(error);
+            self.take_failure()?;
+            Err(Error::internal("a failure was not kept"))
+        })
+    }
+
+    /// What the store knows of a key.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn read<Q, V>(&self, hash: u64, key: &Q) -> Entry<V>
+    where
+        Q: StableKey + ?Sized,
+        V: DeserializeOwned,
+    {
+        let mut bytes = self.key.borrow_mut();
+        write_key(&mut bytes, self.group_of(hash), key, &[], &[]);
+        let mut value = self.value.borrow_mut();
+        let found = self.store.get(self.state, &bytes, &mut value);
+        match found {
+            Ok(found) => self.entry(bytes.len(), found.then_some(&value)),
+            Err(error) => {
+                self.fail(error);
+                self.entry(bytes.len(), None)
+            }
+        }
+    }
+
+    /// Like [`Self::read`], with the key to keep; `None` when its own bytes are no key.
+    pub(super) fn read_owned<K, Q, V>(&self, hash: u64, key: &Q) -> Option<(K, Entry<V>)>
+    where
+        K: OwnedKey,
+        Q: StableKey + ?Sized,
+        V: DeserializeOwned,
+    {
+        let entry = self.read(hash, key);
+        let bytes = self.key.borrow();
+        match decode_exact(&bytes[GROUP_BYTES..]) {
+            Ok(key) => Some((key, entry)),
+            Err(error) => {
+                self.fail(
+                    Error::internal("a borrowed key has other bytes than the owned one").because(error),
+                );
+                None
+            }
+        }
+    }
+
+    /// The entry of a key from what the store has found.
+    pub(super) fn entry<V: DeserializeOwned>(&self, key_bytes: usize, found: Option<&[u8]>) -> Entry<V> {
+        let decoded = found.map(|bytes| decode(bytes).map(|value| (value, bytes.len())));
+        match decoded.transpose() {
+            Ok(Some((value, length))) => {
+                self.typical.set(length);
+                Entry::read(value, self.charge_new(key_bytes + length))
+            }
+            Ok(None) => Entry::absent(self.charge_new(key_bytes)),
+            Err(error) => {
+                self.fail(error);
+                Entry::absent(self.charge_new(key_bytes))
+            }
+        }
+    }
+
+    /// Memory of an entry whose key and value have so many bytes when encoded.
+    fn cost(&self, encoded: usize) -> u32 {
+        u32::try_from(self.slot + encoded + encoded / 2).unwrap_or(u32::MAX)
+    }
+
+    fn charge_new(&self, encoded: usize) -> u32 {
+        let cost = self.cost(encoded);
+        self.charged.set(self.charged.get() + cost as usize);
+        cost
+    }
+
+    /// Counts an entry anew.
+    pub(super) fn recharge<V>(&self, entry: &Entry<V>, encoded: usize) {
+        let cost = self.cost(encoded);
+        let old = entry.charge(cost);
+        self.charged
+            .set(self.charged.get() + cost as usize - old as usize);
+    }
+
+    /// An entry is gone.
+    pub(super) fn discharge<V>(&self, entry: &Entry<V>) {
+        self.charged.set(self.charged.get() - entry.charged() as usize);
+    }
+
+    pub(super) fn charged(&self) -> usize {
+        self.charged.get()
+    }
+
+    /// Gives a dead key a value whose length is not known yet.
+    pub(super) fn revive<'e, V>(&self, entry: &'e mut Entry<V>, value: V) -> &'e mut V {
+        self.recharge(entry, self.typical.get());
+        let charged = entry.charged();
+        entry.revive(value, charged)
+    }
+
+    /// Takes the value out of an entry.
+    pub(super) fn kill<V>(&self, entry: &mut Entry<V>) -> Option<V> {
+        self.recharge(entry, 0);
+        let charged = entry.charged();
+        entry.kill(charged)
+    }
+
+    /// Adds a dirty entry to a run, and measures it.
+    pub(super) fn add_to<K, V>(
+        &self,
+        run: &mut RunBuilder,
+        (hash, key, entry): (u64, &K, &Entry<V>),
+    ) -> Result<()>
+    where
+        K: StableKey,
+        V: Serialize,
+    {
+        let mut bytes = self.key.borrow_mut();
+        write_key(&mut bytes, self.group_of(hash), key, &[], &[]);
+        let Some(value) = entry.peek() else {
+            run.delete(&bytes);
+            return Ok(());
+        };
+        let written = run.put_with(&bytes, |out| rmp_serde::encode::write_named(out, value));
+        let length = written.map_err(|e| {
+            Error::user(format!(
+                "cannot encode a state value of type {}",
+                std::any::type_name::<V>()
+            ))
+            .because(e)
+        })?;
+        self.typical.set(length);
+        self.recharge(entry, bytes.len() + length);
+        Ok(())
+    }
+
+    pub(super) fn write(&mut self, run: &Run<'_>) -> Result<()> {
+        let written = self
+            .store
+            .write(self.state, run)
+            .and_then(|()| self.store.check());
+        self.noted(written)
+    }
+
+    pub(super) fn ingest(&mut self, run: &Run<'_>) -> Result<()> {
+        let ingested = self
+            .store
+            .ingest(self.state, run)
+            .and_then(|()| self.store.check());
+        self.noted(ingested)
+    }
+}
+
+impl std::fmt::Debug for Backing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backing")
+            .field("state", &self.name)
+            .finish_non_exhaustive()
+    }
+}

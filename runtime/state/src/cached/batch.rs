@@ -1,0 +1,145 @@
+//! Working on the keys of a whole batch.
+
+use super::CachedTable;
+use super::backing::Backing;
+use super::entry::Entry;
+use crate::function::StateValue;
+use crate::store::key::write_key;
+use crate::table::Change;
+use hurtig_core::error::Error;
+use hurtig_core::key::{OwnedKey, StableKey};
+use std::borrow::Borrow;
+
+impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
+    /// Changes the values of the records' keys, as [`GroupedTable::change_each`](crate::GroupedTable::change_each)
+    /// does. `owned` makes a record's key as it may be stored; it is called for keys that are not in the cache.
+    ///
+    /// *Cost*: one look-up a record; blocks on the store for each key that [`Self::prefetch`] has not brought in.
+    #[inline]
+    pub fn change_each<T, C: Change<T, K, V>>(
+        &mut self,
+        hashes: &[u64],
+        records: impl Iterator<Item = T>,
+        (change, owned): (&C, &impl Fn(&T) -> K),
+        out: &mut impl Extend<C::Out>,
+    ) {
+        self.settle();
+        let backing = &self.backing;
+        let change = Through {
+            change,
+            owned,
+            backing,
+        };
+        self.table.change_each(hashes, records, &change, out);
+    }
+
+    /// Reads those of the keys that are not in the cache, all at once. A key may come several times.
+    ///
+    /// *Cost*: sorts the missing keys, since a store finds sorted keys faster (128 keys: 94 against 292 thousand
+    /// a second).
+    pub fn prefetch<'q, Q>(&mut self, hashes: &[u64], keys: impl Iterator<Item = &'q Q>)
+    where
+        K: Borrow<Q>,
+        Q: StableKey + ToOwned<Owned = K> + ?Sized + 'q,
+    {
+        self.settle();
+        let mut missing = Vec::new();
+        let mut bytes = Vec::new();
+        for (&hash, key) in hashes.iter().zip(keys) {
+            if self.table.get(hash, key).is_none() {
+                write_key(&mut bytes, self.backing.group_of(hash), key, &[], &[]);
+                missing.push((bytes.clone(), hash, key));
+            }
+        }
+        missing.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        missing.dedup_by(|a, b| a.0 == b.0);
+        if !missing.is_empty() {
+            self.fetch(&missing);
+        }
+    }
+
+    fn fetch<Q>(&mut self, missing: &[(Vec<u8>, u64, &Q)])
+    where
+        Q: StableKey + ToOwned<Owned = K> + ?Sized,
+    {
+        let keys: Vec<&[u8]> = missing.iter().map(|(bytes, ..)| &bytes[..]).collect();
+        let (backing, table) = (&self.backing, &mut self.table);
+        let (store, state) = backing.store();
+        let mut answered = 0;
+        let read = store.multi_get(state, &keys, &mut |at, found| {
+            let (bytes, hash, key) = &missing[at];
+            table.insert(
+                *hash,
+                (*key).to_owned().detach(),
+                backing.entry(bytes.len(), found),
+            );
+            answered += 1;
+        });
+        if let Err(error) = read {
+            backing.fail(error);
+        } else if answered != keys.len() {
+            backing.fail(Error::internal(
+                "the store has not answered for every key of multi_get",
+            ));
+        }
+    }
+}
+
+/// A change of values as one of cache entries.
+struct Through<'a, C, F> {
+    change: &'a C,
+    owned: &'a F,
+    backing: &'a Backing,
+}
+
+impl<T, K, V, C, F> Change<T, K, Entry<V>> for Through<'_, C, F>
+where
+    K: OwnedKey,
+    V: StateValue,
+    C: Change<T, K, V>,
+    F: Fn(&T) -> K,
+{
+    type Out = C::Out;
+    type Key<'a>
+        = C::Key<'a>
+    where
+        T: 'a;
+
+    #[inline]
+    fn key_of<'a>(&self, record: &'a T) -> Self::Key<'a> {
+        self.change.key_of(record)
+    }
+
+    #[inline]
+    fn is_key(&self, stored: &K, key: &Self::Key<'_>) -> bool {
+        self.change.is_key(stored, key)
+    }
+
+    #[inline]
+    fn change(&self, key: &K, entry: &mut Entry<V>, record: T) -> C::Out {
+        match entry.value_mut() {
+            Some(value) => self.change.change(key, value, record),
+            None => self.change_dead(entry, record),
+        }
+    }
+
+    fn first(&self, record: T) -> (K, Entry<V>, C::Out) {
+        let key = (self.owned)(&record).detach();
+        let mut entry = self.backing.read(key.stable_hash(), &key);
+        let out = self.change(&key, &mut entry, record);
+        (key, entry, out)
+    }
+}
+
+impl<C, F> Through<'_, C, F> {
+    /// Gives a key that has no value its first one.
+    #[cold]
+    fn change_dead<T, K, V>(&self, entry: &mut Entry<V>, record: T) -> C::Out
+    where
+        C: Change<T, K, V>,
+    {
+        let (_, value, out) = self.change.first(record);
+        self.backing.revive(entry, value);
+        out
+    }
+}

@@ -1,0 +1,121 @@
+//! What leaves the cache, and what is written back.
+
+use super::CachedTable;
+use crate::function::StateValue;
+use crate::store::StoreFile;
+use hurtig_core::error::Result;
+use hurtig_core::key::OwnedKey;
+use std::path::Path;
+
+/// A sweep frees this part of the budget, so that its cost is spread over as many new entries.
+const FREED: usize = 8;
+/// Entries of a flush from which on they become a file at once instead of going through the store's memory.
+const INGEST_FROM: usize = 4_096;
+
+impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
+    /// To be called between batches: returns what has failed since the last one, and makes room when the
+    /// budget is exceeded.
+    ///
+    /// Entries leave that were not touched since the sweep last passed them (*second chance*: Corbató, *A
+    /// Paging Experiment with the Multics System*, 1968); those that are dirty are written as one sorted run.
+    ///
+    /// *Cost*: looks at up to three times the table, once for each eighth of the budget that was filled.
+    ///
+    /// # Errors
+    /// The first failure since the table was made. Later calls fail too.
+    pub fn quiet_point(&mut self) -> Result<()> {
+        self.settle();
+        self.backing.take_failure()?;
+        match self.backing.charged() > self.budget {
+            true => self.evict(),
+            false => Ok(()),
+        }
+    }
+
+    fn evict(&mut self) -> Result<()> {
+        let target = self.budget - self.budget / FREED;
+        let leaving = self.choose(self.backing.charged() - target);
+        let leaving = self.backing.noted(leaving)?;
+        if !self.run.is_empty() {
+            self.backing.write(&self.run.sort())?;
+        }
+        for (hash, key) in leaving {
+            if let Some((_, entry)) = self.table.remove(hash, &key) {
+                self.backing.discharge(&entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Chooses entries that count for `bytes` and adds the dirty ones to the run.
+    fn choose(&mut self, bytes: usize) -> Result<Vec<(u64, K)>> {
+        self.run.clear();
+        let (mut freed, mut passed, mut leaving) = (0, 0, Vec::new());
+        let rest = self.table.iter().skip(self.hand);
+        // From the hand to the end, and twice more: what is used is chosen the second time.
+        let rounds = rest.chain(self.table.iter()).chain(self.table.iter());
+        for (hash, key, entry) in rounds {
+            if freed >= bytes {
+                break;
+            }
+            passed += 1;
+            if !entry.choose() {
+                continue;
+            }
+            freed += entry.charged() as usize;
+            if entry.is_dirty() {
+                self.backing.add_to(&mut self.run, (hash, key, entry))?;
+            }
+            leaving.push((hash, key.clone()));
+        }
+        // Those that leave are behind the hand then.
+        self.hand = ((self.hand + passed) % self.table.len().max(1)).saturating_sub(leaving.len());
+        Ok(leaving)
+    }
+
+    /// Writes all that the store does not have yet; it stays in the cache.
+    ///
+    /// # Errors
+    /// Those of [`Self::quiet_point`]; a value that cannot be encoded; a failure of the store.
+    pub fn flush(&mut self) -> Result<()> {
+        self.settle();
+        self.backing.take_failure()?;
+        let collected = self.collect();
+        self.backing.noted(collected)?;
+        let run = self.run.sort();
+        if run.is_empty() {
+            return Ok(());
+        } else if run.len() < INGEST_FROM {
+            self.backing.write(&run)?;
+        } else {
+            self.backing.ingest(&run)?;
+        }
+        self.table.iter().for_each(|(_, _, entry)| {
+            if entry.is_dirty() {
+                entry.written();
+            }
+        });
+        Ok(())
+    }
+
+    fn collect(&mut self) -> Result<()> {
+        self.run.clear();
+        for (hash, key, entry) in self.table.iter() {
+            if entry.is_dirty() {
+                self.backing.add_to(&mut self.run, (hash, key, entry))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes and makes a checkpoint of the whole store. An owner of several tables over one store flushes
+    /// each and makes one checkpoint itself.
+    ///
+    /// # Errors
+    /// Those of [`Self::flush`] and of [`ByteStore::checkpoint`](crate::ByteStore::checkpoint); the table goes
+    /// on after the latter.
+    pub fn checkpoint(&mut self, dir: &Path) -> Result<Vec<StoreFile>> {
+        self.flush()?;
+        self.backing.store().0.checkpoint(dir)
+    }
+}
