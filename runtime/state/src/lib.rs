@@ -13,14 +13,11 @@
 //! | [`function`] | the functions that reducing and aggregating states are made of |
 //! | [`encoded`] | [`EncodedEntries`]: keyed entries as files hold them |
 //! | [`store`] | [`ByteStore`]: stores of bytes that hold more than memory does, and what they must promise |
-//! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
-
-pub mod encoded;
 //! | [`cached`] | [`CachedTable`]: one state of one subtask in a store, the recently used values in memory |
-//! | [`store`] | [`ByteStore`]: stores of bytes that hold more than memory does, and what they must promise |
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
 pub mod cached;
+pub mod encoded;
 mod entries;
 pub mod function;
 pub mod keyed;
@@ -30,8 +27,8 @@ pub mod snapshot;
 pub mod store;
 pub mod table;
 
-pub use encoded::EncodedEntries;
 pub use cached::{CacheOptions, CachedTable, StoredEntry};
+pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{
     AggregatingState, CurrentKey, KeyScope, KeyedState, ListState, MapState, ReducingState, Table, ValueState,
