@@ -1,6 +1,7 @@
 //! What a cluster and its jobs are configured with.
 
 use crate::job_master::checkpoints::CheckpointSettings;
+use hurtig_storage::SnapshotFolder;
 use std::time::Duration;
 
 /// How an embedded cluster is built.
@@ -92,7 +93,7 @@ pub enum CheckpointRetention {
     NoExternalizedCheckpoints,
 }
 
-/// The checkpoint that a job begins with (`execution.state-recovery.*`).
+/// The checkpoint or savepoint that a job begins with (`execution.state-recovery.*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreFrom {
     /// Which.
@@ -108,8 +109,8 @@ pub struct RestoreFrom {
 pub enum RestoreTarget {
     /// The last one of a job of this name; afresh when there is none.
     Latest,
-    /// The one in this folder of the checkpoint store.
-    Folder(String),
+    /// The one in this folder, wherever it is.
+    Folder(SnapshotFolder),
 }
 
 /// How a job is run, as its submitter wants it.
@@ -125,6 +126,8 @@ pub struct JobOptions {
     pub retention: CheckpointRetention,
     /// What the job begins with; `None`: afresh.
     pub restore: Option<RestoreFrom>,
+    /// Where savepoints go for which nobody says it (`execution.checkpointing.savepoint-dir`).
+    pub savepoint_dir: Option<String>,
 }
 
 impl From<RestartStrategyConfig> for JobOptions {

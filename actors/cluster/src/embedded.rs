@@ -4,6 +4,7 @@
 use crate::config::{ClusterConfig, JobOptions};
 use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, SubmitJob};
 use crate::error::ClusterError;
+use crate::job_master::SavepointCall;
 use crate::resource_manager::ResourceManager;
 use crate::result::{JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
@@ -11,6 +12,7 @@ use actix::{Arbiter, ArbiterHandle, System};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{JobId, TaskManagerId};
 use hurtig_core::time::{Clock, SystemClock};
+use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_kit::{
     ActorEnv, ActorFault, AskError, BlockingPool, KillSwitch, Mailbox, Reply, Shell, TellError, Threads,
@@ -320,6 +322,40 @@ impl JobHandle {
         let id = self.id;
         self.cluster
             .ask("cancel", move |reply| DispatcherInput::Cancel(id, reply))
+            .await
+    }
+
+    /// Takes a savepoint into a new folder of `dir` and says where it is, as a whole path. Without `dir` it
+    /// goes where the job's options say. Returns when it can be restored after any failure.
+    ///
+    /// # Errors
+    /// Why it could not be taken; the job goes on all the same. When the job or the cluster has ended.
+    ///
+    /// # Cancel safety
+    /// The savepoint is taken whether somebody waits for it or not.
+    pub async fn savepoint(&self, dir: Option<String>) -> Result<String, ClusterError> {
+        self.take_savepoint(SavepointCall { dir, stop: None }).await
+    }
+
+    /// Stops the job with a savepoint: as [`Self::savepoint`], and no record that it does not hold reaches
+    /// a sink. Returns when everything that it holds is committed and the job is FINISHED.
+    ///
+    /// # Errors
+    /// Why the savepoint could not be taken. The job then goes on, if its input was to end before the
+    /// savepoint ([`StopMode::Drain`]) from its latest checkpoint. When the job ended otherwise after the
+    /// savepoint was complete, the error says where that is.
+    ///
+    /// # Cancel safety
+    /// The job stops whether somebody waits for it or not.
+    pub async fn stop(&self, dir: Option<String>, mode: StopMode) -> Result<String, ClusterError> {
+        let stop = Some(mode);
+        self.take_savepoint(SavepointCall { dir, stop }).await
+    }
+
+    async fn take_savepoint(&self, call: SavepointCall) -> Result<String, ClusterError> {
+        let id = self.id;
+        self.cluster
+            .wait(move |reply| DispatcherInput::Savepoint(id, call, reply))
             .await
     }
 

@@ -41,6 +41,14 @@ pub enum ClusterError {
         /// Of the submitted graph.
         submitted: String,
     },
+    /// A savepoint was not taken, or the job did not stop with it.
+    #[error("no savepoint of job {job}: {cause}")]
+    Savepoint {
+        /// The job.
+        job: JobId,
+        /// Why, and what to do.
+        cause: String,
+    },
     /// A component did not answer.
     #[error("{what}: {source}")]
     Ask {
@@ -63,7 +71,7 @@ impl ClusterError {
                 ..
             }) => error.fault(),
             Self::Fatal(_) | Self::Ask { .. } => Fault::Internal,
-            Self::Start(_) => Fault::External,
+            Self::Start(_) | Self::Savepoint { .. } => Fault::External,
             Self::ShutDown
             | Self::UnknownJob(_)
             | Self::Ended { .. }

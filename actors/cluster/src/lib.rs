@@ -25,7 +25,9 @@ pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submiss
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
 pub use error::ClusterError;
 pub use job_master::checkpoints;
-pub use job_master::{JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy, StorageWork};
+pub use job_master::{
+    FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy, StorageWork,
+};
 pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};
 pub use task_manager::{HostId, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};

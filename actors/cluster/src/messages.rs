@@ -9,7 +9,7 @@ use hurtig_core::ids::{AllocationId, CheckpointId, ExecutionId, JobId, NodeId, T
 use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use hurtig_task::interface::{CheckpointPart, TaskDescriptor, TaskFailure, TaskReport};
+use hurtig_task::interface::{CheckpointPart, SavepointOrder, TaskDescriptor, TaskFailure, TaskReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -103,6 +103,17 @@ pub enum TaskManagerMessage {
         /// The split; `None`: there are no more.
         split: Option<Split>,
     },
+    /// From a JobMaster: the checkpoint of this id will be a savepoint. *Legal* while the task is RUNNING,
+    /// before anybody is told to begin it. *Reply*: [`JobMasterMessage::SavepointPrepared`], or the task's
+    /// end. *Late*: ignored. *Repeated*: answered again.
+    PrepareSavepoint {
+        /// Which.
+        task: TaskId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What the task has to know.
+        order: SavepointOrder,
+    },
     /// From a JobMaster: begin a checkpoint at this task. *Legal* while it is RUNNING; splits that were
     /// sent before are part of the checkpoint. *Reply*: [`JobMasterMessage::CheckpointAcknowledged`] or
     /// [`JobMasterMessage::CheckpointDeclined`], or the task's end. *Late, repeated*: ignored.
@@ -181,6 +192,14 @@ pub enum JobMasterMessage {
         /// Which attempt.
         execution: ExecutionId,
     },
+    /// From a TaskManager: a task knows of a savepoint. *Reply*: none; sources are told to begin it when all
+    /// tasks have said so or ended. *Late, repeated*: ignored.
+    SavepointPrepared {
+        /// Which attempt.
+        execution: ExecutionId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+    },
     /// From a TaskManager: a task has stored its part of a checkpoint. Comes before the FINISHED of a task
     /// whose end is behind the barrier. *Reply*: none. *Late*: the checkpoint is over; what was stored is
     /// deleted. *Repeated*: never.
@@ -211,6 +230,8 @@ pub enum JobMasterMessage {
 mod tests {
     use super::*;
     use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
+    use hurtig_dataflow::chain::StopMode;
+    use hurtig_storage::SnapshotFolder;
     use serde::de::DeserializeOwned;
     use std::fmt::Debug;
 
@@ -256,6 +277,17 @@ mod tests {
             },
             TaskManagerMessage::CancelTask(task),
             TaskManagerMessage::AddSplit { task, node, split },
+            TaskManagerMessage::PrepareSavepoint {
+                task,
+                checkpoint,
+                order: SavepointOrder {
+                    folder: SnapshotFolder {
+                        store: "/savepoints".to_owned(),
+                        folder: "savepoint-1".to_owned(),
+                    },
+                    stop: Some(StopMode::Drain),
+                },
+            },
             TaskManagerMessage::TriggerCheckpoint { task, checkpoint },
             TaskManagerMessage::NotifyCheckpoint {
                 task,
@@ -281,6 +313,7 @@ mod tests {
             },
             JobMasterMessage::SplitRequested { execution, node },
             JobMasterMessage::CheckpointRequested { execution },
+            JobMasterMessage::SavepointPrepared { execution, checkpoint },
             JobMasterMessage::CheckpointAcknowledged {
                 execution,
                 checkpoint,

@@ -1,7 +1,10 @@
 //! The Task actor: polls a [`TaskCore`] as an actor future and serves its mailbox between batches.
 
 use crate::checkpoint::{CheckpointStorage, Restored};
-use crate::interface::{TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport};
+use crate::interface::{
+    SavepointOrder, TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport,
+};
+use crate::savepoints::PrepareSavepoint;
 use crate::metrics::{TaskMetrics, TimeSpent, Totals};
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
@@ -12,7 +15,9 @@ use hurtig_dataflow::chain::{NodeStats, Round, TaskCore};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
+use hurtig_storage::SnapshotFolder;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -67,6 +72,8 @@ pub(crate) struct TaskActor {
     ticked: Option<Time>,
     /// Parts of checkpoints that are being stored.
     pub(crate) storing: usize,
+    /// Where savepoints go whose barriers are to come.
+    pub(crate) savepoints: BTreeMap<CheckpointId, SnapshotFolder>,
     /// How the task has ended; said when nothing is being stored any more.
     ended: Option<(TaskState, Option<TaskFailure>)>,
 }
@@ -83,6 +90,7 @@ impl TaskActor {
             since,
             ticked: None,
             storing: 0,
+            savepoints: BTreeMap::new(),
             ended: None,
         };
         TaskHandle::new(Control(Actor::start(actor)))
@@ -279,6 +287,9 @@ impl TaskLoop {
                 let operators = RefCell::new(operators);
                 let take = |at: usize| operators.borrow_mut().get_mut(at.checked_sub(skip)?)?.take();
                 core.open(&take)?;
+                if actor.setup.descriptor.restore.as_ref().is_some_and(|from| from.stopped) {
+                    core.end_stopped();
+                }
             }
             Beginning::Finished => core.finish_at_once(),
         }
@@ -382,6 +393,7 @@ impl Handler<NotifyCheckpoint> for TaskActor {
     type Result = ();
 
     fn handle(&mut self, NotifyCheckpoint(event): NotifyCheckpoint, ctx: &mut Self::Context) {
+        self.forget_savepoint(event);
         let Some(core) = &mut self.core else { return };
         if let Err(error) = core.on_checkpoint(event) {
             self.fail(ctx, &error);
@@ -446,6 +458,10 @@ impl TaskControl for Control {
 
     fn report_now(&self) {
         self.tell(ReportNow);
+    }
+
+    fn prepare_savepoint(&self, checkpoint: CheckpointId, order: SavepointOrder) {
+        self.tell(PrepareSavepoint(checkpoint, order));
     }
 
     fn trigger_checkpoint(&self, checkpoint: CheckpointId) {

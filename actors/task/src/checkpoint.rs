@@ -1,13 +1,13 @@
 //! A task's state on its way to the checkpoint store and back.
 
 use crate::interface::{CheckpointPart, OperatorRestore, TaskDescriptor, TaskRestore};
-use hurtig_core::ids::{ExecutionId, JobId, random_number};
+use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, random_number};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::TaskCut;
 use hurtig_state::OperatorSnapshot;
 use hurtig_storage::{
-    BlobStore, CheckpointLayout, Compression, Scale, StateHandle, read_state_groups, redistribute,
-    write_state,
+    BlobStore, CheckpointLayout, Compression, Scale, SnapshotFolder, StateHandle, StorageError, open_store,
+    read_state_groups, redistribute, write_state,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub struct CheckpointStorage {
     store: Arc<dyn BlobStore>,
     compression: Compression,
+    /// Where cuts go, whatever their checkpoint; `None`: into the folder of their checkpoint.
+    folder: Option<String>,
 }
 
 impl fmt::Debug for CheckpointStorage {
@@ -30,7 +32,28 @@ impl fmt::Debug for CheckpointStorage {
 impl CheckpointStorage {
     /// Checkpoints in `store`, with state files compressed so.
     pub fn new(store: Arc<dyn BlobStore>, compression: Compression) -> Self {
-        Self { store, compression }
+        Self {
+            store,
+            compression,
+            folder: None,
+        }
+    }
+
+    /// The same with everything in one folder, which may lie in another store.
+    ///
+    /// # Errors
+    /// When the folder's location names no store.
+    pub fn within(&self, folder: &SnapshotFolder) -> hurtig_storage::Result<Self> {
+        Ok(Self {
+            store: folder.open()?,
+            compression: self.compression,
+            folder: Some(folder.folder.clone()),
+        })
+    }
+
+    fn folder_of(&self, job: JobId, checkpoint: CheckpointId) -> String {
+        let own = || CheckpointLayout::new(job).checkpoint(checkpoint);
+        self.folder.clone().unwrap_or_else(own)
     }
 
     /// The store itself.
@@ -41,7 +64,7 @@ impl CheckpointStorage {
     /// Stores a task's part of a checkpoint. Blocks; the part is durable when it returns. `operators`
     /// are those of the chain, in order.
     pub(crate) fn store_cut(&self, task: StoredTask, cut: &TaskCut) -> Result<CheckpointPart> {
-        let dir = CheckpointLayout::new(task.job).checkpoint(cut.checkpoint);
+        let dir = self.folder_of(task.job, cut.checkpoint);
         let path = CheckpointLayout::state_file(&dir, task.execution, random_number());
         let operators = cut.operators.get(task.skip..).unwrap_or_default();
         let stored = write_state(&*self.store, &path, operators, self.compression);
@@ -59,9 +82,17 @@ impl CheckpointStorage {
     /// What the operators of a task begin with, in order; `None` for one that the checkpoint does not
     /// know. Blocks.
     pub(crate) fn load(&self, task: &TaskDescriptor, restore: &TaskRestore) -> Result<Restored, LoadError> {
+        let store = match &restore.store {
+            Some(location) => open_store(location).map_err(Error::from)?,
+            None => self.store.clone(),
+        };
         let load = |(operator, node): (&Option<OperatorRestore>, _)| {
             let Some(operator) = operator else { return Ok(None) };
-            let loaded = self.load_operator(task, operator);
+            let loaded = load_operator(&*store, task, operator);
+            let loaded = match &restore.store {
+                Some(location) => loaded.map_err(|error| error.within(location)),
+                None => loaded,
+            };
             loaded.map(Some).map_err(|error| {
                 let permanent = !error.can_retry();
                 let checkpoint = restore.checkpoint;
@@ -73,31 +104,31 @@ impl CheckpointStorage {
         let operators = restore.operators.iter().zip(&task.operators);
         operators.map(load).collect()
     }
+}
 
-    fn load_operator(
-        &self,
-        task: &TaskDescriptor,
-        operator: &OperatorRestore,
-    ) -> hurtig_storage::Result<OperatorSnapshot> {
-        let groups = groups_of(task);
-        let mut files: BTreeMap<&str, Vec<OperatorSnapshot>> = BTreeMap::new();
-        let mut states = Vec::new();
-        for (subtask, state) in &operator.subtasks {
-            let Some(handle) = &state.handle else { continue };
-            if !files.contains_key(handle.path.as_str()) {
-                let read = read_state_groups(&*self.store, handle, groups.clone())?;
-                files.insert(&handle.path, read);
-            }
-            states.push((*subtask, snapshot_in(&mut files, handle, state.index_in_file)?));
+fn load_operator(
+    store: &dyn BlobStore,
+    task: &TaskDescriptor,
+    operator: &OperatorRestore,
+) -> hurtig_storage::Result<OperatorSnapshot> {
+    let groups = groups_of(task);
+    let mut files: BTreeMap<&str, Vec<OperatorSnapshot>> = BTreeMap::new();
+    let mut states = Vec::new();
+    for (subtask, state) in &operator.subtasks {
+        let Some(handle) = &state.handle else { continue };
+        if !files.contains_key(handle.path.as_str()) {
+            let read = read_state_groups(store, handle, groups.clone())?;
+            files.insert(&handle.path, read);
         }
-        let to = Scale {
-            parallelism: task.parallelism,
-            max_parallelism: task.max_parallelism,
-        };
-        let mut dealt = redistribute(states, operator.scale(), to)?;
-        let index = task.execution.subtask.index as usize;
-        Ok(dealt.swap_remove(index))
+        states.push((*subtask, snapshot_in(&mut files, handle, state.index_in_file)?));
     }
+    let to = Scale {
+        parallelism: task.parallelism,
+        max_parallelism: task.max_parallelism,
+    };
+    let mut dealt = redistribute(states, operator.scale(), to)?;
+    let index = task.execution.subtask.index as usize;
+    Ok(dealt.swap_remove(index))
 }
 
 /// Why state cannot be loaded.
@@ -142,6 +173,6 @@ fn snapshot_in(
         let path = handle.path.clone();
         let problem =
             format!("it holds no state of an operator {index}, which the checkpoint's metadata names");
-        hurtig_storage::StorageError::Incompatible { path, problem }
+        StorageError::Incompatible { path, problem }
     })
 }

@@ -64,13 +64,8 @@ impl TaskActor {
             execution: self.setup.descriptor.execution,
             skip: self.parts_before_operators(),
         };
-        let storage = self.setup.storage.clone();
-        let store = move || match storage {
-            Some(storage) => storage.store_cut(task, &cut),
-            None => Err(Error::internal(
-                "a barrier came to a task without checkpoint storage",
-            )),
-        };
+        let storage = self.storage_of(checkpoint);
+        let store = move || storage?.store_cut(task, &cut);
         self.storing += 1;
         let stored = actix::fut::wrap_future(tokio::task::spawn_blocking(store));
         ctx.spawn(

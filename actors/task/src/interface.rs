@@ -9,10 +9,11 @@ use crate::checkpoint::CheckpointStorage;
 use hurtig_core::error::{Error, Fault};
 use hurtig_core::ids::{AllocationId, CheckpointId, EdgeId, ExecutionId, JobId, NodeId};
 use hurtig_core::key::KeyGroupRange;
+use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Split, SplitEnumerator};
-use hurtig_storage::{Scale, StateHandle, SubtaskState};
+use hurtig_storage::{Scale, SnapshotFolder, StateHandle, SubtaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -88,6 +89,11 @@ pub struct TaskRestore {
     pub checkpoint: CheckpointId,
     /// The subtask had finished when it was taken: it has nothing left to do.
     pub finished: bool,
+    /// The store that has the files; `None`: that of the job's checkpoints.
+    pub store: Option<String>,
+    /// The job had stopped with this savepoint, and what it holds is still to be committed: the task opens
+    /// its operators and ends.
+    pub stopped: bool,
     /// What was stored of each operator of the chain, in order; `None` when the checkpoint does not know
     /// it, so that it begins afresh.
     pub operators: Vec<Option<OperatorRestore>>,
@@ -111,6 +117,15 @@ impl OperatorRestore {
             max_parallelism: self.max_parallelism,
         }
     }
+}
+
+/// What a task has to know of a savepoint before its barrier comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavepointOrder {
+    /// Where it goes.
+    pub folder: SnapshotFolder,
+    /// How the job stops with it; `None`: it goes on.
+    pub stop: Option<StopMode>,
 }
 
 /// What a task has stored of a checkpoint.
@@ -242,6 +257,9 @@ pub trait TaskLink: 'static {
     /// task finishes when one that is triggered from now on has completed.
     fn request_checkpoint(&self);
 
+    /// The task knows of a savepoint: its barrier may come.
+    fn savepoint_prepared(&self, checkpoint: CheckpointId);
+
     /// The task's part of a checkpoint is stored. Said before FINISHED when its barrier came before the
     /// task's end; a task that ends otherwise may never say it.
     fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart);
@@ -261,6 +279,10 @@ pub trait TaskControl: 'static {
 
     /// Report totals now, through [`TaskLink::report`].
     fn report_now(&self) {}
+
+    /// The checkpoint of this id will be a savepoint. Answered by [`TaskLink::savepoint_prepared`]; its
+    /// barrier comes after that.
+    fn prepare_savepoint(&self, checkpoint: CheckpointId, order: SavepointOrder);
 
     /// Begin a checkpoint: a source, or a task whose producers have all finished. Splits that were added
     /// before are part of it. A task whose end is near does nothing: its FINISHED is the answer.
@@ -291,6 +313,11 @@ impl TaskHandle {
     /// See [`TaskControl::add_split`].
     pub fn add_split(&self, node: NodeId, split: Option<Split>) {
         self.control.add_split(node, split);
+    }
+
+    /// See [`TaskControl::prepare_savepoint`].
+    pub fn prepare_savepoint(&self, checkpoint: CheckpointId, order: SavepointOrder) {
+        self.control.prepare_savepoint(checkpoint, order);
     }
 
     /// See [`TaskControl::trigger_checkpoint`].

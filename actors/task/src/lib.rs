@@ -12,6 +12,7 @@ mod checkpoint;
 mod cuts;
 mod metrics;
 mod program;
+mod savepoints;
 
 pub mod accumulators;
 pub mod interface;

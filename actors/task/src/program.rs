@@ -26,6 +26,7 @@ pub struct LinkedProgram {
     parameters: Arc<JobParameters>,
     metrics: MetricRegistry,
     checkpoints: Option<CheckpointStorage>,
+    takes_checkpoints: bool,
 }
 
 impl LinkedProgram {
@@ -40,14 +41,28 @@ impl LinkedProgram {
             clock,
             channels: Channels::default(),
             checkpoints: None,
+            takes_checkpoints: false,
         }
     }
 
-    /// Keeps the job's checkpoints in `storage`.
+    /// Keeps the job's checkpoints in `storage`: what sinks write is committed by them.
     #[must_use]
-    pub fn with_checkpoints(mut self, storage: CheckpointStorage) -> Self {
-        self.checkpoints = Some(storage);
-        self
+    pub fn with_checkpoints(self, storage: CheckpointStorage) -> Self {
+        let with = self.with_savepoints(storage);
+        Self {
+            takes_checkpoints: true,
+            ..with
+        }
+    }
+
+    /// Lets savepoints be taken of a job that takes no checkpoints, and be restored. `storage` says how
+    /// they are written.
+    #[must_use]
+    pub fn with_savepoints(self, storage: CheckpointStorage) -> Self {
+        Self {
+            checkpoints: Some(storage),
+            ..self
+        }
     }
 
     /// The metrics of the job's tasks in this process.
@@ -114,7 +129,7 @@ impl TaskFactory for LinkedProgram {
         let assembly = Assembly {
             parameters: &self.parameters,
             metrics: &metrics,
-            takes_checkpoints: self.checkpoints.is_some(),
+            takes_checkpoints: self.takes_checkpoints,
             program: &self.program,
             graph: &self.graph,
             channels: &self.channels,

@@ -5,6 +5,7 @@ use hurtig_cluster::{ClusterError, ClusterHandle, JobHandle};
 use hurtig_core::accumulators::{Accumulator, AccumulatorValue, AccumulatorValues};
 use hurtig_core::ids::JobId;
 use hurtig_core::metrics::{MetricRegistry, MetricSample};
+use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::JobStatus;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -145,6 +146,61 @@ impl JobClient {
     /// When the job is over or the cluster has ended.
     pub async fn cancel(&self) -> Result<(), Error> {
         Ok(self.job.cancel().await?)
+    }
+
+    /// Takes a savepoint into a new folder of the directory `dir` and returns that folder's whole path.
+    /// Without `dir` it goes into `execution.checkpointing.savepoint-dir`. Returns when the savepoint can be
+    /// restored after any failure, with `--restore PATH`.
+    ///
+    /// The savepoint is the caller's: Hurtig never deletes it, and its folder can be moved. Sinks commit what
+    /// it holds with the next checkpoint.
+    ///
+    /// ```
+    /// use hurtig::prelude::*;
+    ///
+    /// # fn main() -> Result<()> { tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let dir = dir.path().to_str();
+    /// let env = StreamEnv::new();
+    /// env.from_source(GeneratorSource::unbounded(|i| i % 10).rate(1_000), Watermarks::none())
+    ///     .uid("numbers")
+    ///     .key_by(|n| *n)
+    ///     .count()
+    ///     .uid("counts")
+    ///     .discard();
+    /// let job = env.execute_async("counts").await?;
+    /// let savepoint = job.savepoint(dir).await?;
+    /// let last = job.stop(dir, false).await?;
+    /// assert_ne!(savepoint, last);
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// Why the savepoint could not be taken; the job goes on all the same. When the job is over.
+    ///
+    /// # Cancel safety
+    /// The savepoint is taken whether somebody waits for it or not.
+    pub async fn savepoint(&self, dir: Option<&str>) -> Result<String, Error> {
+        Ok(self.job.savepoint(dir.map(str::to_owned)).await?)
+    }
+
+    /// Stops the job with a savepoint and returns its path, as [`Self::savepoint`]: no record that the
+    /// savepoint does not hold reaches a sink, and sinks have committed what it holds. A job that begins with
+    /// the savepoint goes on without a gap.
+    ///
+    /// With `drain`, event time ends before the savepoint is taken, so that all timers and windows fire:
+    /// for a job that will not go on. Without, none of them fires.
+    ///
+    /// # Errors
+    /// Why the savepoint could not be taken: the job goes on, with `drain` from its latest checkpoint. When
+    /// the job failed or was cancelled after the savepoint was complete, the error says where it is. When
+    /// the job is over.
+    ///
+    /// # Cancel safety
+    /// The job stops whether somebody waits for it or not.
+    pub async fn stop(&self, dir: Option<&str>, drain: bool) -> Result<String, Error> {
+        let mode = if drain { StopMode::Drain } else { StopMode::Suspend };
+        Ok(self.job.stop(dir.map(str::to_owned), mode).await?)
     }
 
     /// The accumulators as they are now.

@@ -418,10 +418,12 @@ impl StreamEnv {
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
         let parameters = graph.parameters.clone();
-        let mut linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new());
-        if let Some(storage) = setup.checkpoints {
-            linked = linked.with_checkpoints(storage);
-        }
+        let linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new());
+        let linked = if setup.takes_checkpoints {
+            linked.with_checkpoints(setup.storage)
+        } else {
+            linked.with_savepoints(setup.storage)
+        };
         let metrics = linked.metrics().clone();
         let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
         let job = cluster.submit(graph, Arc::new(linked), setup.options).await?;

@@ -10,7 +10,7 @@ use hurtig_core::config::{
 };
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
-use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore};
+use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder};
 use hurtig_task::{CheckpointStorage, TaskSettings};
 use std::path::Path;
 use std::sync::Arc;
@@ -106,7 +106,9 @@ fn restart_strategy(config: &Configuration) -> RestartStrategyConfig {
 /// How a job is run, and where its checkpoints are kept.
 pub(crate) struct JobSetup {
     pub(crate) options: JobOptions,
-    pub(crate) checkpoints: Option<CheckpointStorage>,
+    pub(crate) storage: CheckpointStorage,
+    /// Whether sinks commit with checkpoints; savepoints can be taken either way.
+    pub(crate) takes_checkpoints: bool,
 }
 
 pub(crate) fn job_setup(config: &Configuration) -> Result<JobSetup, Error> {
@@ -131,15 +133,17 @@ pub(crate) fn job_setup(config: &Configuration) -> Result<JobSetup, Error> {
         retained_checkpoints: config.get(&options::RETAINED_CHECKPOINTS) as usize,
         retention: retention(config),
         restore,
+        savepoint_dir: config.get(&options::SAVEPOINT_DIR),
     };
-    let store: Option<Arc<dyn BlobStore>> = match local {
-        Some(local) => Some(Arc::new(local)),
-        None => interval.map(|_| Arc::new(MemoryStore::default()) as Arc<dyn BlobStore>),
+    let takes_checkpoints = interval.is_some() || local.is_some();
+    let store: Arc<dyn BlobStore> = match local {
+        Some(local) => Arc::new(local),
+        None => Arc::new(MemoryStore::default()),
     };
-    let compression = compression(config);
     Ok(JobSetup {
         options,
-        checkpoints: store.map(|store| CheckpointStorage::new(store, compression)),
+        storage: CheckpointStorage::new(store, compression(config)),
+        takes_checkpoints,
     })
 }
 
@@ -166,20 +170,17 @@ fn restore_from(
     store: Option<&LocalStore>,
 ) -> Result<RestoreFrom, Error> {
     let (key, dir) = (options::RESTORE_PATH.key(), options::CHECKPOINT_DIR.key());
-    let Some(store) = store else {
-        return Err(Error::Config(format!(
-            "{key} is '{path}' and {dir} is not set: set it to the directory that holds the checkpoint"
-        )));
-    };
-    let checkpoint = match path {
-        "latest" => RestoreTarget::Latest,
-        path => RestoreTarget::Folder(folder_in(store.root(), path).ok_or_else(|| {
-            Error::Config(format!(
-                "{key}: '{path}' does not lie in {dir}, which is '{}': name a checkpoint in there, or set {dir} to \
-                 where it lies",
-                store.root().display()
-            ))
-        })?),
+    let checkpoint = match (path, store) {
+        ("latest", Some(_)) => RestoreTarget::Latest,
+        ("latest", None) => {
+            return Err(Error::Config(format!(
+                "{key} is 'latest' and {dir} is not set: set it to the directory that holds the checkpoints, or name \
+                 the folder of one"
+            )));
+        }
+        (path, store) => RestoreTarget::Folder(
+            folder_of(store, path).map_err(|error| Error::Config(format!("{key}: {error}")))?,
+        ),
     };
     Ok(RestoreFrom {
         checkpoint,
@@ -191,22 +192,17 @@ fn restore_from(
     })
 }
 
-/// A folder of the store, given by a path within it, or by a whole path that leads into it.
-fn folder_in(root: &Path, path: &str) -> Option<String> {
-    let path = path.strip_prefix("file://").unwrap_or(path);
-    let path = path
-        .strip_suffix("/_metadata")
-        .unwrap_or(path)
-        .trim_end_matches('/');
-    if path.is_empty() {
-        return None;
+/// The folder that a path names: in the checkpoint directory if it is relative and there, else by the
+/// process's working directory.
+fn folder_of(store: Option<&LocalStore>, path: &str) -> hurtig_storage::Result<SnapshotFolder> {
+    let within = store
+        .filter(|_| !path.starts_with('/') && !path.contains("://"))
+        .map(|store| store.root().join(path))
+        .filter(|within| within.exists());
+    match within.as_deref().and_then(Path::to_str) {
+        Some(within) => SnapshotFolder::of_path(within),
+        None => SnapshotFolder::of_path(path),
     }
-    if !path.starts_with('/') && root.join(path).is_dir() {
-        return Some(path.to_owned());
-    }
-    let whole = std::path::absolute(path).ok()?;
-    let within = whole.strip_prefix(root).ok()?.to_str()?.to_owned();
-    (!within.is_empty()).then_some(within)
 }
 
 #[cfg(test)]
@@ -239,7 +235,12 @@ mod tests {
             let setup = job_setup(&config(&definitions));
             setup.map(|setup| setup.options.restore.map(|from| (from.checkpoint, from.claim)))
         };
-        let folder = |path: &str| RestoreTarget::Folder(path.to_owned());
+        let folder = |store: &str, folder: &str| {
+            RestoreTarget::Folder(SnapshotFolder {
+                store: store.to_owned(),
+                folder: folder.to_owned(),
+            })
+        };
         let no_claim = "execution.state-recovery.claim-mode=NO_CLAIM";
         assert_eq!(
             restore("latest", &[]).unwrap(),
@@ -249,23 +250,53 @@ mod tests {
             restore("latest", &[no_claim]).unwrap(),
             Some((RestoreTarget::Latest, false))
         );
-        for path in [
-            "/checkpoints/a/chk-1",
-            "file:///checkpoints/a/chk-1/",
-            "/checkpoints/a/chk-1/_metadata",
+        let job = "0123456789abcdef0123456789abcdef";
+        let chk = format!("{job}/chk-1");
+        for (path, want) in [
+            (format!("/checkpoints/{chk}"), folder("/checkpoints", &chk)),
+            (format!("file:///checkpoints/{chk}/"), folder("/checkpoints", &chk)),
+            (
+                format!("/checkpoints/{chk}/_metadata"),
+                folder("/checkpoints", &chk),
+            ),
+            (format!("/elsewhere/{chk}"), folder("/elsewhere", &chk)),
+            ("/s/savepoint-1".to_owned(), folder("/s", "savepoint-1")),
         ] {
-            assert_eq!(
-                restore(path, &[]).unwrap(),
-                Some((folder("a/chk-1"), false)),
-                "{path}"
-            );
+            assert_eq!(restore(&path, &[]).unwrap(), Some((want, false)), "{path}");
         }
-        for path in ["/elsewhere/chk-1", "/_metadata", "/checkpoints", "chk-1"] {
+        let claim = "execution.state-recovery.claim-mode=CLAIM";
+        let claimed = restore("/s/savepoint-1", &[claim]).unwrap();
+        assert_eq!(claimed, Some((folder("/s", "savepoint-1"), true)));
+        for path in ["/", "/_metadata", "s3://bucket/save"] {
             let error = restore(path, &[]).unwrap_err().to_string();
             assert!(
-                error.contains("does not lie in execution.checkpointing.dir"),
+                error.contains("execution.state-recovery.path") && error.contains(path),
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_relative_path_counts_from_the_checkpoint_directory_if_it_leads_somewhere() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("save")).unwrap();
+        let store = LocalStore::open(root.path().to_str().unwrap()).unwrap();
+        let found = folder_of(Some(&store), "save").unwrap();
+        assert_eq!(Path::new(&found.store), root.path());
+        let here = std::env::current_dir().unwrap();
+        let found = folder_of(Some(&store), "other").unwrap();
+        assert_eq!(Path::new(&found.store), here);
+    }
+
+    #[test]
+    fn latest_is_looked_for_in_the_checkpoint_directory_only() {
+        let config = |path: &str| config(&[&format!("execution.state-recovery.path={path}")]);
+        let error = job_setup(&config("latest")).err().unwrap().to_string();
+        assert!(
+            error.contains("execution.checkpointing.dir is not set"),
+            "{error}"
+        );
+        let setup = job_setup(&config("/s/savepoint-1")).unwrap();
+        assert!(setup.options.restore.is_some() && !setup.takes_checkpoints);
     }
 }

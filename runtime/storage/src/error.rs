@@ -54,6 +54,15 @@ pub enum StorageError {
         #[source]
         source: io::Error,
     },
+    /// A folder that was to be restored holds no snapshot.
+    #[error(
+        "there is no checkpoint or savepoint in '{folder}': it has no `_metadata`; name the folder that has it, and \
+         check that the snapshot was not deleted"
+    )]
+    NoSnapshot {
+        /// The folder's whole path.
+        folder: String,
+    },
     /// The bytes of a file are not those that were written.
     #[error(
         "'{path}' is damaged at byte {offset}: {problem}; nothing of it was restored. Put back an unchanged \
@@ -90,7 +99,10 @@ impl StorageError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::BadLocation { .. } | Self::Incompatible { .. } | Self::Rescale { .. } => Fault::User,
+            Self::BadLocation { .. }
+            | Self::Incompatible { .. }
+            | Self::NoSnapshot { .. }
+            | Self::Rescale { .. } => Fault::User,
             Self::NotFound { .. } | Self::Io { .. } | Self::Corrupt { .. } => Fault::External,
             Self::AlreadyExists { .. } | Self::BadPath { .. } | Self::Internal(_) => Fault::Internal,
         }
@@ -99,6 +111,24 @@ impl StorageError {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn can_retry(&self) -> bool {
         matches!(self, Self::Io { .. })
+    }
+
+    /// The same with paths that begin with `root`, for those who know of several stores.
+    #[must_use]
+    pub fn within(mut self, root: &str) -> Self {
+        match &mut self {
+            Self::AlreadyExists { path }
+            | Self::BadPath { path, .. }
+            | Self::NotFound { path }
+            | Self::Io { path, .. }
+            | Self::Corrupt { path, .. }
+            | Self::Incompatible { path, .. } => *path = format!("{}/{path}", root.trim_end_matches('/')),
+            Self::NoSnapshot { .. }
+            | Self::BadLocation { .. }
+            | Self::Rescale { .. }
+            | Self::Internal(_) => {}
+        }
+        self
     }
 
     pub(crate) fn io(action: &'static str, path: &str, source: io::Error) -> Self {

@@ -106,6 +106,11 @@ fn check_name(dir: &str, metadata: &CheckpointMetadata, job: JobId, id: Checkpoi
     Err(StorageError::incompatible(&join(dir, METADATA_NAME), problem))
 }
 
+/// Whether `dir` is the directory of a checkpoint: `<job id>/chk-<n>`.
+pub(crate) fn is_checkpoint(dir: &str) -> bool {
+    completed(&join(dir, METADATA_NAME)).is_some()
+}
+
 /// The checkpoint whose metadata lie at `path`.
 fn completed(path: &str) -> Option<(JobId, CheckpointId)> {
     let dir = path.strip_suffix(METADATA_NAME)?.strip_suffix('/')?;

@@ -10,6 +10,7 @@
 //! | [`format`](mod@format) | header, blocks and checksums of every file; [`verify_file`] |
 //! | [`state_file`] | [`write_state`], [`read_state`], [`read_state_groups`] |
 //! | [`metadata`] | [`CheckpointMetadata`]: what a checkpoint consists of |
+//! | [`folder`] | [`SnapshotFolder`]: a checkpoint or savepoint wherever it lies |
 //! | [`layout`] | [`CheckpointLayout`]: names; [`latest_checkpoint`] |
 //! | [`rescale`] | [`redistribute`]: state for another parallelism |
 //! | [`error`] | [`StorageError`] |
@@ -18,6 +19,7 @@
 //! a build must read and, uncompressed, write again.
 
 pub mod error;
+pub mod folder;
 pub mod format;
 pub mod layout;
 pub mod metadata;
@@ -29,6 +31,7 @@ pub mod store;
 mod tests;
 
 pub use error::{Result, StorageError};
+pub use folder::{SnapshotFolder, delete_snapshot, open_store};
 pub use format::{Compression, FileInfo, FileKind, verify_file};
 pub use layout::{CheckpointLayout, latest_checkpoint};
 pub use metadata::{

@@ -57,7 +57,8 @@ pub struct CheckpointMetadata {
     /// [`KEY_HASH_VERSION`] of the job.
     pub key_hash_version: u32,
     /// Folders of checkpoints of jobs that have ended, which this one was restored from and takes the
-    /// place of: whoever owns this one deletes them.
+    /// place of: whoever owns this one deletes them. One that begins with a slash is a whole path, of a
+    /// folder in another store.
     pub supersedes: Vec<String>,
     /// The state of all operators.
     pub operators: Vec<OperatorStates>,
@@ -81,6 +82,14 @@ pub struct OperatorStates {
     /// What the operator's coordinator left.
     #[serde(with = "bytes")]
     pub coordinator: Option<Vec<u8>>,
+}
+
+impl CheckpointMetadata {
+    /// The paths of all state files, once for each operator and subtask that has a part in one.
+    pub fn state_files(&self) -> impl Iterator<Item = &str> {
+        let subtasks = self.operators.iter().flat_map(|states| states.subtasks.values());
+        subtasks.filter_map(|subtask| Some(subtask.handle.as_ref()?.path.as_str()))
+    }
 }
 
 impl OperatorStates {
@@ -175,10 +184,7 @@ struct Versions {
 
 impl Versions {
     fn check(&self) -> Result<(), String> {
-        for (what, found, known) in [
-            ("metadata format", self.format_version, METADATA_FORMAT_VERSION),
-            ("key hash", self.key_hash_version, KEY_HASH_VERSION),
-        ] {
+        for (what, found, known) in versions(self.format_version, self.key_hash_version) {
             if found != known {
                 return Err(format!(
                     "it has {what} version {found}, and this build knows {known} only; restore it with the version \
@@ -190,11 +196,34 @@ impl Versions {
     }
 }
 
+/// Versions as they are, beside those that this build knows.
+fn versions(format: u32, key_hash: u32) -> [(&'static str, u32, u32); 2] {
+    [
+        ("metadata format", format, METADATA_FORMAT_VERSION),
+        ("key hash", key_hash, KEY_HASH_VERSION),
+    ]
+}
+
 /// What the rest of the engine relies on.
 fn check(metadata: &CheckpointMetadata) -> Result<(), String> {
+    for (what, found, known) in versions(metadata.format_version, metadata.key_hash_version) {
+        if found != known {
+            return Err(format!("it is of {what} version {found}, and {known} is written"));
+        }
+    }
     // Folders that will be deleted: the empty one would be the whole store.
     for folder in &metadata.supersedes {
-        check_path(folder).map_err(|e| format!("it supersedes a checkpoint: {e}"))?;
+        let path = folder.strip_prefix('/').unwrap_or(folder);
+        check_path(path).map_err(|e| format!("it supersedes a checkpoint: {e}"))?;
+    }
+    let mut seen = BTreeMap::new();
+    for operator in &metadata.operators {
+        if let Some(other) = seen.insert(operator.operator, &operator.name) {
+            return Err(format!(
+                "it has the state of operator {} twice, as '{other}' and as '{}'",
+                operator.operator, operator.name
+            ));
+        }
     }
     for operator in &metadata.operators {
         let name = &operator.name;

@@ -3,7 +3,7 @@
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
-use crate::job_master::{JobMaster, JobMasterEvent, JobMasterLinks, JobSettings};
+use crate::job_master::{JobMaster, JobMasterEvent, JobMasterLinks, JobSettings, SavepointCall};
 use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{JobOverview, JobResult};
@@ -52,6 +52,8 @@ pub(crate) enum DispatcherInput {
     Result(JobId, Answer<Arc<JobResult>>),
     /// The accumulators of a job, running or ended.
     Accumulators(JobId, Answer<AccumulatorValues>),
+    /// Take a savepoint of a job. Answered when it is durable, and of a stop when the job has ended.
+    Savepoint(JobId, SavepointCall, Answer<String>),
     /// End: cancel every job. Answered when all have ended.
     ShutDown(Answer<()>),
 }
@@ -121,6 +123,7 @@ impl Dispatcher {
             retained_checkpoints: job.options.retained_checkpoints,
             retention: job.options.retention,
             restore: job.options.restore,
+            savepoint_dir: job.options.savepoint_dir,
             slot_request_timeout: config.slot_request_timeout,
             cancellation_timeout: config.cancellation_timeout,
             exception_history: config.exception_history,
@@ -186,6 +189,14 @@ impl Dispatcher {
         }
     }
 
+    fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>) {
+        match (self.masters.get(&job), self.brain.status(job)) {
+            (Some(master), _) => master.outbox.send(JobMasterEvent::Savepoint(call, answer)),
+            (None, Ok(status)) => answer.send(Err(ClusterError::Ended { job, status })),
+            (None, Err(unknown)) => answer.send(Err(unknown)),
+        }
+    }
+
     fn accumulators(&self, job: JobId, answer: Answer<AccumulatorValues>, cx: &mut ShellCx<'_, Self>) {
         let Some(master) = self.masters.get(&job) else {
             let ended = self.brain.result(job).map(|result| result.accumulators.clone());
@@ -227,6 +238,7 @@ impl Component for Dispatcher {
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),
             DispatcherInput::Accumulators(job, answer) => self.accumulators(job, answer, cx),
+            DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer),
             DispatcherInput::ShutDown(answer) => {
                 self.shutting_down.push(answer);
                 if let Err(error) = self.decide(DispatcherEvent::ShutDown) {

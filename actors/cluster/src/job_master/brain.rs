@@ -7,6 +7,7 @@ use super::events::{Effects, JobEffect, JobEvent, JobSettings, StorageWork};
 use super::failures::{FailureHistory, locate};
 use super::metadata;
 use super::restart::RestartStrategy;
+use super::savepoints::JobSavepoints;
 use super::slots::SlotPool;
 use super::splits::{Asked, SplitCoordinators};
 use crate::messages::JobMasterMessage;
@@ -30,6 +31,7 @@ pub struct JobMasterBrain {
     slots: SlotPool,
     pub(super) splits: SplitCoordinators,
     pub(super) checkpoints: JobCheckpoints,
+    pub(super) savepoints: JobSavepoints,
     strategy: RestartStrategy,
     failures: FailureHistory,
     reports: BTreeMap<ExecutionId, TaskReport>,
@@ -51,6 +53,7 @@ impl JobMasterBrain {
             slots: SlotPool::default(),
             splits: SplitCoordinators::default(),
             checkpoints: JobCheckpoints::new(settings.checkpoints.clone()),
+            savepoints: JobSavepoints::default(),
             strategy: RestartStrategy::new(settings.restart.clone(), seed),
             failures: FailureHistory::new(settings.exception_history),
             reports: BTreeMap::new(),
@@ -82,8 +85,11 @@ impl JobMasterBrain {
         merged
     }
 
-    /// Decides what an event leads to. Events after the end lead to nothing.
+    /// Decides what an event leads to. Events after the end lead to nothing but refusals.
     pub fn handle(&mut self, now: Time, event: JobEvent, out: &mut Effects) {
+        if let JobEvent::SavepointRequested(id, order) = event {
+            return self.on_savepoint_requested(now, id, order, out);
+        }
         if self.status().is_terminal() {
             return;
         }
@@ -129,6 +135,10 @@ impl JobMasterBrain {
                 self.on_split_request(execution, node, out);
             }
             JobMasterMessage::CheckpointRequested { execution } => self.on_requested(now, execution, out),
+            JobMasterMessage::SavepointPrepared {
+                execution,
+                checkpoint,
+            } => self.on_savepoint_prepared(execution, checkpoint, out),
             JobMasterMessage::CheckpointAcknowledged {
                 execution,
                 checkpoint,
@@ -248,7 +258,7 @@ impl JobMasterBrain {
         let sources = operators.filter(|(operator, _)| operator.kind == NodeKind::Source);
         sources
             .map(|(operator, parallelism)| {
-                let state = latest.and_then(|found| metadata::enumerator_state(found, operator));
+                let state = latest.and_then(|found| metadata::enumerator_state(&found.metadata, operator));
                 (operator.node, parallelism, state)
             })
             .collect()
@@ -376,8 +386,10 @@ impl JobMasterBrain {
         }
         tracing::warn!(job = %self.graph.job_graph().id, %failure, "failure");
         let permanent = failure.cause.permanent;
+        self.savepoints.because = Some(failure.to_string());
         self.failures.add_root(failure);
         self.stop_checkpoints(now, out);
+        self.savepoints.because = None;
         self.decide(now, permanent, out);
         self.stop_tasks(now, out);
     }
@@ -490,6 +502,7 @@ impl JobMasterBrain {
         self.stop_checkpoints(now, out);
         self.end_checkpoints(status, out);
         self.set_status(status, now, out);
+        self.end_savepoints(now, status, out);
         out.push(JobEffect::Release(self.slots.task_managers()));
         out.push(JobEffect::Ended(Box::new(self.result(now))));
     }

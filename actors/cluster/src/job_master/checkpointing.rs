@@ -6,7 +6,7 @@ use super::checkpoints::{
     AbortReason, CheckpointCoordinator, CheckpointEffect, CheckpointTask, CheckpointTimer, CompleteCut,
     TaskStage,
 };
-use super::events::{Effects, JobEffect, JobEvent, StorageWork};
+use super::events::{Effects, FoundCheckpoint, JobEffect, JobEvent, StorageWork};
 use super::metadata;
 use super::splits::Turn;
 use crate::config::{CheckpointRetention, RestoreFrom};
@@ -16,7 +16,7 @@ use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, SubtaskId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
-use hurtig_storage::CheckpointMetadata;
+use hurtig_storage::{CheckpointMetadata, SnapshotKind};
 use hurtig_task::interface::{CheckpointPart, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -33,7 +33,7 @@ pub(super) struct JobCheckpoints {
     /// The one whose metadata is being written.
     publishing: Option<Arc<CheckpointMetadata>>,
     /// What the job begins with after a failure.
-    latest: Option<Arc<CheckpointMetadata>>,
+    latest: Option<Latest>,
     /// Complete ones that are kept, oldest first.
     retained: VecDeque<CheckpointId>,
     /// Checkpoints of jobs that have ended, to be deleted when as many of this one are complete as are
@@ -43,6 +43,16 @@ pub(super) struct JobCheckpoints {
     started: bool,
     /// Whether anything may have been stored.
     any: bool,
+}
+
+/// What tasks and enumerators begin with.
+#[derive(Clone, Debug)]
+pub(super) struct Latest {
+    pub(super) metadata: Arc<CheckpointMetadata>,
+    /// The store that has its files; `None`: that of the job's checkpoints.
+    pub(super) store: Option<String>,
+    /// The job has stopped with it: all that is left is to commit what it holds.
+    pub(super) stopped: bool,
 }
 
 /// A checkpoint that is under way.
@@ -71,8 +81,17 @@ impl JobCheckpoints {
     }
 
     /// What tasks and enumerators begin with.
-    pub(super) fn latest(&self) -> Option<&CheckpointMetadata> {
-        self.latest.as_deref()
+    pub(super) fn latest(&self) -> Option<&Latest> {
+        self.latest.as_ref()
+    }
+
+    /// The job has stopped with a savepoint, and begins with it if it has to.
+    pub(super) fn stop_with(&mut self, metadata: CheckpointMetadata, store: String) {
+        self.latest = Some(Latest {
+            metadata: Arc::new(metadata),
+            store: Some(store),
+            stopped: true,
+        });
     }
 }
 
@@ -83,7 +102,7 @@ impl JobMasterBrain {
     pub(super) fn on_checkpoint_loaded(
         &mut self,
         now: Time,
-        loaded: Result<Option<(String, CheckpointMetadata)>, TaskFailure>,
+        loaded: Result<Option<FoundCheckpoint>, TaskFailure>,
         out: &mut Effects,
     ) {
         let Some(from) = self.settings.restore.clone() else {
@@ -94,7 +113,7 @@ impl JobMasterBrain {
         }
         match loaded {
             Ok(found) => {
-                let adopted = found.map_or(Ok(()), |(dir, found)| self.adopt(&from, dir, found));
+                let adopted = found.map_or(Ok(()), |found| self.adopt(&from, found));
                 match adopted {
                     Ok(()) => self.prepare(now, out),
                     Err(problem) => self.refuse(
@@ -116,18 +135,32 @@ impl JobMasterBrain {
         self.fail(now, failure, out);
     }
 
-    fn adopt(&mut self, from: &RestoreFrom, dir: String, found: CheckpointMetadata) -> Result<(), String> {
-        metadata::check_restore(self.graph.job_graph(), &found, from.allow_non_restored_state)
+    fn adopt(&mut self, from: &RestoreFrom, found: FoundCheckpoint) -> Result<(), String> {
+        let FoundCheckpoint {
+            store,
+            folder,
+            metadata,
+        } = found;
+        // A folder of another store is known by its whole path.
+        let whole = |folder: &str| match &store {
+            None => folder.to_owned(),
+            Some(_) if folder.starts_with('/') => folder.to_owned(),
+            Some(store) => format!("{}/{folder}", store.trim_end_matches('/')),
+        };
+        let dir = whole(&folder);
+        metadata::check_restore(self.graph.job_graph(), &metadata, from.allow_non_restored_state)
             .map_err(|problem| format!("cannot restore the job from '{dir}': {problem}"))?;
         tracing::info!(job = %self.graph.job_graph().id, checkpoint = dir, "restored");
-        let next = CheckpointId(found.checkpoint_id.0 + 1);
-        let settings = self.settings.checkpoints.clone();
-        self.checkpoints.coordinator = CheckpointCoordinator::new(settings, next);
+        self.checkpoints.coordinator.begin_after(metadata.checkpoint_id);
         if from.claim {
-            self.checkpoints.claimed.clone_from(&found.supersedes);
-            self.checkpoints.claimed.push(dir);
+            let superseded = metadata.supersedes.iter().map(|folder| whole(folder));
+            self.checkpoints.claimed = superseded.chain([dir]).collect();
         }
-        self.checkpoints.latest = Some(Arc::new(found));
+        self.checkpoints.latest = Some(Latest {
+            metadata: Arc::new(metadata),
+            store,
+            stopped: false,
+        });
         Ok(())
     }
 
@@ -136,7 +169,8 @@ impl JobMasterBrain {
     /// Checkpoints are taken once every task of the generation runs.
     pub(super) fn start_checkpoints(&mut self, now: Time, out: &mut Effects) {
         let ready = |state| matches!(state, TaskState::Running | TaskState::Finished);
-        if !self.checkpoints.started && self.status() == JobStatus::Running && self.graph.all(ready) {
+        let wanted = !self.checkpoints.started && !self.savepoints.has_stopped();
+        if wanted && self.status() == JobStatus::Running && self.graph.all(ready) {
             self.checkpoints.started = true;
             self.coordinate(now, out, |coordinator, effects| coordinator.start(now, effects));
         }
@@ -209,6 +243,7 @@ impl JobMasterBrain {
         self.coordinate(now, out, |coordinator, effects| {
             coordinator.task_finished(execution, effects);
         });
+        self.savepoint_without(execution, out);
         if let Some(checkpoint) = self.triggered() {
             let graph = self.graph.job_graph();
             let consumers: BTreeSet<_> = graph
@@ -244,7 +279,7 @@ impl JobMasterBrain {
     }
 
     /// Lets the coordinator decide, and carries its decisions on.
-    fn coordinate(
+    pub(super) fn coordinate(
         &mut self,
         now: Time,
         out: &mut Effects,
@@ -262,15 +297,26 @@ impl JobMasterBrain {
 
     fn carry_on(&mut self, now: Time, effect: CheckpointEffect<CheckpointPart>, out: &mut Effects) {
         match effect {
-            CheckpointEffect::Trigger(checkpoint, _) => self.ask_enumerators(checkpoint, out),
+            CheckpointEffect::Trigger(checkpoint, _) => {
+                self.checkpoints.any = true;
+                self.ask_enumerators(checkpoint, out);
+            }
+            CheckpointEffect::BeginSavepoint(checkpoint, request) => {
+                self.begin_savepoint(checkpoint, request, out);
+            }
+            CheckpointEffect::SavepointTaken(checkpoint, request) => {
+                let metadata = self.checkpoints.publishing.take();
+                self.savepoint_taken(checkpoint, request, metadata.map(Arc::unwrap_or_clone), out);
+            }
+            CheckpointEffect::SavepointFailed(id, why) => self.savepoint_failed(id, why, out),
             CheckpointEffect::Publish(cut) => self.publish(cut, out),
             CheckpointEffect::Completed(checkpoint) => self.completed(checkpoint, out),
-            CheckpointEffect::Aborted(checkpoint, reason) => self.aborted(checkpoint, &reason, out),
-            CheckpointEffect::Discard(part) => {
-                out.extend(
-                    part.handle
-                        .map(|handle| JobEffect::Store(StorageWork::DiscardState(handle))),
-                );
+            CheckpointEffect::Aborted(checkpoint, reason) => self.aborted(now, checkpoint, &reason, out),
+            CheckpointEffect::Discard(checkpoint, part) => {
+                let folder = self.savepoints.folder_of(checkpoint);
+                let store = folder.map(|folder| folder.store.clone());
+                let discard = |handle| JobEffect::Store(StorageWork::DiscardState(handle, store));
+                out.extend(part.handle.map(discard));
             }
             CheckpointEffect::After(delay, timer) => {
                 out.push(JobEffect::After(delay, JobEvent::CheckpointTimer(timer)));
@@ -318,8 +364,7 @@ impl JobMasterBrain {
     // The course of a checkpoint.
 
     /// Enumerators first: what they deal out later comes behind the barriers.
-    fn ask_enumerators(&mut self, checkpoint: CheckpointId, out: &mut Effects) {
-        self.checkpoints.any = true;
+    pub(super) fn ask_enumerators(&mut self, checkpoint: CheckpointId, out: &mut Effects) {
         let asked: BTreeSet<NodeId> = self.splits.enumerating().collect();
         self.checkpoints.current = Some(Current {
             checkpoint,
@@ -385,6 +430,7 @@ impl JobMasterBrain {
         };
         current.triggered = true;
         let checkpoint = current.checkpoint;
+        self.savepoints.triggered(checkpoint);
         let begin = self
             .checkpoint_tasks()
             .into_iter()
@@ -416,19 +462,29 @@ impl JobMasterBrain {
     fn publish(&mut self, cut: CompleteCut<CheckpointPart>, out: &mut Effects) {
         let enumerators = self.checkpoints.current.take().map(|current| current.enumerators);
         let triggered = cut.triggered;
+        let savepoint = self.savepoints.folder_of(cut.checkpoint).cloned();
         let mut metadata = metadata::describe(self.graph.job_graph(), cut, enumerators.unwrap_or_default());
-        metadata.supersedes.clone_from(&self.checkpoints.claimed);
+        if savepoint.is_some() {
+            metadata.kind = SnapshotKind::Savepoint;
+        } else {
+            metadata.supersedes.clone_from(&self.checkpoints.claimed);
+        }
         self.checkpoints.publishing = Some(Arc::new(metadata.clone()));
         out.push(JobEffect::Store(StorageWork::Publish {
             metadata: Box::new(metadata),
             triggered,
+            savepoint,
         }));
     }
 
     fn completed(&mut self, checkpoint: CheckpointId, out: &mut Effects) {
         tracing::debug!(job = %self.graph.job_graph().id, %checkpoint, "checkpoint completed");
         if let Some(complete) = self.checkpoints.publishing.take() {
-            self.checkpoints.latest = Some(complete);
+            self.checkpoints.latest = Some(Latest {
+                metadata: complete,
+                store: None,
+                stopped: false,
+            });
         }
         self.notify(CheckpointEvent::Completed(checkpoint), out);
         self.checkpoints.retained.push_back(checkpoint);
@@ -446,7 +502,7 @@ impl JobMasterBrain {
         out.extend(claimed.map(|dir| JobEffect::Store(StorageWork::DiscardClaimed(dir))));
     }
 
-    fn aborted(&mut self, checkpoint: CheckpointId, reason: &AbortReason, out: &mut Effects) {
+    fn aborted(&mut self, now: Time, checkpoint: CheckpointId, reason: &AbortReason, out: &mut Effects) {
         match reason {
             AbortReason::Stopped => tracing::debug!(%checkpoint, "checkpoint given up: {reason}"),
             _ => {
@@ -457,11 +513,13 @@ impl JobMasterBrain {
         self.checkpoints.publishing = None;
         self.resume_enumerators(out);
         self.notify(CheckpointEvent::Aborted(checkpoint), out);
-        out.push(JobEffect::Store(StorageWork::DiscardCheckpoint(checkpoint)));
+        if !self.abandon_savepoint(now, checkpoint, reason, out) {
+            out.push(JobEffect::Store(StorageWork::DiscardCheckpoint(checkpoint)));
+        }
     }
 
     /// Tells every task that runs.
-    fn notify(&self, event: CheckpointEvent, out: &mut Effects) {
+    pub(super) fn notify(&self, event: CheckpointEvent, out: &mut Effects) {
         let running = self
             .graph
             .executions()

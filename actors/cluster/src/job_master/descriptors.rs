@@ -1,10 +1,10 @@
 //! What a TaskManager is told about a task, from the ExecutionGraph.
 
+use super::checkpointing::Latest;
 use super::metadata::restore_of;
 use super::slots::Slot;
 use hurtig_core::ids::ExecutionId;
 use hurtig_dataflow::graph::{ExecutionGraph, JobVertex};
-use hurtig_storage::CheckpointMetadata;
 use hurtig_task::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
 
 /// The description of one attempt at a subtask of `vertex`.
@@ -13,7 +13,7 @@ pub(super) fn describe(
     vertex: &JobVertex,
     execution: ExecutionId,
     slot: Slot,
-    restore: Option<&CheckpointMetadata>,
+    restore: Option<&Latest>,
 ) -> TaskDescriptor {
     let index = execution.subtask.index;
     TaskDescriptor {

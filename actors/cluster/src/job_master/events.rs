@@ -1,6 +1,6 @@
 //! What reaches a JobMaster's brain, and what it wants done.
 
-use super::checkpoints::{CheckpointSettings, CheckpointTimer};
+use super::checkpoints::{CheckpointSettings, CheckpointTimer, SavepointId};
 use crate::config::{CheckpointRetention, RestartStrategyConfig, RestoreFrom};
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
@@ -9,8 +9,8 @@ use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobStatus;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
-use hurtig_storage::{CheckpointMetadata, StateHandle};
-use hurtig_task::interface::{TaskDescriptor, TaskFailure};
+use hurtig_storage::{CheckpointMetadata, SnapshotFolder, StateHandle};
+use hurtig_task::interface::{SavepointOrder, TaskDescriptor, TaskFailure};
 use std::time::Duration;
 
 /// What effects are collected in.
@@ -35,6 +35,8 @@ pub struct JobSettings {
     pub retention: CheckpointRetention,
     /// What the job begins with; `None`: afresh.
     pub restore: Option<RestoreFrom>,
+    /// Where savepoints go for which nobody says it.
+    pub savepoint_dir: Option<String>,
 }
 
 /// What reaches a JobMaster.
@@ -79,8 +81,10 @@ pub enum JobEvent {
     CheckpointTimer(CheckpointTimer),
     /// The metadata of a checkpoint is durable, or could not be written.
     CheckpointPublished(CheckpointId, Result<(), String>),
-    /// The checkpoint that the job is to begin with, and its folder; `None`: there is none yet.
-    CheckpointLoaded(Result<Option<Box<(String, CheckpointMetadata)>>, TaskFailure>),
+    /// The checkpoint that the job is to begin with; `None`: there is none yet.
+    CheckpointLoaded(Result<Option<Box<FoundCheckpoint>>, TaskFailure>),
+    /// Somebody wants a savepoint; answered once by [`JobEffect::AnswerSavepoint`].
+    SavepointRequested(SavepointId, SavepointOrder),
     /// An enumerator has failed, at its start, with an answer or with its snapshot.
     EnumeratorFailed {
         /// For which generation it was made.
@@ -113,6 +117,17 @@ pub enum JobEvent {
     SlotDeadline,
 }
 
+/// A checkpoint or savepoint that a job is to begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundCheckpoint {
+    /// The store that it lies in; `None`: that of the job's own checkpoints.
+    pub store: Option<String>,
+    /// Its folder there.
+    pub folder: String,
+    /// What it consists of.
+    pub metadata: CheckpointMetadata,
+}
+
 /// What a JobMaster wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobEffect {
@@ -136,6 +151,19 @@ pub enum JobEffect {
         /// To be repeated in the answer.
         checkpoint: CheckpointId,
     },
+    /// Tell a task that a checkpoint will be a savepoint.
+    PrepareSavepoint {
+        /// Where.
+        to: TaskManagerId,
+        /// Which.
+        execution: ExecutionId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What the task has to know.
+        order: SavepointOrder,
+    },
+    /// Tell who asked for a savepoint where it is, or why there is none.
+    AnswerSavepoint(SavepointId, Result<String, String>),
     /// Begin a checkpoint at a task.
     TriggerCheckpoint {
         /// Where.
@@ -218,13 +246,17 @@ pub enum StorageWork {
         metadata: Box<CheckpointMetadata>,
         /// When it was triggered.
         triggered: Time,
+        /// Where a savepoint goes; `None`: into the folder of the checkpoint.
+        savepoint: Option<SnapshotFolder>,
     },
     /// Delete all that was stored of a checkpoint.
     DiscardCheckpoint(CheckpointId),
-    /// Delete the checkpoint of another job that has ended, and all else that it left.
+    /// Delete all that was stored of a savepoint that will not be complete.
+    DiscardSavepoint(SnapshotFolder),
+    /// Delete the checkpoint of another job that has ended, and all else that it left; or a savepoint.
     DiscardClaimed(String),
-    /// Delete a state file.
-    DiscardState(StateHandle),
+    /// Delete a state file; one of a savepoint lies in the store that is named.
+    DiscardState(StateHandle, Option<String>),
     /// Delete all checkpoints of the job.
     DiscardJob,
 }

@@ -1,5 +1,6 @@
 //! What a checkpoint's metadata say about a job, in both directions.
 
+use super::checkpointing::Latest;
 use super::checkpoints::{CompleteCut, SubtaskCut};
 use hurtig_core::ids::{NodeId, SubtaskId};
 use hurtig_core::key::KEY_HASH_VERSION;
@@ -124,13 +125,16 @@ pub(super) fn enumerator_state(found: &CheckpointMetadata, operator: &JobOperato
 }
 
 /// What a subtask begins with.
-pub(super) fn restore_of(found: &CheckpointMetadata, vertex: &JobVertex, index: u32) -> TaskRestore {
+pub(super) fn restore_of(latest: &Latest, vertex: &JobVertex, index: u32) -> TaskRestore {
+    let found = &latest.metadata;
     let chain = vertex.operators.iter().map(|operator| states_of(found, operator));
     let finished = |states: Option<&OperatorStates>| {
         states.is_some_and(|states| had_finished(states, vertex.parallelism, index))
     };
     TaskRestore {
         checkpoint: found.checkpoint_id,
+        store: latest.store.clone(),
+        stopped: latest.stopped,
         finished: chain.clone().all(finished),
         operators: chain.map(|states| states.map(operator_restore)).collect(),
     }

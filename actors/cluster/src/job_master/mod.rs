@@ -9,6 +9,7 @@ mod events;
 mod failures;
 mod metadata;
 mod restart;
+mod savepoints;
 mod shell;
 mod slots;
 mod splits;
@@ -17,6 +18,6 @@ mod storage;
 mod tests;
 
 pub use brain::JobMasterBrain;
-pub use events::{JobEffect, JobEvent, JobSettings, StorageWork};
+pub use events::{FoundCheckpoint, JobEffect, JobEvent, JobSettings, StorageWork};
 pub use restart::RestartStrategy;
-pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks};
+pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks, SavepointCall};

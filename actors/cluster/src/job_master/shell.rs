@@ -1,20 +1,24 @@
 //! The JobMaster's actor: timers, enumerators on threads that may block, and the ways to others.
 
 use super::brain::JobMasterBrain;
+use super::checkpoints::SavepointId;
 use super::events::{JobEffect, JobEvent, JobSettings, StorageWork};
 use super::storage::{JobStorage, StorageQueue, failure_of};
 use crate::dispatcher::DispatcherInput;
+use crate::error::ClusterError;
 use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMessage};
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::JobResult;
 use crate::task_manager::TaskManagerInput;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
+use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId, random_number};
 use hurtig_core::{Error, Fault};
+use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_dataflow::source::{Assignment, SplitEnumerator};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Panicked, Reply, ShellCx};
-use hurtig_task::interface::{TaskFactory, TaskFailure};
+use hurtig_storage::{CheckpointLayout, SnapshotFolder, open_store};
+use hurtig_task::interface::{SavepointOrder, TaskFactory, TaskFailure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -34,6 +38,8 @@ pub(crate) enum JobMasterEvent {
     Introduced(TaskManagerId, Mailbox<TaskManagerInput>),
     /// Somebody asks for the accumulators.
     Accumulators(Reply<AccumulatorValues>),
+    /// Somebody wants a savepoint. Answered when it is durable, and of a stop when the job has ended.
+    Savepoint(SavepointCall, Reply<Result<String, ClusterError>>),
     /// An enumerator has started; `None`: the source has none.
     Started(u32, NodeId, Result<Option<Enumerator>, TaskFailure>),
     /// An enumerator comes back with its answer to a reader.
@@ -54,6 +60,15 @@ pub(crate) enum JobMasterEvent {
     Stored(Option<JobEvent>),
     /// Something was dropped where dropping may block.
     Dropped,
+}
+
+/// What somebody who wants a savepoint says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SavepointCall {
+    /// The directory that it goes into; `None`: the job's own.
+    pub(crate) dir: Option<String>,
+    /// How the job stops with it; `None`: it goes on.
+    pub(crate) stop: Option<StopMode>,
 }
 
 impl From<JobMasterMessage> for JobMasterEvent {
@@ -89,6 +104,9 @@ pub(crate) struct JobMaster {
     task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
     generation: u32,
     queue: StorageQueue,
+    /// Those who wait for savepoints.
+    askers: BTreeMap<SavepointId, Reply<Result<String, ClusterError>>>,
+    next_savepoint: SavepointId,
     fatal: Option<String>,
     /// The job's result, told when the checkpoint store is left as it should be.
     result: Option<Box<JobResult>>,
@@ -113,6 +131,8 @@ impl JobMaster {
             task_managers: BTreeMap::new(),
             generation: 0,
             queue: StorageQueue::default(),
+            askers: BTreeMap::new(),
+            next_savepoint: 0,
             fatal: None,
             result: None,
             ended: false,
@@ -151,6 +171,21 @@ impl JobMaster {
                 node,
                 checkpoint,
             } => self.remember(generation, node, checkpoint, cx),
+            JobEffect::PrepareSavepoint {
+                to,
+                execution,
+                checkpoint,
+                order,
+            } => {
+                let task = TaskId { job, execution };
+                let message = TaskManagerMessage::PrepareSavepoint {
+                    task,
+                    checkpoint,
+                    order,
+                };
+                self.tell(to, message);
+            }
+            JobEffect::AnswerSavepoint(id, result) => self.answer_savepoint(id, result),
             JobEffect::TriggerCheckpoint {
                 to,
                 execution,
@@ -193,6 +228,65 @@ impl JobMaster {
                 self.end_when_stored();
             }
             JobEffect::Fatal(message) => self.fatal = Some(message),
+        }
+    }
+
+    fn savepoint(
+        &mut self,
+        call: SavepointCall,
+        reply: Reply<Result<String, ClusterError>>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let folder = match self.savepoint_folder(call.dir) {
+            Ok(folder) => folder,
+            Err(cause) => {
+                return reply.send(Err(ClusterError::Savepoint {
+                    job: self.job(),
+                    cause,
+                }));
+            }
+        };
+        let id = self.next_savepoint;
+        self.next_savepoint += 1;
+        self.askers.insert(id, reply);
+        let order = SavepointOrder {
+            folder,
+            stop: call.stop,
+        };
+        self.decide(JobEvent::SavepointRequested(id, order), cx);
+    }
+
+    /// A folder that no savepoint had before.
+    fn savepoint_folder(&self, dir: Option<String>) -> Result<SnapshotFolder, String> {
+        let dir = dir.or_else(|| self.settings.savepoint_dir.clone()).ok_or(
+            "nobody said where it goes: name a directory, or set execution.checkpointing.savepoint-dir",
+        )?;
+        let store = open_store(&dir).map_err(|error| error.to_string())?;
+        let store = store
+            .location()
+            .ok_or_else(|| format!("the directory '{dir}' cannot be named: its path is not Unicode"))?;
+        let checkpoints = self
+            .factory
+            .checkpoints()
+            .and_then(|storage| storage.store().location());
+        // Such folders are deleted with the checkpoints of their jobs.
+        let within = checkpoints.and_then(|root| {
+            let rest = store.strip_prefix(root.trim_end_matches('/'))?.strip_prefix('/')?;
+            rest.split('/').next()?.parse::<JobId>().ok()
+        });
+        if within.is_some() {
+            return Err(format!(
+                "'{store}' lies among the checkpoints of a job, which are deleted: name another directory"
+            ));
+        }
+        let folder = CheckpointLayout::new(self.job()).savepoint(random_number());
+        Ok(SnapshotFolder { store, folder })
+    }
+
+    fn answer_savepoint(&mut self, id: SavepointId, result: Result<String, String>) {
+        if let Some(reply) = self.askers.remove(&id) {
+            let job = self.job();
+            reply.send(result.map_err(|cause| ClusterError::Savepoint { job, cause }));
         }
     }
 
@@ -492,6 +586,7 @@ impl Component for JobMaster {
             JobMasterEvent::Job(event) => self.decide(event, cx),
             JobMasterEvent::Introduced(id, mailbox) => self.introduce(id, mailbox, cx),
             JobMasterEvent::Accumulators(reply) => reply.send(self.accumulators()),
+            JobMasterEvent::Savepoint(call, reply) => self.savepoint(call, reply, cx),
             JobMasterEvent::Started(generation, node, started) => {
                 self.on_started((generation, node), started, cx);
             }

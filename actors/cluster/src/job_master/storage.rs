@@ -1,15 +1,15 @@
 //! The JobMaster's work in the checkpoint store: one piece at a time, in the order of its decisions, on
 //! threads that may block. So what is deleted after it was written stays deleted.
 
-use super::events::{JobEvent, StorageWork};
+use super::events::{FoundCheckpoint, JobEvent, StorageWork};
 use crate::config::{RestoreFrom, RestoreTarget};
 use hurtig_core::ids::JobId;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Fault};
 use hurtig_kit::{Panicked, guard};
 use hurtig_storage::{
-    BlobStore, CheckpointLayout, CheckpointMetadata, METADATA_NAME, latest_checkpoint, read_metadata,
-    write_metadata,
+    BlobStore, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SnapshotFolder, delete_snapshot,
+    latest_checkpoint, open_store, read_metadata, write_metadata,
 };
 use hurtig_task::CheckpointStorage;
 use hurtig_task::interface::TaskFailure;
@@ -30,9 +30,14 @@ impl JobStorage {
     pub(super) fn carry_out(&self, work: StorageWork) -> Option<JobEvent> {
         match work {
             StorageWork::Load(from) => Some(JobEvent::CheckpointLoaded(self.load(&from))),
-            StorageWork::Publish { metadata, triggered } => {
+            StorageWork::Publish {
+                metadata,
+                triggered,
+                savepoint,
+            } => {
                 let checkpoint = metadata.checkpoint_id;
-                let published = self.publish(*metadata, triggered).map_err(|error| error.chain());
+                let published = self.publish(*metadata, triggered, savepoint);
+                let published = published.map_err(|error| error.chain());
                 Some(JobEvent::CheckpointPublished(checkpoint, published))
             }
             discard => {
@@ -51,29 +56,55 @@ impl JobStorage {
             .ok_or_else(|| Error::internal("the job has no checkpoint storage"))
     }
 
-    fn load(&self, from: &RestoreFrom) -> Result<Option<Box<(String, CheckpointMetadata)>>, TaskFailure> {
-        let load = || {
-            let store = self.store()?;
-            let dir = match &from.checkpoint {
-                RestoreTarget::Folder(dir) => dir.clone(),
-                RestoreTarget::Latest => match latest_checkpoint(store, None, Some(&self.name))? {
-                    Some((_, dir)) => dir,
-                    None => return Ok(None),
-                },
-            };
-            let metadata = read_metadata(store, &dir)?;
-            Ok(Some(Box::new((dir, metadata))))
+    fn load(&self, from: &RestoreFrom) -> Result<Option<Box<FoundCheckpoint>>, TaskFailure> {
+        let load = || match &from.checkpoint {
+            RestoreTarget::Folder(folder) => self.named(folder).map(Some),
+            RestoreTarget::Latest => self.latest(),
         };
         match guard(load) {
-            Ok(loaded) => loaded.map_err(|error: Error| TaskFailure::new(&error, None)),
+            Ok(Ok(found)) => Ok(found.map(Box::new)),
+            Ok(Err(error)) => Err(TaskFailure::new(&error, None)),
             Err(panicked) => Err(failure_of(panicked)),
         }
     }
 
-    fn publish(&self, mut metadata: CheckpointMetadata, triggered: Time) -> Result<(), Error> {
+    fn named(&self, folder: &SnapshotFolder) -> Result<FoundCheckpoint, Error> {
+        let metadata = folder.read().map_err(|error| {
+            Error::from(error).context(format!("cannot restore the job from '{folder}'"))
+        })?;
+        let own = self.store()?.location();
+        Ok(FoundCheckpoint {
+            store: (own.as_ref() != Some(&folder.store)).then(|| folder.store.clone()),
+            folder: folder.folder.clone(),
+            metadata,
+        })
+    }
+
+    fn latest(&self) -> Result<Option<FoundCheckpoint>, Error> {
+        let store = self.store()?;
+        let Some((_, folder)) = latest_checkpoint(store, None, Some(&self.name))? else {
+            return Ok(None);
+        };
+        let metadata = read_metadata(store, &folder)?;
+        Ok(Some(FoundCheckpoint {
+            store: None,
+            folder,
+            metadata,
+        }))
+    }
+
+    fn publish(
+        &self,
+        mut metadata: CheckpointMetadata,
+        triggered: Time,
+        savepoint: Option<SnapshotFolder>,
+    ) -> Result<(), Error> {
         let ago = self.clock.now().since(triggered).as_millis();
         let now = u128::try_from(self.clock.wall_ms()).unwrap_or(0);
         metadata.triggered_ms = u64::try_from(now.saturating_sub(ago)).unwrap_or(0);
+        if let Some(SnapshotFolder { store, folder }) = savepoint {
+            return Ok(write_metadata(&*open_store(&store)?, &folder, &metadata)?);
+        }
         let dir = CheckpointLayout::new(self.job).checkpoint(metadata.checkpoint_id);
         Ok(write_metadata(self.store()?, &dir, &metadata)?)
     }
@@ -82,8 +113,10 @@ impl JobStorage {
         let (store, layout) = (self.store()?, CheckpointLayout::new(self.job));
         match work {
             StorageWork::DiscardCheckpoint(id) => discard_folder(store, &layout.checkpoint(*id)),
+            StorageWork::DiscardSavepoint(folder) => discard_folder(&*folder.open()?, &folder.folder),
             StorageWork::DiscardClaimed(dir) => discard_claimed(store, dir),
-            StorageWork::DiscardState(handle) => Ok(store.delete(&handle.path)?),
+            StorageWork::DiscardState(handle, Some(other)) => Ok(open_store(other)?.delete(&handle.path)?),
+            StorageWork::DiscardState(handle, None) => Ok(store.delete(&handle.path)?),
             StorageWork::DiscardJob => Ok(store.delete_all(&layout.root())?),
             StorageWork::Load(_) | StorageWork::Publish { .. } => Ok(()),
         }
@@ -96,12 +129,19 @@ fn discard_folder(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
     Ok(store.delete_all(dir)?)
 }
 
-/// Deletes a checkpoint of another job, and with it all that the job left: it has ended.
+/// Deletes a checkpoint of another job, and with it all that the job left: it has ended. Of a savepoint, or
+/// of a checkpoint that was moved, it deletes no more than what it names: others may have put files there.
 fn discard_claimed(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
-    discard_folder(store, dir)?;
+    if dir.starts_with('/') {
+        let SnapshotFolder { store, folder } = SnapshotFolder::of_path(dir)?;
+        return discard_claimed(&*open_store(&store)?, &folder);
+    }
     let root = dir.rsplit_once('/').map(|(root, _)| root);
-    let root = root.filter(|root| root.parse::<JobId>().is_ok());
-    Ok(root.map_or(Ok(()), |root| store.delete_all(root))?)
+    let Some(root) = root.filter(|root| root.parse::<JobId>().is_ok()) else {
+        return Ok(delete_snapshot(store, dir)?);
+    };
+    discard_folder(store, dir)?;
+    Ok(store.delete_all(root)?)
 }
 
 pub(super) fn failure_of(panicked: Panicked) -> TaskFailure {

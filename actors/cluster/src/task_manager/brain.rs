@@ -7,7 +7,7 @@ use hurtig_core::ids::{AllocationId, CheckpointId, JobId, NodeId, SubtaskId};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use hurtig_task::interface::{CheckpointPart, TaskDescriptor, TaskFailure, TaskReport};
+use hurtig_task::interface::{CheckpointPart, SavepointOrder, TaskDescriptor, TaskFailure, TaskReport};
 use std::collections::BTreeMap;
 
 /// What reaches a TaskManager.
@@ -42,6 +42,13 @@ pub enum TaskManagerEvent {
     CheckpointRequest {
         /// Which.
         task: TaskId,
+    },
+    /// A task of ours knows of a savepoint.
+    SavepointPrepared {
+        /// Which.
+        task: TaskId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
     },
     /// A task of ours has stored its part of a checkpoint.
     CheckpointStored {
@@ -97,6 +104,17 @@ pub enum TaskManagerEffect {
         node: NodeId,
         /// The split.
         split: Option<Split>,
+    },
+    /// Tell a task that a checkpoint will be a savepoint.
+    PrepareSavepoint {
+        /// Where it runs.
+        host: HostId,
+        /// Which.
+        task: TaskId,
+        /// The checkpoint.
+        checkpoint: CheckpointId,
+        /// What the task has to know.
+        order: SavepointOrder,
     },
     /// Begin a checkpoint at a task.
     TriggerCheckpoint {
@@ -206,6 +224,11 @@ impl TaskManagerBrain {
                 let execution = task.execution;
                 self.report(task, JobMasterMessage::CheckpointRequested { execution }, out);
             }
+            TaskManagerEvent::SavepointPrepared { task, checkpoint } => {
+                let execution = task.execution;
+                let message = JobMasterMessage::SavepointPrepared { execution, checkpoint };
+                self.report(task, message, out);
+            }
             TaskManagerEvent::CheckpointStored {
                 task,
                 checkpoint,
@@ -254,6 +277,19 @@ impl TaskManagerBrain {
                     node,
                     split,
                 }));
+            }
+            TaskManagerMessage::PrepareSavepoint {
+                task,
+                checkpoint,
+                order,
+            } => {
+                let prepare = |host| TaskManagerEffect::PrepareSavepoint {
+                    host,
+                    task,
+                    checkpoint,
+                    order,
+                };
+                out.extend(self.host_of(task).map(prepare));
             }
             TaskManagerMessage::TriggerCheckpoint { task, checkpoint } => {
                 let trigger = |host| TaskManagerEffect::TriggerCheckpoint {

@@ -9,7 +9,7 @@ use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, ShellCx, guard};
-use hurtig_task::interface::{TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink};
+use hurtig_task::interface::{SavepointOrder, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ pub(super) enum HostEvent {
     Cancel(TaskId),
     /// Give it a split.
     AddSplit(TaskId, NodeId, Option<Split>),
+    /// Tell it that a checkpoint will be a savepoint.
+    PrepareSavepoint(TaskId, CheckpointId, SavepointOrder),
     /// Begin a checkpoint there.
     TriggerCheckpoint(TaskId, CheckpointId),
     /// Tell it what became of a checkpoint.
@@ -99,6 +101,11 @@ impl Component for TaskHost {
             HostEvent::AddSplit(task, node, split) => {
                 if let Some(handle) = self.tasks.get(&task) {
                     handle.add_split(node, split);
+                }
+            }
+            HostEvent::PrepareSavepoint(task, checkpoint, order) => {
+                if let Some(handle) = self.tasks.get(&task) {
+                    handle.prepare_savepoint(checkpoint, order);
                 }
             }
             HostEvent::TriggerCheckpoint(task, checkpoint) => {

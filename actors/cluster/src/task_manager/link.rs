@@ -57,6 +57,13 @@ impl TaskLink for Link {
         self.send(TaskManagerEvent::CheckpointRequest { task: self.task });
     }
 
+    fn savepoint_prepared(&self, checkpoint: CheckpointId) {
+        self.send(TaskManagerEvent::SavepointPrepared {
+            task: self.task,
+            checkpoint,
+        });
+    }
+
     fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart) {
         self.send(TaskManagerEvent::CheckpointStored {
             task: self.task,

@@ -105,6 +105,12 @@ impl TaskManager {
             } => {
                 self.tell_host(host, HostEvent::AddSplit(task, node, split));
             }
+            TaskManagerEffect::PrepareSavepoint {
+                host,
+                task,
+                checkpoint,
+                order,
+            } => self.tell_host(host, HostEvent::PrepareSavepoint(task, checkpoint, order)),
             TaskManagerEffect::TriggerCheckpoint {
                 host,
                 task,

@@ -12,7 +12,7 @@ use hurtig_dataflow::graph::{
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split, SplitEnumerator};
 use hurtig_task::interface::{
-    TaskControl, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport,
+    SavepointOrder, TaskControl, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport,
 };
 use std::collections::VecDeque;
 use std::future::Future;
@@ -196,6 +196,10 @@ struct Task {
 }
 
 impl TaskControl for Task {
+    fn prepare_savepoint(&self, checkpoint: CheckpointId, _: SavepointOrder) {
+        self.link.savepoint_prepared(checkpoint);
+    }
+
     fn trigger_checkpoint(&self, _: CheckpointId) {}
 
     fn notify_checkpoint(&self, _: CheckpointEvent) {}

@@ -9,8 +9,12 @@ use hurtig_dataflow::operator::{Budget, CheckpointEvent, Collector, Cx, OpenCont
 use hurtig_dataflow::program::{NodeCode, TypedOperator, TypedSource};
 use hurtig_dataflow::source::{Source, SourceReader, SourceStatus};
 use hurtig_state::{OperatorSnapshot, Redistribution};
-use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SubtaskState, read_state};
-use hurtig_task::interface::{CheckpointPart, OperatorRestore, TaskFactory, TaskHandle, TaskRestore};
+use hurtig_storage::{
+    BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder, SubtaskState, read_state,
+};
+use hurtig_task::interface::{
+    CheckpointPart, OperatorRestore, SavepointOrder, TaskFactory, TaskHandle, TaskRestore,
+};
 use hurtig_task::{CheckpointStorage, LinkedProgram};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -125,6 +129,8 @@ fn restore(part: &CheckpointPart, finished: bool) -> TaskRestore {
     };
     TaskRestore {
         checkpoint: ONE,
+        store: None,
+        stopped: false,
         finished,
         operators: vec![operator(0), operator(1)],
     }
@@ -143,7 +149,7 @@ async fn stored(told: &mut Receiver<Told>) -> (CheckpointId, CheckpointPart) {
             Told::Stored(checkpoint, part) => return (checkpoint, part),
             Told::Declined(_, reason) => panic!("declined: {reason}"),
             Told::State(state, _) => panic!("{state}"),
-            Told::Split(_) | Told::Report(_) | Told::WantsCheckpoint => {}
+            Told::Split(_) | Told::Report(_) | Told::WantsCheckpoint | Told::Prepared(_) => {}
         }
     }
 }
@@ -347,6 +353,8 @@ fn an_operator_that_the_checkpoint_does_not_know_begins_afresh() {
         let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::default());
         let begins = TaskRestore {
             checkpoint: ONE,
+            store: None,
+            stopped: false,
             finished: false,
             operators: vec![None, None],
         };
@@ -356,5 +364,75 @@ fn an_operator_that_the_checkpoint_does_not_know_begins_afresh() {
         let (_, part) = stored(&mut told).await;
         assert_eq!(contents(&*store, &part).0, [0]);
         task.cancel();
+    });
+}
+
+#[test]
+fn a_savepoint_lies_where_it_was_ordered_and_is_restored_from_there() {
+    System::new().block_on(async {
+        let (own, elsewhere) = (Arc::new(MemoryStore::default()), tempfile::tempdir().unwrap());
+        let job = job(false, own.clone());
+        let (task, mut told) = start_with(&job, None);
+        running(&mut told).await;
+        let location = elsewhere.path().to_str().unwrap().to_owned();
+        let folder = SnapshotFolder {
+            store: location.clone(),
+            folder: "savepoint-1".to_owned(),
+        };
+        let order = SavepointOrder { folder, stop: None };
+        task.prepare_savepoint(ONE, order.clone());
+        while !matches!(next(&mut told).await, Told::Prepared(ONE)) {}
+        task.trigger_checkpoint(ONE);
+        let (_, part) = stored(&mut told).await;
+        let path = part.handle.as_ref().unwrap().path.clone();
+        assert!(path.starts_with("savepoint-1/"), "{path}");
+        assert!(elsewhere.path().join(&path).is_file());
+        assert!(own.list("").unwrap().is_empty());
+        // The next one is a checkpoint again, also after a savepoint that was given up.
+        task.prepare_savepoint(TWO, order);
+        task.notify_checkpoint(CheckpointEvent::Aborted(TWO));
+        task.trigger_checkpoint(CheckpointId(3));
+        let (_, third) = stored(&mut told).await;
+        assert_eq!(own.list("").unwrap(), [third.handle.unwrap().path]);
+        task.cancel();
+
+        let mut begins = restore(&part, false);
+        begins.store = Some(location.clone());
+        let (again, mut told) = start_with(&job, Some(begins.clone()));
+        running(&mut told).await;
+        again.trigger_checkpoint(CheckpointId(4));
+        let (_, part) = stored(&mut told).await;
+        assert_eq!(contents(&*own, &part).0, [1]);
+        again.cancel();
+
+        // What is missing there is named by its whole path.
+        std::fs::remove_file(elsewhere.path().join(&path)).unwrap();
+        let (_task, mut told) = start_with(&job, Some(begins.clone()));
+        assert_eq!(state(&mut told).await.0, TaskState::Initializing);
+        let (failed, failure) = state(&mut told).await;
+        let text = failure.unwrap().message;
+        assert!(
+            failed == TaskState::Failed && text.contains(&format!("{location}/{path}")),
+            "{text}"
+        );
+    });
+}
+
+#[test]
+fn a_job_that_has_stopped_with_a_savepoint_commits_and_ends() {
+    System::new().block_on(async {
+        let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::default());
+        let job = job(false, store.clone());
+        let (task, mut told) = start_with(&job, None);
+        running(&mut told).await;
+        task.trigger_checkpoint(ONE);
+        let (_, part) = stored(&mut told).await;
+        task.cancel();
+        let mut begins = restore(&part, false);
+        begins.stopped = true;
+        // Its reader would wait for ever.
+        let (_task, mut told) = start_with(&job, Some(begins));
+        running(&mut told).await;
+        assert_eq!(state(&mut told).await.0, TaskState::Finished);
     });
 }

@@ -112,7 +112,7 @@ fn splits_are_asked_for_one_by_one_and_reach_the_reader() {
                     );
                 }
                 Told::Report(_) => {}
-                Told::Stored(..) | Told::Declined(..) | Told::WantsCheckpoint => {
+                Told::Stored(..) | Told::Declined(..) | Told::WantsCheckpoint | Told::Prepared(_) => {
                     panic!("no checkpoint was asked for")
                 }
                 Told::State(state, failure) => {

@@ -194,6 +194,7 @@ pub(crate) enum Told {
     Split(NodeId),
     Report(TaskReport),
     WantsCheckpoint,
+    Prepared(CheckpointId),
     Stored(CheckpointId, CheckpointPart),
     Declined(CheckpointId, String),
 }
@@ -212,6 +213,9 @@ impl TaskLink for Link {
     }
     fn request_checkpoint(&self) {
         let _gone = self.0.try_send(Told::WantsCheckpoint);
+    }
+    fn savepoint_prepared(&self, checkpoint: CheckpointId) {
+        let _gone = self.0.try_send(Told::Prepared(checkpoint));
     }
     fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart) {
         let _gone = self.0.try_send(Told::Stored(checkpoint, part));

@@ -11,6 +11,7 @@ mod link;
 mod node;
 mod scanning;
 mod source;
+mod stop;
 mod tail;
 mod two_input;
 
@@ -18,6 +19,7 @@ pub use gate::{GateHead, InputGate};
 pub use link::{AnyLink, Link};
 pub use node::{Node, OperatorNode};
 pub use source::SourceHead;
+pub use stop::StopMode;
 pub use tail::{Outlet, SidePort, Tail};
 pub use two_input::TwoInputHead;
 
@@ -36,6 +38,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
+use stop::Stop;
 
 /// After a pass this long each operator's call is timed, so that a slow one gets less to do at once.
 const SLOW_PASS: Duration = Duration::from_micros(200);
@@ -119,6 +122,17 @@ pub trait Head: Send {
     fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
         let _ = checkpoint;
         false
+    }
+    /// The input ends here, and what the reader remembers now is its part of the checkpoint. Heads that
+    /// read channels wait for the ends of their producers.
+    fn drain(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let _ = checkpoint;
+        Ok(())
+    }
+    /// Sends on what side outputs hold back; true when nothing is left.
+    fn settle(&mut self, now: Time) -> bool {
+        let _ = now;
+        true
     }
     /// Whether an operator in the head waits for a checkpoint to commit what it has written.
     fn uncommitted(&self) -> bool {
@@ -221,6 +235,8 @@ pub struct TaskCore {
     ending: Ending,
     /// A checkpoint that was triggered when the end of input was already on its way through the chain.
     missed: Option<CheckpointId>,
+    /// How the job is to stop with a savepoint.
+    stop: Option<Stop>,
     /// Whose turn it is: 0 for the head, `i + 1` for node `i`.
     at: usize,
 }
@@ -269,6 +285,7 @@ impl TaskCore {
             takes_checkpoints: false,
             ending: Ending::NotYet,
             missed: None,
+            stop: None,
             at: 0,
         }
     }
@@ -321,6 +338,9 @@ impl TaskCore {
         let (mut now, mut wall_read, mut wall_ms) = (started, started, clock.wall_ms());
         let mut listening = false;
         loop {
+            if let Some(round) = self.stopping(now, quantum, task)? {
+                return Ok(round);
+            }
             let mut turn = Turn {
                 now,
                 wall_ms,
@@ -371,6 +391,9 @@ impl TaskCore {
         let out = self.outlet.turn(&mut *self.links[nodes], turn);
         if let Some(checkpoint) = self.outlet.take_barrier() {
             self.cut(checkpoint);
+            if self.is_held() {
+                return Ok((true, false));
+            }
         }
         let mut worked = out == Turned::Worked;
         let mut blocked = out == Turned::Blocked;
@@ -393,6 +416,10 @@ impl TaskCore {
     fn end(&mut self, task: &mut Context<'_>) -> Result<Round> {
         if self.was_finished {
             return Ok(Round::Finished);
+        }
+        if let Some(checkpoint) = self.drains_for() {
+            self.cut_at_end(checkpoint)?;
+            return Ok(Round::Busy);
         }
         if !self.takes_checkpoints || !self.uncommitted() {
             self.close()?;
@@ -511,6 +538,7 @@ impl TaskCore {
     fn cut(&mut self, checkpoint: CheckpointId) {
         self.cuts.push_back(checkpoint);
         self.scan.begin();
+        self.hold_behind(checkpoint);
     }
 
     /// Gives one slice of time to the operators' snapshots, from the tail to the head.
@@ -548,8 +576,12 @@ impl TaskCore {
     /// What an operator returned; the chain is then poisoned.
     pub fn trigger(&mut self, checkpoint: CheckpointId) -> Result<()> {
         self.guarded(|core| {
-            if core.ending != Ending::NotYet {
+            if core.is_held() {
+                // It has said what it remembers.
+            } else if core.ending != Ending::NotYet {
                 core.cut_at_end(checkpoint)?;
+            } else if core.drains_for() == Some(checkpoint) {
+                core.head.drain(checkpoint)?;
             } else if !core.head.trigger(checkpoint) {
                 core.missed = Some(checkpoint);
             }
@@ -594,6 +626,7 @@ impl TaskCore {
                 core.nodes[i].on_checkpoint(event)?;
             }
             core.at = 0;
+            core.stop_on(event);
             // Inputs that were blocked may be read again.
             core.signal.ring();
             Ok(())

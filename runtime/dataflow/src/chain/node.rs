@@ -41,6 +41,8 @@ pub trait Node: Send {
     fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()>;
     /// Whether the operator waits for a checkpoint to commit what it has written.
     fn uncommitted(&self) -> bool;
+    /// Sends on what side outputs hold back; true when nothing is left.
+    fn settle(&mut self, now: Time) -> bool;
     /// A barrier behind the end of input: keeps what the operator remembers.
     fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()>;
     /// The operator had finished before: it is neither opened nor called, and its side outputs end.
@@ -271,6 +273,10 @@ where
                 operator.before_barrier(checkpoint, cx, out, budget)
             })?;
         self.begin_snapshot(checkpoint)
+    }
+
+    fn settle(&mut self, now: Time) -> bool {
+        self.driver.settle_sides(now)
     }
 
     fn finish_at_once(&mut self, now: Time) {

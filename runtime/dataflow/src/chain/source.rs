@@ -86,6 +86,14 @@ impl<T: Send + 'static> SourceHead<T> {
         self.events.push_back(Event::EndOfInput);
     }
 
+    /// Keeps what the reader remembers now.
+    fn remember(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        let mut snapshot = OperatorSnapshot::default();
+        self.reader.snapshot(&mut snapshot)?;
+        self.taken.push_back((checkpoint, snapshot));
+        Ok(())
+    }
+
     fn ask_for_split(&mut self) {
         if !self.asked && self.reader.wants_split() {
             self.asked = true;
@@ -150,9 +158,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         }
         let link = typed::<T>(output);
         if let Some(checkpoint) = self.barriers.pop_front() {
-            let mut snapshot = OperatorSnapshot::default();
-            self.reader.snapshot(&mut snapshot)?;
-            self.taken.push_back((checkpoint, snapshot));
+            self.remember(checkpoint)?;
             link.event = Some(Event::Barrier(checkpoint));
             return Ok(Turned::Worked);
         }
@@ -210,16 +216,25 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         true
     }
 
+    fn drain(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        // Splits that come later are still with the enumerator, as the savepoint has it.
+        self.remember(checkpoint)?;
+        if !self.finished {
+            self.finish();
+        }
+        Ok(())
+    }
+
     fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Option<OperatorSnapshot> {
         let at = self.taken.iter().position(|(id, _)| *id == checkpoint)?;
         self.taken.drain(..=at).next_back().map(|(_, snapshot)| snapshot)
     }
 
     fn cut_at_end(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        let mut snapshot = OperatorSnapshot::default();
-        self.reader.snapshot(&mut snapshot)?;
-        self.taken.push_back((checkpoint, snapshot));
-        Ok(())
+        if self.taken.iter().any(|(taken, _)| *taken == checkpoint) {
+            return Ok(());
+        }
+        self.remember(checkpoint)
     }
 
     fn finish_at_once(&mut self, _now: Time) {

@@ -92,6 +92,8 @@ impl<T: Clone> Tail<T> {
 pub trait Outlet: Send {
     /// Moves what the last link holds on.
     fn turn(&mut self, input: &mut dyn AnyLink, turn: &Turn) -> Turned;
+    /// Goes on with what found no room, an event included, and takes nothing new. True when nothing is left.
+    fn settle(&mut self, now: Time) -> bool;
     /// Hands over buffers that have waited for the buffer timeout.
     fn flush_due(&mut self, now: Time);
     /// The task goes idle: hands over what waits; returns when to call again.
@@ -121,6 +123,10 @@ impl<T: Clone + Send + 'static> Outlet for Tail<T> {
             }
             None => Turned::Starved,
         }
+    }
+
+    fn settle(&mut self, now: Time) -> bool {
+        Tail::settle(self, now)
     }
 
     fn flush_due(&mut self, now: Time) {

@@ -254,6 +254,10 @@ where
         self.begin_snapshot(checkpoint)
     }
 
+    fn settle(&mut self, now: Time) -> bool {
+        self.driver.settle_sides(now)
+    }
+
     fn finish_at_once(&mut self, now: Time) {
         self.driver.finish_at_once(now);
     }

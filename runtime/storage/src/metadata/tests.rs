@@ -158,10 +158,33 @@ fn metadata_that_make_no_sense_are_not_written() {
 }
 
 #[test]
+fn what_no_reader_would_take_is_not_written() {
+    let text = not_written(|m| m.format_version += 1);
+    assert!(text.contains("metadata format version 2"), "{text}");
+    let text = not_written(|m| m.key_hash_version += 1);
+    assert!(text.contains("key hash version 2"), "{text}");
+    // Whoever looks for an operator's state would find one of two.
+    let twice = |m: &mut CheckpointMetadata| {
+        let mut again = m.operators[0].clone();
+        again.name = "Other".to_owned();
+        m.operators.push(again);
+    };
+    let text = not_written(twice);
+    assert!(text.contains("twice, as 'Sum -> Map' and as 'Other'"), "{text}");
+    let mut doubled = full();
+    twice(&mut doubled);
+    assert!(refusal(&rmp_serde::to_vec_named(&doubled).unwrap()).contains("twice"));
+}
+
+#[test]
 fn paths_that_lead_elsewhere_are_not_written() {
-    for path in ["", "../other", "/etc", "./a", "a/../b"] {
+    // Another store's folder is named by its whole path.
+    for path in ["", "../other", "/", "/../etc", "/a/./b", "./a", "a/../b"] {
         let text = not_written(|m| m.supersedes.push(path.to_owned()));
-        assert!(text.contains(&format!("'{path}'")), "{text}");
+        let shown = path.strip_prefix('/').unwrap_or(path);
+        assert!(text.contains(&format!("'{shown}'")), "{text}");
+    }
+    for path in ["", "../other", "/etc", "./a", "a/../b"] {
         let text = not_written(|m| {
             m.operators[0].subtasks.insert(0, subtask(Some(path)));
         });

@@ -135,6 +135,10 @@ impl LocalStore {
 }
 
 impl BlobStore for LocalStore {
+    fn location(&self) -> Option<String> {
+        Some(self.root.to_str()?.to_owned())
+    }
+
     fn put_new(&self, path: &str, bytes: &[u8]) -> Result<()> {
         let target = self.file(path)?;
         let dir = target.parent().unwrap_or(&self.root);

@@ -21,6 +21,12 @@ use std::ops::Range;
 ///
 /// A store from outside implements this trait and passes the crate's tests of stores.
 pub trait BlobStore: Send + Sync {
+    /// Where it is, as [`open_store`](crate::folder::open_store) takes it; `None` for one that cannot be
+    /// opened a second time.
+    fn location(&self) -> Option<String> {
+        None
+    }
+
     /// Creates an object. It is whole and durable when this returns; readers never see a part.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The checkpoint coordinator's brain: when a checkpoint begins, what it waits for, how it ends.
 //!
-//! One checkpoint at a time. It is triggered at the sources, complete when every task that has not
+//! One checkpoint at a time, savepoints that somebody asked for before those of the interval. It is triggered at the sources, complete when every task that has not
 //! finished has acknowledged it, and durable when its metadata is published; only then is anybody told
 //! of its completion. Everything else that can happen to it ends it, once, and is told to all tasks.
 //!
@@ -8,13 +8,15 @@
 //! clock runs.
 
 mod pending;
+mod savepoints;
 #[cfg(test)]
 mod tests;
 
 use hurtig_core::ids::{CheckpointId, ExecutionId, SubtaskId};
 use hurtig_core::time::Time;
 use pending::Pending;
-use std::collections::BTreeMap;
+pub use savepoints::{MAX_SAVEPOINT_REQUESTS, SavepointId, SavepointRequest};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -128,6 +130,8 @@ pub enum CheckpointTimer {
     Trigger,
     /// This one has had its time.
     Expire(CheckpointId),
+    /// This savepoint was waited for long enough, if it has not begun.
+    GiveUp(SavepointId),
 }
 
 /// What the coordinator wants done.
@@ -135,14 +139,20 @@ pub enum CheckpointTimer {
 pub enum CheckpointEffect<H> {
     /// Tell these sources to send barriers.
     Trigger(CheckpointId, Vec<ExecutionId>),
+    /// Begin what was asked for: as [`Self::Trigger`], once all tasks know that it is a savepoint.
+    BeginSavepoint(CheckpointId, SavepointRequest),
     /// Make it durable, and report to [`CheckpointCoordinator::published`].
     Publish(CompleteCut<H>),
     /// It is durable: tell all tasks.
     Completed(CheckpointId),
+    /// This savepoint is durable: tell who asked for it.
+    SavepointTaken(CheckpointId, SavepointRequest),
+    /// This savepoint will not be taken: tell who asked for it.
+    SavepointFailed(SavepointId, String),
     /// It will never complete: tell all tasks, and delete what was stored of it.
     Aborted(CheckpointId, AbortReason),
     /// State of a checkpoint that has ended already: delete it.
-    Discard(H),
+    Discard(CheckpointId, H),
     /// Call [`CheckpointCoordinator::on_timer`] later.
     After(Duration, CheckpointTimer),
     /// More failures in a row than are borne: the job fails.
@@ -164,7 +174,9 @@ pub struct CheckpointCoordinator<H> {
     started: bool,
     /// A task needs a checkpoint that begins from now on.
     requested: bool,
-    /// No trigger before that.
+    /// Savepoints that were asked for, oldest first.
+    savepoints: VecDeque<SavepointRequest>,
+    /// No checkpoint of the interval before that.
     rest_until: Time,
     failures: u32,
     latest: Option<CheckpointId>,
@@ -180,10 +192,16 @@ impl<H: Clone> CheckpointCoordinator<H> {
             due: None,
             started: false,
             requested: false,
+            savepoints: VecDeque::new(),
             rest_until: Time::ZERO,
             failures: 0,
             latest: None,
         }
+    }
+
+    /// The job begins with this checkpoint: ids up to it were used before.
+    pub fn begin_after(&mut self, checkpoint: CheckpointId) {
+        self.next = self.next.max(CheckpointId(checkpoint.0 + 1));
     }
 
     /// The last checkpoint that is durable.
@@ -206,6 +224,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
         if self.requested {
             self.request(now, out);
         }
+        self.look_at_savepoints(out);
     }
 
     /// A task needs a checkpoint that begins from now on, whatever the interval is.
@@ -217,7 +236,8 @@ impl<H: Clone> CheckpointCoordinator<H> {
         }
     }
 
-    /// The job restarts or ends: no checkpoint is triggered before the next [`Self::start`].
+    /// The job restarts or ends: no checkpoint is triggered before the next [`Self::start`]. Savepoints that
+    /// have not begun go on waiting; [`Self::end`] gives them up.
     pub fn stop(&mut self, now: Time, out: &mut Effects<H>) {
         (self.started, self.requested) = (false, false);
         self.due = None;
@@ -234,6 +254,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     ) {
         match timer {
             CheckpointTimer::Trigger => self.on_trigger(now, tasks, out),
+            CheckpointTimer::GiveUp(savepoint) => self.give_up(savepoint, out),
             CheckpointTimer::Expire(checkpoint) => {
                 let expired = self.collecting(checkpoint).map(|pending| pending.missing());
                 if let Some(missing) = expired {
@@ -244,11 +265,11 @@ impl<H: Clone> CheckpointCoordinator<H> {
     }
 
     fn on_trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) {
-        let Some(due) = self.due else { return };
-        if self.current.is_some() {
-            // Its end looks at the time again.
+        // The end of the one that is under way looks again.
+        if self.current.is_some() || self.begin_savepoint(now, tasks, out) {
             return;
         }
+        let Some(due) = self.due else { return };
         let earliest = due.max(self.rest_until);
         if now < earliest {
             return out.push(CheckpointEffect::After(
@@ -266,22 +287,30 @@ impl<H: Clone> CheckpointCoordinator<H> {
 
     /// Begins a checkpoint, unless some task cannot take part or no source is left.
     fn trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) -> bool {
-        let ready = tasks.iter().all(|task| task.stage != TaskStage::Other);
-        let running = || tasks.iter().filter(|task| task.stage == TaskStage::Running);
-        let sources: Vec<ExecutionId> = running()
-            .filter(|task| task.source)
-            .map(|task| task.execution)
-            .collect();
-        if !ready || sources.is_empty() {
+        let Some(sources) = sources_of(tasks) else {
             return false;
-        }
+        };
+        let checkpoint = self.begin(now, tasks, None);
+        out.push(CheckpointEffect::Trigger(checkpoint, sources));
+        self.expire_later(checkpoint, out);
+        true
+    }
+
+    fn begin(
+        &mut self,
+        now: Time,
+        tasks: &[CheckpointTask],
+        savepoint: Option<SavepointRequest>,
+    ) -> CheckpointId {
         let checkpoint = self.next;
         self.next = CheckpointId(checkpoint.0 + 1);
-        self.current = Some(Pending::new(checkpoint, now, tasks));
-        out.push(CheckpointEffect::Trigger(checkpoint, sources));
+        self.current = Some(Pending::new(checkpoint, now, tasks).of_savepoint(savepoint));
+        checkpoint
+    }
+
+    fn expire_later(&self, checkpoint: CheckpointId, out: &mut Effects<H>) {
         let timer = CheckpointTimer::Expire(checkpoint);
         out.push(CheckpointEffect::After(self.settings.timeout, timer));
-        true
     }
 
     /// The pending checkpoint of this id, if it still collects.
@@ -301,7 +330,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
         match self.collecting(checkpoint) {
             Some(pending) if pending.expects(execution) => pending.acknowledge(execution, state),
             // Of a checkpoint that has ended, of an attempt that was replaced, or a second time.
-            _ => return out.push(CheckpointEffect::Discard(state)),
+            _ => return out.push(CheckpointEffect::Discard(checkpoint, state)),
         }
         self.publish_if_complete(out);
     }
@@ -354,10 +383,14 @@ impl<H: Clone> CheckpointCoordinator<H> {
         if let Err(why) = result {
             return self.abort(now, AbortReason::NotPublished(why), out);
         }
-        self.current = None;
-        self.latest = Some(checkpoint);
-        self.failures = 0;
-        out.push(CheckpointEffect::Completed(checkpoint));
+        match self.current.take().and_then(|done| done.savepoint()) {
+            Some(request) => self.savepoint_taken(checkpoint, request, out),
+            None => {
+                self.latest = Some(checkpoint);
+                self.failures = 0;
+                out.push(CheckpointEffect::Completed(checkpoint));
+            }
+        }
         self.rest(now, out);
     }
 
@@ -366,11 +399,16 @@ impl<H: Clone> CheckpointCoordinator<H> {
         let Some(pending) = self.current.take() else {
             return;
         };
+        let (checkpoint, text) = (pending.id(), reason.to_string());
+        if let Some(request) = pending.savepoint() {
+            out.push(CheckpointEffect::Aborted(checkpoint, reason));
+            out.push(CheckpointEffect::SavepointFailed(request.id, text));
+            return self.rest(now, out);
+        }
         if reason.is_failure() {
             self.failures += 1;
             self.rest_until = now.after(FAILURE_PAUSE);
         }
-        let (checkpoint, text) = (pending.id(), reason.to_string());
         out.push(CheckpointEffect::Aborted(checkpoint, reason));
         if self.failures > self.settings.tolerable_failures {
             out.push(CheckpointEffect::FailJob(format!(
@@ -391,7 +429,18 @@ impl<H: Clone> CheckpointCoordinator<H> {
             let wait = due.max(self.rest_until).since(now);
             out.push(CheckpointEffect::After(wait, CheckpointTimer::Trigger));
         }
+        self.look_at_savepoints(out);
     }
+}
+
+/// The tasks at which barriers begin, if every task can take part and there is one.
+fn sources_of(tasks: &[CheckpointTask]) -> Option<Vec<ExecutionId>> {
+    let ready = tasks.iter().all(|task| task.stage != TaskStage::Other);
+    let sources = tasks
+        .iter()
+        .filter(|task| task.source && task.stage == TaskStage::Running);
+    let sources: Vec<ExecutionId> = sources.map(|task| task.execution).collect();
+    (ready && !sources.is_empty()).then_some(sources)
 }
 
 /// `1st`, `2nd`, `3rd`, `4th`, …

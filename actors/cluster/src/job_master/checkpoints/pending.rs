@@ -1,6 +1,6 @@
 //! A checkpoint that is under way.
 
-use super::{CheckpointTask, CompleteCut, SubtaskCut, TaskStage};
+use super::{CheckpointTask, CompleteCut, SavepointRequest, SubtaskCut, TaskStage};
 use hurtig_core::ids::{CheckpointId, ExecutionId};
 use hurtig_core::time::Time;
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ pub(super) struct Pending<H> {
     /// Every task at the trigger; `None`: it owes its part.
     parts: BTreeMap<ExecutionId, Option<SubtaskCut<H>>>,
     publishing: bool,
+    /// Who asked for it, when it is a savepoint.
+    savepoint: Option<SavepointRequest>,
 }
 
 impl<H: Clone> Pending<H> {
@@ -26,7 +28,17 @@ impl<H: Clone> Pending<H> {
             triggered,
             parts: tasks.iter().map(part).collect(),
             publishing: false,
+            savepoint: None,
         }
+    }
+
+    pub(super) fn of_savepoint(self, savepoint: Option<SavepointRequest>) -> Self {
+        Self { savepoint, ..self }
+    }
+
+    /// Who asked for it, when it is a savepoint.
+    pub(super) fn savepoint(&self) -> Option<SavepointRequest> {
+        self.savepoint
     }
 
     pub(super) fn id(&self) -> CheckpointId {

@@ -124,8 +124,8 @@ fn a_second_acknowledgement_and_a_late_one_are_discarded() {
     let mut rig = rig(9, Duration::ZERO);
     rig.begin(1_000, 1);
     assert_eq!(rig.ack(1, 0), []);
-    assert_eq!(rig.ack(1, 0), [E::Discard("state")]);
-    assert_eq!(rig.ack(7, 1), [E::Discard("state")]);
+    assert_eq!(rig.ack(1, 0), [E::Discard(CheckpointId(1), "state")]);
+    assert_eq!(rig.ack(7, 1), [E::Discard(CheckpointId(7), "state")]);
     let replaced = ExecutionId {
         attempt: AttemptNumber(9),
         ..execution(1)
@@ -133,9 +133,9 @@ fn a_second_acknowledgement_and_a_late_one_are_discarded() {
     let mut out = Vec::new();
     rig.coordinator
         .acknowledge(CheckpointId(1), replaced, "other", &mut out);
-    assert_eq!(out, [E::Discard("other")]);
+    assert_eq!(out, [E::Discard(CheckpointId(1), "other")]);
     rig.timer(11_000, CheckpointTimer::Expire(CheckpointId(1)));
-    assert_eq!(rig.ack(1, 1), [E::Discard("state")]);
+    assert_eq!(rig.ack(1, 1), [E::Discard(CheckpointId(1), "state")]);
 }
 
 #[test]
@@ -260,6 +260,7 @@ enum Step {
     Decline(u32),
     Finish(u32),
     Published(bool),
+    Savepoint,
     Restart,
 }
 
@@ -270,6 +271,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u32..3).prop_map(Step::Decline),
         1 => (1_u32..3).prop_map(Step::Finish),
         3 => any::<bool>().prop_map(Step::Published),
+        1 => Just(Step::Savepoint),
         1 => Just(Step::Restart),
     ]
 }
@@ -283,6 +285,7 @@ proptest! {
         let (mut now, mut timers) = (0_u64, vec![(1_000, TRIGGER)]);
         let (mut open, mut publishing, mut last) = (None, None, 0);
         let mut ended = BTreeSet::new();
+        let (mut asked, mut waiting) = (0, BTreeSet::new());
         for step in steps {
             let mut out = Vec::new();
             let pending = rig.coordinator.pending().map_or(last, |id| id.0);
@@ -308,6 +311,12 @@ proptest! {
                         out = rig.published(now, id, result);
                     }
                 }
+                Step::Savepoint => {
+                    asked += 1;
+                    waiting.insert(asked);
+                    let request = SavepointRequest { id: asked, stop: false };
+                    rig.coordinator.request_savepoint(request, &mut out);
+                }
                 Step::Restart => {
                     rig.coordinator.stop(at(now), &mut out);
                     rig.tasks = tasks(TaskStage::Running);
@@ -329,14 +338,23 @@ proptest! {
                         prop_assert!(ended.insert(id), "ended twice");
                     }
                     E::After(wait, timer) => timers.push((now + wait.as_millis() as u64, timer)),
-                    E::Discard(_) => {}
+                    E::BeginSavepoint(CheckpointId(id), request) => {
+                        prop_assert!(open.is_none() && id == last + 1 && waiting.contains(&request.id));
+                        (open, last) = (Some(id), id);
+                    }
+                    E::SavepointTaken(CheckpointId(id), request) => {
+                        prop_assert_eq!(open.take(), Some(id));
+                        prop_assert!(ended.insert(id) && waiting.remove(&request.id));
+                    }
+                    E::SavepointFailed(id, _) => prop_assert!(waiting.remove(&id), "answered twice"),
+                    E::Discard(..) => {}
                     E::FailJob(why) => prop_assert!(false, "{}", why),
                 }
             }
         }
         // It goes on: whatever was under way ends, and another begins.
         rig.tasks = tasks(TaskStage::Running);
-        let before = last;
+        let (before, mut begun) = (last, last);
         for _ in 0..200 {
             now += 1_000;
             let (due, later): (Vec<_>, Vec<_>) = timers.drain(..).partition(|(at, _)| *at <= now);
@@ -345,6 +363,8 @@ proptest! {
                 for effect in rig.timer(now, timer) {
                     match effect {
                         E::Trigger(CheckpointId(id), _) => last = id,
+                        E::BeginSavepoint(CheckpointId(id), _) => begun = id,
+                        E::SavepointFailed(id, _) => prop_assert!(waiting.remove(&id), "answered twice"),
                         E::After(wait, timer) => timers.push((now + wait.as_millis() as u64, timer)),
                         _ => {}
                     }
@@ -352,13 +372,16 @@ proptest! {
             }
             if let Some(id) = publishing.take() {
                 for effect in rig.published(now, id, Ok(())) {
-                    if let E::After(wait, timer) = effect {
-                        timers.push((now + wait.as_millis() as u64, timer));
+                    match effect {
+                        E::After(wait, timer) => timers.push((now + wait.as_millis() as u64, timer)),
+                        E::SavepointTaken(_, request) => prop_assert!(waiting.remove(&request.id)),
+                        _ => {}
                     }
                 }
             }
         }
-        prop_assert!(last > before, "no checkpoint after {}", before);
+        prop_assert!(last > before, "no checkpoint after {} and {}", before, begun);
+        prop_assert!(waiting.is_empty(), "nobody answered {:?}", waiting);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
-use crate::job_master::StorageWork;
+use crate::job_master::{FoundCheckpoint, StorageWork};
 use crate::job_master::checkpoints::CheckpointTimer;
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::operator::CheckpointEvent;
@@ -211,7 +211,7 @@ fn a_checkpoint_that_a_task_declines_is_deleted_and_the_job_goes_on() {
     // One that was on its way is deleted by itself.
     bench.acknowledge(all[2], ONE);
     let late = part(all[2]).handle.unwrap();
-    assert_eq!(bench.discarded(), [StorageWork::DiscardState(late)]);
+    assert_eq!(bench.discarded(), [StorageWork::DiscardState(late, None)]);
     bench.is(JobStatus::Running);
     bench.take();
     bench.complete(CheckpointId(2));
@@ -332,7 +332,15 @@ fn restored_as(found: Result<Option<CheckpointMetadata>, TaskFailure>, allow: bo
         Some(JobEffect::Store(StorageWork::Load(_)))
     ));
     bench.take();
-    let found = found.map(|found| found.map(|found| Box::new(("old/chk-1".to_owned(), found))));
+    let found = found.map(|found| {
+        found.map(|metadata| {
+            Box::new(FoundCheckpoint {
+                store: None,
+                folder: "old/chk-1".to_owned(),
+                metadata,
+            })
+        })
+    });
     bench.event(JobEvent::CheckpointLoaded(found));
     bench
 }

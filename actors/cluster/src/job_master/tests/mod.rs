@@ -54,6 +54,7 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
         retained_checkpoints: 1,
         retention: CheckpointRetention::default(),
         restore: None,
+        savepoint_dir: None,
     }
 }
 

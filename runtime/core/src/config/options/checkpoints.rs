@@ -94,14 +94,24 @@ pub static SNAPSHOT_COMPRESSION: ConfigOption<SnapshotCompression> = ConfigOptio
 )
 .flink("false");
 
+/// Where savepoints go.
+pub static SAVEPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
+    "execution.checkpointing.savepoint-dir",
+    Scope::Program,
+    || None,
+    "Directory of savepoints for which none is named: a plain path or `file:///path`, on a file system that knows \
+     hard links. Each savepoint gets a folder of its own in it.",
+)
+.flink("(none)");
+
 /// What a job begins with.
 pub static RESTORE_PATH: ConfigOption<Option<String>> = ConfigOption::new(
     "execution.state-recovery.path",
     Scope::Program,
     || None,
-    "Checkpoint that the job begins with: its folder (`<job id>/chk-<n>` within `execution.checkpointing.dir`, or \
-     the whole path of it), or `latest` for the last one of a job of the same name, and from the start when \
-     there is none. `--restore` on the command line sets it.",
+    "Savepoint or checkpoint that the job begins with: its folder, by a whole path or by a path within \
+     `execution.checkpointing.dir`; or `latest` for the last checkpoint in that directory of a job of the same \
+     name, and from the start when there is none. `--restore` on the command line sets it.",
 )
 .flink("(none)");
 
@@ -120,9 +130,9 @@ pub static CLAIM_MODE: ConfigOption<Option<ClaimMode>> = ConfigOption::new(
     "execution.state-recovery.claim-mode",
     Scope::Program,
     || None,
-    "Whether the checkpoint that a job begins with becomes its own: `NO_CLAIM` leaves it as it is, `CLAIM` \
-     deletes it when the job has completed one or has finished. When it is not set: `CLAIM` for `latest`, \
-     `NO_CLAIM` for a checkpoint that was named.",
+    "Whether the savepoint or checkpoint that a job begins with becomes its own: `NO_CLAIM` leaves it as it is, \
+     `CLAIM` deletes it when the job keeps as many checkpoints of its own as it has to, or has finished. When it \
+     is not set: `CLAIM` for `latest`, `NO_CLAIM` for what was named.",
 )
 .flink("NO_CLAIM");
 
@@ -136,6 +146,7 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &RETAINED_CHECKPOINTS,
     &CHECKPOINT_RETENTION,
     &SNAPSHOT_COMPRESSION,
+    &SAVEPOINT_DIR,
     &RESTORE_PATH,
     &IGNORE_UNCLAIMED_STATE,
     &CLAIM_MODE,
