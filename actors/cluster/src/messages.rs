@@ -313,7 +313,10 @@ mod tests {
             },
             JobMasterMessage::SplitRequested { execution, node },
             JobMasterMessage::CheckpointRequested { execution },
-            JobMasterMessage::SavepointPrepared { execution, checkpoint },
+            JobMasterMessage::SavepointPrepared {
+                execution,
+                checkpoint,
+            },
             JobMasterMessage::CheckpointAcknowledged {
                 execution,
                 checkpoint,

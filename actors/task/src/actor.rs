@@ -4,8 +4,8 @@ use crate::checkpoint::{CheckpointStorage, Restored};
 use crate::interface::{
     SavepointOrder, TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport,
 };
-use crate::savepoints::PrepareSavepoint;
 use crate::metrics::{TaskMetrics, TimeSpent, Totals};
+use crate::savepoints::PrepareSavepoint;
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 use hurtig_core::ids::{CheckpointId, NodeId};
@@ -287,7 +287,13 @@ impl TaskLoop {
                 let operators = RefCell::new(operators);
                 let take = |at: usize| operators.borrow_mut().get_mut(at.checked_sub(skip)?)?.take();
                 core.open(&take)?;
-                if actor.setup.descriptor.restore.as_ref().is_some_and(|from| from.stopped) {
+                if actor
+                    .setup
+                    .descriptor
+                    .restore
+                    .as_ref()
+                    .is_some_and(|from| from.stopped)
+                {
                     core.end_stopped();
                 }
             }

@@ -31,8 +31,8 @@ impl TaskActor {
     /// Where the task's part of a checkpoint is to be stored.
     pub(crate) fn storage_of(&mut self, checkpoint: CheckpointId) -> Result<CheckpointStorage> {
         let storage = self.setup.storage.as_ref();
-        let storage = storage
-            .ok_or_else(|| Error::internal("a barrier came to a task without checkpoint storage"))?;
+        let storage =
+            storage.ok_or_else(|| Error::internal("a barrier came to a task without checkpoint storage"))?;
         match self.savepoints.remove(&checkpoint) {
             Some(folder) => Ok(storage.within(&folder)?),
             None => Ok(storage.clone()),

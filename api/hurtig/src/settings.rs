@@ -254,7 +254,10 @@ mod tests {
         let chk = format!("{job}/chk-1");
         for (path, want) in [
             (format!("/checkpoints/{chk}"), folder("/checkpoints", &chk)),
-            (format!("file:///checkpoints/{chk}/"), folder("/checkpoints", &chk)),
+            (
+                format!("file:///checkpoints/{chk}/"),
+                folder("/checkpoints", &chk),
+            ),
             (
                 format!("/checkpoints/{chk}/_metadata"),
                 folder("/checkpoints", &chk),

@@ -123,10 +123,8 @@ impl StorageError {
             | Self::Io { path, .. }
             | Self::Corrupt { path, .. }
             | Self::Incompatible { path, .. } => *path = format!("{}/{path}", root.trim_end_matches('/')),
-            Self::NoSnapshot { .. }
-            | Self::BadLocation { .. }
-            | Self::Rescale { .. }
-            | Self::Internal(_) => {}
+            Self::NoSnapshot { .. } | Self::BadLocation { .. } | Self::Rescale { .. } | Self::Internal(_) => {
+            }
         }
         self
     }

@@ -42,7 +42,9 @@ impl SnapshotFolder {
     /// [`StorageError::BadLocation`] for the root of a store, and for what names no store.
     pub fn of_path(path: &str) -> Result<Self> {
         let bare = path.trim_end_matches('/');
-        let bare = bare.strip_suffix(METADATA_NAME).map_or(bare, |dir| dir.trim_end_matches('/'));
+        let bare = bare
+            .strip_suffix(METADATA_NAME)
+            .map_or(bare, |dir| dir.trim_end_matches('/'));
         let whole = LocalStore::open(bare)?.root().to_string_lossy().into_owned();
         let whole = whole.trim_end_matches('/');
         let bad = || StorageError::BadLocation {
@@ -82,7 +84,9 @@ impl SnapshotFolder {
             StorageError::NotFound { .. } => StorageError::NoSnapshot { folder: self.path() },
             error => error.within(&self.store),
         })?;
-        let outside = metadata.state_files().find(|file| below(&self.folder, file).is_none());
+        let outside = metadata
+            .state_files()
+            .find(|file| below(&self.folder, file).is_none());
         if let Some(file) = outside.filter(|_| !is_checkpoint(&self.folder)) {
             let problem = format!(
                 "it names '{file}', which lies outside of its folder: it is a checkpoint that was moved; restore it \

@@ -1,8 +1,9 @@
 //! Names: which directory a checkpoint has, which files are in it, and which one is the latest.
 
 use crate::error::{Result, StorageError};
-use crate::metadata::{CheckpointMetadata, METADATA_NAME, read_metadata};
+use crate::metadata::{METADATA_NAME, read_metadata};
 use crate::path::join;
+use crate::stop_record::{STOP_RECORD_NAME, StopRecord};
 use crate::store::BlobStore;
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId};
 use std::collections::BTreeMap;
@@ -63,7 +64,8 @@ impl CheckpointLayout {
 }
 
 /// The id and the directory of a job's latest checkpoint: the one with the highest id that was
-/// completed. Without a job, the latest of the job whose latest checkpoint was triggered last; ids of
+/// completed, or the savepoint that it has stopped with, whose directory holds a
+/// [`StopRecord`](crate::stop_record::StopRecord) in place of metadata. Without a job, the latest of the job whose latest checkpoint was triggered last; ids of
 /// different jobs do not compare. With a name, only jobs of that name count.
 ///
 /// # Errors
@@ -85,25 +87,37 @@ pub fn latest_checkpoint(
     let mut found = None;
     for (job, id) in latest {
         let dir = CheckpointLayout::new(job).checkpoint(id);
-        let metadata = read_metadata(store, &dir)?;
-        check_name(&dir, &metadata, job, id)?;
-        if name.is_some_and(|name| name != metadata.job_name) {
+        let (job_name, triggered_ms) = about(store, &dir, job, id)?;
+        if name.is_some_and(|name| name != job_name) {
             continue;
         }
-        found = found.max(Some((metadata.triggered_ms, id, dir)));
+        found = found.max(Some((triggered_ms, id, dir)));
     }
     Ok(found.map(|(_, id, dir)| (id, dir)))
 }
 
-fn check_name(dir: &str, metadata: &CheckpointMetadata, job: JobId, id: CheckpointId) -> Result<()> {
-    if metadata.job_id == job && metadata.checkpoint_id == id {
-        return Ok(());
+/// The job's name and the time of the trigger, as the directory of a complete checkpoint has them.
+fn about(store: &dyn BlobStore, dir: &str, job: JobId, id: CheckpointId) -> Result<(String, u64)> {
+    let (file, its_job, its_id, about) = match StopRecord::read(store, dir)? {
+        Some(stop) => (
+            STOP_RECORD_NAME,
+            stop.job_id,
+            stop.checkpoint_id,
+            (stop.job_name, stop.triggered_ms),
+        ),
+        None => {
+            let found = read_metadata(store, dir)?;
+            let about = (found.job_name, found.triggered_ms);
+            (METADATA_NAME, found.job_id, found.checkpoint_id, about)
+        }
+    };
+    if its_job == job && its_id == id {
+        return Ok(about);
     }
     let problem = format!(
-        "it belongs to checkpoint {} of job {}; somebody moved it: move it back, or name it where it is",
-        metadata.checkpoint_id, metadata.job_id
+        "it belongs to checkpoint {its_id} of job {its_job}; somebody moved it: move it back, or name it where it is"
     );
-    Err(StorageError::incompatible(&join(dir, METADATA_NAME), problem))
+    Err(StorageError::incompatible(&join(dir, file), problem))
 }
 
 /// Whether `dir` is the directory of a checkpoint: `<job id>/chk-<n>`.
@@ -111,9 +125,11 @@ pub(crate) fn is_checkpoint(dir: &str) -> bool {
     completed(&join(dir, METADATA_NAME)).is_some()
 }
 
-/// The checkpoint whose metadata lie at `path`.
+/// The checkpoint whose metadata lie at `path`, or the record that it is a savepoint.
 fn completed(path: &str) -> Option<(JobId, CheckpointId)> {
-    let dir = path.strip_suffix(METADATA_NAME)?.strip_suffix('/')?;
+    let file = path.strip_suffix(METADATA_NAME);
+    let file = file.or_else(|| path.strip_suffix(STOP_RECORD_NAME));
+    let dir = file?.strip_suffix('/')?;
     let (job, number) = dir.split_once('/')?;
     let job: JobId = job.parse().ok()?;
     let id = CheckpointId(number.strip_prefix(CHECKPOINT)?.parse().ok()?);

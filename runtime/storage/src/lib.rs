@@ -11,6 +11,7 @@
 //! | [`state_file`] | [`write_state`], [`read_state`], [`read_state_groups`] |
 //! | [`metadata`] | [`CheckpointMetadata`]: what a checkpoint consists of |
 //! | [`folder`] | [`SnapshotFolder`]: a checkpoint or savepoint wherever it lies |
+//! | [`stop_record`] | [`StopRecord`]: where the savepoint is that a job has stopped with |
 //! | [`layout`] | [`CheckpointLayout`]: names; [`latest_checkpoint`] |
 //! | [`rescale`] | [`redistribute`]: state for another parallelism |
 //! | [`error`] | [`StorageError`] |
@@ -26,6 +27,7 @@ pub mod metadata;
 pub mod path;
 pub mod rescale;
 pub mod state_file;
+pub mod stop_record;
 pub mod store;
 #[cfg(test)]
 mod tests;
@@ -40,4 +42,5 @@ pub use metadata::{
 };
 pub use rescale::{Scale, redistribute};
 pub use state_file::{StateHandle, read_state, read_state_groups, write_state};
+pub use stop_record::{STOP_RECORD_NAME, StopRecord};
 pub use store::{BlobStore, LocalStore, MemoryStore};

@@ -499,7 +499,9 @@ impl JobMasterBrain {
 
     fn end(&mut self, now: Time, status: JobStatus, out: &mut Effects) {
         self.end_generation(out);
+        self.savepoints.because = Some(format!("it is {status}"));
         self.stop_checkpoints(now, out);
+        self.savepoints.because = None;
         self.end_checkpoints(status, out);
         self.set_status(status, now, out);
         self.end_savepoints(now, status, out);

@@ -9,7 +9,7 @@ use super::checkpoints::{
 use super::events::{Effects, FoundCheckpoint, JobEffect, JobEvent, StorageWork};
 use super::metadata;
 use super::splits::Turn;
-use crate::config::{CheckpointRetention, RestoreFrom};
+use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
 use crate::result::JobFailure;
 use hurtig_core::Fault;
 use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, SubtaskId};
@@ -140,6 +140,7 @@ impl JobMasterBrain {
             store,
             folder,
             metadata,
+            record,
         } = found;
         // A folder of another store is known by its whole path.
         let whole = |folder: &str| match &store {
@@ -152,10 +153,15 @@ impl JobMasterBrain {
             .map_err(|problem| format!("cannot restore the job from '{dir}': {problem}"))?;
         tracing::info!(job = %self.graph.job_graph().id, checkpoint = dir, "restored");
         self.checkpoints.coordinator.begin_after(metadata.checkpoint_id);
-        if from.claim {
-            let superseded = metadata.supersedes.iter().map(|folder| whole(folder));
-            self.checkpoints.claimed = superseded.chain([dir]).collect();
-        }
+        // What led to a savepoint is the job's; the savepoint itself only if that was said of it by name.
+        let named = matches!(from.checkpoint, RestoreTarget::Folder(_));
+        let own = from.claim && (named || record.is_none());
+        let superseded = metadata.supersedes.iter().map(|folder| whole(folder));
+        let claimed = superseded
+            .filter(|_| from.claim)
+            .chain(own.then(|| dir.clone()))
+            .chain(record.filter(|_| named || from.claim));
+        self.checkpoints.claimed = claimed.collect();
         self.checkpoints.latest = Some(Latest {
             metadata: Arc::new(metadata),
             store,
@@ -189,8 +195,15 @@ impl JobMasterBrain {
             JobStatus::Failed => self.settings.retention != CheckpointRetention::NoExternalizedCheckpoints,
             _ => false,
         };
-        if self.checkpoints.any && !keep {
-            out.push(JobEffect::Store(StorageWork::DiscardJob));
+        // A job that was suspended has not come to its end: the next one goes on from its savepoint.
+        match self
+            .savepoints
+            .suspended()
+            .filter(|_| status == JobStatus::Finished)
+        {
+            Some(stopped) => out.push(JobEffect::Store(StorageWork::DiscardJobBut(stopped))),
+            None if self.checkpoints.any && !keep => out.push(JobEffect::Store(StorageWork::DiscardJob)),
+            None => {}
         }
         if status == JobStatus::Finished {
             self.discard_claimed(out);
@@ -462,7 +475,7 @@ impl JobMasterBrain {
     fn publish(&mut self, cut: CompleteCut<CheckpointPart>, out: &mut Effects) {
         let enumerators = self.checkpoints.current.take().map(|current| current.enumerators);
         let triggered = cut.triggered;
-        let savepoint = self.savepoints.folder_of(cut.checkpoint).cloned();
+        let savepoint = self.savepoints.destination(cut.checkpoint);
         let mut metadata = metadata::describe(self.graph.job_graph(), cut, enumerators.unwrap_or_default());
         if savepoint.is_some() {
             metadata.kind = SnapshotKind::Savepoint;

@@ -126,6 +126,9 @@ pub struct FoundCheckpoint {
     pub folder: String,
     /// What it consists of.
     pub metadata: CheckpointMetadata,
+    /// The folder among the job's own checkpoints that led to it: to a savepoint that a job of the same
+    /// name had stopped with.
+    pub record: Option<String>,
 }
 
 /// What a JobMaster wants done.
@@ -246,8 +249,9 @@ pub enum StorageWork {
         metadata: Box<CheckpointMetadata>,
         /// When it was triggered.
         triggered: Time,
-        /// Where a savepoint goes; `None`: into the folder of the checkpoint.
-        savepoint: Option<SnapshotFolder>,
+        /// Where a savepoint goes, and whether the job stops with it; `None`: into the folder of the
+        /// checkpoint.
+        savepoint: Option<(SnapshotFolder, bool)>,
     },
     /// Delete all that was stored of a checkpoint.
     DiscardCheckpoint(CheckpointId),
@@ -259,4 +263,6 @@ pub enum StorageWork {
     DiscardState(StateHandle, Option<String>),
     /// Delete all checkpoints of the job.
     DiscardJob,
+    /// Delete all of them but the record that the job has stopped with this savepoint.
+    DiscardJobBut(CheckpointId),
 }

@@ -26,9 +26,18 @@ pub(super) struct JobSavepoints {
     /// Where those went that are over, the latest last.
     over: VecDeque<(CheckpointId, SnapshotFolder)>,
     /// Who is told at the end where the savepoint is that the job has stopped with.
-    stopped: Option<(SavepointId, SnapshotFolder)>,
+    stopped: Option<Stopped>,
     /// Why the job restarts or fails, while that is being decided.
     pub(super) because: Option<String>,
+}
+
+/// A savepoint that the job has stopped with.
+#[derive(Clone, Debug)]
+struct Stopped {
+    asked: SavepointId,
+    checkpoint: CheckpointId,
+    folder: SnapshotFolder,
+    mode: StopMode,
 }
 
 /// A savepoint that is under way.
@@ -51,6 +60,19 @@ impl JobSavepoints {
         current
             .map(|current| &current.order.folder)
             .or(over.map(|(_, folder)| folder))
+    }
+
+    /// Where the checkpoint that is under way goes if it is a savepoint, and whether the job stops with it.
+    pub(super) fn destination(&self, checkpoint: CheckpointId) -> Option<(SnapshotFolder, bool)> {
+        let current = self.current.as_ref()?;
+        let order = &current.order;
+        (current.checkpoint == checkpoint).then(|| (order.folder.clone(), order.stop.is_some()))
+    }
+
+    /// The savepoint that the job has stopped with and from which it can go on.
+    pub(super) fn suspended(&self) -> Option<CheckpointId> {
+        let stopped = self.stopped.as_ref()?;
+        (stopped.mode == StopMode::Suspend).then_some(stopped.checkpoint)
     }
 
     /// Whether the job has stopped with a savepoint: it only has to commit and to end.
@@ -95,7 +117,7 @@ impl JobMasterBrain {
         if status.is_terminal() || matches!(status, JobStatus::Cancelling | JobStatus::Failing) {
             return answer(id, Err(format!("the job is {status}")), out);
         }
-        if let Some((_, folder)) = &self.savepoints.stopped {
+        if let Some(Stopped { folder, .. }) = &self.savepoints.stopped {
             let why = format!("the job is stopping, with the savepoint '{folder}'");
             return answer(id, Err(why), out);
         }
@@ -158,12 +180,7 @@ impl JobMasterBrain {
 
     /// A task has finished: nothing has to be prepared there.
     pub(super) fn savepoint_without(&mut self, execution: ExecutionId, out: &mut Effects) {
-        if let Some(checkpoint) = self
-            .savepoints
-            .current
-            .as_ref()
-            .map(|current| current.checkpoint)
-        {
+        if let Some(checkpoint) = self.savepoints.current.as_ref().map(|current| current.checkpoint) {
             self.on_savepoint_prepared(execution, checkpoint, out);
         }
     }
@@ -183,14 +200,19 @@ impl JobMasterBrain {
         };
         let folder = order.folder;
         tracing::info!(job = %self.graph.job_graph().id, %checkpoint, %folder, "savepoint taken");
-        if !request.stop {
+        let Some(mode) = order.stop else {
             return answer(request.id, Ok(folder.path()), out);
-        }
+        };
         // From here on only forward: what fails now is repeated from the savepoint.
         if let Some(metadata) = metadata {
             self.checkpoints.stop_with(metadata, folder.store.clone());
         }
-        self.savepoints.stopped = Some((request.id, folder));
+        self.savepoints.stopped = Some(Stopped {
+            asked: request.id,
+            checkpoint,
+            folder,
+            mode,
+        });
         self.notify(CheckpointEvent::Completed(checkpoint), out);
     }
 
@@ -224,9 +246,12 @@ impl JobMasterBrain {
         let Some(given_up) = self.savepoints.finish() else {
             return false;
         };
-        out.push(JobEffect::Store(StorageWork::DiscardSavepoint(
-            given_up.order.folder,
-        )));
+        let discard = StorageWork::DiscardSavepoint(given_up.order.folder);
+        out.push(JobEffect::Store(discard));
+        if given_up.order.stop.is_some() {
+            // There may be a record of it.
+            out.push(JobEffect::Store(StorageWork::DiscardCheckpoint(checkpoint)));
+        }
         let drained = given_up.triggered && given_up.order.stop == Some(StopMode::Drain);
         if drained && *reason != AbortReason::Stopped {
             let problem = format!(
@@ -241,7 +266,7 @@ impl JobMasterBrain {
     /// The job has ended: nobody who asked for a savepoint is left without an answer.
     pub(super) fn end_savepoints(&mut self, now: Time, status: JobStatus, out: &mut Effects) {
         self.coordinate(now, out, |coordinator, effects| coordinator.end(effects));
-        if let Some((id, folder)) = self.savepoints.stopped.take() {
+        if let Some(Stopped { asked, folder, .. }) = self.savepoints.stopped.take() {
             let result = match status {
                 JobStatus::Finished => Ok(folder.path()),
                 status => Err(format!(
@@ -249,7 +274,7 @@ impl JobMasterBrain {
                      {status} then; a job that is restored from it commits it"
                 )),
             };
-            answer(id, result, out);
+            answer(asked, result, out);
         }
     }
 }

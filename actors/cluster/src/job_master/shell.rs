@@ -271,7 +271,9 @@ impl JobMaster {
             .and_then(|storage| storage.store().location());
         // Such folders are deleted with the checkpoints of their jobs.
         let within = checkpoints.and_then(|root| {
-            let rest = store.strip_prefix(root.trim_end_matches('/'))?.strip_prefix('/')?;
+            let rest = store
+                .strip_prefix(root.trim_end_matches('/'))?
+                .strip_prefix('/')?;
             rest.split('/').next()?.parse::<JobId>().ok()
         });
         if within.is_some() {

@@ -3,13 +3,13 @@
 
 use super::events::{FoundCheckpoint, JobEvent, StorageWork};
 use crate::config::{RestoreFrom, RestoreTarget};
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Fault};
 use hurtig_kit::{Panicked, guard};
 use hurtig_storage::{
-    BlobStore, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SnapshotFolder, delete_snapshot,
-    latest_checkpoint, open_store, read_metadata, write_metadata,
+    BlobStore, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SnapshotFolder, StopRecord,
+    delete_snapshot, latest_checkpoint, open_store, read_metadata, write_metadata,
 };
 use hurtig_task::CheckpointStorage;
 use hurtig_task::interface::TaskFailure;
@@ -69,14 +69,18 @@ impl JobStorage {
     }
 
     fn named(&self, folder: &SnapshotFolder) -> Result<FoundCheckpoint, Error> {
-        let metadata = folder.read().map_err(|error| {
-            Error::from(error).context(format!("cannot restore the job from '{folder}'"))
-        })?;
-        let own = self.store()?.location();
+        let metadata = folder
+            .read()
+            .map_err(|error| Error::from(error).context(format!("cannot restore the job from '{folder}'")))?;
+        let store = self.store()?;
+        let own = store.location();
+        let record = CheckpointLayout::new(metadata.job_id).checkpoint(metadata.checkpoint_id);
+        let stopped = StopRecord::read(store, &record)?.is_some();
         Ok(FoundCheckpoint {
             store: (own.as_ref() != Some(&folder.store)).then(|| folder.store.clone()),
             folder: folder.folder.clone(),
             metadata,
+            record: stopped.then_some(record),
         })
     }
 
@@ -85,11 +89,19 @@ impl JobStorage {
         let Some((_, folder)) = latest_checkpoint(store, None, Some(&self.name))? else {
             return Ok(None);
         };
+        if let Some(stop) = StopRecord::read(store, &folder)? {
+            let found = self.named(&stop.savepoint)?;
+            return Ok(Some(FoundCheckpoint {
+                record: Some(folder),
+                ..found
+            }));
+        }
         let metadata = read_metadata(store, &folder)?;
         Ok(Some(FoundCheckpoint {
             store: None,
             folder,
             metadata,
+            record: None,
         }))
     }
 
@@ -97,16 +109,21 @@ impl JobStorage {
         &self,
         mut metadata: CheckpointMetadata,
         triggered: Time,
-        savepoint: Option<SnapshotFolder>,
+        savepoint: Option<(SnapshotFolder, bool)>,
     ) -> Result<(), Error> {
         let ago = self.clock.now().since(triggered).as_millis();
         let now = u128::try_from(self.clock.wall_ms()).unwrap_or(0);
         metadata.triggered_ms = u64::try_from(now.saturating_sub(ago)).unwrap_or(0);
-        if let Some(SnapshotFolder { store, folder }) = savepoint {
-            return Ok(write_metadata(&*open_store(&store)?, &folder, &metadata)?);
-        }
         let dir = CheckpointLayout::new(self.job).checkpoint(metadata.checkpoint_id);
-        Ok(write_metadata(self.store()?, &dir, &metadata)?)
+        let Some((savepoint, stop)) = savepoint else {
+            return Ok(write_metadata(self.store()?, &dir, &metadata)?);
+        };
+        write_metadata(&*savepoint.open()?, &savepoint.folder, &metadata)?;
+        if stop {
+            // Before anybody commits: a restore of the latest checkpoint must not go back behind that.
+            StopRecord::of(&metadata, savepoint).write(self.store()?, &dir)?;
+        }
+        Ok(())
     }
 
     fn discard(&self, work: &StorageWork) -> Result<(), Error> {
@@ -118,6 +135,7 @@ impl JobStorage {
             StorageWork::DiscardState(handle, Some(other)) => Ok(open_store(other)?.delete(&handle.path)?),
             StorageWork::DiscardState(handle, None) => Ok(store.delete(&handle.path)?),
             StorageWork::DiscardJob => Ok(store.delete_all(&layout.root())?),
+            StorageWork::DiscardJobBut(stopped) => discard_all_but(store, layout, *stopped),
             StorageWork::Load(_) | StorageWork::Publish { .. } => Ok(()),
         }
     }
@@ -127,6 +145,26 @@ impl JobStorage {
 fn discard_folder(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
     store.delete(&format!("{dir}/{METADATA_NAME}"))?;
     Ok(store.delete_all(dir)?)
+}
+
+/// Deletes all that a job has stored but the record of the savepoint that it has stopped with.
+fn discard_all_but(
+    store: &dyn BlobStore,
+    layout: CheckpointLayout,
+    stopped: CheckpointId,
+) -> Result<(), Error> {
+    let kept = layout.checkpoint(stopped);
+    let below = format!("{}/", layout.root());
+    let mut folders: Vec<String> = Vec::new();
+    for path in store.list(&layout.root())? {
+        let name = path.strip_prefix(&below).and_then(|rest| rest.split_once('/'));
+        folders.extend(name.map(|(name, _)| format!("{below}{name}")));
+    }
+    folders.dedup();
+    let others = folders.iter().filter(|folder| **folder != kept);
+    others
+        .into_iter()
+        .try_for_each(|folder| discard_folder(store, folder))
 }
 
 /// Deletes a checkpoint of another job, and with it all that the job left: it has ended. Of a savepoint, or

@@ -226,7 +226,10 @@ impl TaskManagerBrain {
             }
             TaskManagerEvent::SavepointPrepared { task, checkpoint } => {
                 let execution = task.execution;
-                let message = JobMasterMessage::SavepointPrepared { execution, checkpoint };
+                let message = JobMasterMessage::SavepointPrepared {
+                    execution,
+                    checkpoint,
+                };
                 self.report(task, message, out);
             }
             TaskManagerEvent::CheckpointStored {

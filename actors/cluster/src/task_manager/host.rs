@@ -9,7 +9,9 @@ use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, ShellCx, guard};
-use hurtig_task::interface::{SavepointOrder, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink};
+use hurtig_task::interface::{
+    SavepointOrder, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

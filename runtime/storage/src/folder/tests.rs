@@ -64,7 +64,10 @@ fn a_path_is_divided_where_the_store_begins() {
     assert_eq!(folder("/", "save").path(), "/save");
     for bad in ["/", "", "s3://bucket/save", "/_metadata"] {
         assert!(
-            matches!(SnapshotFolder::of_path(bad), Err(StorageError::BadLocation { .. })),
+            matches!(
+                SnapshotFolder::of_path(bad),
+                Err(StorageError::BadLocation { .. })
+            ),
             "{bad}"
         );
     }
@@ -109,7 +112,10 @@ fn a_checkpoint_that_was_moved_away_from_its_files_is_refused_and_one_beside_the
     }
     beside.read().unwrap();
     let error = moved.read().unwrap_err().to_string();
-    assert!(error.contains("shared/a") && error.contains("was moved"), "{error}");
+    assert!(
+        error.contains("shared/a") && error.contains("was moved"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -121,7 +127,11 @@ fn only_what_the_metadata_name_is_deleted() {
         store.put_new(file, b"x").unwrap();
     }
     place.delete().unwrap();
-    assert_eq!(store.list("").unwrap().len(), 3, "without metadata it is no snapshot");
+    assert_eq!(
+        store.list("").unwrap().len(),
+        3,
+        "without metadata it is no snapshot"
+    );
     let names = metadata(SnapshotKind::Checkpoint, &["save/a", "beside"]);
     write_metadata(&*store, "save", &names).unwrap();
     place.delete().unwrap();

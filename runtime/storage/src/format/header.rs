@@ -20,6 +20,8 @@ pub enum FileKind {
     State,
     /// What a checkpoint consists of.
     Metadata,
+    /// Where the savepoint is that a job has stopped with.
+    StopRecord,
 }
 
 impl FileKind {
@@ -27,11 +29,12 @@ impl FileKind {
         match self {
             Self::State => 1,
             Self::Metadata => 2,
+            Self::StopRecord => 3,
         }
     }
 
     fn of_code(code: u8) -> Option<Self> {
-        [Self::State, Self::Metadata]
+        [Self::State, Self::Metadata, Self::StopRecord]
             .into_iter()
             .find(|kind| kind.code() == code)
     }
@@ -42,6 +45,7 @@ impl fmt::Display for FileKind {
         f.write_str(match self {
             Self::State => "state file",
             Self::Metadata => "metadata file",
+            Self::StopRecord => "stop record",
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Names, and which checkpoint is the latest.
 
 use super::*;
+use crate::metadata::CheckpointMetadata;
 use crate::metadata::{METADATA_FORMAT_VERSION, SnapshotKind, write_metadata};
 use crate::store::MemoryStore;
 use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
@@ -161,4 +162,31 @@ fn a_checkpoint_under_the_name_of_another_is_an_error() {
         assert!(text.contains(&format!("checkpoint {id} of job {job}")), "{text}");
         assert!(text.contains(&dir(A, 9)), "{text}");
     }
+}
+
+#[test]
+fn a_job_that_stopped_with_a_savepoint_has_it_as_its_latest() {
+    let store = MemoryStore::new();
+    complete(&store, A, 4, "words", 100);
+    let savepoint = crate::folder::SnapshotFolder {
+        store: "/elsewhere".to_owned(),
+        folder: "savepoint-1".to_owned(),
+    };
+    let stop = |job, id, name: &str| StopRecord::of(&metadata(job, id, name, 200), savepoint.clone());
+    stop(A, 5, "words").write(&store, &dir(A, 5)).unwrap();
+    stop(B, 1, "sums").write(&store, &dir(B, 1)).unwrap();
+    assert_eq!(
+        latest_checkpoint(&store, None, Some("words")).unwrap(),
+        found(A, 5)
+    );
+    assert_eq!(
+        latest_checkpoint(&store, None, Some("sums")).unwrap(),
+        found(B, 1)
+    );
+    stop(B, 1, "sums").write(&store, &dir(B, 2)).unwrap();
+    let text = latest_checkpoint(&store, None, None).unwrap_err().to_string();
+    assert!(
+        text.contains("checkpoint 1 of job") && text.contains("_savepoint"),
+        "{text}"
+    );
 }

@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
-use crate::job_master::{FoundCheckpoint, StorageWork};
 use crate::job_master::checkpoints::CheckpointTimer;
+use crate::job_master::{FoundCheckpoint, StorageWork};
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
@@ -338,6 +338,7 @@ fn restored_as(found: Result<Option<CheckpointMetadata>, TaskFailure>, allow: bo
                 store: None,
                 folder: "old/chk-1".to_owned(),
                 metadata,
+                record: None,
             })
         })
     });
