@@ -56,7 +56,7 @@ struct Snapshots {
 impl Snapshots {
     fn go_on(&mut self, table: &mut GroupedTable<u64, u64>, worked: Duration) {
         if !table.is_scanning() {
-            table.begin_scan(Box::new(|key, count, out| {
+            table.begin_scan_copying(Box::new(|key, count, out| {
                 put_entry(out, key, &[], count)?;
                 Ok(1)
             }));

@@ -11,9 +11,9 @@ use serde::{Serialize, de::DeserializeOwned};
 pub(crate) fn begin_values<K, V>(table: &mut GroupedTable<K, V>, namespace: Vec<u8>)
 where
     K: OwnedKey,
-    V: Serialize,
+    V: Clone + Serialize,
 {
-    table.begin_scan(Box::new(move |key, value, out| {
+    table.begin_scan_copying(Box::new(move |key, value, out| {
         put_entry(out, key, &namespace, value)?;
         Ok(1)
     }));

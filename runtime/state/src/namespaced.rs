@@ -97,7 +97,7 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V> NamespacedTable<K, N, V> {
     }
 }
 
-impl<K: OwnedKey, N: OwnedKey + Ord, V: Serialize + DeserializeOwned> NamespacedTable<K, N, V> {
+impl<K: OwnedKey, N: OwnedKey + Ord, V: Clone + Serialize + DeserializeOwned> NamespacedTable<K, N, V> {
     /// Begins a snapshot of what all namespaces hold now; [`Self::continue_snapshot`] writes it.
     ///
     /// # Panics

@@ -2,8 +2,8 @@
 //!
 //! A scan is the table as it was when the scan began. The table's user gives it time in small pieces, and in
 //! each it encodes some more entries. Whoever changes or removes an entry that the scan has not reached
-//! has its old value encoded first, its *before-image*; what is added is not part of the scan. So each entry is
-//! encoded once, and a table without a scan pays one predictable branch a change.
+//! copies or encodes it first, its *before-image*; what is added is not part of the scan.
+//! So each entry is encoded once, and a table without a scan pays one predictable branch a change.
 //!
 //! What was encoded is known by bucket: `hashbrown` moves entries between buckets only when it makes room or
 //! gives memory back, and a segment is scanned to its end before it may do that, or before it is split.
@@ -60,8 +60,9 @@ struct Image {
 }
 
 /// What a scan has of one segment.
-#[derive(Default)]
-struct Part {
+struct Part<K, V> {
+    /// Before-images that are still to be encoded.
+    kept: Vec<Slot<K, V>>,
     /// Buckets below are encoded or were added since.
     next: usize,
     /// So are these, bit by bit; empty while there are none.
@@ -72,7 +73,20 @@ struct Part {
     complete: bool,
 }
 
-impl Part {
+impl<K, V> Default for Part<K, V> {
+    fn default() -> Self {
+        Self {
+            kept: Vec::new(),
+            next: 0,
+            encoded: Vec::new(),
+            images: Vec::new(),
+            bytes: Vec::new(),
+            complete: false,
+        }
+    }
+}
+
+impl<K, V> Part<K, V> {
     /// Notes that a bucket needs no image from now on. False when it had needed none before.
     fn note(&mut self, bucket: usize, buckets: usize) -> bool {
         if bucket < self.next {
@@ -97,8 +111,10 @@ impl Part {
 
 pub(super) struct Scan<K, V> {
     encode: EncodeEntries<K, V>,
+    /// How an entry is copied, if that is cheaper than to encode it at once.
+    copy: Option<fn(&Slot<K, V>) -> Slot<K, V>>,
     /// By segment; segments beyond were made since and have no entries of the scan but encoded ones.
-    parts: Vec<Part>,
+    parts: Vec<Part<K, V>>,
     /// The segments in key-group order, the next one last.
     order: Vec<u32>,
     done: EncodedEntries,
@@ -118,19 +134,20 @@ impl<K, V> fmt::Debug for Scan<K, V> {
 }
 
 impl<K: StableKey, V> Scan<K, V> {
-    /// Encodes an entry as it is, unless that was done. Call it before a change.
+    /// Copies or encodes an entry as it is, unless the scan has it. Call it before a change.
     #[inline]
     pub(super) fn keep(&mut self, span: &Span, at: usize, bucket: usize, slots: &Slots<K, V>) {
-        if self.parts.get(at).is_some_and(|part| !part.complete) {
-            self.keep_pending(span, at, bucket, slots);
-        }
-    }
-
-    fn keep_pending(&mut self, span: &Span, at: usize, bucket: usize, slots: &Slots<K, V>) {
-        if self.parts[at].note(bucket, slots.num_buckets())
+        if let Some(part) = self.parts.get_mut(at)
+            && !part.complete
+            && part.note(bucket, slots.num_buckets())
             && let Some(slot) = slots.get_bucket(bucket)
         {
-            self.image(span, at, slot);
+            match self.copy {
+                Some(copy) => part.kept.push(copy(slot)),
+                None => {
+                    self.image(span, at, slot);
+                }
+            }
         }
     }
 
@@ -179,9 +196,17 @@ impl<K: StableKey, V> Scan<K, V> {
     /// Goes through a segment until the budget is spent.
     pub(super) fn segment(&mut self, span: &Span, at: usize, slots: &Slots<K, V>, budget: &mut ScanBudget) {
         let buckets = slots.num_buckets();
-        while self.parts[at].next < buckets {
+        loop {
             if budget.is_spent() {
                 return;
+            }
+            if let Some(slot) = self.parts[at].kept.pop() {
+                let bytes = self.image(span, at, &slot);
+                budget.spend(bytes);
+                continue;
+            }
+            if self.parts[at].next == buckets {
+                break;
             }
             let bucket = self.parts[at].next;
             self.parts[at].next += 1;
@@ -222,13 +247,28 @@ impl<K: StableKey, V> Scan<K, V> {
 }
 
 impl<K: StableKey, V> GroupedTable<K, V> {
-    /// Begins a scan of the table as it is now, whose entries `encode` makes.
+    /// Begins a scan of the table as it is now, whose entries `encode` makes. What is about to change is encoded at
+    /// once.
     ///
     /// *Cost*: nothing an entry, a few bytes for each thousand.
     ///
     /// # Panics
     /// When another scan has not ended.
     pub fn begin_scan(&mut self, encode: EncodeEntries<K, V>) {
+        self.begin(encode, None);
+    }
+
+    /// As [`Self::begin_scan`]; what is about to change is copied, and encoded in the scan's own time: for values
+    /// whose copy costs less than their encoding.
+    pub fn begin_scan_copying(&mut self, encode: EncodeEntries<K, V>)
+    where
+        K: Clone,
+        V: Clone,
+    {
+        self.begin(encode, Some(Slot::clone));
+    }
+
+    fn begin(&mut self, encode: EncodeEntries<K, V>, copy: Option<fn(&Slot<K, V>) -> Slot<K, V>>) {
         assert!(self.scan.is_none(), "one scan at a time");
         self.settle();
         let mut order: Vec<u32> = self.directory.in_order().map(|at| at as u32).collect();
@@ -237,6 +277,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         parts.resize_with(self.segments.len(), Part::default);
         self.scan = Some(Box::new(Scan {
             encode,
+            copy,
             parts,
             order,
             done: EncodedEntries::default(),
@@ -270,7 +311,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         scan.map(|scan| scan.error.map_or(Ok(scan.done), Err)).transpose()
     }
 
-    /// Encodes an entry that is about to change, if a scan needs it.
+    /// Copies an entry that is about to change, if a scan needs it.
     #[cold]
     #[inline(never)]
     pub(super) fn keep_image(&mut self, at: usize, bucket: usize) {
