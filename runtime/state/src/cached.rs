@@ -17,10 +17,13 @@ mod backing;
 mod batch;
 mod entry;
 mod evict;
+#[cfg(test)]
+mod measure;
 mod reads;
 #[cfg(test)]
 mod tests;
 
+use crate::encoded::EncodedEntries;
 use crate::entries::{read_key, twice};
 use crate::function::StateValue;
 use crate::snapshot::KeyedEntry;
@@ -31,6 +34,7 @@ use backing::Backing;
 use entry::Entry;
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
+use hurtig_core::varint;
 use reads::Reads;
 use std::borrow::Borrow;
 use std::ops::{ControlFlow, Range};
@@ -270,6 +274,26 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
             scanned.and(failed.map_or(Ok(()), Err))?;
         }
         Ok(())
+    }
+
+    /// All entries as a canonical snapshot has them. Flushes first.
+    ///
+    /// *Cost*: as large as the state, in memory; for states that fit, and for tests.
+    ///
+    /// # Errors
+    /// Those of [`Self::scan`].
+    pub fn encode(&mut self) -> Result<EncodedEntries> {
+        let (mut encoded, mut bytes) = (EncodedEntries::default(), Vec::new());
+        self.scan(|entry| {
+            bytes.clear();
+            for part in [entry.key, entry.namespace, entry.value] {
+                varint::put(&mut bytes, part.len() as u64);
+                bytes.extend_from_slice(part);
+            }
+            encoded.push(entry.group, 1, &bytes);
+            Ok(())
+        })?;
+        Ok(encoded)
     }
 }
 

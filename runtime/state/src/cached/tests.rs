@@ -311,7 +311,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// From a cache that keeps nothing between quiet points to one that never evicts.
     #[test]
@@ -477,18 +477,7 @@ fn entries_of_a_snapshot_come_back_once() {
     let (_watched, store, _dir) = watched();
     let mut from = open(&store, 0);
     (0..300).for_each(|key| upsert(&mut from, key, &key.to_string()));
-    let mut entries = Vec::new();
-    let scanned = from.scan(|entry| {
-        let (key, namespace) = (entry.key.to_vec(), entry.namespace.to_vec());
-        entries.push(KeyedEntry {
-            group: entry.group,
-            key,
-            namespace,
-            value: entry.value.to_vec(),
-        });
-        Ok(())
-    });
-    scanned.unwrap();
+    let mut entries = from.encode().unwrap().to_entries().unwrap();
     entries.reverse();
     let groups = 0..GROUPS as u16 / 2;
     let half = CacheOptions {
