@@ -9,12 +9,16 @@
 //! store) or deleted (to be deleted there). Dirty entries are written back as sorted runs: those that
 //! leave, when the budget is used up, and all of them in [`CachedTable::flush`].
 //!
+//! **Checkpoints** either flush and then ask the store for one, or, without a pause, take a [`Delta`] beside it:
+//! [`CachedTable::begin_delta`].
+//!
 //! **Failures.** A read that fails cannot be returned from [`CachedTable::get`]. The table keeps the first
 //! failure, answers as if the key were absent, writes nothing any more, and returns the failure at the next
 //! quiet point or flush. The task fails there, before anything of it is in a checkpoint.
 
 mod backing;
 mod batch;
+mod delta;
 mod entry;
 mod evict;
 #[cfg(test)]
@@ -22,6 +26,8 @@ mod measure;
 mod reads;
 #[cfg(test)]
 mod tests;
+
+pub use delta::Delta;
 
 use crate::encoded::EncodedEntries;
 use crate::entries::{read_key, twice};
@@ -68,6 +74,10 @@ pub struct CachedTable<K, V> {
     /// Entries of the table that the last sweep has passed.
     hand: usize,
     run: RunBuilder,
+    /// Write-backs wait for a delta.
+    held: bool,
+    /// The budget, or more while nothing else can leave.
+    evict_above: usize,
 }
 
 /// An entry of the store as a scan shows it.
@@ -97,6 +107,8 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
             budget: options.budget,
             hand: 0,
             run: RunBuilder::new(),
+            held: false,
+            evict_above: options.budget,
         })
     }
 

@@ -155,6 +155,16 @@ pub fn put_entry<K: StableKey + ?Sized, V: Serialize>(
     })
 }
 
+/// Appends an entry that has a key alone: a deletion, where one is meant.
+pub(crate) fn put_key<K: StableKey + ?Sized>(out: &mut Vec<u8>, key: &K) {
+    let mut bytes = Vec::new();
+    key.encode(&mut bytes);
+    for part in [&bytes[..], &[], &[]] {
+        varint::put(out, part.len() as u64);
+        out.extend_from_slice(part);
+    }
+}
+
 /// Appends what `write` appends, behind its length. Most parts are short: one byte is left free for the
 /// length, and a longer part is moved.
 fn put_part(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {

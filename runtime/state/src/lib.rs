@@ -27,7 +27,7 @@ pub mod snapshot;
 pub mod store;
 pub mod table;
 
-pub use cached::{CacheOptions, CachedTable, StoredEntry};
+pub use cached::{CacheOptions, CachedTable, Delta, StoredEntry};
 pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{

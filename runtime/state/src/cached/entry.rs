@@ -10,6 +10,8 @@ const DIRTY: u8 = 2;
 const STORED: u8 = 4;
 /// Chosen to leave the cache.
 const LEAVING: u8 = 8;
+/// In a delta that the store does not have yet.
+const DELTA: u8 = 16;
 
 /// A value or its absence, and how that relates to the store.
 ///
@@ -154,6 +156,30 @@ impl<V> Entry<V> {
             Self::Live { .. } => self.add(STORED),
             Self::Dead { .. } => self.clear(STORED),
         }
+    }
+
+    /// It is in a delta as it is: dirty again only when it changes.
+    pub(super) fn saved(&self) {
+        self.clear(DIRTY);
+        self.add(DELTA | STORED);
+    }
+
+    /// The delta, if it was in it, is in the store now, or never will be.
+    pub(super) fn delta_ended(&self, ingested: bool) {
+        if !self.has(DELTA) {
+            return;
+        }
+        self.clear(DELTA);
+        if !ingested {
+            self.add(DIRTY);
+        } else if !self.is_dirty() {
+            self.written();
+        }
+    }
+
+    /// Whether the store has it as it is.
+    pub(super) fn is_in_store(&self) -> bool {
+        !self.has(DIRTY | DELTA)
     }
 
     /// Whether it may leave the cache now: it was not touched since this was last asked, nor chosen.

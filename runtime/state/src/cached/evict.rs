@@ -16,6 +16,8 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
     /// To be called between batches: returns what has failed since the last one, and makes room when the
     /// budget is exceeded.
     ///
+    /// While a delta is open only what the store has leaves, and the budget may be exceeded.
+    ///
     /// Entries leave that were not touched since the sweep last passed them (*second chance*: Corbató, *A
     /// Paging Experiment with the Multics System*, 1968); those that are dirty are written as one sorted run.
     ///
@@ -26,7 +28,7 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
     pub fn quiet_point(&mut self) -> Result<()> {
         self.settle();
         self.backing.take_failure()?;
-        match self.backing.charged() > self.budget {
+        match self.backing.charged() > self.evict_above {
             true => self.evict(),
             false => Ok(()),
         }
@@ -44,6 +46,11 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
                 self.backing.discharge(&entry);
             }
         }
+        // While write-backs are held little may be able to leave; not every batch has to find that out.
+        self.evict_above = match self.held {
+            true => self.budget.max(self.backing.charged() + self.budget / FREED),
+            false => self.budget,
+        };
         Ok(())
     }
 
@@ -59,7 +66,7 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
                 break;
             }
             passed += 1;
-            if !entry.choose() {
+            if (self.held && !entry.is_in_store()) || !entry.choose() {
                 continue;
             }
             freed += entry.charged() as usize;
@@ -77,7 +84,11 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
     ///
     /// # Errors
     /// Those of [`Self::quiet_point`]; a value that cannot be encoded; a failure of the store.
+    ///
+    /// # Panics
+    /// While a delta is open: it would overwrite later what is written now.
     pub fn flush(&mut self) -> Result<()> {
+        assert!(!self.held, "nothing is written while a delta is open");
         self.settle();
         self.backing.take_failure()?;
         let collected = self.collect();

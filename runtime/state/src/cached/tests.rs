@@ -1,6 +1,6 @@
 use super::*;
 use crate::store::{ByteStoreFactory, ModelFactory, Run, StateId, StoreFile};
-use crate::table::Change;
+use crate::table::{Change, ScanBudget};
 use hurtig_core::error::{Error, Fault};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -156,6 +156,9 @@ enum Step {
     Checkpoint,
     Crash,
     Scan,
+    BeginDelta,
+    ContinueDelta(usize),
+    EndDelta(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -173,6 +176,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Checkpoint),
         2 => Just(Step::Crash),
         1 => Just(Step::Scan),
+        4 => Just(Step::BeginDelta),
+        3 => (0_usize..10).prop_map(Step::ContinueDelta),
+        3 => any::<bool>().prop_map(Step::EndDelta),
     ]
 }
 
@@ -185,7 +191,10 @@ struct Pair {
     budget: usize,
     cache: CachedTable<u64, String>,
     model: Model,
-    saved: Option<(PathBuf, Model)>,
+    saved: Option<(PathBuf, Option<Delta>, Model)>,
+    /// What a delta that has begun is of, and what it has become.
+    begun: Option<(Option<Delta>, Model)>,
+    store: Arc<dyn ByteStore>,
 }
 
 impl Pair {
@@ -193,8 +202,10 @@ impl Pair {
         let dir = tempfile::tempdir().unwrap();
         let store = ModelFactory.create(&dir.path().join("0")).unwrap();
         let cache = open(&store, budget);
-        let (model, saved) = (Model::new(), None);
+        let (model, saved, begun) = (Model::new(), None, None);
         Self {
+            begun,
+            store,
             dir,
             numbers: 0,
             budget,
@@ -250,8 +261,16 @@ impl Pair {
             }
             Step::QuietPoint => {
                 self.cache.quiet_point().unwrap();
-                assert!(self.cache.charged_bytes() <= self.budget);
+                assert!(self.begun.is_some() || self.cache.charged_bytes() <= self.budget);
             }
+            Step::BeginDelta if self.begun.is_none() => {
+                self.cache.begin_delta().unwrap();
+                self.begun = Some((None, self.model.clone()));
+            }
+            Step::BeginDelta => {}
+            Step::ContinueDelta(entries) => self.continue_delta(ScanBudget::new(entries)),
+            Step::EndDelta(ingested) => self.end_delta(ingested),
+            Step::Flush | Step::Checkpoint | Step::Scan if self.begun.is_some() => {}
             Step::Flush => self.cache.flush().unwrap(),
             Step::Checkpoint => self.checkpoint(),
             Step::Crash => self.crash(),
@@ -279,18 +298,52 @@ impl Pair {
     fn checkpoint(&mut self) {
         let path = self.path();
         self.cache.checkpoint(&path).unwrap();
-        self.saved = Some((path, self.model.clone()));
+        self.saved = Some((path, None, self.model.clone()));
+    }
+
+    fn continue_delta(&mut self, mut budget: ScanBudget) {
+        let made = self.cache.continue_delta(&mut budget).unwrap();
+        if let (Some(delta), Some(begun)) = (made, &mut self.begun) {
+            begun.0 = Some(delta);
+        }
+    }
+
+    /// The store's checkpoint comes as late as it may: nothing has been written since the delta began.
+    fn end_delta(&mut self, ingested: bool) {
+        if ingested {
+            self.continue_delta(ScanBudget::unbounded());
+        }
+        let path = self.path();
+        if let Some((delta, model)) = self.begun.take() {
+            if ingested {
+                let delta = delta.unwrap();
+                self.store.checkpoint(&path).unwrap();
+                let state = self.store.open_state("names").unwrap();
+                self.store.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
+                self.saved = Some((path, Some(delta), model));
+            }
+            self.cache.end_delta(ingested).unwrap();
+        }
     }
 
     /// Drops the cache with all that it has not written.
     fn crash(&mut self) {
         let path = self.path();
-        let (store, model) = match &self.saved {
-            Some((checkpoint, model)) => (ModelFactory.restore(checkpoint, &path).unwrap(), model.clone()),
-            None => (ModelFactory.create(&path).unwrap(), Model::new()),
+        self.begun = None;
+        self.model = Model::new();
+        self.store = match &self.saved {
+            None => ModelFactory.create(&path).unwrap(),
+            Some((checkpoint, delta, model)) => {
+                self.model.clone_from(model);
+                let store = ModelFactory.restore(checkpoint, &path).unwrap();
+                let state = store.open_state("names").unwrap();
+                if let Some(delta) = delta {
+                    store.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
+                }
+                store
+            }
         };
-        self.cache = open(&store, self.budget);
-        self.model = model;
+        self.cache = open(&self.store, self.budget);
     }
 
     fn scan(&mut self) {
@@ -311,18 +364,19 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     /// From a cache that keeps nothing between quiet points to one that never evicts.
     #[test]
     fn it_is_a_map_whatever_happens_in_between(
         budget in prop_oneof![Just(0_usize), 100_usize..2_000, Just(1 << 20)],
-        steps in proptest::collection::vec(step(), 0..80),
+        steps in proptest::collection::vec(step(), 0..100),
     ) {
         let mut pair = Pair::new(budget);
         for step in steps {
             pair.take(step);
         }
+        pair.end_delta(true);
         pair.checkpoint();
         pair.crash();
         pair.scan();
