@@ -35,13 +35,13 @@ LOCKED := $(if $(CI),--locked)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: deps rocksdb ## Run the access-log job on the shipped sample as a live stream
+demo: deps ## Run the access-log job on the shipped sample as a live stream
 	cargo run $(LOCKED) --release -p hurtig --example access_log -- --demo
 
 test: deps rocksdb ## Everything that CI checks: format, clippy, docs, all tests
 	@scripts/test
 
-bench: deps rocksdb ## Measure, each figure beside its baseline
+bench: deps ## Measure, each figure beside its baseline
 	cargo run $(LOCKED) --release -p hurtig-bench
 
 check: deps rocksdb ## Format, clippy and, if cargo-deny is installed, licences and advisories
@@ -53,7 +53,7 @@ docs: deps rocksdb ## Build the book (docs/book) and the API documentation
 deps: ## Install the missing system packages (Debian and its relatives)
 	@scripts/install-deps
 
-rocksdb: deps ## Build RocksDB, which the other targets link; only the first time
+rocksdb: deps ## Build RocksDB, which tests and checks link; only the first time
 	@[ "$(ROCKSDB_LIB_DIR)" != "$(CARGO_TARGET_DIR)/rocksdb" ] || scripts/rocksdb
 
 fmt: ## Format the sources

@@ -5,7 +5,7 @@ use hurtig_core::error::{Error, Fault};
 use hurtig_core::key::StableKey;
 use hurtig_rocksdb::{RocksFactory, RocksMemory};
 use hurtig_state::store::{ByteStore, ByteStoreFactory, RunBuilder, StateId};
-use hurtig_state::{CacheOptions, CachedTable};
+use hurtig_state::{CacheOptions, CachedTable, ScanBudget};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -235,4 +235,53 @@ fn what_a_killed_process_had_saved_is_there() {
         })
         .unwrap();
     assert_eq!(seen, KEYS);
+}
+
+/// Counting goes on while one thread makes the store's checkpoint and the task encodes the delta.
+#[test]
+fn a_checkpoint_with_a_delta_is_the_state_of_the_barrier() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = factory().create(&dir.path().join("store")).unwrap();
+    let mut table = counts(Arc::clone(&store));
+    for round in 0..ROUNDS {
+        count(&mut table);
+        let chk = dir.path().join(format!("chk-{round}"));
+        table.begin_delta().unwrap();
+        let mut delta = None;
+        std::thread::scope(|scope| {
+            let linked = scope.spawn(|| store.checkpoint(&chk));
+            for key in 0..KEYS {
+                *table.upsert(key.stable_hash(), &key, || 0) += 1_000;
+                table.remove(key.stable_hash(), &key);
+                table.quiet_point().unwrap();
+                let made = table.continue_delta(&mut ScanBudget::new(2)).unwrap();
+                delta = delta.take().or(made);
+            }
+            linked.join().unwrap().unwrap();
+        });
+        let delta = delta
+            .or(table.continue_delta(&mut ScanBudget::unbounded()).unwrap())
+            .unwrap();
+        assert!(!delta.entries().is_empty() && delta.entries().len() < KEYS);
+        let state = store.open_state("counts").unwrap();
+        store.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
+        table.end_delta(true).unwrap();
+        table.quiet_point().unwrap();
+        let restored = factory()
+            .restore(&chk, &dir.path().join(format!("restored-{round}")))
+            .unwrap();
+        let state = restored.open_state("counts").unwrap();
+        restored.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
+        let restored = counts(restored);
+        for key in 0..KEYS {
+            assert_eq!(
+                restored.get(key.stable_hash(), &key),
+                Some(&(key + 1)),
+                "round {round}"
+            );
+        }
+    }
+    let mut left = 0;
+    table.scan(|_| Ok(left += 1)).unwrap();
+    assert_eq!(left, 0, "every count was removed after its barrier");
 }
