@@ -282,6 +282,11 @@ fn a_checkpoint_with_a_delta_is_the_state_of_the_barrier() {
         }
     }
     let mut left = 0;
-    table.scan(|_| Ok(left += 1)).unwrap();
+    table
+        .scan(|_| {
+            left += 1;
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(left, 0, "every count was removed after its barrier");
 }
