@@ -140,4 +140,6 @@ mod book {
     mod test {}
     #[doc = include_str!("../../../docs/operations/checkpoints.md")]
     mod checkpoints {}
+    #[doc = include_str!("../../../docs/operations/savepoints.md")]
+    mod savepoints {}
 }

@@ -3,7 +3,9 @@
 //!
 //! Each key counts its own records: `key, 0`, `key, 1`, … in order. Keyed state of every kind holds what it
 //! must after so many records, or the job fails. Records and windows are written by transactional sinks:
-//! `OUT/records` and `OUT/windows`. A mapper fails once whenever the file `OUT/fail` appears.
+//! `OUT/records` and `OUT/windows`. A mapper fails once whenever the file `OUT/fail` appears. When `OUT/savepoint`
+//! or `OUT/stop` appears, a savepoint goes into the directory that is named in it, and with the latter the job
+//! stops.
 
 #![allow(clippy::print_stdout, reason = "the test reads the result")]
 
@@ -82,11 +84,36 @@ async fn main(env: StreamEnv) -> Result {
         .union(&sliding)
         .sink_to(FileSink::lines(out.join("windows")))
         .uid("windows-out");
-    let result = env.execute("all round").await?;
+    let job = env.execute_async("all round").await?;
+    while !job.status().await?.is_globally_terminal() {
+        if let Some(dir) = told(&out.join("savepoint")) {
+            let taken = job.savepoint(Some(&dir)).await;
+            println!("savepoint={taken:?}");
+        }
+        if let Some(dir) = told(&out.join("stop")) {
+            match job.stop(Some(&dir), false).await {
+                Ok(path) => {
+                    println!("stopped={path}");
+                    job.result().await?;
+                    return Ok(());
+                }
+                Err(error) => println!("not stopped: {error}"),
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let result = job.result().await?;
     let (counted, restarts) = (result.long("counted"), result.restarts);
     let same = result.long("restored") == result.long("union");
     println!("counted={counted} same={same} restarts={restarts}");
     Ok(())
+}
+
+/// What a file says that appeared, once.
+fn told(file: &Path) -> Option<String> {
+    let dir = std::fs::read_to_string(file).ok().filter(|dir| !dir.is_empty())?;
+    std::fs::remove_file(file).ok()?;
+    Some(dir)
 }
 
 /// Counts the records of its subtask in operator state, and fails on command.

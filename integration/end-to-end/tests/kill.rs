@@ -142,27 +142,42 @@ impl Trial {
         self.folder.path().join("out").display().to_string()
     }
 
-    /// One life of the program, killed after a while.
+    /// One life of the program, killed after a while. It may be taking a savepoint, stopping with one, or
+    /// have stopped by then.
     #[expect(
         clippy::disallowed_methods,
         reason = "a life is as long as chance has it, whatever happens in it"
     )]
-    fn kill(&mut self) {
+    fn kill(&mut self) -> String {
         let args = self.args();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut child = start_example("all_round", &args);
         let life = 100 + self.random.below(900);
-        if self.random.below(2) == 0 {
-            std::thread::sleep(Duration::from_millis(life / 2));
-            // The folder may not be there yet.
-            let _ = std::fs::write(Path::new(&self.out()).join("fail"), "");
-        }
+        let savepoints = self.folder.path().join("savepoints");
+        let (what, text) = match self.random.below(6) {
+            0 | 1 => ("fail", String::new()),
+            2 => ("savepoint", savepoints.display().to_string()),
+            3 | 4 => ("stop", savepoints.display().to_string()),
+            _ => ("", String::new()),
+        };
         std::thread::sleep(Duration::from_millis(life / 2));
+        if !what.is_empty() {
+            // The folder may not be there yet.
+            let _ = std::fs::write(Path::new(&self.out()).join(what), text);
+        }
+        // A stop takes some ten milliseconds: half of the kills come in its midst.
+        let rest = if what == "stop" && self.random.below(2) == 0 {
+            self.random.below(40)
+        } else {
+            life / 2
+        };
+        std::thread::sleep(Duration::from_millis(rest));
         // It may have ended already.
         let _ = child.kill();
         let output = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!said.contains("FAILED") && !said.contains("error:"), "{said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// The last life, to the end.
@@ -187,8 +202,12 @@ fn nothing_is_lost_or_repeated_whatever_is_killed() {
         // Some of it is left when the last kill has come.
         count: RATE * (kills + 4) / 2,
     };
-    for _ in 0..kills {
-        trial.kill();
+    for life in 0..kills {
+        println!("{life}: {}", trial.kill().trim());
+    }
+    for control in ["fail", "savepoint", "stop"] {
+        // The last life is to come to its end.
+        let _ = std::fs::remove_file(Path::new(&trial.out()).join(control));
     }
     let end = trial.finish();
     println!("{end}");
@@ -208,7 +227,7 @@ fn nothing_is_lost_or_repeated_whatever_is_killed() {
     );
 }
 
-/// Complete checkpoints in a folder.
+/// Complete checkpoints in a folder, and records of savepoints with which jobs have stopped.
 fn metadata(checkpoints: &Path) -> Vec<PathBuf> {
     let folders = |path: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(path)
@@ -219,6 +238,6 @@ fn metadata(checkpoints: &Path) -> Vec<PathBuf> {
     let jobs = folders(checkpoints).into_iter();
     let all = jobs
         .flat_map(|job| folders(&job))
-        .map(|folder| folder.join("_metadata"));
+        .flat_map(|folder| ["_metadata", "_savepoint"].map(|file| folder.join(file)));
     all.filter(|path| path.exists()).collect()
 }

@@ -12,7 +12,7 @@ use hurtig_dataflow::source::{SourceReader, SourceStatus, Split};
 use hurtig_exchange::{
     ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel,
 };
-use hurtig_state::{OperatorSnapshot, Redistribution};
+use hurtig_state::{OperatorSnapshot, Redistribution, ScanBudget};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -25,6 +25,8 @@ const LAST: i64 = -1_000;
 #[derive(Default)]
 struct Ticks {
     seen: i64,
+    /// Calls that its snapshot still takes.
+    scans: u32,
     told: Arc<Mutex<Vec<&'static str>>>,
 }
 
@@ -65,7 +67,13 @@ impl Operator<i64, i64> for Ticks {
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
+        self.scans = 1_000;
         snapshot.put_operator("seen", Redistribution::Split, &[self.seen])
+    }
+
+    fn continue_snapshot(&mut self, _: &mut OperatorSnapshot, _: &mut ScanBudget) -> Result<bool> {
+        self.scans = self.scans.saturating_sub(1);
+        Ok(self.scans == 0)
     }
 
     fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {

@@ -87,6 +87,8 @@ impl JobCheckpoints {
 
     /// The job has stopped with a savepoint, and begins with it if it has to.
     pub(super) fn stop_with(&mut self, metadata: CheckpointMetadata, store: String) {
+        // A record of it lies among the checkpoints.
+        self.any = true;
         self.latest = Some(Latest {
             metadata: Arc::new(metadata),
             store: Some(store),
@@ -195,15 +197,10 @@ impl JobMasterBrain {
             JobStatus::Failed => self.settings.retention != CheckpointRetention::NoExternalizedCheckpoints,
             _ => false,
         };
-        // A job that was suspended has not come to its end: the next one goes on from its savepoint.
-        match self
-            .savepoints
-            .suspended()
-            .filter(|_| status == JobStatus::Finished)
-        {
-            Some(stopped) => out.push(JobEffect::Store(StorageWork::DiscardJobBut(stopped))),
-            None if self.checkpoints.any && !keep => out.push(JobEffect::Store(StorageWork::DiscardJob)),
-            None => {}
+        if self.checkpoints.any && !keep {
+            let all_but = self.savepoints.goes_on_from(status);
+            let discard = all_but.map_or(StorageWork::DiscardJob, StorageWork::DiscardJobBut);
+            out.push(JobEffect::Store(discard));
         }
         if status == JobStatus::Finished {
             self.discard_claimed(out);

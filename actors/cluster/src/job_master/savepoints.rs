@@ -69,10 +69,12 @@ impl JobSavepoints {
         (current.checkpoint == checkpoint).then(|| (order.folder.clone(), order.stop.is_some()))
     }
 
-    /// The savepoint that the job has stopped with and from which it can go on.
-    pub(super) fn suspended(&self) -> Option<CheckpointId> {
+    /// The savepoint that the job has stopped with, if the next job of its name has to go on from there: a
+    /// job that was drained and has finished has come to its end.
+    pub(super) fn goes_on_from(&self, status: JobStatus) -> Option<CheckpointId> {
         let stopped = self.stopped.as_ref()?;
-        (stopped.mode == StopMode::Suspend).then_some(stopped.checkpoint)
+        let ended = stopped.mode == StopMode::Drain && status == JobStatus::Finished;
+        (!ended).then_some(stopped.checkpoint)
     }
 
     /// Whether the job has stopped with a savepoint: it only has to commit and to end.

@@ -14,13 +14,13 @@ use hurtig_task::interface::CheckpointPart;
 const ONE: CheckpointId = CheckpointId(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn checkpointed() -> JobSettings {
+pub(super) fn checkpointed() -> JobSettings {
     let mut settings = settings(fixed(5));
     settings.checkpoints.interval = Some(SECOND);
     settings
 }
 
-fn part(execution: ExecutionId) -> CheckpointPart {
+pub(super) fn part(execution: ExecutionId) -> CheckpointPart {
     let path = format!("{}-{}", execution.subtask.index, execution.attempt);
     let handle = StateHandle {
         path,
@@ -32,7 +32,7 @@ fn part(execution: ExecutionId) -> CheckpointPart {
 
 impl Bench {
     /// A job that takes a checkpoint each second, and whose five tasks run.
-    fn checkpointed() -> Self {
+    pub(super) fn checkpointed() -> Self {
         let mut bench = Self::with(checkpointed());
         bench.offer(3);
         bench.started(true);
@@ -41,12 +41,12 @@ impl Bench {
         bench
     }
 
-    fn trigger(&mut self) {
+    pub(super) fn trigger(&mut self) {
         self.now = self.now.after(SECOND);
         self.event(JobEvent::CheckpointTimer(CheckpointTimer::Trigger));
     }
 
-    fn remembered(&mut self, checkpoint: CheckpointId, snapshot: &[u8]) {
+    pub(super) fn remembered(&mut self, checkpoint: CheckpointId, snapshot: &[u8]) {
         let generation = self.brain.graph().generation();
         self.event(JobEvent::EnumeratorSnapshot {
             generation,
@@ -56,7 +56,7 @@ impl Bench {
         });
     }
 
-    fn acknowledge(&mut self, execution: ExecutionId, checkpoint: CheckpointId) {
+    pub(super) fn acknowledge(&mut self, execution: ExecutionId, checkpoint: CheckpointId) {
         self.message(JobMasterMessage::CheckpointAcknowledged {
             execution,
             checkpoint,
@@ -74,21 +74,21 @@ impl Bench {
         self.published()
     }
 
-    fn complete(&mut self, checkpoint: CheckpointId) -> CheckpointMetadata {
+    pub(super) fn complete(&mut self, checkpoint: CheckpointId) -> CheckpointMetadata {
         let metadata = self.collect(checkpoint).unwrap();
         self.event(JobEvent::CheckpointPublished(checkpoint, Ok(())));
         metadata
     }
 
     /// What is to be published.
-    fn published(&self) -> Option<CheckpointMetadata> {
+    pub(super) fn published(&self) -> Option<CheckpointMetadata> {
         self.effects.iter().find_map(|effect| match effect {
             JobEffect::Store(StorageWork::Publish { metadata, .. }) => Some((**metadata).clone()),
             _ => None,
         })
     }
 
-    fn triggered(&self) -> Vec<ExecutionId> {
+    pub(super) fn triggered(&self) -> Vec<ExecutionId> {
         let triggered = self.effects.iter().filter_map(|effect| match effect {
             JobEffect::TriggerCheckpoint { execution, .. } => Some(*execution),
             _ => None,
@@ -96,7 +96,7 @@ impl Bench {
         triggered.collect()
     }
 
-    fn told(&self) -> Vec<CheckpointEvent> {
+    pub(super) fn told(&self) -> Vec<CheckpointEvent> {
         let told = self.effects.iter().filter_map(|effect| match effect {
             JobEffect::NotifyCheckpoint { event, .. } => Some(*event),
             _ => None,
@@ -104,7 +104,7 @@ impl Bench {
         told.collect()
     }
 
-    fn discarded(&self) -> Vec<StorageWork> {
+    pub(super) fn discarded(&self) -> Vec<StorageWork> {
         let work = self.effects.iter().filter_map(|effect| match effect {
             JobEffect::Store(work) => Some(work.clone()),
             _ => None,
@@ -319,7 +319,11 @@ fn restored(found: Result<Option<CheckpointMetadata>, TaskFailure>, allow: bool)
     restored_as(found, allow, true)
 }
 
-fn restored_as(found: Result<Option<CheckpointMetadata>, TaskFailure>, allow: bool, claim: bool) -> Bench {
+pub(super) fn restored_as(
+    found: Result<Option<CheckpointMetadata>, TaskFailure>,
+    allow: bool,
+    claim: bool,
+) -> Bench {
     let mut settings = checkpointed();
     settings.restore = Some(RestoreFrom {
         checkpoint: RestoreTarget::Latest,

@@ -4,6 +4,7 @@ mod checkpoints;
 mod lives;
 mod random;
 mod restarts;
+mod savepoints;
 
 use super::checkpoints::CheckpointSettings;
 use super::{JobEffect, JobEvent, JobMasterBrain, JobSettings};

@@ -1,0 +1,413 @@
+//! Savepoints of a job: everybody knows of one before its barrier, it counts as no checkpoint, and who asked
+//! for it is answered once, when it is durable or when the job has ended with it.
+
+use super::checkpoints::checkpointed;
+use super::*;
+use crate::config::{RestoreFrom, RestoreTarget};
+use crate::job_master::checkpoints::{CheckpointTimer, SavepointId};
+use crate::job_master::{FoundCheckpoint, StorageWork};
+use hurtig_core::ids::CheckpointId;
+use hurtig_dataflow::chain::StopMode;
+use hurtig_dataflow::operator::CheckpointEvent;
+use hurtig_storage::{CheckpointMetadata, SnapshotFolder, SnapshotKind};
+use hurtig_task::interface::SavepointOrder;
+
+const ONE: CheckpointId = CheckpointId(1);
+const TWO: CheckpointId = CheckpointId(2);
+const ASKED: SavepointId = 5;
+
+fn folder() -> SnapshotFolder {
+    SnapshotFolder {
+        store: "/elsewhere".to_owned(),
+        folder: "savepoint-1".to_owned(),
+    }
+}
+
+impl Bench {
+    fn ask(&mut self, id: SavepointId, stop: Option<StopMode>) {
+        let folder = folder();
+        self.event(JobEvent::SavepointRequested(id, SavepointOrder { folder, stop }));
+    }
+
+    /// The timers of the coordinator that are due at once.
+    fn due(&mut self) {
+        let due: Vec<JobEvent> = self
+            .timers()
+            .into_iter()
+            .filter_map(|(delay, event)| delay.is_zero().then_some(event))
+            .collect();
+        due.into_iter().for_each(|event| self.event(event));
+    }
+
+    fn prepared(&mut self, execution: ExecutionId, checkpoint: CheckpointId) {
+        self.message(JobMasterMessage::SavepointPrepared {
+            execution,
+            checkpoint,
+        });
+    }
+
+    fn answers(&self) -> Vec<(SavepointId, Result<String, String>)> {
+        let answers = self.effects.iter().filter_map(|effect| match effect {
+            JobEffect::AnswerSavepoint(id, result) => Some((*id, result.clone())),
+            _ => None,
+        });
+        answers.collect()
+    }
+
+    /// A savepoint up to the triggers of its sources.
+    fn begin_savepoint(&mut self, checkpoint: CheckpointId, stop: Option<StopMode>) {
+        self.ask(ASKED, stop);
+        self.due();
+        for execution in self.executions() {
+            self.prepared(execution, checkpoint);
+        }
+        self.remembered(checkpoint, b"enumerator");
+    }
+
+    /// A savepoint up to its publication.
+    fn collect_savepoint(&mut self, checkpoint: CheckpointId, stop: Option<StopMode>) -> CheckpointMetadata {
+        self.begin_savepoint(checkpoint, stop);
+        for execution in self.executions() {
+            self.acknowledge(execution, checkpoint);
+        }
+        self.published().unwrap()
+    }
+}
+
+#[test]
+fn all_tasks_know_of_a_savepoint_before_its_barrier_comes() {
+    let mut bench = Bench::checkpointed();
+    bench.ask(ASKED, None);
+    bench.due();
+    let all = bench.executions();
+    let told: Vec<ExecutionId> = bench
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            JobEffect::PrepareSavepoint {
+                execution,
+                checkpoint: ONE,
+                ..
+            } => Some(*execution),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, all);
+    for execution in &all[..3] {
+        bench.prepared(*execution, ONE);
+        // Said twice it counts once.
+        bench.prepared(*execution, ONE);
+    }
+    // One that finishes meanwhile has nothing to prepare.
+    bench.state(all[3], TaskState::Finished);
+    let asked = |effect: &JobEffect| matches!(effect, JobEffect::SnapshotEnumerator { .. });
+    assert!(!bench.effects.iter().any(asked), "one has not answered");
+    bench.prepared(all[4], ONE);
+    assert!(bench.effects.iter().any(asked));
+    assert_eq!(bench.triggered(), []);
+    bench.remembered(ONE, b"");
+    assert_eq!(bench.triggered(), bench.of(0));
+}
+
+#[test]
+fn a_savepoint_is_no_checkpoint() {
+    let mut bench = Bench::checkpointed();
+    bench.complete(ONE);
+    bench.take();
+    let metadata = bench.collect_savepoint(TWO, None);
+    assert_eq!(metadata.kind, SnapshotKind::Savepoint);
+    assert!(bench.effects.iter().any(|effect| matches!(
+        effect,
+        JobEffect::Store(StorageWork::Publish { savepoint: Some((to, false)), .. }) if *to == folder()
+    )));
+    assert_eq!(bench.answers(), [], "it is not durable");
+    bench.event(JobEvent::CheckpointPublished(TWO, Ok(())));
+    assert_eq!(
+        bench.answers(),
+        [(ASKED, Ok("/elsewhere/savepoint-1".to_owned()))]
+    );
+    assert_eq!(bench.told(), [], "sinks commit with checkpoints");
+    assert_eq!(bench.discarded(), [], "the retained checkpoint stays");
+    // What fails now goes on from the checkpoint.
+    let all = bench.executions();
+    bench.state(all[0], TaskState::Failed);
+    bench.all(TaskState::Canceled);
+    let generation = bench.brain.graph().generation();
+    bench.event(JobEvent::RestartDue { generation });
+    bench.started(true);
+    let deployed = bench.deployments();
+    assert!(
+        deployed
+            .iter()
+            .all(|d| d.restore.as_ref().unwrap().checkpoint == ONE)
+    );
+    bench.run_all();
+    bench.take();
+    bench.complete(CheckpointId(3));
+    assert_eq!(bench.discarded(), [StorageWork::DiscardCheckpoint(ONE)]);
+}
+
+#[test]
+fn a_savepoint_needs_no_interval_and_waits_for_the_checkpoint_under_way() {
+    let mut bench = Bench::new(fixed(5));
+    bench.ask(ASKED, None);
+    bench.offer(3);
+    bench.started(true);
+    bench.run_all();
+    bench.due();
+    assert!(
+        bench
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, JobEffect::PrepareSavepoint { .. })),
+        "it was asked for before the tasks ran"
+    );
+    let mut bench = Bench::checkpointed();
+    bench.trigger();
+    bench.ask(ASKED, None);
+    bench.due();
+    let begun = |bench: &Bench| {
+        let begun = |effect: &JobEffect| matches!(effect, JobEffect::PrepareSavepoint { .. });
+        bench.effects.iter().any(begun)
+    };
+    assert!(!begun(&bench), "one at a time");
+    bench.remembered(ONE, b"");
+    for execution in bench.executions() {
+        bench.acknowledge(execution, ONE);
+    }
+    bench.take();
+    bench.event(JobEvent::CheckpointPublished(ONE, Ok(())));
+    bench.due();
+    assert!(begun(&bench));
+}
+
+#[test]
+fn what_becomes_of_a_savepoint_that_fails_is_told_and_deleted() {
+    let mut bench = Bench::checkpointed();
+    bench.begin_savepoint(ONE, None);
+    let all = bench.executions();
+    bench.take();
+    bench.acknowledge(all[0], ONE);
+    bench.message(JobMasterMessage::CheckpointDeclined {
+        execution: all[1],
+        checkpoint: ONE,
+        reason: "disk full".to_owned(),
+    });
+    let answers = bench.answers();
+    assert!(
+        matches!(&answers[..], [(ASKED, Err(why))] if why.contains("disk full")),
+        "{answers:?}"
+    );
+    assert_eq!(bench.discarded(), [StorageWork::DiscardSavepoint(folder())]);
+    assert_eq!(bench.told(), [CheckpointEvent::Aborted(ONE); 5]);
+    bench.is(JobStatus::Running);
+    bench.take();
+    // A part that comes late lies where the savepoint would have been.
+    bench.acknowledge(all[2], ONE);
+    let late = super::checkpoints::part(all[2]).handle.unwrap();
+    assert_eq!(
+        bench.discarded(),
+        [StorageWork::DiscardState(late, Some("/elsewhere".to_owned()))]
+    );
+    // A failed task ends it too, and says why.
+    bench.take();
+    bench.begin_savepoint(TWO, None);
+    bench.state(all[3], TaskState::Failed);
+    let answers = bench.answers();
+    assert!(
+        matches!(&answers[..], [(ASKED, Err(why))] if why.contains("boom")),
+        "{answers:?}"
+    );
+}
+
+#[test]
+fn savepoints_that_take_too_long_are_given_up() {
+    let mut bench = Bench::checkpointed();
+    bench.begin_savepoint(ONE, None);
+    bench.take();
+    bench.event(JobEvent::CheckpointTimer(CheckpointTimer::Expire(ONE)));
+    let answers = bench.answers();
+    assert!(
+        matches!(&answers[..], [(ASKED, Err(why))] if why.contains("timed out")),
+        "{answers:?}"
+    );
+    // One that cannot begin is not waited for for ever.
+    let mut bench = Bench::new(fixed(0));
+    bench.ask(ASKED, None);
+    bench.event(JobEvent::CheckpointTimer(CheckpointTimer::GiveUp(ASKED)));
+    let answers = bench.answers();
+    assert!(
+        matches!(&answers[..], [(ASKED, Err(why))] if why.contains("execution.checkpointing.timeout")),
+        "{answers:?}"
+    );
+    bench.event(JobEvent::CheckpointTimer(CheckpointTimer::GiveUp(ASKED)));
+    assert_eq!(bench.answers().len(), 1, "answered once");
+}
+
+#[test]
+fn a_stop_is_answered_when_the_job_has_ended() {
+    let mut bench = Bench::checkpointed();
+    bench.complete(ONE);
+    bench.collect_savepoint(TWO, Some(StopMode::Suspend));
+    bench.take();
+    bench.event(JobEvent::CheckpointPublished(TWO, Ok(())));
+    assert_eq!(bench.told(), [CheckpointEvent::Completed(TWO); 5]);
+    assert_eq!(bench.answers(), []);
+    bench.ask(6, None);
+    let refused = bench.answers().pop().unwrap();
+    assert!(refused.0 == 6 && refused.1.unwrap_err().contains("stopping"));
+    bench.take();
+    bench.now = bench.now.after(Duration::from_secs(9));
+    bench.event(JobEvent::CheckpointTimer(CheckpointTimer::Trigger));
+    assert_eq!(bench.triggered(), [], "nothing is left to be saved");
+    bench.all(TaskState::Finished);
+    assert_eq!(bench.result().unwrap().status, JobStatus::Finished);
+    assert_eq!(
+        bench.answers(),
+        [(ASKED, Ok("/elsewhere/savepoint-1".to_owned()))]
+    );
+    assert_eq!(bench.discarded(), [StorageWork::DiscardJobBut(TWO)]);
+    bench.take();
+    bench.ask(7, None);
+    assert!(bench.answers()[0].1.is_err(), "refused, not forgotten");
+}
+
+#[test]
+fn a_drained_job_leaves_no_record() {
+    let mut bench = Bench::checkpointed();
+    bench.collect_savepoint(ONE, Some(StopMode::Drain));
+    bench.event(JobEvent::CheckpointPublished(ONE, Ok(())));
+    bench.all(TaskState::Finished);
+    assert_eq!(bench.answers().len(), 1);
+    // Nothing but the record was ever stored.
+    assert_eq!(bench.discarded(), [StorageWork::DiscardJob]);
+}
+
+#[test]
+fn after_the_savepoint_of_a_stop_it_only_goes_forward() {
+    let mut bench = Bench::checkpointed();
+    bench.complete(ONE);
+    bench.collect_savepoint(TWO, Some(StopMode::Suspend));
+    bench.event(JobEvent::CheckpointPublished(TWO, Ok(())));
+    // A sink cannot commit.
+    let all = bench.executions();
+    bench.state(all[4], TaskState::Failed);
+    bench.all(TaskState::Canceled);
+    bench.is(JobStatus::Restarting);
+    let generation = bench.brain.graph().generation();
+    bench.event(JobEvent::RestartDue { generation });
+    bench.take();
+    bench.started(true);
+    for descriptor in bench.deployments() {
+        let restore = descriptor.restore.unwrap();
+        assert_eq!((restore.checkpoint, restore.stopped), (TWO, true));
+        assert_eq!(restore.store.as_deref(), Some("/elsewhere"));
+    }
+    bench.run_all();
+    bench.now = bench.now.after(Duration::from_secs(9));
+    bench.event(JobEvent::CheckpointTimer(CheckpointTimer::Trigger));
+    assert_eq!(bench.triggered(), []);
+    bench.all(TaskState::Finished);
+    assert!(matches!(&bench.answers()[..], [(ASKED, Ok(_))]));
+}
+
+#[test]
+fn a_stop_that_ends_otherwise_says_where_the_savepoint_is() {
+    let mut bench = Bench::checkpointed();
+    bench.collect_savepoint(ONE, Some(StopMode::Suspend));
+    bench.event(JobEvent::CheckpointPublished(ONE, Ok(())));
+    bench.message(JobMasterMessage::Cancel);
+    bench.all(TaskState::Canceled);
+    let answers = bench.answers();
+    assert!(
+        matches!(&answers[..], [(ASKED, Err(why))] if why.contains("/elsewhere/savepoint-1") && why.contains("CANCELED")),
+        "{answers:?}"
+    );
+    // Before it is complete there is none.
+    let mut bench = Bench::checkpointed();
+    bench.collect_savepoint(ONE, Some(StopMode::Suspend));
+    bench.take();
+    bench.message(JobMasterMessage::Cancel);
+    assert_eq!(
+        bench.discarded(),
+        [
+            StorageWork::DiscardSavepoint(folder()),
+            StorageWork::DiscardCheckpoint(ONE)
+        ]
+    );
+    assert!(bench.answers()[0].1.is_err());
+    bench.event(JobEvent::CheckpointPublished(ONE, Ok(())));
+    assert_eq!(bench.told(), [CheckpointEvent::Aborted(ONE); 5]);
+}
+
+#[test]
+fn a_drain_that_fails_goes_on_from_the_latest_checkpoint() {
+    let mut bench = Bench::checkpointed();
+    bench.complete(ONE);
+    // Before sources were told, nothing has happened.
+    bench.ask(ASKED, Some(StopMode::Drain));
+    bench.due();
+    bench.event(JobEvent::CheckpointTimer(CheckpointTimer::Expire(TWO)));
+    bench.is(JobStatus::Running);
+    bench.take();
+    bench.begin_savepoint(CheckpointId(3), Some(StopMode::Drain));
+    bench.event(JobEvent::CheckpointTimer(CheckpointTimer::Expire(CheckpointId(
+        3,
+    ))));
+    bench.is(JobStatus::Restarting);
+    let answers = bench.answers();
+    assert!(matches!(&answers[..], [(ASKED, Err(_))]), "{answers:?}");
+}
+
+/// A job that begins with a savepoint in another store.
+fn restored(target: RestoreTarget, claim: bool, record: Option<&str>) -> Bench {
+    let mut metadata = Bench::checkpointed().collect_savepoint(ONE, None);
+    metadata.supersedes = Vec::new();
+    let mut settings = checkpointed();
+    settings.restore = Some(RestoreFrom {
+        checkpoint: target,
+        allow_non_restored_state: false,
+        claim,
+    });
+    let mut bench = Bench::with(settings);
+    let SnapshotFolder { store, folder } = folder();
+    let found = FoundCheckpoint {
+        store: Some(store),
+        folder,
+        metadata,
+        record: record.map(str::to_owned),
+    };
+    bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(found)))));
+    bench.offer(3);
+    bench.started(true);
+    let deployed = bench.deployments();
+    assert_eq!(deployed.len(), 5);
+    for descriptor in deployed {
+        let restore = descriptor.restore.unwrap();
+        assert_eq!(restore.store.as_deref(), Some("/elsewhere"));
+        assert!(!restore.stopped, "it goes on");
+    }
+    bench.run_all();
+    bench.take();
+    bench
+}
+
+#[test]
+fn a_savepoint_is_deleted_only_if_it_was_named_and_claimed() {
+    let claims = |target, claim, record| {
+        let mut bench = restored(target, claim, record);
+        bench.complete(TWO);
+        bench.discarded()
+    };
+    let named = || RestoreTarget::Folder(folder());
+    let gone = |what: &str| StorageWork::DiscardClaimed(what.to_owned());
+    let whole = "/elsewhere/savepoint-1";
+    assert_eq!(claims(named(), false, None), []);
+    assert_eq!(claims(named(), true, None), [gone(whole)]);
+    // Who goes on from it, however it was found, makes the record of the stop untrue.
+    let record = Some("job/chk-1");
+    assert_eq!(claims(named(), false, record), [gone("job/chk-1")]);
+    assert_eq!(claims(named(), true, record), [gone(whole), gone("job/chk-1")]);
+    assert_eq!(claims(RestoreTarget::Latest, true, record), [gone("job/chk-1")]);
+    assert_eq!(claims(RestoreTarget::Latest, false, record), []);
+}
