@@ -4,7 +4,7 @@
 use crate::config::{ClusterConfig, JobOptions};
 use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, SubmitJob};
 use crate::error::ClusterError;
-use crate::job_master::SavepointCall;
+use crate::job_master::{CheckpointStatistics, SavepointCall};
 use crate::resource_manager::ResourceManager;
 use crate::result::{JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
@@ -322,6 +322,19 @@ impl JobHandle {
         let id = self.id;
         self.cluster
             .ask("cancel", move |reply| DispatcherInput::Cancel(id, reply))
+            .await
+    }
+
+    /// What became of its checkpoints and savepoints so far.
+    ///
+    /// # Errors
+    /// When it or the cluster has ended.
+    pub async fn checkpoint_statistics(&self) -> Result<CheckpointStatistics, ClusterError> {
+        let id = self.id;
+        self.cluster
+            .ask("checkpoint statistics", move |reply| {
+                DispatcherInput::Checkpoints(id, reply)
+            })
             .await
     }
 

@@ -25,6 +25,7 @@ pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submiss
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
 pub use error::ClusterError;
 pub use job_master::checkpoints;
+pub use job_master::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint};
 pub use job_master::{
     FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy, StorageWork,
 };

@@ -1,7 +1,7 @@
 //! The handle to a running job.
 
 use crate::Error;
-use hurtig_cluster::{ClusterError, ClusterHandle, JobHandle};
+use hurtig_cluster::{CheckpointStatistics, ClusterError, ClusterHandle, JobHandle};
 use hurtig_core::accumulators::{Accumulator, AccumulatorValue, AccumulatorValues};
 use hurtig_core::ids::JobId;
 use hurtig_core::metrics::{MetricRegistry, MetricSample};
@@ -146,6 +146,15 @@ impl JobClient {
     /// When the job is over or the cluster has ended.
     pub async fn cancel(&self) -> Result<(), Error> {
         Ok(self.job.cancel().await?)
+    }
+
+    /// What became of the job's checkpoints and savepoints so far: counts, the last ones with sizes and
+    /// durations, the last failure with its cause.
+    ///
+    /// # Errors
+    /// When the job or its cluster has ended.
+    pub async fn checkpoint_statistics(&self) -> Result<CheckpointStatistics, Error> {
+        Ok(self.job.checkpoint_statistics().await?)
     }
 
     /// Takes a savepoint into a new folder of the directory `dir` and returns that folder's whole path.

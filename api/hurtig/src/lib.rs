@@ -36,6 +36,7 @@ mod data;
 pub mod entry;
 mod env;
 mod error;
+mod inspect;
 mod interrupt;
 mod listener;
 mod logging;
@@ -51,6 +52,7 @@ pub use data::Data;
 pub use env::StreamEnv;
 pub use error::{Error, Result};
 pub use hurtig_macros::{StableKey, main};
+pub use inspect::inspect_snapshot;
 pub use listener::JobListener;
 pub use parameters::Parameters;
 pub use stream::{

@@ -328,6 +328,8 @@ fn a_savepoint_of_a_job_that_goes_on_is_a_beginning_for_others() {
         made.at_least(500).await;
         let (one, two) = (job.savepoint(dir.to_str()), job.savepoint(dir.to_str()));
         let (one, two) = (one.await.unwrap(), two.await.unwrap());
+        let statistics = job.checkpoint_statistics().await.unwrap();
+        assert!(statistics.completed >= 2 && statistics.last_savepoint.is_some());
         job.result().await.unwrap();
         [one, two]
     });
@@ -451,6 +453,10 @@ fn what_cannot_be_restored_is_refused_with_its_path() {
         text.contains(&path) && text.contains("(uid records)") && text.contains("--allow-non-restored-state"),
         "{text}"
     );
+    let text = hurtig::inspect_snapshot(&path).unwrap();
+    for wanted in ["\"savepoint\"", "\"counting\"", "\"counts\"", path.as_str()] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
     for entry in std::fs::read_dir(&path).unwrap() {
         let file = entry.unwrap().path();
         let sound = std::fs::read(&file).unwrap();

@@ -3,7 +3,9 @@
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
-use crate::job_master::{JobMaster, JobMasterEvent, JobMasterLinks, JobSettings, SavepointCall};
+use crate::job_master::{
+    CheckpointStatistics, JobMaster, JobMasterEvent, JobMasterLinks, JobSettings, SavepointCall,
+};
 use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{JobOverview, JobResult};
@@ -52,6 +54,8 @@ pub(crate) enum DispatcherInput {
     Result(JobId, Answer<Arc<JobResult>>),
     /// The accumulators of a job, running or ended.
     Accumulators(JobId, Answer<AccumulatorValues>),
+    /// What became of the checkpoints of a job that runs.
+    Checkpoints(JobId, Answer<CheckpointStatistics>),
     /// Take a savepoint of a job. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(JobId, SavepointCall, Answer<String>),
     /// End: cancel every job. Answered when all have ended.
@@ -189,6 +193,23 @@ impl Dispatcher {
         }
     }
 
+    fn checkpoints(&self, job: JobId, answer: Answer<CheckpointStatistics>, cx: &mut ShellCx<'_, Self>) {
+        let Some(master) = self.masters.get(&job) else {
+            let ended = self.brain.status(job);
+            let ended = ended.and_then(|status| Err(ClusterError::Ended { job, status }));
+            return answer.send(ended);
+        };
+        let (mailbox, deadline) = (master.outbox.mailbox().clone(), self.setup.config.ask_timeout);
+        let relayed = async move {
+            let asked = mailbox.ask(JobMasterEvent::Checkpoints, deadline).await;
+            answer.send(asked.map_err(|source| ClusterError::Ask {
+                what: "checkpoint statistics",
+                source,
+            }));
+        };
+        cx.detach(relayed);
+    }
+
     fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>) {
         match (self.masters.get(&job), self.brain.status(job)) {
             (Some(master), _) => master.outbox.send(JobMasterEvent::Savepoint(call, answer)),
@@ -238,6 +259,7 @@ impl Component for Dispatcher {
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),
             DispatcherInput::Accumulators(job, answer) => self.accumulators(job, answer, cx),
+            DispatcherInput::Checkpoints(job, answer) => self.checkpoints(job, answer, cx),
             DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer),
             DispatcherInput::ShutDown(answer) => {
                 self.shutting_down.push(answer);

@@ -10,6 +10,7 @@ use super::restart::RestartStrategy;
 use super::savepoints::JobSavepoints;
 use super::slots::SlotPool;
 use super::splits::{Asked, SplitCoordinators};
+use super::statistics::CheckpointStatistics;
 use crate::messages::JobMasterMessage;
 use crate::result::{JobFailure, JobResult};
 use hurtig_core::Fault;
@@ -83,6 +84,11 @@ impl JobMasterBrain {
             merge_accumulators(&mut merged, &report.accumulators);
         }
         merged
+    }
+
+    /// What became of checkpoints and savepoints so far.
+    pub fn checkpoint_statistics(&self) -> &CheckpointStatistics {
+        &self.checkpoints.statistics.so_far
     }
 
     /// Decides what an event leads to. Events after the end lead to nothing but refusals.

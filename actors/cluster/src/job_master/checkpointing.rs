@@ -9,6 +9,7 @@ use super::checkpoints::{
 use super::events::{Effects, FoundCheckpoint, JobEffect, JobEvent, StorageWork};
 use super::metadata;
 use super::splits::Turn;
+use super::statistics::Statistics;
 use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
 use crate::result::JobFailure;
 use hurtig_core::Fault;
@@ -39,6 +40,7 @@ pub(super) struct JobCheckpoints {
     /// Checkpoints of jobs that have ended, to be deleted when as many of this one are complete as are
     /// kept.
     claimed: Vec<String>,
+    pub(super) statistics: Statistics,
     /// Whether checkpoints are taken of the present generation.
     started: bool,
     /// Whether anything may have been stored.
@@ -75,6 +77,7 @@ impl JobCheckpoints {
             latest: None,
             retained: VecDeque::new(),
             claimed: Vec::new(),
+            statistics: Statistics::default(),
             started: false,
             any: false,
         }
@@ -309,18 +312,23 @@ impl JobMasterBrain {
         match effect {
             CheckpointEffect::Trigger(checkpoint, _) => {
                 self.checkpoints.any = true;
+                self.checkpoints.statistics.triggered(now, checkpoint);
                 self.ask_enumerators(checkpoint, out);
             }
             CheckpointEffect::BeginSavepoint(checkpoint, request) => {
+                self.checkpoints.statistics.triggered(now, checkpoint);
                 self.begin_savepoint(checkpoint, request, out);
             }
             CheckpointEffect::SavepointTaken(checkpoint, request) => {
                 let metadata = self.checkpoints.publishing.take();
+                if let Some(metadata) = &metadata {
+                    self.checkpoints.statistics.completed(now, metadata);
+                }
                 self.savepoint_taken(checkpoint, request, metadata.map(Arc::unwrap_or_clone), out);
             }
             CheckpointEffect::SavepointFailed(id, why) => self.savepoint_failed(id, why, out),
             CheckpointEffect::Publish(cut) => self.publish(cut, out),
-            CheckpointEffect::Completed(checkpoint) => self.completed(checkpoint, out),
+            CheckpointEffect::Completed(checkpoint) => self.completed(now, checkpoint, out),
             CheckpointEffect::Aborted(checkpoint, reason) => self.aborted(now, checkpoint, &reason, out),
             CheckpointEffect::Discard(checkpoint, part) => {
                 let folder = self.savepoints.folder_of(checkpoint);
@@ -487,9 +495,10 @@ impl JobMasterBrain {
         }));
     }
 
-    fn completed(&mut self, checkpoint: CheckpointId, out: &mut Effects) {
+    fn completed(&mut self, now: Time, checkpoint: CheckpointId, out: &mut Effects) {
         tracing::debug!(job = %self.graph.job_graph().id, %checkpoint, "checkpoint completed");
         if let Some(complete) = self.checkpoints.publishing.take() {
+            self.checkpoints.statistics.completed(now, &complete);
             self.checkpoints.latest = Some(Latest {
                 metadata: complete,
                 store: None,
@@ -519,6 +528,7 @@ impl JobMasterBrain {
                 tracing::warn!(job = %self.graph.job_graph().id, %checkpoint, "checkpoint given up: {reason}");
             }
         }
+        self.checkpoints.statistics.aborted(now, checkpoint, reason);
         self.checkpoints.current = None;
         self.checkpoints.publishing = None;
         self.resume_enumerators(out);

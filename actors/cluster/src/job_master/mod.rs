@@ -13,6 +13,7 @@ mod savepoints;
 mod shell;
 mod slots;
 mod splits;
+mod statistics;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -21,3 +22,4 @@ pub use brain::JobMasterBrain;
 pub use events::{FoundCheckpoint, JobEffect, JobEvent, JobSettings, StorageWork};
 pub use restart::RestartStrategy;
 pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks, SavepointCall};
+pub use statistics::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint};

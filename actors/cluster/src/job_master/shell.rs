@@ -3,6 +3,7 @@
 use super::brain::JobMasterBrain;
 use super::checkpoints::SavepointId;
 use super::events::{JobEffect, JobEvent, JobSettings, StorageWork};
+use super::statistics::CheckpointStatistics;
 use super::storage::{JobStorage, StorageQueue, failure_of};
 use crate::dispatcher::DispatcherInput;
 use crate::error::ClusterError;
@@ -38,6 +39,8 @@ pub(crate) enum JobMasterEvent {
     Introduced(TaskManagerId, Mailbox<TaskManagerInput>),
     /// Somebody asks for the accumulators.
     Accumulators(Reply<AccumulatorValues>),
+    /// Somebody asks what became of checkpoints.
+    Checkpoints(Reply<CheckpointStatistics>),
     /// Somebody wants a savepoint. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(SavepointCall, Reply<Result<String, ClusterError>>),
     /// An enumerator has started; `None`: the source has none.
@@ -588,6 +591,14 @@ impl Component for JobMaster {
             JobMasterEvent::Job(event) => self.decide(event, cx),
             JobMasterEvent::Introduced(id, mailbox) => self.introduce(id, mailbox, cx),
             JobMasterEvent::Accumulators(reply) => reply.send(self.accumulators()),
+            JobMasterEvent::Checkpoints(reply) => {
+                let brain = self.brain.as_ref();
+                reply.send(
+                    brain
+                        .map(|brain| brain.checkpoint_statistics().clone())
+                        .unwrap_or_default(),
+                );
+            }
             JobMasterEvent::Savepoint(call, reply) => self.savepoint(call, reply, cx),
             JobMasterEvent::Started(generation, node, started) => {
                 self.on_started((generation, node), started, cx);

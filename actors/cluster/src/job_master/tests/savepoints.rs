@@ -411,3 +411,43 @@ fn a_savepoint_is_deleted_only_if_it_was_named_and_claimed() {
     assert_eq!(claims(RestoreTarget::Latest, true, record), [gone("job/chk-1")]);
     assert_eq!(claims(RestoreTarget::Latest, false, record), []);
 }
+
+#[test]
+fn what_became_of_checkpoints_is_counted() {
+    let mut bench = Bench::checkpointed();
+    bench.complete(ONE);
+    bench.take();
+    bench.begin_savepoint(TWO, None);
+    bench.now = bench.now.after(Duration::from_secs(3));
+    for execution in bench.executions() {
+        bench.acknowledge(execution, TWO);
+    }
+    bench.event(JobEvent::CheckpointPublished(TWO, Ok(())));
+    bench.take();
+    bench.trigger();
+    bench.remembered(CheckpointId(3), b"");
+    let declined = bench.executions()[0];
+    bench.message(JobMasterMessage::CheckpointDeclined {
+        execution: declined,
+        checkpoint: CheckpointId(3),
+        reason: "disk full".to_owned(),
+    });
+    // One that ends with its job is no failure.
+    bench.ask(ASKED, None);
+    bench.due();
+    bench.message(JobMasterMessage::Cancel);
+    let found = bench.brain.checkpoint_statistics();
+    assert_eq!((found.triggered, found.completed, found.failed), (4, 2, 1));
+    let savepoint = found.last_savepoint.as_ref().unwrap();
+    assert_eq!(
+        (savepoint.checkpoint, savepoint.duration, savepoint.bytes),
+        // The five parts lie in three files of a byte: tasks of the two vertices share their names here.
+        (TWO, Duration::from_secs(3), 3)
+    );
+    assert_eq!(found.last_checkpoint.as_ref().unwrap().checkpoint, ONE);
+    let failure = found.last_failure.as_ref().unwrap();
+    assert!(
+        failure.checkpoint == CheckpointId(3) && failure.cause.contains("disk full"),
+        "{failure:?}"
+    );
+}

@@ -1,0 +1,104 @@
+//! What became of a job's checkpoints and savepoints, for those who watch it.
+
+use super::checkpoints::AbortReason;
+use hurtig_core::ids::CheckpointId;
+use hurtig_core::time::Time;
+use hurtig_storage::{CheckpointMetadata, SnapshotKind};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Checkpoints and savepoints of a job since it was submitted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointStatistics {
+    /// Begun, savepoints included.
+    pub triggered: u64,
+    /// Durable, savepoints included.
+    pub completed: u64,
+    /// Given up, savepoints included. Those that ended with their job or its restart do not count.
+    pub failed: u64,
+    /// The last checkpoint that is durable.
+    pub last_checkpoint: Option<CompletedCheckpoint>,
+    /// The last savepoint that is durable.
+    pub last_savepoint: Option<CompletedCheckpoint>,
+    /// The last one that was given up.
+    pub last_failure: Option<FailedCheckpoint>,
+}
+
+/// A checkpoint or savepoint that is durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompletedCheckpoint {
+    /// Its id.
+    pub checkpoint: CheckpointId,
+    /// From its trigger until it was durable.
+    pub duration: Duration,
+    /// Length of all its state files, as stored.
+    pub bytes: u64,
+}
+
+/// A checkpoint or savepoint that was given up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedCheckpoint {
+    /// Its id.
+    pub checkpoint: CheckpointId,
+    /// From its trigger until it was given up.
+    pub duration: Duration,
+    /// Why.
+    pub cause: String,
+}
+
+/// Statistics as they grow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Statistics {
+    pub(super) so_far: CheckpointStatistics,
+    triggered: Option<(CheckpointId, Time)>,
+}
+
+impl Statistics {
+    pub(super) fn triggered(&mut self, now: Time, checkpoint: CheckpointId) {
+        self.so_far.triggered += 1;
+        self.triggered = Some((checkpoint, now));
+    }
+
+    /// Since the trigger of the checkpoint that is under way.
+    fn duration(&mut self, now: Time, checkpoint: CheckpointId) -> Duration {
+        let triggered = self.triggered.take().filter(|(id, _)| *id == checkpoint);
+        triggered.map_or(Duration::ZERO, |(_, at)| now.since(at))
+    }
+
+    pub(super) fn completed(&mut self, now: Time, metadata: &CheckpointMetadata) {
+        let checkpoint = metadata.checkpoint_id;
+        let completed = CompletedCheckpoint {
+            checkpoint,
+            duration: self.duration(now, checkpoint),
+            bytes: bytes(metadata),
+        };
+        self.so_far.completed += 1;
+        match metadata.kind {
+            SnapshotKind::Checkpoint => self.so_far.last_checkpoint = Some(completed),
+            SnapshotKind::Savepoint => self.so_far.last_savepoint = Some(completed),
+        }
+    }
+
+    pub(super) fn aborted(&mut self, now: Time, checkpoint: CheckpointId, reason: &AbortReason) {
+        let duration = self.duration(now, checkpoint);
+        if *reason != AbortReason::Stopped {
+            self.so_far.failed += 1;
+            self.so_far.last_failure = Some(FailedCheckpoint {
+                checkpoint,
+                duration,
+                cause: reason.to_string(),
+            });
+        }
+    }
+}
+
+/// Operators of one chain share a file: each file counts once.
+fn bytes(metadata: &CheckpointMetadata) -> u64 {
+    let subtasks = metadata.operators.iter().flat_map(|one| one.subtasks.values());
+    let handles = subtasks.filter_map(|subtask| subtask.handle.as_ref());
+    let files: BTreeMap<&str, u64> = handles
+        .map(|handle| (handle.path.as_str(), handle.bytes))
+        .collect();
+    files.values().sum()
+}

@@ -1,0 +1,59 @@
+//! Looking into checkpoints and savepoints without a job.
+
+use crate::Error;
+use hurtig_storage::{CheckpointMetadata, OperatorStates, SnapshotFolder};
+use serde_json::{Value, json};
+
+/// What a checkpoint or savepoint consists of, as JSON: of which job and when, and for each operator its
+/// uid, parallelism and state files. `path` is its folder. State files are named and not read.
+///
+/// ```no_run
+/// println!("{}", hurtig::inspect_snapshot("/backup/savepoint-5e6f94-48b327cde3747140")?);
+/// # Ok::<(), hurtig::Error>(())
+/// ```
+///
+/// # Errors
+/// When there is none, or its metadata are damaged.
+pub fn inspect_snapshot(path: &str) -> Result<String, Error> {
+    let unreadable = |error: hurtig_storage::StorageError| Error::Input(error.to_string());
+    let folder = SnapshotFolder::of_path(path).map_err(unreadable)?;
+    let metadata = folder.read().map_err(unreadable)?;
+    Ok(format!("{:#}", described(&folder, &metadata)))
+}
+
+fn described(folder: &SnapshotFolder, metadata: &CheckpointMetadata) -> Value {
+    let operators: Vec<Value> = metadata.operators.iter().map(operator).collect();
+    json!({
+        "path": folder.path(),
+        "kind": metadata.kind.to_string(),
+        "format_version": metadata.format_version,
+        "job_id": metadata.job_id.to_string(),
+        "job_name": metadata.job_name,
+        "checkpoint_id": metadata.checkpoint_id.0,
+        "triggered_ms": metadata.triggered_ms,
+        "key_hash_version": metadata.key_hash_version,
+        "supersedes": metadata.supersedes,
+        "operators": operators,
+    })
+}
+
+fn operator(states: &OperatorStates) -> Value {
+    let subtasks = states.subtasks.iter().map(|(index, subtask)| {
+        json!({
+            "subtask": index,
+            "finished": subtask.finished,
+            "file": subtask.handle.as_ref().map(|handle| &handle.path),
+            "file_bytes": subtask.handle.as_ref().map(|handle| handle.bytes),
+            "index_in_file": subtask.index_in_file,
+        })
+    });
+    json!({
+        "operator": states.operator.to_string(),
+        "uid": states.uid,
+        "name": states.name,
+        "parallelism": states.parallelism,
+        "max_parallelism": states.max_parallelism,
+        "coordinator_bytes": states.coordinator.as_ref().map(Vec::len),
+        "subtasks": subtasks.collect::<Vec<_>>(),
+    })
+}
