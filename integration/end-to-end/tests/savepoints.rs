@@ -261,8 +261,13 @@ fn latest_is_the_savepoint_that_a_job_has_stopped_with() {
         }));
     }
     let last = env(3, &settings);
-    program(&last, &out, 1_000_000);
+    let made = program(&last, &out, 1_000_000);
     wait(last.execute("savepoints")).unwrap();
+    let made = made.now();
+    assert!(
+        made < COUNT - 500,
+        "it goes on from the last of the savepoints: {made}"
+    );
     same(&output(&out), &reference(folder.path()));
     for path in paths {
         assert!(Path::new(&path).join("_metadata").is_file(), "{path}");
