@@ -526,25 +526,38 @@ impl<T> Batch<T> {
         }
     }
 
-    /// Appends copies of records with their columns. A batch that was empty makes room for `capacity` records.
-    pub fn append_columns(&mut self, more: &Columns<'_, T>, capacity: usize)
+    /// Appends copies of the records at `places` of `from`, with their columns. A batch that was empty makes room
+    /// for `capacity` records.
+    ///
+    /// # Panics
+    /// When there is no such place.
+    pub fn append_picked(&mut self, from: &Columns<'_, T>, places: &[u32], capacity: usize)
     where
         T: Clone,
     {
         debug_assert!(
-            self.is_empty() || more.records.is_empty() || self.hashes.is_empty() == more.hashes.is_empty(),
+            self.is_empty() || places.is_empty() || self.hashes.is_empty() == from.hashes.is_empty(),
             "a batch has all hashes or none"
         );
         if self.records.is_empty() {
             self.clear();
             self.records.reserve(capacity);
-            self.hashes
-                .reserve(if more.hashes.is_empty() { 0 } else { capacity });
         }
         self.restore_order();
-        self.append_times(&more.times, more.records.len());
-        self.hashes.extend_from_slice(more.hashes);
-        self.records.extend_from_slice(more.records);
+        match from.times {
+            TimeColumn::All(time) => self.append_common_time(time, places.len()),
+            TimeColumn::Each(times) => {
+                let each = self.widened(self.records.len(), places.len());
+                each.extend(places.iter().map(|&place| times[place as usize]));
+            }
+        }
+        if !from.hashes.is_empty() {
+            self.hashes.reserve(self.records.capacity() - self.records.len());
+            self.hashes
+                .extend(places.iter().map(|&place| from.hashes[place as usize]));
+        }
+        self.records
+            .extend(places.iter().map(|&place| from.records[place as usize].clone()));
     }
 
     fn append_times(&mut self, times: &TimeColumn<'_>, count: usize) {
@@ -563,16 +576,21 @@ impl<T> Batch<T> {
         let filled = self.consumed + present;
         match times {
             TimeColumn::All(time) => self.common_time_behind(filled, *time, count),
-            TimeColumn::Each(more) => {
-                if let Times::All(all) = self.times {
-                    let mut each = Vec::with_capacity((filled + count).max(self.records.capacity()));
-                    each.resize(filled, all);
-                    self.times = Times::Each(each);
-                }
-                if let Times::Each(each) = &mut self.times {
-                    each.extend_from_slice(&more[..count]);
-                }
-            }
+            TimeColumn::Each(more) => self.widened(present, count).extend_from_slice(&more[..count]),
+        }
+    }
+
+    /// The times of the first `present` records, one each, with room for `count` more.
+    fn widened(&mut self, present: usize, count: usize) -> &mut Vec<i64> {
+        if let Times::All(all) = self.times {
+            let filled = self.consumed + present;
+            let mut each = Vec::with_capacity((filled + count).max(self.records.capacity()));
+            each.resize(filled, all);
+            self.times = Times::Each(each);
+        }
+        match &mut self.times {
+            Times::Each(each) => each,
+            Times::All(_) => unreachable!("they were made one each"),
         }
     }
 

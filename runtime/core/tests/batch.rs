@@ -23,7 +23,7 @@ enum Op {
         popped: usize,
         taken: usize,
     },
-    AppendColumns {
+    AppendPicked {
         times: Vec<i64>,
         popped: usize,
     },
@@ -62,7 +62,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0usize..5).prop_map(Op::DrainAndDrop),
         2 => (0usize..5).prop_map(Op::DrainColumns),
         2 => part().prop_map(|(times, popped, taken)| Op::Append { times, popped, taken }),
-        2 => (times(), 0usize..4).prop_map(|(times, popped)| Op::AppendColumns { times, popped }),
+        2 => (times(), 0usize..4).prop_map(|(times, popped)| Op::AppendPicked { times, popped }),
         1 => (0i64..3, 0usize..20).prop_map(|(time, count)| Op::ExtendAtCommonTime(time, count)),
         2 => part().prop_map(|(times, popped, taken)| Op::Map { times, popped, taken }),
         2 => part().prop_map(|(times, popped, taken)| Op::Filter { times, popped, taken }),
@@ -157,7 +157,7 @@ impl Pair {
                 |to, from, n| to.append(from, n),
                 |_| true,
             ),
-            Op::AppendColumns { times, popped } => self.append_columns(times, *popped),
+            Op::AppendPicked { times, popped } => self.append_picked(times, *popped),
             Op::AssignTimes => {
                 let newest = self
                     .batch
@@ -231,12 +231,13 @@ impl Pair {
         self.batch.reset_if_empty();
     }
 
-    fn append_columns(&mut self, times: &[i64], popped: usize) {
+    fn append_picked(&mut self, times: &[i64], popped: usize) {
         let (mut other, model) = self.other(times, popped, self.hashed);
         if model.is_empty() {
             return;
         }
-        self.batch.append_columns(&other.columns(), 16);
+        let all: Vec<u32> = (0..other.len() as u32).collect();
+        self.batch.append_picked(&other.columns(), &all, 16);
         self.model.extend(model.iter().copied());
         check(&mut other, &model, self.hashed);
     }

@@ -1,7 +1,7 @@
 //! Where each record goes.
 
 use hurtig_core::Batch;
-use hurtig_core::key::{KeyGroup, first_selector, group_selector, key_group};
+use hurtig_core::key::{KeyGroup, first_selector, key_group};
 use std::fmt;
 use std::sync::Arc;
 
@@ -92,6 +92,22 @@ impl<T> Partitioner<T> {
         }
     }
 
+    /// The smallest [`hurtig_core::key::group_selector`] of hashes that go to the second of two channels, when
+    /// hashes decide.
+    pub(crate) fn first_of_second(&self, channels: usize) -> Option<u32> {
+        match self {
+            Partitioner::Hash {
+                max_parallelism,
+                channel_of_group,
+                ..
+            } if channels == 2 => {
+                let second = channel_of_group.partition_point(|&channel| channel == 0);
+                Some(first_selector(KeyGroup::new(second as u32), *max_parallelism))
+            }
+            _ => None,
+        }
+    }
+
     /// Appends the channel of each record of a prepared batch.
     pub(crate) fn route(&mut self, batch: &mut Batch<T>, channels: usize, targets: &mut Vec<u16>) {
         targets.clear();
@@ -102,17 +118,6 @@ impl<T> Partitioner<T> {
                 ..
             } => {
                 let max = *max_parallelism;
-                if channels == 2 {
-                    let second = channel_of_group.partition_point(|&channel| channel == 0);
-                    let from = first_selector(KeyGroup::new(second as u32), max);
-                    targets.extend(
-                        batch
-                            .hashes()
-                            .iter()
-                            .map(|&hash| u16::from(group_selector(hash) >= from)),
-                    );
-                    return;
-                }
                 let groups = batch.hashes().iter().map(|&hash| key_group(hash, max));
                 targets.extend(groups.map(|group| channel_of_group[group.index()]));
             }
@@ -173,7 +178,7 @@ fn next_random(state: &mut u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hurtig_core::key::subtask_of_group;
+    use hurtig_core::key::{group_selector, subtask_of_group};
     use proptest::prelude::*;
 
     /// Records are their own hashes.
@@ -204,6 +209,9 @@ mod tests {
             partitioner.route(&mut batch, channels as usize, &mut targets);
             let owner = |&hash: &u64| subtask_of_group(key_group(hash, max), channels, max) as u16;
             prop_assert_eq!(targets, hashes.iter().map(owner).collect::<Vec<_>>());
+            if let Some(from) = partitioner.first_of_second(channels as usize) {
+                prop_assert!(hashes.iter().all(|hash| (group_selector(*hash) >= from) == (owner(hash) == 1)));
+            }
         }
     }
 }

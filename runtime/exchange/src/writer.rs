@@ -3,6 +3,7 @@
 use crate::channel::{SendOutcome, Sender};
 use crate::partition::Partitioner;
 use crate::spread::Spread;
+use hurtig_core::key::group_selector;
 use hurtig_core::time::Time;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Event};
@@ -57,8 +58,8 @@ pub struct EdgeWriter<T> {
     /// Records at which a buffer is full, from the batch size and the sampled size of records.
     limit: usize,
     targets: Vec<u16>,
-    /// Copies of the batch at hand that are still to go, if records can be copied.
-    spread: Spread<T>,
+    /// Which records of the batch at hand are still to go, if records can be copied.
+    spread: Spread,
     /// An event that some channels have not received, because buffers before it had no room.
     pending: Option<Event>,
     /// Lane from which `pending` goes on.
@@ -133,9 +134,17 @@ impl<T: Clone> EdgeWriter<T> {
     fn scatter_copies(&mut self, first: bool, batch: &mut Batch<T>, now: Time) -> bool {
         let lanes = self.lanes.len();
         if first {
-            self.partitioner.route(batch, lanes, &mut self.targets);
-            self.spread.assign(&batch.columns(), &self.targets, lanes);
+            match self.partitioner.first_of_second(lanes) {
+                Some(from) => self
+                    .spread
+                    .split(batch.hashes(), |&hash| group_selector(hash) >= from),
+                None => {
+                    self.partitioner.route(batch, lanes, &mut self.targets);
+                    self.spread.assign(&self.targets, lanes);
+                }
+            }
         }
+        let columns = batch.columns();
         let mut placed = true;
         for lane in 0..lanes {
             while self.spread.has(lane) {
@@ -145,9 +154,11 @@ impl<T: Clone> EdgeWriter<T> {
                     break;
                 }
                 self.note_first(lane, now);
-                let part = self.spread.take(lane, room);
-                self.records_out += part.records.len() as u64;
-                self.lanes[lane].buffer.append_columns(&part, self.limit);
+                let places = self.spread.take(lane, room);
+                self.records_out += places.len() as u64;
+                self.lanes[lane]
+                    .buffer
+                    .append_picked(&columns, places, self.limit);
             }
         }
         if placed {

@@ -33,9 +33,9 @@ proptest! {
         prop_assert_eq!(newest(&times), times.iter().copied().max().unwrap_or(i64::MIN));
     }
 
-    /// Columns of a batch that was consumed in part are those of what is left.
+    /// Places in a batch that was consumed in part count from what is left.
     #[test]
-    fn copied_columns_are_what_is_left(times in prop::collection::vec(0_i64..3, 0..20), gone in 0_usize..22, before in 0_usize..3, hashed in any::<bool>()) {
+    fn picked_columns_are_those_of_their_records(times in prop::collection::vec(0_i64..3, 0..20), gone in 0_usize..22, before in 0_usize..3, hashed in any::<bool>(), pick in 1_u32..4) {
         let mut from = Batch::new();
         for (record, &time) in times.iter().enumerate() {
             if hashed { from.push_hashed(record, time, record as u64 * 7) } else { from.push(record, time) }
@@ -45,9 +45,11 @@ proptest! {
         for _ in 0..before {
             if hashed { into.push_hashed(99, 1, 99 * 7) } else { into.push(99, 1) }
         }
-        into.append_columns(&from.columns(), 50);
+        // Every `pick`-th of what is left, the last first.
+        let places: Vec<u32> = (0..from.len() as u32).filter(|place| place.is_multiple_of(pick)).rev().collect();
+        into.append_picked(&from.columns(), &places, 50);
         let mut want: VecDeque<(usize, i64)> = std::iter::repeat_n((99, 1), before).collect();
-        want.extend(times.iter().copied().enumerate().skip(gone));
+        want.extend(places.iter().map(|&place| gone + place as usize).map(|record| (record, times[record])));
         prop_assert_eq!(into.hashes().len(), if hashed { want.len() } else { 0 });
         if hashed {
             prop_assert!(into.hashes().iter().eq(&want.iter().map(|(record, _)| *record as u64 * 7).collect::<Vec<_>>()));
