@@ -411,9 +411,7 @@ impl StreamEnv {
             (graph, program, shared.config.clone(), shared.interrupt.clone())
         };
         let setup = crate::settings::job_setup(&config)?;
-        program
-            .validate(setup.options.restore.is_some())
-            .map_err(Error::job)?;
+        program.validate(setup.goes_on(name)).map_err(Error::job)?;
         crate::settings::check_slots(&config, &graph)?;
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);

@@ -10,7 +10,7 @@ use hurtig_core::config::{
 };
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
-use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder};
+use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder, latest_checkpoint};
 use hurtig_task::{CheckpointStorage, TaskSettings};
 use std::path::Path;
 use std::sync::Arc;
@@ -109,6 +109,21 @@ pub(crate) struct JobSetup {
     pub(crate) storage: CheckpointStorage,
     /// Whether sinks commit with checkpoints; savepoints can be taken either way.
     pub(crate) takes_checkpoints: bool,
+}
+
+impl JobSetup {
+    /// Whether the job `name` goes on with what another one has left, so that output may be there: `latest` may
+    /// find nothing. What cannot be read is reported by whoever restores from it.
+    pub(crate) fn goes_on(&self, name: &str) -> bool {
+        let restore = self.options.restore.as_ref();
+        restore.is_some_and(|from| match from.checkpoint {
+            RestoreTarget::Folder(_) => true,
+            RestoreTarget::Latest => {
+                let latest = latest_checkpoint(&**self.storage.store(), None, Some(name));
+                !matches!(latest, Ok(None))
+            }
+        })
+    }
 }
 
 pub(crate) fn job_setup(config: &Configuration) -> Result<JobSetup, Error> {

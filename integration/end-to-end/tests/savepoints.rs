@@ -481,3 +481,32 @@ fn what_cannot_be_restored_is_refused_with_its_path() {
     wait(again.execute("again")).unwrap();
     assert_eq!(sorted(counts.take()), all_counts());
 }
+
+/// `latest` finds nothing: the job begins at the beginning, and what another one has written is not its own,
+/// whatever its restart strategy says.
+#[test]
+fn output_of_an_earlier_job_is_kept_when_latest_finds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    wait(async {
+        let first = env(2, &[]);
+        program(&first, &out, 1_000_000);
+        first.execute("savepoints").await.unwrap();
+        let written = output(&out);
+        let settings = [
+            format!(
+                "execution.checkpointing.dir={}",
+                folder.path().join("checkpoints").display()
+            ),
+            "execution.checkpointing.interval=50ms".to_owned(),
+            "execution.state-recovery.path=latest".to_owned(),
+            "restart-strategy.type=fixed-delay".to_owned(),
+            "restart-strategy.fixed-delay.delay=10ms".to_owned(),
+        ];
+        let second = env(2, &settings);
+        program(&second, &out, 1_000_000);
+        let refused = second.execute("savepoints").await.unwrap_err().to_string();
+        assert!(refused.contains("is not empty"), "{refused}");
+        same(&output(&out), &written);
+    });
+}
