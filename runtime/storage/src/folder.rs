@@ -45,12 +45,15 @@ impl SnapshotFolder {
         let bare = bare
             .strip_suffix(METADATA_NAME)
             .map_or(bare, |dir| dir.trim_end_matches('/'));
-        let whole = LocalStore::open(bare)?.root().to_string_lossy().into_owned();
-        let whole = whole.trim_end_matches('/');
         let bad = || StorageError::BadLocation {
             location: path.to_owned(),
             problem: "it names no folder in which a checkpoint or savepoint could lie".to_owned(),
         };
+        if bare.is_empty() && !path.is_empty() {
+            return Err(bad());
+        }
+        let whole = LocalStore::open(bare)?.root().to_string_lossy().into_owned();
+        let whole = whole.trim_end_matches('/');
         let (above, name) = whole.rsplit_once('/').ok_or_else(bad)?;
         let (store, folder) = match above.rsplit_once('/') {
             Some((store, job)) if is_checkpoint(&join(job, name)) => (store, join(job, name)),
