@@ -65,7 +65,7 @@ impl CheckpointLayout {
 
 /// The id and the directory of a job's latest checkpoint: the one with the highest id that was
 /// completed, or the savepoint that it has stopped with, whose directory holds a
-/// [`StopRecord`](crate::stop_record::StopRecord) in place of metadata. Without a job, the latest of the job whose latest checkpoint was triggered last; ids of
+/// [`StopRecord`] in place of metadata. Without a job, the latest of the job whose latest checkpoint was triggered last; ids of
 /// different jobs do not compare. With a name, only jobs of that name count.
 ///
 /// # Errors
