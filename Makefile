@@ -35,13 +35,14 @@ LOCKED := $(if $(CI),--locked)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
+# Without RocksDB, which takes many minutes to build and which the demo does not need.
 demo: deps ## Run the access-log job on the shipped sample as a live stream
-	cargo run $(LOCKED) --release -p hurtig --example access_log -- --demo
+	cargo run $(LOCKED) --release -p hurtig --no-default-features --features jemalloc --example access_log -- --demo
 
 test: deps rocksdb ## Everything that CI checks: format, clippy, docs, all tests
 	@scripts/test
 
-bench: deps ## Measure, each figure beside its baseline
+bench: deps rocksdb ## Measure, each figure beside its baseline
 	cargo run $(LOCKED) --release -p hurtig-bench
 
 check: deps rocksdb ## Format, clippy and, if cargo-deny is installed, licences and advisories

@@ -12,6 +12,7 @@ use hurtig_dataflow::graph::{JobEdge, JobGraph, JobOperator, JobVertex};
 use hurtig_dataflow::operator::{JobParameters, Services, SideOutputs, SideSink, SubtaskInfo};
 use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program};
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
+use hurtig_state::StateBackend;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,6 +54,7 @@ pub(crate) struct Assembly<'a> {
     pub(crate) descriptor: &'a TaskDescriptor,
     pub(crate) parameters: &'a Arc<JobParameters>,
     pub(crate) takes_checkpoints: bool,
+    pub(crate) backend: &'a StateBackend,
     /// The group of this subtask.
     pub(crate) metrics: &'a MetricGroup,
 }
@@ -150,6 +152,7 @@ impl Assembly<'_> {
         let metrics = operator_group(self.metrics, operator);
         Ok(Services::new(info, self.clock.clone(), side)
             .in_job(self.parameters.clone(), metrics)
+            .keeping_state_in(self.backend.clone())
             .taking_checkpoints(self.takes_checkpoints))
     }
 

@@ -14,6 +14,7 @@ use hurtig_dataflow::graph::{JobGraph, NodeKind};
 use hurtig_dataflow::operator::JobParameters;
 use hurtig_dataflow::program::{NodeCode, Program};
 use hurtig_dataflow::source::SplitEnumerator;
+use hurtig_state::StateBackend;
 use std::sync::Arc;
 
 /// The graph of a job with the code that runs it.
@@ -27,6 +28,7 @@ pub struct LinkedProgram {
     metrics: MetricRegistry,
     checkpoints: Option<CheckpointStorage>,
     takes_checkpoints: bool,
+    backend: StateBackend,
 }
 
 impl LinkedProgram {
@@ -42,6 +44,7 @@ impl LinkedProgram {
             channels: Channels::default(),
             checkpoints: None,
             takes_checkpoints: false,
+            backend: StateBackend::Heap,
         }
     }
 
@@ -63,6 +66,12 @@ impl LinkedProgram {
             checkpoints: Some(storage),
             ..self
         }
+    }
+
+    /// Keeps keyed state in `backend`; in memory without it.
+    #[must_use]
+    pub fn keeping_state_in(self, backend: StateBackend) -> Self {
+        Self { backend, ..self }
     }
 
     /// The metrics of the job's tasks in this process.
@@ -130,6 +139,7 @@ impl TaskFactory for LinkedProgram {
             parameters: &self.parameters,
             metrics: &metrics,
             takes_checkpoints: self.takes_checkpoints,
+            backend: &self.backend,
             program: &self.program,
             graph: &self.graph,
             channels: &self.channels,

@@ -413,10 +413,12 @@ impl StreamEnv {
         let setup = crate::settings::job_setup(&config)?;
         program.validate(setup.goes_on(name)).map_err(Error::job)?;
         crate::settings::check_slots(&config, &graph)?;
+        let backend = crate::backend::state_backend(&config).map_err(|error| Error::Config(error.chain()))?;
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
         let parameters = graph.parameters.clone();
-        let linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new());
+        let linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new())
+            .keeping_state_in(backend);
         let linked = if setup.takes_checkpoints {
             linked.with_checkpoints(setup.storage)
         } else {

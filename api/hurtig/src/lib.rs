@@ -31,6 +31,7 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 mod aggregates;
+mod backend;
 mod client;
 mod data;
 pub mod entry;

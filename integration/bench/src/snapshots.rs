@@ -32,6 +32,10 @@ impl Change<u64, u64, u64> for Counting {
         *count
     }
 
+    fn owned_key(&self, record: &u64) -> u64 {
+        *record
+    }
+
     fn first(&self, record: u64) -> (u64, u64, u64) {
         (record, 1, 1)
     }

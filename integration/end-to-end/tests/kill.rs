@@ -1,7 +1,8 @@
-//! The all-round job under kill -9 and failing functions, at changing parallelism: every record, window
-//! and timer is in its output once.
+//! The all-round job under kill -9 and failing functions, at changing parallelism and with changing state
+//! backends: every record, window and timer is in its output once.
 //!
-//! `CHAOS_KILLS` says how many kills (default 6), `CHAOS_SEED` where randomness begins.
+//! `CHAOS_KILLS` says how many kills (default 6), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state
+//! backend (default: either, by chance).
 
 #![cfg(unix)]
 #![allow(
@@ -120,7 +121,13 @@ impl Trial {
         let parallelism = 1 + self.random.below(4);
         let interval = 20 + self.random.below(80);
         let checkpoints = self.folder.path().join("checkpoints");
+        let local = self.folder.path().join("state");
+        // So little that all but the newest values are in RocksDB's files.
+        let memory = ["2kb", "64mb"][self.random.below(2) as usize];
         let settings = [
+            format!("state.backend.type={}", self.backend()),
+            format!("state.backend.rocksdb.localdir={}", local.display()),
+            format!("taskmanager.memory.managed.size={memory}"),
             format!("execution.checkpointing.interval={interval}ms"),
             format!("execution.checkpointing.dir={}", checkpoints.display()),
             "restart-strategy.type=fixed-delay".to_owned(),
@@ -136,6 +143,11 @@ impl Trial {
         args.extend(["--restore", "latest"].map(str::to_owned));
         args.extend([self.out(), self.count.to_string(), RATE.to_string()]);
         args
+    }
+
+    fn backend(&mut self) -> String {
+        let either = ["hashmap", "rocksdb"][self.random.below(2) as usize];
+        std::env::var("CHAOS_BACKEND").unwrap_or_else(|_| either.to_owned())
     }
 
     fn out(&self) -> String {
@@ -220,6 +232,11 @@ fn nothing_is_lost_or_repeated_whatever_is_killed() {
         end.contains("same=true"),
         "a union list differs from the list that was split: {end}"
     );
+    // The last life may have kept all state in memory; then the one before has left it.
+    let left: Vec<_> = std::fs::read_dir(trial.folder.path().join("state"))
+        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+        .unwrap_or_default();
+    assert!(left.len() <= 1, "local state of killed processes: {left:?}");
     let left = metadata(&trial.folder.path().join("checkpoints"));
     assert!(
         left.is_empty(),

@@ -4,11 +4,11 @@ use crate::error::{Result, RocksError};
 use crate::files;
 use crate::options::Tuning;
 use hurtig_core::error::Result as CoreResult;
-use hurtig_state::store::{ByteStore, Op, Run, StateId, StoreFile};
+use hurtig_state::store::{ByteStore, Op, Run, StateId, StoreFile, StoreView};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, IngestExternalFileOptions,
-    MultiThreaded, Options, SstFileWriter, WriteBatch, properties,
+    MultiThreaded, Options, SnapshotWithThreadMode, SstFileWriter, WriteBatch, properties,
 };
 use std::fs;
 use std::ops::{ControlFlow, Range};
@@ -147,7 +147,16 @@ impl RocksStore {
     ) -> Result<()> {
         let mut options = (self.tuning.scan)();
         options.set_iterate_range(rocksdb::PrefixRange(prefix));
-        let mut entries = self.db.raw_iterator_cf_opt(&self.family(state)?, options);
+        let entries = self.db.raw_iterator_cf_opt(&self.family(state)?, options);
+        self.visit_prefix(entries, prefix, visit)
+    }
+
+    fn visit_prefix(
+        &self,
+        mut entries: DBRawIteratorWithThreadMode<'_, Db>,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
         entries.seek(prefix);
         visit_all(&mut entries, visit);
         entries.status().map_err(self.failed("scan"))
@@ -171,6 +180,27 @@ impl RocksStore {
             .map_err(failed())
             .and_then(|()| files::checkpoint_files(dir));
         files::or_remove(made, dir)
+    }
+}
+
+/// A snapshot of all families.
+struct RocksView<'a> {
+    store: &'a RocksStore,
+    snapshot: SnapshotWithThreadMode<'a, Db>,
+}
+
+impl StoreView for RocksView<'_> {
+    fn scan(
+        &self,
+        state: StateId,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> CoreResult<()> {
+        let mut options = (self.store.tuning.scan)();
+        options.set_iterate_range(rocksdb::PrefixRange(prefix));
+        let family = self.store.family(state)?;
+        let entries = self.snapshot.raw_iterator_cf_opt(&family, options);
+        Ok(self.store.visit_prefix(entries, prefix, visit)?)
     }
 }
 
@@ -283,6 +313,14 @@ impl ByteStore for RocksStore {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> CoreResult<()> {
         Ok(self.scan_prefix(state, prefix, visit)?)
+    }
+
+    fn view(&self) -> CoreResult<Box<dyn StoreView + '_>> {
+        let snapshot = self.db.snapshot();
+        Ok(Box::new(RocksView {
+            store: self,
+            snapshot,
+        }))
     }
 
     fn checkpoint(&self, dir: &Path) -> CoreResult<Vec<StoreFile>> {

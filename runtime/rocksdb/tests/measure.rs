@@ -5,7 +5,7 @@
 use hurtig_core::key::{hash_int, key_group};
 use hurtig_rocksdb::{RocksFactory, RocksMemory};
 use hurtig_state::store::{ByteStore, ByteStoreFactory, RunBuilder, key::write_key};
-use hurtig_state::{CacheOptions, CachedTable, ScanBudget, snapshot};
+use hurtig_state::{CacheMemory, CacheOptions, CachedTable, Codec, ScanBudget, snapshot};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,9 @@ fn cached<V: hurtig_state::StateValue>(store: &Arc<dyn ByteStore>, budget: usize
     let options = CacheOptions {
         groups: 0..128,
         max_parallelism: 128,
-        budget,
+        memory: CacheMemory::new(budget),
     };
-    CachedTable::open(Arc::clone(store), "s", options).unwrap()
+    CachedTable::open(Arc::clone(store), ("s", Codec::value()), options).unwrap()
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn measure_beyond_the_cache() {
     let start = Instant::now();
     for batch in records.chunks(BATCH) {
         let hashes: Vec<u64> = batch.iter().map(|&key| hash_int(key)).collect();
-        table.prefetch(&hashes, batch.iter());
+        table.prefetch(&hashes, &|at| batch[at]);
         for (&hash, key) in hashes.iter().zip(batch) {
             table
                 .get_mut(hash, key)

@@ -5,7 +5,7 @@ use hurtig_core::error::{Error, Fault};
 use hurtig_core::key::StableKey;
 use hurtig_rocksdb::{RocksFactory, RocksMemory};
 use hurtig_state::store::{ByteStore, ByteStoreFactory, RunBuilder, StateId};
-use hurtig_state::{CacheOptions, CachedTable, ScanBudget};
+use hurtig_state::{CacheMemory, CacheOptions, CachedTable, Codec, ScanBudget};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -170,9 +170,9 @@ fn counts(store: Arc<dyn ByteStore>) -> CachedTable<u64, u64> {
     let options = CacheOptions {
         groups: 0..128,
         max_parallelism: 128,
-        budget: 20_000,
+        memory: CacheMemory::new(20_000),
     };
-    CachedTable::open(store, "counts", options).unwrap()
+    CachedTable::open(store, ("counts", Codec::value()), options).unwrap()
 }
 
 fn count(table: &mut CachedTable<u64, u64>) {

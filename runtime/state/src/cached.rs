@@ -18,29 +18,32 @@
 
 mod backing;
 mod batch;
+mod codec;
 mod delta;
 mod entry;
 mod evict;
 #[cfg(test)]
 mod measure;
+mod memory;
 mod reads;
 #[cfg(test)]
 mod tests;
 
+pub use codec::{Codec, Layout};
 pub use delta::Delta;
+pub use memory::CacheMemory;
 
 use crate::encoded::EncodedEntries;
 use crate::entries::{read_key, twice};
-use crate::function::StateValue;
 use crate::snapshot::KeyedEntry;
 use crate::store::key::{GROUP_BYTES, group_prefix, split_key};
-use crate::store::{ByteStore, RunBuilder};
+use crate::store::{ByteStore, RunBuilder, StateId};
 use crate::table::GroupedTable;
 use backing::Backing;
 use entry::Entry;
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
-use hurtig_core::varint;
+use memory::CacheShare;
 use reads::Reads;
 use std::borrow::Borrow;
 use std::ops::{ControlFlow, Range};
@@ -56,8 +59,8 @@ pub struct CacheOptions {
     pub groups: Range<u16>,
     /// How many key groups the job has.
     pub max_parallelism: u32,
-    /// Bytes of memory that the cached entries may have.
-    pub budget: usize,
+    /// What the cached entries share with those of other tables.
+    pub memory: CacheMemory,
 }
 
 /// The values of one state by key, the recently used ones in memory.
@@ -69,15 +72,17 @@ pub struct CachedTable<K, V> {
     table: GroupedTable<K, Entry<V>>,
     /// What was read since the last change.
     reads: Reads<K, Entry<V>>,
-    backing: Backing,
-    budget: usize,
+    backing: Backing<V>,
+    share: CacheShare,
     /// Entries of the table that the last sweep has passed.
     hand: usize,
     run: RunBuilder,
     /// Write-backs wait for a delta.
     held: bool,
-    /// The budget, or more while nothing else can leave.
-    evict_above: usize,
+    /// Nothing leaves below: what is here could not when that was last tried.
+    stuck_at: usize,
+    /// Keys that were looked for in the store between the last two quiet points.
+    misses: usize,
 }
 
 /// An entry of the store as a scan shows it.
@@ -93,22 +98,27 @@ pub struct StoredEntry<'a> {
     pub value: &'a [u8],
 }
 
-impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
+impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     /// The state `name` of a store, with what the store has of it.
     ///
     /// # Errors
     /// When the store cannot open the state.
-    pub fn open(store: Arc<dyn ByteStore>, name: &str, options: CacheOptions) -> Result<Self> {
+    pub fn open(
+        store: Arc<dyn ByteStore>,
+        (name, codec): (&str, Codec<V>),
+        options: CacheOptions,
+    ) -> Result<Self> {
         let slot = size_of::<(K, Entry<V>)>() + 1;
         Ok(Self {
             table: GroupedTable::new(options.groups, options.max_parallelism),
             reads: Reads::new(),
-            backing: Backing::open(store, name, (options.max_parallelism, slot))?,
-            budget: options.budget,
+            backing: Backing::open(store, (name, codec), (options.max_parallelism, slot))?,
+            share: options.memory.join(),
             hand: 0,
             run: RunBuilder::new(),
             held: false,
-            evict_above: options.budget,
+            stuck_at: 0,
+            misses: 0,
         })
     }
 
@@ -221,6 +231,11 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
         self.backing.charged()
     }
 
+    /// Its number in the store.
+    pub fn state(&self) -> StateId {
+        self.backing.store().1
+    }
+
     /// How many keys the cache knows something of.
     pub fn cached_keys(&self) -> usize {
         self.table.len()
@@ -245,19 +260,28 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
                 return Err(twice(pair[0]));
             }
         }
-        own.chunks(RESTORE_ENTRIES)
-            .try_for_each(|chunk| self.restore_chunk(chunk))
-    }
-
-    fn restore_chunk(&mut self, entries: &[&KeyedEntry]) -> Result<()> {
         self.run.clear();
-        let mut key = Vec::new();
-        for entry in entries {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let layout = self.backing.codec().layout();
+        for entries in own.chunk_by(|a, b| layout.is_one_value(a, b)) {
+            let first = entries[0];
             key.clear();
-            key.extend_from_slice(&group_prefix(entry.group));
-            key.extend_from_slice(&entry.key);
-            key.extend_from_slice(&entry.namespace);
-            self.run.put(&key, &entry.value);
+            key.extend_from_slice(&group_prefix(first.group));
+            key.extend_from_slice(&first.key);
+            value.clear();
+            layout.join(
+                &mut value,
+                entries
+                    .iter()
+                    .map(|entry| (&entry.namespace[..], &entry.value[..])),
+            );
+            // Better now than when a record comes for it.
+            self.backing.codec().decode(&value)?;
+            self.run.put(&key, &value);
+            if self.run.len() == RESTORE_ENTRIES {
+                self.backing.ingest(&self.run.sort())?;
+                self.run.clear();
+            }
         }
         self.backing.ingest(&self.run.sort())
     }
@@ -296,13 +320,11 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
     /// Those of [`Self::scan`].
     pub fn encode(&mut self) -> Result<EncodedEntries> {
         let (mut encoded, mut bytes) = (EncodedEntries::default(), Vec::new());
+        let layout = self.backing.codec().layout();
         self.scan(|entry| {
             bytes.clear();
-            for part in [entry.key, entry.namespace, entry.value] {
-                varint::put(&mut bytes, part.len() as u64);
-                bytes.extend_from_slice(part);
-            }
-            encoded.push(entry.group, 1, &bytes);
+            let entries = layout.put_entries(&mut bytes, entry)?;
+            encoded.push(entry.group, entries, &bytes);
             Ok(())
         })?;
         Ok(encoded)

@@ -4,7 +4,7 @@
 //! entry. Each entry is three parts (key, namespace, value), each behind its length as a
 //! [`varint`].
 
-use crate::snapshot::KeyedEntry;
+use crate::snapshot::{KeyedEntry, write_named};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::StableKey;
 use hurtig_core::varint;
@@ -55,7 +55,7 @@ impl EncodedEntries {
         }
     }
 
-    /// Appends `entries` entries of a group, which is not below the last one's.
+    /// Appends `entries` whole entries of a group, which is not below the last one's.
     pub(crate) fn push(&mut self, group: u16, entries: u64, bytes: &[u8]) {
         match self.runs.last_mut() {
             Some(run) if run.group == group => {
@@ -87,22 +87,36 @@ impl EncodedEntries {
     /// # Errors
     /// When the bytes are not those of entries, which is a bug.
     pub fn to_entries(&self) -> Result<Vec<KeyedEntry>> {
-        let bytes = self.chunks.concat();
-        let mut rest = &bytes[..];
         let mut entries = Vec::new();
+        self.each(|group, parts| {
+            let [key, namespace, value] = parts.map(<[u8]>::to_vec);
+            entries.push(KeyedEntry {
+                group,
+                key,
+                namespace,
+                value,
+            });
+        })?;
+        Ok(entries)
+    }
+
+    /// Calls `visit` with the group, key, namespace and value of each entry, in order.
+    ///
+    /// # Errors
+    /// When the bytes are not those of entries, which is a bug.
+    pub(crate) fn each(&self, mut visit: impl FnMut(u16, [&[u8]; 3])) -> Result<()> {
+        // An entry ends in the chunk in which it begins.
+        let mut chunks = self.chunks.iter();
+        let mut rest: &[u8] = &[];
         for run in &self.runs {
             for _ in 0..run.entries {
-                let (key, namespace, value) = (part(&mut rest)?, part(&mut rest)?, part(&mut rest)?);
-                let group = run.group;
-                entries.push(KeyedEntry {
-                    group,
-                    key,
-                    namespace,
-                    value,
-                });
+                if rest.is_empty() {
+                    rest = chunks.next().map_or(&[], Vec::as_slice);
+                }
+                visit(run.group, [part(&mut rest)?, part(&mut rest)?, part(&mut rest)?]);
             }
         }
-        Ok(entries)
+        Ok(())
     }
 }
 
@@ -141,18 +155,23 @@ pub fn put_entry<K: StableKey + ?Sized, V: Serialize>(
     namespace: &[u8],
     value: &V,
 ) -> Result<()> {
+    put_entry_with(out, key, namespace, |out| write_named(value, out))
+}
+
+/// As [`put_entry`], with the value's bytes as `write` appends them.
+pub(crate) fn put_entry_with<K: StableKey + ?Sized>(
+    out: &mut Vec<u8>,
+    key: &K,
+    namespace: &[u8],
+    write: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
     put_part(out, |out| {
         key.encode(out);
         Ok(())
     })?;
     varint::put(out, namespace.len() as u64);
     out.extend_from_slice(namespace);
-    put_part(out, |out| {
-        rmp_serde::encode::write_named(out, value).map_err(|e| {
-            let of = std::any::type_name::<V>();
-            Error::user(format!("cannot encode a state value of type {of}")).because(e)
-        })
-    })
+    put_part(out, write)
 }
 
 /// Appends an entry that has a key alone: a deletion, where one is meant.
@@ -182,13 +201,13 @@ fn put_part(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -
     Ok(())
 }
 
-fn part(rest: &mut &[u8]) -> Result<Vec<u8>> {
+fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8]> {
     let length = varint::take(rest).and_then(|length| usize::try_from(length).ok());
     let split = length.and_then(|length| rest.split_at_checked(length));
     let (part, after) =
         split.ok_or_else(|| Error::internal("the bytes of a scanned state are not those of entries"))?;
     *rest = after;
-    Ok(part.to_vec())
+    Ok(part)
 }
 
 #[cfg(test)]

@@ -8,6 +8,9 @@
 //! Each state has its own `RefCell`, so that several can be held at once. Holding what one state
 //! returned while changing the same state panics with the state's name.
 //!
+//! Where values are is decided by a [`StateBackend`]: in memory, or in a store behind caches, one store for an
+//! operator of a subtask. Functions see no difference.
+//!
 //! In snapshots each state is a section under its name: one entry for each key with the value in
 //! MessagePack, or for a [`MapState`] one for each user key, whose bytes stand where the namespace
 //! does.
@@ -31,16 +34,22 @@ pub use scope::{CurrentKey, KeyScope};
 pub use store::Table;
 pub use value::ValueState;
 
+use crate::backend::{StateBackend, StoreBackend, SubtaskStore};
+use crate::cached::CacheOptions;
 use crate::function::{AggregateFunction, StateValue};
 use crate::snapshot::OperatorSnapshot;
+use crate::store::ByteStore;
+use crate::stored::{Handover, Outcome, StoredState, StoredStates};
 use crate::table::ScanBudget;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use std::any::Any;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use store::{AnyStore, TableCell};
+use store::{AnyStore, AnyTable, Format, Section, TableCell};
 
 /// All keyed states of one subtask of an operator whose keys are `K`.
 pub struct KeyedState<K: OwnedKey> {
@@ -48,6 +57,19 @@ pub struct KeyedState<K: OwnedKey> {
     max_parallelism: u32,
     states: Vec<Declared<K>>,
     restored: bool,
+    backend: StateBackend,
+    stored: RefCell<Stored>,
+}
+
+/// What the states have in common that are in a store.
+#[derive(Default)]
+struct Stored {
+    /// Made for the first of them, and dropped behind them.
+    store: Option<Arc<SubtaskStore>>,
+    /// Deltas of the snapshot that is being taken.
+    deltas: Vec<StoredState>,
+    /// What becomes of the deltas of the last snapshot, until they have ended.
+    handover: Option<Arc<Handover>>,
 }
 
 struct Declared<K> {
@@ -68,16 +90,23 @@ impl<K: OwnedKey> fmt::Debug for KeyedState<K> {
 }
 
 impl<K: OwnedKey> KeyedState<K> {
-    /// Without states yet, for the keys of `groups` out of `max_parallelism`.
+    /// Without states yet, for the keys of `groups` out of `max_parallelism`, in memory.
     ///
     /// # Panics
     /// When a state is declared and the groups are empty or not below `max_parallelism`.
     pub fn new(groups: Range<u16>, max_parallelism: u32) -> Self {
+        Self::kept_in(StateBackend::Heap, groups, max_parallelism)
+    }
+
+    /// As [`Self::new`], where `backend` keeps state.
+    pub fn kept_in(backend: StateBackend, groups: Range<u16>, max_parallelism: u32) -> Self {
         Self {
             groups,
             max_parallelism,
             states: Vec::new(),
             restored: false,
+            backend,
+            stored: RefCell::default(),
         }
     }
 
@@ -94,9 +123,9 @@ impl<K: OwnedKey> KeyedState<K> {
     /// Declares a state of one value for each key.
     ///
     /// # Errors
-    /// When the name is taken, or after [`Self::restore`]; so for all kinds of state.
+    /// When the name is taken, after [`Self::restore`], and when a store fails; so for all kinds of state.
     pub fn value<V: StateValue>(&mut self, name: &str) -> Result<ValueState<V>> {
-        let table = self.table::<V>(name);
+        let table = self.table::<V>(name, Format::value())?;
         self.declare(name, table).map(ValueState::at)
     }
 
@@ -105,7 +134,7 @@ impl<K: OwnedKey> KeyedState<K> {
     /// # Errors
     /// As [`Self::value`].
     pub fn list<V: StateValue>(&mut self, name: &str) -> Result<ListState<V>> {
-        let table = self.table::<Vec<V>>(name);
+        let table = self.table::<Vec<V>>(name, Format::value())?;
         self.declare(name, table).map(ListState::at)
     }
 
@@ -114,8 +143,8 @@ impl<K: OwnedKey> KeyedState<K> {
     /// # Errors
     /// As [`Self::value`].
     pub fn map<UK: OwnedKey + Ord, UV: StateValue>(&mut self, name: &str) -> Result<MapState<UK, UV>> {
-        let maps = map::Maps::<K, UK, UV>::new(self.table(name));
-        self.declare(name, maps).map(MapState::at)
+        let table = self.table::<BTreeMap<UK, UV>>(name, Format::map())?;
+        self.declare(name, table).map(MapState::at)
     }
 
     /// Declares a state that folds what is added to a key into one value.
@@ -127,7 +156,8 @@ impl<K: OwnedKey> KeyedState<K> {
         name: &str,
         reduce: impl Fn(&mut V, V) + Send + Sync + 'static,
     ) -> Result<ReducingState<V>> {
-        let folded = reducing::Folded::new(self.table::<V>(name), Arc::new(reduce));
+        let table = self.table::<V>(name, Format::value())?;
+        let folded = reducing::Folded::new(table, Arc::new(reduce));
         self.declare(name, folded).map(ReducingState::at)
     }
 
@@ -140,7 +170,8 @@ impl<K: OwnedKey> KeyedState<K> {
         name: &str,
         function: A,
     ) -> Result<AggregatingState<A>> {
-        let accumulated = aggregating::Accumulated::new(self.table::<A::Acc>(name), function);
+        let table = self.table::<A::Acc>(name, Format::value())?;
+        let accumulated = aggregating::Accumulated::new(table, function);
         self.declare(name, accumulated).map(AggregatingState::at)
     }
 
@@ -149,10 +180,95 @@ impl<K: OwnedKey> KeyedState<K> {
     /// *Cost*: a few bytes for each thousand entries. Until the snapshot is written, the first change of each
     /// entry encodes its old value.
     ///
+    /// # Errors
+    /// Those of [`Self::quiet_point`].
+    ///
     /// # Panics
     /// When the snapshot before has not ended, or a value is still borrowed.
-    pub fn begin_snapshot(&self) {
-        self.states.iter().for_each(|state| state.store.begin_snapshot());
+    pub fn begin_snapshot(&self) -> Result<()> {
+        self.give_up_deltas()?;
+        for state in &self.states {
+            state.store.cell().begin_snapshot()?;
+        }
+        let mut stored = self.stored.borrow_mut();
+        stored.deltas.clear();
+        stored.handover = stored.store.is_some().then(Arc::default);
+        Ok(())
+    }
+
+    /// To be called between batches: where states are in a store, goes on with what a snapshot has held up and
+    /// makes room in the caches.
+    ///
+    /// # Errors
+    /// When the store has failed; the operator fails then.
+    #[inline]
+    pub fn quiet_point(&self) -> Result<()> {
+        match self.backend {
+            StateBackend::Heap => Ok(()),
+            StateBackend::Store(_) => self.quiet_stored(),
+        }
+    }
+
+    /// Whether keys were missing of late, so that [`Self::prefetch`] pays.
+    #[inline]
+    pub fn wants_prefetch(&self) -> bool {
+        match self.backend {
+            StateBackend::Heap => false,
+            StateBackend::Store(_) => self
+                .states
+                .iter()
+                .any(|state| state.store.cell().wants_prefetch()),
+        }
+    }
+
+    /// Brings what the states hold for many keys from the store at once, for those states whose keys were missing
+    /// of late. `key_at` makes the key of a hash, by its place.
+    pub fn prefetch(&self, hashes: &[u64], key_at: &dyn Fn(usize) -> K) {
+        let cells = self.states.iter().map(|state| state.store.cell());
+        for cell in cells.filter(|cell| cell.wants_prefetch()) {
+            cell.prefetch(hashes, key_at);
+        }
+    }
+
+    #[inline(never)]
+    fn quiet_stored(&self) -> Result<()> {
+        let outcome = self
+            .stored
+            .borrow()
+            .handover
+            .as_ref()
+            .map(|handover| handover.outcome());
+        if let Some(outcome) = outcome {
+            self.end_deltas(outcome)?;
+        }
+        let mut states = self.states.iter();
+        states.try_for_each(|state| state.store.cell().quiet_point())
+    }
+
+    /// Ends the deltas of the snapshot before, whatever has become of them.
+    fn give_up_deltas(&self) -> Result<()> {
+        let outcome = self
+            .stored
+            .borrow()
+            .handover
+            .as_ref()
+            .map(|handover| handover.withdraw());
+        outcome.map_or(Ok(()), |outcome| self.end_deltas(outcome))
+    }
+
+    fn end_deltas(&self, outcome: Outcome) -> Result<()> {
+        let ingested = match outcome {
+            Outcome::Waiting => return Ok(()),
+            Outcome::Ingested => true,
+            Outcome::Withdrawn => false,
+            Outcome::Failed(cause) => {
+                let what = "keyed state cannot be written to its store; restart from the last checkpoint";
+                return Err(Error::external(what, cause));
+            }
+        };
+        self.stored.borrow_mut().handover = None;
+        let mut states = self.states.iter();
+        states.try_for_each(|state| state.store.cell().end_delta(ingested))
     }
 
     /// Goes on with a snapshot until the budget is spent, and adds a section for each state that is through.
@@ -169,16 +285,38 @@ impl<K: OwnedKey> KeyedState<K> {
         budget: &mut ScanBudget,
     ) -> Result<bool> {
         for Declared { name, store } in &self.states {
-            if !store.is_scanning() {
+            let cell = store.cell();
+            if !cell.is_scanning() {
                 continue;
             }
-            let done = store.continue_snapshot(budget);
+            let done = cell.continue_snapshot(budget);
             match done.map_err(|e| e.context(format!("cannot snapshot state '{name}'")))? {
-                Some(entries) => snapshot.put_encoded(name, entries),
+                Some(Section::Whole(entries)) => snapshot.put_encoded(name, entries),
+                Some(Section::Delta(state, layout, delta)) => {
+                    let name = Arc::clone(name);
+                    let delta = StoredState {
+                        name,
+                        state,
+                        layout,
+                        delta,
+                    };
+                    self.stored.borrow_mut().deltas.push(delta);
+                }
                 None => return Ok(false),
             }
         }
+        self.hand_over(snapshot);
         Ok(true)
+    }
+
+    /// Adds the store and all deltas to a snapshot that is through.
+    fn hand_over(&self, snapshot: &mut OperatorSnapshot) {
+        let mut stored = self.stored.borrow_mut();
+        let deltas = std::mem::take(&mut stored.deltas);
+        if let (Some(store), Some(handover), false) = (&stored.store, &stored.handover, deltas.is_empty()) {
+            let (store, handover) = (Arc::clone(store), Arc::clone(handover));
+            snapshot.put_stored(StoredStates::new(store, self.groups.clone(), deltas, handover));
+        }
     }
 
     /// Adds what `snapshot` holds for the declared states and this subtask's key groups.
@@ -192,22 +330,41 @@ impl<K: OwnedKey> KeyedState<K> {
     pub fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         self.restored = true;
         for Declared { name, store } in &mut self.states {
-            for entry in snapshot.keyed(name) {
-                store
-                    .restore(entry)
-                    .map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
-            }
+            let restored = store.cell_mut().restore(snapshot.keyed(name));
+            restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
         }
         Ok(())
     }
 
-    /// Bytes of all tables, without what keys and values own elsewhere.
+    /// Bytes of all tables, without what keys and values own elsewhere; of caches what they count.
     pub fn capacity_bytes(&self) -> usize {
-        self.states.iter().map(|state| state.store.capacity_bytes()).sum()
+        let cells = self.states.iter().map(|state| state.store.cell());
+        cells.map(AnyTable::capacity_bytes).sum()
     }
 
-    fn table<V>(&self, name: &str) -> TableCell<K, V> {
-        TableCell::new(name, Table::new(self.groups(), self.max_parallelism))
+    fn table<V: 'static>(&self, name: &str, format: Format<K, V>) -> Result<TableCell<K, V>> {
+        let table = match &self.backend {
+            StateBackend::Heap => Table::heap(self.groups(), self.max_parallelism),
+            StateBackend::Store(backend) => {
+                let options = CacheOptions {
+                    groups: self.groups(),
+                    max_parallelism: self.max_parallelism,
+                    memory: backend.memory().clone(),
+                };
+                Table::cached(self.byte_store(backend)?, (name, format.codec()), options)?
+            }
+        };
+        Ok(TableCell::new(name, format, table))
+    }
+
+    /// The store of this operator, made for its first state.
+    fn byte_store(&self, backend: &StoreBackend) -> Result<Arc<dyn ByteStore>> {
+        let mut stored = self.stored.borrow_mut();
+        let store = match &stored.store {
+            Some(store) => store,
+            None => stored.store.insert(Arc::new(backend.create()?)),
+        };
+        Ok(Arc::clone(store.get()))
     }
 
     fn declare(&mut self, name: &str, store: impl AnyStore<K>) -> Result<u32> {

@@ -14,8 +14,11 @@
 //! | [`encoded`] | [`EncodedEntries`]: keyed entries as files hold them |
 //! | [`store`] | [`ByteStore`]: stores of bytes that hold more than memory does, and what they must promise |
 //! | [`cached`] | [`CachedTable`]: one state of one subtask in a store, the recently used values in memory |
+//! | [`backend`] | [`StateBackend`]: which of both an operator's keyed states are in |
+//! | [`stored`] | [`StoredStates`]: the states of a store on their way into a checkpoint |
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
+pub mod backend;
 pub mod cached;
 pub mod encoded;
 mod entries;
@@ -25,9 +28,11 @@ pub mod namespaced;
 pub mod operator;
 pub mod snapshot;
 pub mod store;
+pub mod stored;
 pub mod table;
 
-pub use cached::{CacheOptions, CachedTable, Delta, StoredEntry};
+pub use backend::{ScratchDir, StateBackend, StoreBackend};
+pub use cached::{CacheMemory, CacheOptions, CachedTable, Codec, Delta, StoredEntry};
 pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{
@@ -37,4 +42,5 @@ pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
 pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
 pub use store::{ByteStore, ByteStoreFactory};
+pub use stored::{SettledStates, StoredStates};
 pub use table::{Change, GroupedTable, ScanBudget};

@@ -5,6 +5,7 @@
 //! without knowing any type. Values are MessagePack with named fields, keys are `StableKey` bytes.
 
 use crate::encoded::EncodedEntries;
+use crate::stored::StoredStates;
 use hurtig_core::error::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
@@ -51,6 +52,9 @@ pub struct OperatorSnapshot {
     /// Keyed sections that were written while state changed, by state name. What was read from files is not
     /// here. A section has several parts when its entries are in several tables, each in key-group order.
     pub encoded: BTreeMap<String, Vec<EncodedEntries>>,
+    /// Keyed sections whose entries are in a store; they are read while the snapshot is written.
+    #[serde(skip)]
+    pub stored: Option<StoredStates>,
     /// Sections without key by state name.
     pub operator: BTreeMap<String, OperatorSection>,
 }
@@ -63,7 +67,7 @@ impl OperatorSnapshot {
     pub fn put_keyed(&mut self, name: &str, entries: Vec<KeyedEntry>) {
         let old = self.keyed.insert(name.to_owned(), entries);
         assert!(
-            old.is_none() && !self.encoded.contains_key(name),
+            old.is_none() && !self.encoded.contains_key(name) && !self.is_stored(name),
             "keyed state '{name}' was snapshotted twice"
         );
     }
@@ -71,7 +75,7 @@ impl OperatorSnapshot {
     /// Adds a part of a keyed section.
     pub fn put_encoded(&mut self, name: &str, entries: EncodedEntries) {
         assert!(
-            !self.keyed.contains_key(name),
+            !self.keyed.contains_key(name) && !self.is_stored(name),
             "keyed state '{name}' was snapshotted twice"
         );
         match self.encoded.get_mut(name) {
@@ -82,11 +86,30 @@ impl OperatorSnapshot {
         }
     }
 
-    /// Turns encoded sections into what reading a file gives, entries in key-group order.
+    fn is_stored(&self, name: &str) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.contains(name))
+    }
+
+    /// Adds the states that are in a store.
+    ///
+    /// # Panics
+    /// When there are such already: an operator has one store.
+    pub(crate) fn put_stored(&mut self, stored: StoredStates) {
+        let old = self.stored.replace(stored);
+        assert!(old.is_none(), "the states of a store were snapshotted twice");
+    }
+
+    /// Turns encoded and stored sections into what reading a file gives, entries in key-group order.
     ///
     /// # Errors
-    /// When the bytes are not those of entries, which is a bug.
+    /// When a store fails, and when the bytes are not those of entries, which is a bug.
     pub fn decode_sections(&mut self) -> Result<()> {
+        if let Some(stored) = self.stored.take() {
+            let settled = stored.settle()?;
+            for name in settled.names() {
+                self.put_encoded(name, settled.encode(name)?);
+            }
+        }
         for (name, parts) in std::mem::take(&mut self.encoded) {
             let mut entries = Vec::new();
             for part in parts {
@@ -132,7 +155,10 @@ impl OperatorSnapshot {
     /// have been decoded.
     #[must_use]
     pub fn for_key_groups(&self, groups: Range<u16>) -> Self {
-        debug_assert!(self.encoded.is_empty(), "decode sections first");
+        debug_assert!(
+            self.encoded.is_empty() && self.stored.is_none(),
+            "decode sections first"
+        );
         let cut = |entries: &Vec<KeyedEntry>| {
             entries
                 .iter()
@@ -148,6 +174,7 @@ impl OperatorSnapshot {
         Self {
             keyed,
             encoded: BTreeMap::new(),
+            stored: None,
             operator: self.operator.clone(),
         }
     }
@@ -161,6 +188,14 @@ pub fn encode<V: Serialize>(value: &V) -> Result<Vec<u8>> {
             std::any::type_name::<V>()
         ))
         .because(e)
+    })
+}
+
+/// Appends a value in MessagePack with named fields.
+pub(crate) fn write_named<V: Serialize>(value: &V, out: &mut Vec<u8>) -> Result<()> {
+    rmp_serde::encode::write_named(out, value).map_err(|e| {
+        let of = std::any::type_name::<V>();
+        Error::user(format!("cannot encode a state value of type {of}")).because(e)
     })
 }
 

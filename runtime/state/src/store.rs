@@ -138,6 +138,14 @@ pub trait ByteStore: Send + Sync {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()>;
 
+    /// What the states hold now, to be read however long that takes while the store is written to.
+    ///
+    /// It is a cut as a checkpoint is one.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn view(&self) -> Result<Box<dyn StoreView + '_>>;
+
     /// Makes the directory `dir` with everything that a restore needs, and lists its files.
     ///
     /// The files are complete and never change again, whatever becomes of the store. `dir` lies on
@@ -160,6 +168,35 @@ pub trait ByteStore: Send + Sync {
     fn check(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Entries of a run from which on they become a file at once instead of going through the store's memory.
+const INGEST_FROM: usize = 4_096;
+
+/// Brings a run of any size into a store.
+///
+/// # Errors
+/// As [`ByteStore::write`].
+pub(crate) fn bring_in(store: &dyn ByteStore, state: StateId, run: &Run<'_>) -> Result<()> {
+    match run.len() {
+        0 => Ok(()),
+        1..INGEST_FROM => store.write(state, run),
+        _ => store.ingest(state, run),
+    }
+}
+
+/// A store as it was at one moment.
+pub trait StoreView {
+    /// As [`ByteStore::scan`], at that moment.
+    ///
+    /// # Errors
+    /// As [`ByteStore::get`].
+    fn scan(
+        &self,
+        state: StateId,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()>;
 }
 
 /// Opens stores of one kind.

@@ -90,6 +90,9 @@ pub enum StorageError {
         /// What does not fit, and what to do.
         problem: String,
     },
+    /// State that is in a store of its own could not be read from it.
+    #[error("cannot read keyed state for a snapshot")]
+    State(#[source] Error),
     /// Something that the engine promises never to hand in: a bug.
     #[error("{0}; this is a bug of Hurtig")]
     Internal(String),
@@ -105,6 +108,7 @@ impl StorageError {
             | Self::Rescale { .. } => Fault::User,
             Self::NotFound { .. } | Self::Io { .. } | Self::Corrupt { .. } => Fault::External,
             Self::AlreadyExists { .. } | Self::BadPath { .. } | Self::Internal(_) => Fault::Internal,
+            Self::State(error) => error.fault(),
         }
     }
 
@@ -123,8 +127,11 @@ impl StorageError {
             | Self::Io { path, .. }
             | Self::Corrupt { path, .. }
             | Self::Incompatible { path, .. } => *path = format!("{}/{path}", root.trim_end_matches('/')),
-            Self::NoSnapshot { .. } | Self::BadLocation { .. } | Self::Rescale { .. } | Self::Internal(_) => {
-            }
+            Self::NoSnapshot { .. }
+            | Self::BadLocation { .. }
+            | Self::Rescale { .. }
+            | Self::State(_)
+            | Self::Internal(_) => {}
         }
         self
     }
@@ -158,6 +165,7 @@ impl From<StorageError> for Error {
         let message = error.to_string();
         match error {
             StorageError::Io { source, .. } => Self::external(message, source),
+            StorageError::State(source) => source.context(message),
             other => match other.fault() {
                 Fault::User => Self::user(message),
                 Fault::External => Self::external(message, "checkpoint storage"),

@@ -177,6 +177,16 @@ config_enum! {
 }
 
 config_enum! {
+    /// Where keyed state is kept.
+    pub enum StateBackendKind {
+        /// In memory, as values.
+        HashMap = "hashmap",
+        /// In RocksDB on local disk, behind caches in memory.
+        RocksDb = "rocksdb",
+    }
+}
+
+config_enum! {
     /// How the files of checkpoints are compressed.
     pub enum SnapshotCompression {
         /// Not at all.

@@ -4,9 +4,10 @@ use super::accumulators::Accumulators;
 use super::side::{OutputTag, SideOutputs};
 
 use hurtig_core::element::WatermarkStatus;
+use hurtig_core::key::OwnedKey;
 use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{Clock, MIN_WATERMARK, Time};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{KeyedState, OperatorSnapshot, StateBackend};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -92,6 +93,13 @@ impl<'a> OpenContext<'a> {
         &self.services.info
     }
 
+    /// Keyed state of the operator, without states yet, where the job keeps it.
+    pub fn keyed_state<K: OwnedKey>(&self) -> KeyedState<K> {
+        let info = self.info();
+        let backend = self.services.backend.clone();
+        KeyedState::kept_in(backend, info.key_groups.clone(), info.max_parallelism)
+    }
+
     /// The state to start from; `None` on a fresh start.
     pub fn restored(&self) -> Option<&'a OperatorSnapshot> {
         self.restored
@@ -146,6 +154,7 @@ pub struct Services {
     parameters: Arc<JobParameters>,
     metrics: MetricGroup,
     takes_checkpoints: bool,
+    backend: StateBackend,
 }
 
 impl fmt::Debug for Services {
@@ -174,6 +183,7 @@ impl Services {
             parameters: Arc::default(),
             metrics: MetricGroup::unregistered(),
             takes_checkpoints: false,
+            backend: StateBackend::Heap,
         }
     }
 
@@ -181,6 +191,13 @@ impl Services {
     #[must_use]
     pub fn taking_checkpoints(mut self, takes: bool) -> Self {
         self.takes_checkpoints = takes;
+        self
+    }
+
+    /// Says where the operator's keyed state is kept; in memory unless it is said.
+    #[must_use]
+    pub fn keeping_state_in(mut self, backend: StateBackend) -> Self {
+        self.backend = backend;
         self
     }
 

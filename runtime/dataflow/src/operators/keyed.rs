@@ -1,7 +1,7 @@
 //! What every operator with keys, state and timers consists of.
 
 use crate::function::{Emitter, KeyedCx, KeyedOpenContext};
-use crate::key::KeySelector;
+use crate::key::{KeySelector, owned_key};
 use crate::operator::{Budget, Collector, Cx, OpenContext, Progress};
 use crate::timers::{HashedKey, TimeDomain, TimerService};
 use hurtig_core::error::user_failure;
@@ -40,7 +40,7 @@ where
         open: impl FnOnce(&mut F, &mut KeyedOpenContext<'_, Q::Owned>) -> Result<(), UserError>,
     ) -> Result<Self> {
         let info = ctx.info();
-        let mut state = KeyedState::new(info.key_groups.clone(), info.max_parallelism);
+        let mut state = ctx.keyed_state();
         let mut keyed_ctx = KeyedOpenContext::new(ctx, &mut state);
         let mut function = make(&mut keyed_ctx).map_err(user_failure)?;
         open(&mut function, &mut keyed_ctx).map_err(user_failure)?;
@@ -63,7 +63,7 @@ where
     }
 
     pub(super) fn snapshot(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.state.begin_snapshot();
+        self.state.begin_snapshot()?;
         self.timers.borrow().snapshot(self.max_parallelism, snapshot);
         Ok(())
     }
@@ -122,6 +122,8 @@ where
     {
         let At { cx, out, budget } = at;
         ensure_hashes(selector, input);
+        self.state.quiet_point()?;
+        prefetch(&self.state, selector, input, input.len());
         while !input.is_empty() {
             if out.full() || cx.side_full() || !budget.spend() {
                 return Ok(Progress::More);
@@ -147,6 +149,7 @@ where
         mut each: impl FnMut(&mut F, i64, KeyedCx<'_, Q>, &mut Emitter<'_, Out>) -> Result<(), UserError>,
     ) -> Result<Progress> {
         let At { cx, out, budget } = at;
+        self.state.quiet_point()?;
         while self
             .timers
             .get_mut()
@@ -190,6 +193,21 @@ pub(super) struct At<'a, 'b, Out> {
 pub(super) fn ensure_hashes<T, S: KeySelector<T>>(selector: &S, input: &mut Batch<T>) {
     if input.hashes().is_empty() {
         input.set_hashes(|records, hashes| selector.hash_all(records, hashes));
+    }
+}
+
+/// Brings what state holds for the first `n` records from its store at once, where that pays.
+#[inline]
+pub(super) fn prefetch<T, S: KeySelector<T>>(
+    state: &KeyedState<S::Key>,
+    selector: &S,
+    input: &mut Batch<T>,
+    n: usize,
+) {
+    if state.wants_prefetch() {
+        let (hashes, records) = input.hashes_and_records_mut();
+        let key_at = |at: usize| owned_key(selector, &records[at]);
+        state.prefetch(&hashes[..n], &key_at);
     }
 }
 

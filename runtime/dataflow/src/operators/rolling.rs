@@ -2,7 +2,7 @@
 //!
 //! One value a key; its table is found once a batch.
 
-use super::keyed::{ensure_hashes, not_open};
+use super::keyed::{ensure_hashes, not_open, prefetch};
 use super::{granted, when_empty};
 use crate::key::KeySelector;
 use crate::key::owned_key;
@@ -27,8 +27,7 @@ struct Values<K: OwnedKey, V> {
 
 impl<K: OwnedKey, V: StateValue> Values<K, V> {
     fn open(ctx: &OpenContext<'_>) -> Result<Self> {
-        let info = ctx.info();
-        let mut state = KeyedState::new(info.key_groups.clone(), info.max_parallelism);
+        let mut state = ctx.keyed_state();
         let handle = state.value(VALUES)?;
         if let Some(snapshot) = ctx.restored() {
             state.restore(snapshot)?;
@@ -46,7 +45,7 @@ fn roll<T, S, V, C>(
     input: &mut Batch<T>,
     (out, b): (&mut Collector<C::Out>, &mut Budget),
     change: &C,
-) -> Progress
+) -> Result<Progress>
 where
     S: KeySelector<T>,
     V: StateValue,
@@ -54,6 +53,7 @@ where
 {
     let n = granted(input, out, b);
     ensure_hashes(selector, input);
+    prefetch(&values.state, selector, input, n);
     let mut table = values.handle.table(&values.state);
     let Drained {
         records,
@@ -63,8 +63,10 @@ where
     out.batch().fill_with_times(&times, n, |rolled| {
         table.change_each(hashes, records, change, rolled);
     });
+    drop(table);
     input.reset_if_empty();
-    when_empty(input)
+    values.state.quiet_point()?;
+    Ok(when_empty(input))
 }
 
 /// Hands the first records of `input` to `each` with the table of values, until it fails; emits what it
@@ -83,6 +85,7 @@ where
 {
     let n = granted(input, out, b);
     ensure_hashes(selector, input);
+    prefetch(&values.state, selector, input, n);
     let mut table = values.handle.table(&values.state);
     let Drained {
         records,
@@ -92,7 +95,9 @@ where
     for (i, (record, &hash)) in records.zip(hashes).enumerate() {
         out.push_at(each(&mut table, hash, record)?, times.get(i));
     }
+    drop(table);
     input.reset_if_empty();
+    values.state.quiet_point()?;
     Ok(when_empty(input))
 }
 
@@ -180,6 +185,10 @@ where
         value.clone()
     }
 
+    fn owned_key(&self, record: &T) -> S::Key {
+        owned_key(self.0, record)
+    }
+
     fn first(&self, record: T) -> (S::Key, T, T) {
         (owned_key(self.0, &record), record.clone(), record)
     }
@@ -205,12 +214,11 @@ where
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let change = Reducing(&*self.selector, &*self.reduce);
-        Ok(roll(values, &*self.selector, input, (out, b), &change))
+        roll(values, &*self.selector, input, (out, b), &change)
     }
 
     fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
-        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot();
-        Ok(())
+        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot()
     }
 
     fn continue_snapshot(
@@ -275,8 +283,7 @@ where
     }
 
     fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
-        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot();
-        Ok(())
+        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot()
     }
 
     fn continue_snapshot(
@@ -346,6 +353,10 @@ where
         (self.2)(key.borrow(), acc, &record)
     }
 
+    fn owned_key(&self, record: &T) -> S::Key {
+        owned_key(self.0, record)
+    }
+
     fn first(&self, record: T) -> (S::Key, Acc, Out) {
         let mut acc = (self.1)();
         let key = owned_key(self.0, &record);
@@ -375,12 +386,11 @@ where
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let change = Folding(&*self.selector, &*self.init, &*self.fold);
-        Ok(roll(values, &*self.selector, input, (out, b), &change))
+        roll(values, &*self.selector, input, (out, b), &change)
     }
 
     fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
-        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot();
-        Ok(())
+        self.values.as_ref().ok_or_else(not_open)?.state.begin_snapshot()
     }
 
     fn continue_snapshot(

@@ -1,18 +1,18 @@
 //! The store behind one cache, and the first failure of it.
 
+use super::codec::Codec;
 use super::entry::Entry;
-use crate::snapshot::decode;
 use crate::store::key::{GROUP_BYTES, write_key};
-use crate::store::{ByteStore, Run, RunBuilder, StateId};
+use crate::store::{ByteStore, Run, RunBuilder, StateId, bring_in};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::{OwnedKey, StableKey, decode_exact, key_group};
-use serde::{Serialize, de::DeserializeOwned};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
 /// Reads and writes values of one state. Methods that cannot return an error keep the first one.
-pub(super) struct Backing {
+pub(super) struct Backing<V> {
     store: Arc<dyn ByteStore>,
+    codec: Codec<V>,
     state: StateId,
     name: Box<str>,
     max_parallelism: u32,
@@ -24,19 +24,22 @@ pub(super) struct Backing {
     slot: usize,
     /// What the entries of the cache count for, together.
     charged: Cell<usize>,
+    /// Keys that were looked for since [`Self::take_reads`].
+    reads: Cell<usize>,
     /// The length of a value as it was encoded or decoded last, on average.
     typical: Cell<usize>,
 }
 
-impl Backing {
+impl<V> Backing<V> {
     pub(super) fn open(
         store: Arc<dyn ByteStore>,
-        name: &str,
+        (name, codec): (&str, Codec<V>),
         (max_parallelism, slot): (u32, usize),
     ) -> Result<Self> {
         Ok(Self {
             state: store.open_state(name)?,
             store,
+            codec,
             name: name.into(),
             max_parallelism,
             key: RefCell::default(),
@@ -44,6 +47,7 @@ impl Backing {
             failed: OnceCell::new(),
             slot,
             charged: Cell::new(0),
+            reads: Cell::new(0),
             typical: Cell::new(slot),
         })
     }
@@ -51,6 +55,10 @@ impl Backing {
     pub(super) fn group_of(&self, hash: u64) -> u16 {
         // Group numbers are below 2^15.
         key_group(hash, self.max_parallelism).get() as u16
+    }
+
+    pub(super) fn codec(&self) -> Codec<V> {
+        self.codec
     }
 
     pub(super) fn store(&self) -> (&dyn ByteStore, StateId) {
@@ -90,13 +98,10 @@ impl Backing {
     /// What the store knows of a key.
     #[cold]
     #[inline(never)]
-    pub(super) fn read<Q, V>(&self, hash: u64, key: &Q) -> Entry<V>
-    where
-        Q: StableKey + ?Sized,
-        V: DeserializeOwned,
-    {
+    pub(super) fn read<Q: StableKey + ?Sized>(&self, hash: u64, key: &Q) -> Entry<V> {
         let mut bytes = self.key.borrow_mut();
         write_key(&mut bytes, self.group_of(hash), key, &[], &[]);
+        self.count_reads(1);
         let mut value = self.value.borrow_mut();
         let found = self.store.get(self.state, &bytes, &mut value);
         match found {
@@ -109,11 +114,10 @@ impl Backing {
     }
 
     /// Like [`Self::read`], with the key to keep; `None` when its own bytes are no key.
-    pub(super) fn read_owned<K, Q, V>(&self, hash: u64, key: &Q) -> Option<(K, Entry<V>)>
+    pub(super) fn read_owned<K, Q>(&self, hash: u64, key: &Q) -> Option<(K, Entry<V>)>
     where
         K: OwnedKey,
         Q: StableKey + ?Sized,
-        V: DeserializeOwned,
     {
         let entry = self.read(hash, key);
         let bytes = self.key.borrow();
@@ -129,8 +133,8 @@ impl Backing {
     }
 
     /// The entry of a key from what the store has found.
-    pub(super) fn entry<V: DeserializeOwned>(&self, key_bytes: usize, found: Option<&[u8]>) -> Entry<V> {
-        let decoded = found.map(|bytes| decode(bytes).map(|value| (value, bytes.len())));
+    pub(super) fn entry(&self, key_bytes: usize, found: Option<&[u8]>) -> Entry<V> {
+        let decoded = found.map(|bytes| self.codec.decode(bytes).map(|value| (value, bytes.len())));
         match decoded.transpose() {
             Ok(Some((value, length))) => {
                 self.typical.set(length);
@@ -156,7 +160,7 @@ impl Backing {
     }
 
     /// Counts an entry anew.
-    pub(super) fn recharge<V>(&self, entry: &Entry<V>, encoded: usize) {
+    pub(super) fn recharge(&self, entry: &Entry<V>, encoded: usize) {
         let cost = self.cost(encoded);
         let old = entry.charge(cost);
         self.charged
@@ -164,8 +168,17 @@ impl Backing {
     }
 
     /// An entry is gone.
-    pub(super) fn discharge<V>(&self, entry: &Entry<V>) {
+    pub(super) fn discharge(&self, entry: &Entry<V>) {
         self.charged.set(self.charged.get() - entry.charged() as usize);
+    }
+
+    pub(super) fn count_reads(&self, keys: usize) {
+        self.reads.set(self.reads.get() + keys);
+    }
+
+    /// How many keys were looked for since this was last asked.
+    pub(super) fn take_reads(&self) -> usize {
+        self.reads.take()
     }
 
     pub(super) fn charged(&self) -> usize {
@@ -173,43 +186,32 @@ impl Backing {
     }
 
     /// Gives a dead key a value whose length is not known yet.
-    pub(super) fn revive<'e, V>(&self, entry: &'e mut Entry<V>, value: V) -> &'e mut V {
+    pub(super) fn revive<'e>(&self, entry: &'e mut Entry<V>, value: V) -> &'e mut V {
         self.recharge(entry, self.typical.get());
         let charged = entry.charged();
         entry.revive(value, charged)
     }
 
     /// Takes the value out of an entry.
-    pub(super) fn kill<V>(&self, entry: &mut Entry<V>) -> Option<V> {
+    pub(super) fn kill(&self, entry: &mut Entry<V>) -> Option<V> {
         self.recharge(entry, 0);
         let charged = entry.charged();
         entry.kill(charged)
     }
 
     /// Adds a dirty entry to a run, and measures it.
-    pub(super) fn add_to<K, V>(
+    pub(super) fn add_to<K: StableKey>(
         &self,
         run: &mut RunBuilder,
         (hash, key, entry): (u64, &K, &Entry<V>),
-    ) -> Result<()>
-    where
-        K: StableKey,
-        V: Serialize,
-    {
+    ) -> Result<()> {
         let mut bytes = self.key.borrow_mut();
         write_key(&mut bytes, self.group_of(hash), key, &[], &[]);
         let Some(value) = entry.peek() else {
             run.delete(&bytes);
             return Ok(());
         };
-        let written = run.put_with(&bytes, |out| rmp_serde::encode::write_named(out, value));
-        let length = written.map_err(|e| {
-            Error::user(format!(
-                "cannot encode a state value of type {}",
-                std::any::type_name::<V>()
-            ))
-            .because(e)
-        })?;
+        let length = run.put_with(&bytes, |out| self.codec.encode(value, out))?;
         self.typical.set(length);
         self.recharge(entry, bytes.len() + length);
         Ok(())
@@ -223,6 +225,12 @@ impl Backing {
         self.noted(written)
     }
 
+    /// Writes a run of any size.
+    pub(super) fn bring_in(&mut self, run: &Run<'_>) -> Result<()> {
+        let written = bring_in(&*self.store, self.state, run).and_then(|()| self.store.check());
+        self.noted(written)
+    }
+
     pub(super) fn ingest(&mut self, run: &Run<'_>) -> Result<()> {
         let ingested = self
             .store
@@ -232,7 +240,7 @@ impl Backing {
     }
 }
 
-impl std::fmt::Debug for Backing {
+impl<V> std::fmt::Debug for Backing<V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Backing")
             .field("state", &self.name)

@@ -10,8 +10,7 @@
 
 use super::CachedTable;
 use super::entry::Entry;
-use crate::encoded::{EncodedEntries, put_entry, put_key};
-use crate::function::StateValue;
+use crate::encoded::{EncodedEntries, put_entry_with, put_key};
 use crate::store::RunBuilder;
 use crate::store::key::group_prefix;
 use crate::table::ScanBudget;
@@ -41,22 +40,22 @@ impl Delta {
     /// # Errors
     /// When the bytes are not those of entries.
     pub fn to_run(&self) -> Result<RunBuilder> {
-        let (mut run, mut key) = (RunBuilder::new(), Vec::new());
-        for entry in self.entries.to_entries()? {
-            key.clear();
-            key.extend_from_slice(&group_prefix(entry.group));
-            key.extend_from_slice(&entry.key);
-            key.extend_from_slice(&entry.namespace);
-            match entry.value.is_empty() {
-                true => run.delete(&key),
-                false => run.put(&key, &entry.value),
+        let (mut run, mut store_key) = (RunBuilder::new(), Vec::new());
+        self.entries.each(|group, [key, namespace, value]| {
+            store_key.clear();
+            for part in [&group_prefix(group)[..], key, namespace] {
+                store_key.extend_from_slice(part);
             }
-        }
+            match value.is_empty() {
+                true => run.delete(&store_key),
+                false => run.put(&store_key, value),
+            }
+        })?;
         Ok(run)
     }
 }
 
-impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
+impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     /// Begins a delta of what is dirty now, and writes nothing to the store until [`Self::end_delta`].
     ///
     /// *Cost*: does not depend on the size of the table.
@@ -71,17 +70,19 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
         self.settle();
         self.backing.take_failure()?;
         self.held = true;
-        self.table.begin_scan(Box::new(|key: &K, entry: &Entry<V>, out| {
-            if !entry.is_dirty() {
-                return Ok(0);
-            }
-            match entry.peek() {
-                Some(value) => put_entry(out, key, &[], value)?,
-                None => put_key(out, key),
-            }
-            entry.saved();
-            Ok(1)
-        }));
+        let codec = self.backing.codec();
+        self.table
+            .begin_scan(Box::new(move |key: &K, entry: &Entry<V>, out| {
+                if !entry.is_dirty() {
+                    return Ok(0);
+                }
+                match entry.peek() {
+                    Some(value) => put_entry_with(out, key, &[], |out| codec.encode(value, out))?,
+                    None => put_key(out, key),
+                }
+                entry.saved();
+                Ok(1)
+            }));
         Ok(())
     }
 
@@ -92,6 +93,11 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
     /// When a value cannot be encoded. The delta is to be ended as one that was not written.
     pub fn continue_delta(&mut self, budget: &mut ScanBudget) -> Result<Option<Delta>> {
         Ok(self.table.continue_scan(budget)?.map(Delta::new))
+    }
+
+    /// Whether a delta has begun and not been handed out.
+    pub fn is_encoding(&self) -> bool {
+        self.table.is_scanning()
     }
 
     /// Whether a delta has begun and not ended.
@@ -117,7 +123,7 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
             .iter()
             .for_each(|(_, _, entry)| entry.delta_ended(ingested));
         self.held = false;
-        self.evict_above = self.budget;
+        self.stuck_at = 0;
         Ok(())
     }
 }

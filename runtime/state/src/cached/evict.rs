@@ -1,7 +1,6 @@
 //! What leaves the cache, and what is written back.
 
 use super::CachedTable;
-use crate::function::StateValue;
 use crate::store::StoreFile;
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
@@ -9,10 +8,7 @@ use std::path::Path;
 
 /// A sweep frees this part of the budget, so that its cost is spread over as many new entries.
 const FREED: usize = 8;
-/// Entries of a flush from which on they become a file at once instead of going through the store's memory.
-const INGEST_FROM: usize = 4_096;
-
-impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
+impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     /// To be called between batches: returns what has failed since the last one, and makes room when the
     /// budget is exceeded.
     ///
@@ -28,14 +24,16 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
     pub fn quiet_point(&mut self) -> Result<()> {
         self.settle();
         self.backing.take_failure()?;
-        match self.backing.charged() > self.evict_above {
-            true => self.evict(),
+        self.misses = self.backing.take_reads();
+        let (charged, budget) = (self.backing.charged(), self.share.bytes());
+        match charged > budget.max(self.stuck_at) {
+            true => self.evict(budget),
             false => Ok(()),
         }
     }
 
-    fn evict(&mut self) -> Result<()> {
-        let target = self.budget - self.budget / FREED;
+    fn evict(&mut self, budget: usize) -> Result<()> {
+        let target = budget - budget / FREED;
         let leaving = self.choose(self.backing.charged() - target);
         let leaving = self.backing.noted(leaving)?;
         if !self.run.is_empty() {
@@ -47,9 +45,9 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
             }
         }
         // While write-backs are held little may be able to leave; not every batch has to find that out.
-        self.evict_above = match self.held {
-            true => self.budget.max(self.backing.charged() + self.budget / FREED),
-            false => self.budget,
+        self.stuck_at = match self.held {
+            true => self.backing.charged() + budget / FREED,
+            false => 0,
         };
         Ok(())
     }
@@ -94,13 +92,7 @@ impl<K: OwnedKey, V: StateValue> CachedTable<K, V> {
         let collected = self.collect();
         self.backing.noted(collected)?;
         let run = self.run.sort();
-        if run.is_empty() {
-            return Ok(());
-        } else if run.len() < INGEST_FROM {
-            self.backing.write(&run)?;
-        } else {
-            self.backing.ingest(&run)?;
-        }
+        self.backing.bring_in(&run)?;
         self.table.iter().for_each(|(_, _, entry)| {
             if entry.is_dirty() {
                 entry.written();

@@ -1,7 +1,7 @@
 //! Measurements that are run by hand: `cargo test --release -p hurtig-state measure -- --ignored --nocapture`.
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
-use super::{CacheOptions, CachedTable};
+use super::{CacheMemory, CacheOptions, CachedTable, Codec};
 use crate::store::{ByteStoreFactory, ModelFactory};
 use crate::table::{Change, GroupedTable};
 use hurtig_core::key::hash_int;
@@ -27,6 +27,10 @@ impl Change<u64, u64, u64> for Count {
     fn change(&self, _: &u64, value: &mut u64, _: u64) -> u64 {
         *value += 1;
         *value
+    }
+
+    fn owned_key(&self, record: &u64) -> u64 {
+        *record
     }
 
     fn first(&self, record: u64) -> (u64, u64, u64) {
@@ -63,9 +67,9 @@ fn measure_the_cache_beside_the_heap() {
         let options = CacheOptions {
             groups: 0..128,
             max_parallelism: 128,
-            budget: 1 << 30,
+            memory: CacheMemory::new(1 << 30),
         };
-        let mut cache = CachedTable::<u64, u64>::open(store, "counts", options).unwrap();
+        let mut cache = CachedTable::<u64, u64>::open(store, ("counts", Codec::value()), options).unwrap();
         let mut heap = GroupedTable::<u64, u64>::new(0..128, 128);
         let mut runs = [Vec::new(), Vec::new()];
         for _ in 0..5 {
@@ -73,7 +77,7 @@ fn measure_the_cache_beside_the_heap() {
                 heap.change_each(hashes, records.iter().copied(), &Count, out);
             }));
             runs[1].push(time(keys, |records, hashes, out| {
-                cache.change_each(hashes, records.iter().copied(), (&Count, &|key: &u64| *key), out);
+                cache.change_each(hashes, records.iter().copied(), &Count, out);
                 cache.quiet_point().unwrap();
             }));
         }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::{ByteStoreFactory, ModelFactory, Run, StateId, StoreFile};
+use crate::store::{ByteStoreFactory, ModelFactory, Run, StateId, StoreFile, StoreView};
 use crate::table::{Change, ScanBudget};
 use hurtig_core::error::{Error, Fault};
 use proptest::prelude::*;
@@ -14,12 +14,12 @@ fn options(budget: usize) -> CacheOptions {
     CacheOptions {
         groups: 0..GROUPS as u16,
         max_parallelism: GROUPS,
-        budget,
+        memory: CacheMemory::new(budget),
     }
 }
 
 fn open(store: &Arc<dyn ByteStore>, budget: usize) -> CachedTable<u64, String> {
-    CachedTable::open(Arc::clone(store), "names", options(budget)).unwrap()
+    CachedTable::open(Arc::clone(store), ("names", Codec::value()), options(budget)).unwrap()
 }
 
 /// A store that refuses reads or writes when told to, and counts them.
@@ -100,6 +100,10 @@ impl ByteStore for Watched {
         self.inner.scan(state, prefix, visit)
     }
 
+    fn view(&self) -> Result<Box<dyn StoreView + '_>> {
+        self.inner.view()
+    }
+
     fn checkpoint(&self, dir: &Path) -> Result<Vec<StoreFile>> {
         self.inner.checkpoint(dir)
     }
@@ -134,6 +138,10 @@ impl Change<(u64, u8), u64, String> for Append {
         assert_eq!(*key, record.0);
         value.push_str(&record.1.to_string());
         value.len()
+    }
+
+    fn owned_key(&self, record: &(u64, u8)) -> u64 {
+        record.0
     }
 
     fn first(&self, record: (u64, u8)) -> (u64, String, usize) {
@@ -257,7 +265,7 @@ impl Pair {
             Step::Change(records) => self.change(&records),
             Step::Prefetch(keys) => {
                 let hashes: Vec<_> = keys.iter().map(StableKey::stable_hash).collect();
-                self.cache.prefetch(&hashes, keys.iter());
+                self.cache.prefetch(&hashes, &|at| keys[at]);
             }
             Step::QuietPoint => {
                 self.cache.quiet_point().unwrap();
@@ -281,9 +289,8 @@ impl Pair {
     fn change(&mut self, records: &[(u64, u8)]) {
         let hashes: Vec<_> = records.iter().map(|record| record.0.stable_hash()).collect();
         let mut lengths = Vec::new();
-        let owned = |record: &(u64, u8)| record.0;
         self.cache
-            .change_each(&hashes, records.iter().copied(), (&Append, &owned), &mut lengths);
+            .change_each(&hashes, records.iter().copied(), &Append, &mut lengths);
         let expected: Vec<_> = records
             .iter()
             .map(|(key, byte)| {
@@ -422,8 +429,8 @@ fn a_prefetch_reads_what_is_missing_at_once() {
     assert_eq!((cache.cached_keys(), watched.look_ups()), (0, 100));
     let twice: Vec<u64> = keys.iter().chain(&keys).copied().collect();
     let hashes: Vec<_> = twice.iter().map(StableKey::stable_hash).collect();
-    cache.prefetch(&hashes, twice.iter());
-    cache.prefetch(&hashes, twice.iter());
+    cache.prefetch(&hashes, &|at| twice[at]);
+    cache.prefetch(&hashes, &|at| twice[at]);
     assert!(keys.iter().all(|&key| get(&cache, key) == Some("x")));
     assert_eq!(watched.look_ups(), 1);
 }
@@ -520,7 +527,7 @@ fn a_value_of_another_type_is_an_error() {
     let mut cache = open(&store, 0);
     upsert(&mut cache, 1, "one");
     cache.flush().unwrap();
-    let mut other = CachedTable::<u64, u32>::open(store, "names", options(0)).unwrap();
+    let mut other = CachedTable::<u64, u32>::open(store, ("names", Codec::value()), options(0)).unwrap();
     assert_eq!(other.get(1_u64.stable_hash(), &1), None);
     let text = other.quiet_point().unwrap_err().chain();
     assert!(text.contains("state 'names'") && text.contains("u32"), "{text}");
@@ -538,7 +545,8 @@ fn entries_of_a_snapshot_come_back_once() {
         groups: groups.clone(),
         ..options(0)
     };
-    let mut to = CachedTable::<u64, String>::open(Arc::clone(&store), "half", half).unwrap();
+    let mut to =
+        CachedTable::<u64, String>::open(Arc::clone(&store), ("half", Codec::value()), half).unwrap();
     to.restore(&entries).unwrap();
     let mut restored = Vec::new();
     to.scan(|entry| {

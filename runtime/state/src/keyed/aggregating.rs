@@ -1,13 +1,9 @@
 //! One accumulator for each key.
 
-use super::store::{AnyStore, Table, TableCell};
+use super::store::{AnyStore, AnyTable, Table, TableCell};
 use super::value::handle;
 use super::{KeyScope, KeyedState};
-use crate::encoded::EncodedEntries;
 use crate::function::AggregateFunction;
-use crate::snapshot::KeyedEntry;
-use crate::table::ScanBudget;
-use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
 use std::cell::RefMut;
 use std::fmt;
@@ -34,24 +30,12 @@ impl<K, A: AggregateFunction> Accumulated<K, A> {
 }
 
 impl<K: OwnedKey, A: AggregateFunction> AnyStore<K> for Accumulated<K, A> {
-    fn begin_snapshot(&self) {
-        self.accumulators.begin_snapshot();
+    fn cell(&self) -> &dyn AnyTable<K> {
+        &self.accumulators
     }
 
-    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
-        self.accumulators.continue_scan(budget)
-    }
-
-    fn is_scanning(&self) -> bool {
-        self.accumulators.is_scanning()
-    }
-
-    fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {
-        self.accumulators.restore(entry)
-    }
-
-    fn capacity_bytes(&self) -> usize {
-        self.accumulators.capacity_bytes()
+    fn cell_mut(&mut self) -> &mut dyn AnyTable<K> {
+        &mut self.accumulators
     }
 }
 

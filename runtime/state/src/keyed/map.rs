@@ -1,13 +1,14 @@
 //! A sorted map for each key.
 
-use super::store::{AnyStore, TableCell};
+use super::store::{Format, TableCell};
 use super::value::handle;
 use super::{KeyScope, KeyedState};
-use crate::encoded::{EncodedEntries, put_entry};
+use crate::cached::Codec;
+use crate::encoded::put_entry;
 use crate::entries::{read_key, read_part, twice};
 use crate::function::StateValue;
 use crate::snapshot::{KeyedEntry, decode};
-use crate::table::ScanBudget;
+use crate::table::GroupedTable;
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
 use std::borrow::Borrow;
@@ -24,63 +25,46 @@ handle! {
     MapState<UK, UV>
 }
 
-/// A table of maps. One snapshot entry for each user key, whose bytes are the entry's namespace.
-pub(super) struct Maps<K, UK, UV> {
-    maps: TableCell<K, BTreeMap<UK, UV>>,
-}
-
-impl<K, UK, UV> Maps<K, UK, UV> {
-    pub(super) fn new(maps: TableCell<K, BTreeMap<UK, UV>>) -> Self {
-        Self { maps }
+impl<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue> Format<K, BTreeMap<UK, UV>> {
+    /// One entry for each user key, whose bytes are the entry's namespace.
+    pub(super) fn map() -> Self {
+        Self::new(begin_maps, read_map, Codec::map())
     }
 }
 
-impl<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue> AnyStore<K> for Maps<K, UK, UV> {
-    fn begin_snapshot(&self) {
-        let encode = |key: &K, map: &BTreeMap<UK, UV>, out: &mut Vec<u8>| {
-            let mut namespace = Vec::new();
-            for (user_key, value) in map {
-                namespace.clear();
-                user_key.encode(&mut namespace);
-                put_entry(out, key, &namespace, value)?;
-            }
-            Ok(map.len() as u64)
-        };
-        self.maps.borrow_mut().heap_mut().begin_scan(Box::new(encode));
-    }
-
-    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
-        self.maps.continue_scan(budget)
-    }
-
-    fn is_scanning(&self) -> bool {
-        self.maps.borrow().heap().is_scanning()
-    }
-
-    fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {
-        let table = self.maps.get_mut().heap_mut();
-        let Some((hash, key)) = read_key(table, entry)? else {
-            return Ok(());
-        };
-        let user_key = read_part("user key", &entry.namespace)?;
-        match table
-            .upsert(hash, &key, BTreeMap::new)
-            .insert(user_key, decode(&entry.value)?)
-        {
-            None => Ok(()),
-            Some(_) => Err(twice(entry)),
+fn begin_maps<K: OwnedKey, UK: OwnedKey, UV: StateValue>(table: &mut GroupedTable<K, BTreeMap<UK, UV>>) {
+    table.begin_scan(Box::new(|key: &K, map: &BTreeMap<UK, UV>, out| {
+        let mut namespace = Vec::new();
+        for (user_key, value) in map {
+            namespace.clear();
+            user_key.encode(&mut namespace);
+            put_entry(out, key, &namespace, value)?;
         }
-    }
+        Ok(map.len() as u64)
+    }));
+}
 
-    fn capacity_bytes(&self) -> usize {
-        self.maps.borrow().heap().capacity_bytes()
+fn read_map<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue>(
+    table: &mut GroupedTable<K, BTreeMap<UK, UV>>,
+    entry: &KeyedEntry,
+) -> Result<()> {
+    let Some((hash, key)) = read_key(table, entry)? else {
+        return Ok(());
+    };
+    let user_key = read_part("user key", &entry.namespace)?;
+    match table
+        .upsert(hash, &key, BTreeMap::new)
+        .insert(user_key, decode(&entry.value)?)
+    {
+        None => Ok(()),
+        Some(_) => Err(twice(entry)),
     }
 }
 
 impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
     #[inline]
     fn cell<K: OwnedKey>(self, state: &KeyedState<K>) -> &TableCell<K, BTreeMap<UK, UV>> {
-        &state.store::<Maps<K, UK, UV>>(self.index).maps
+        state.store(self.index)
     }
 
     fn map<'a, C: KeyScope<'a>>(self, cx: C) -> Option<Ref<'a, BTreeMap<UK, UV>>> {

@@ -1,13 +1,9 @@
 //! One value for each key, folded from what is added.
 
-use super::store::{AnyStore, Table, TableCell};
+use super::store::{AnyStore, AnyTable, Table, TableCell};
 use super::value::handle;
 use super::{KeyScope, KeyedState};
-use crate::encoded::EncodedEntries;
 use crate::function::{ReduceFunction, StateValue};
-use crate::snapshot::KeyedEntry;
-use crate::table::ScanBudget;
-use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
 use std::cell::{Ref, RefMut};
 use std::fmt;
@@ -31,24 +27,12 @@ impl<K, V> Folded<K, V> {
 }
 
 impl<K: OwnedKey, V: StateValue> AnyStore<K> for Folded<K, V> {
-    fn begin_snapshot(&self) {
-        self.values.begin_snapshot();
+    fn cell(&self) -> &dyn AnyTable<K> {
+        &self.values
     }
 
-    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
-        self.values.continue_scan(budget)
-    }
-
-    fn is_scanning(&self) -> bool {
-        self.values.is_scanning()
-    }
-
-    fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {
-        self.values.restore(entry)
-    }
-
-    fn capacity_bytes(&self) -> usize {
-        self.values.capacity_bytes()
+    fn cell_mut(&mut self) -> &mut dyn AnyTable<K> {
+        &mut self.values
     }
 }
 

@@ -1,9 +1,11 @@
-//! Where a state's values are: tables in memory today, and the seam for others.
+//! Where a state's values are: a table in memory, or a cache before a store.
 
+use crate::cached::{CacheOptions, CachedTable, Codec, Delta, Layout};
 use crate::encoded::EncodedEntries;
 use crate::entries::{begin_values, read_value};
 use crate::function::StateValue;
 use crate::snapshot::KeyedEntry;
+use crate::store::{ByteStore, StateId};
 use crate::table::{Change, GroupedTable, ScanBudget};
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
@@ -11,22 +13,38 @@ use std::any::Any;
 use std::borrow::Borrow;
 use std::cell::{Ref, RefCell, RefMut};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The values of one state by key, wherever they are kept.
 ///
-/// A seam: it holds a [`GroupedTable`] and nothing else, and becomes an enum of that and a cache
-/// over a byte store when such a store exists. So it offers what both can answer for a key, and no
-/// iteration, and operators are written against it rather than against the heap table.
+/// It offers what both kinds can answer for a key, and no iteration; operators are written against it.
 #[derive(Debug)]
 pub struct Table<K, V> {
-    heap: GroupedTable<K, V>,
+    place: Place<K, V>,
 }
 
-impl<K: OwnedKey, V> Table<K, V> {
-    pub(crate) fn new(groups: Range<u16>, max_parallelism: u32) -> Self {
+#[derive(Debug)]
+enum Place<K, V> {
+    Heap(GroupedTable<K, V>),
+    Cached(Box<CachedTable<K, V>>),
+}
+
+impl<K: OwnedKey, V: 'static> Table<K, V> {
+    pub(crate) fn heap(groups: Range<u16>, max_parallelism: u32) -> Self {
         Self {
-            heap: GroupedTable::new(groups, max_parallelism),
+            place: Place::Heap(GroupedTable::new(groups, max_parallelism)),
         }
+    }
+
+    pub(crate) fn cached(
+        store: Arc<dyn ByteStore>,
+        state: (&str, Codec<V>),
+        options: CacheOptions,
+    ) -> Result<Self> {
+        let cached = CachedTable::open(store, state, options)?;
+        Ok(Self {
+            place: Place::Cached(Box::new(cached)),
+        })
     }
 
     /// The value of a key.
@@ -36,7 +54,10 @@ impl<K: OwnedKey, V> Table<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        self.heap.get(hash, key)
+        match &self.place {
+            Place::Heap(table) => table.get(hash, key),
+            Place::Cached(table) => table.get(hash, key),
+        }
     }
 
     /// The value of a key, to change it.
@@ -46,7 +67,10 @@ impl<K: OwnedKey, V> Table<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        self.heap.get_mut(hash, key)
+        match &mut self.place {
+            Place::Heap(table) => table.get_mut(hash, key),
+            Place::Cached(table) => table.get_mut(hash, key),
+        }
     }
 
     /// The value of a key, made by `init` when it has none; see [`GroupedTable::upsert`].
@@ -56,7 +80,10 @@ impl<K: OwnedKey, V> Table<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ToOwned<Owned = K> + ?Sized,
     {
-        self.heap.upsert(hash, key, init)
+        match &mut self.place {
+            Place::Heap(table) => table.upsert(hash, key, init),
+            Place::Cached(table) => table.upsert(hash, key, init),
+        }
     }
 
     /// See [`GroupedTable::change_each`].
@@ -68,7 +95,10 @@ impl<K: OwnedKey, V> Table<K, V> {
         change: &C,
         out: &mut impl Extend<C::Out>,
     ) {
-        self.heap.change_each(hashes, records, change, out);
+        match &mut self.place {
+            Place::Heap(table) => table.change_each(hashes, records, change, out),
+            Place::Cached(table) => table.change_each(hashes, records, change, out),
+        }
     }
 
     /// Forgets a key and returns the value it had.
@@ -78,29 +108,58 @@ impl<K: OwnedKey, V> Table<K, V> {
         K: Borrow<Q>,
         Q: StableKey + ?Sized,
     {
-        self.heap.remove(hash, key).map(|(_, value)| value)
+        match &mut self.place {
+            Place::Heap(table) => table.remove(hash, key).map(|(_, value)| value),
+            Place::Cached(table) => table.remove(hash, key),
+        }
+    }
+}
+
+/// How the values of one state become entries of a snapshot, and come back from them.
+pub(super) struct Format<K, V> {
+    /// Begins to encode what a table holds now.
+    begin: fn(&mut GroupedTable<K, V>),
+    read: fn(&mut GroupedTable<K, V>, &KeyedEntry) -> Result<()>,
+    codec: Codec<V>,
+}
+
+impl<K: OwnedKey, V: StateValue> Format<K, V> {
+    /// One entry for each key.
+    pub(super) fn value() -> Self {
+        Self {
+            begin: |table| begin_values(table, Vec::new()),
+            read: read_value,
+            codec: Codec::value(),
+        }
+    }
+}
+
+impl<K, V> Format<K, V> {
+    pub(super) fn new(
+        begin: fn(&mut GroupedTable<K, V>),
+        read: fn(&mut GroupedTable<K, V>, &KeyedEntry) -> Result<()>,
+        codec: Codec<V>,
+    ) -> Self {
+        Self { begin, read, codec }
     }
 
-    pub(crate) fn heap(&self) -> &GroupedTable<K, V> {
-        &self.heap
-    }
-
-    pub(crate) fn heap_mut(&mut self) -> &mut GroupedTable<K, V> {
-        &mut self.heap
+    pub(super) fn codec(&self) -> Codec<V> {
+        self.codec
     }
 }
 
 /// A table that several states' users may hold at once, each with a `RefCell` of its own.
-#[derive(Debug)]
 pub(super) struct TableCell<K, V> {
     name: Box<str>,
+    format: Format<K, V>,
     table: RefCell<Table<K, V>>,
 }
 
 impl<K, V> TableCell<K, V> {
-    pub(super) fn new(name: &str, table: Table<K, V>) -> Self {
+    pub(super) fn new(name: &str, format: Format<K, V>, table: Table<K, V>) -> Self {
         Self {
             name: name.into(),
+            format,
             table: RefCell::new(table),
         }
     }
@@ -118,16 +177,6 @@ impl<K, V> TableCell<K, V> {
             .try_borrow_mut()
             .unwrap_or_else(|_| in_use(&self.name, "changed"))
     }
-
-    pub(super) fn get_mut(&mut self) -> &mut Table<K, V> {
-        self.table.get_mut()
-    }
-}
-
-impl<K: OwnedKey, V> TableCell<K, V> {
-    pub(super) fn continue_scan(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
-        self.borrow_mut().heap_mut().continue_scan(budget)
-    }
 }
 
 #[cold]
@@ -136,42 +185,132 @@ fn in_use(name: &str, doing: &str) -> ! {
     panic!("state '{name}' is {doing} while a value it returned is still held: drop that value first")
 }
 
+/// What a snapshot gets of one state.
+pub(super) enum Section {
+    /// All entries.
+    Whole(EncodedEntries),
+    /// What the store does not have.
+    Delta(StateId, Layout, Delta),
+}
+
 /// A declared state without its types.
 pub(super) trait AnyStore<K>: Any + Send {
+    /// Its table.
+    fn cell(&self) -> &dyn AnyTable<K>;
+
+    /// Its table, to restore it.
+    fn cell_mut(&mut self) -> &mut dyn AnyTable<K>;
+}
+
+/// A state's table without its types.
+pub(super) trait AnyTable<K> {
     /// Begins a snapshot of what is there now.
-    fn begin_snapshot(&self);
+    fn begin_snapshot(&self) -> Result<()>;
 
     /// Goes on with it; see [`GroupedTable::continue_scan`].
-    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>>;
+    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<Section>>;
 
-    /// Whether a snapshot has begun and not ended.
+    /// Whether a snapshot has begun and not been handed out.
     fn is_scanning(&self) -> bool;
 
-    /// Puts an entry back when its key group is this subtask's.
-    fn restore(&mut self, entry: &KeyedEntry) -> Result<()>;
+    /// To be called between batches; see [`CachedTable::quiet_point`].
+    fn quiet_point(&self) -> Result<()>;
+
+    /// Whether [`Self::prefetch`] is worth its while.
+    fn wants_prefetch(&self) -> bool;
+
+    /// Brings the values of many keys from the store at once; see [`CachedTable::prefetch`].
+    fn prefetch(&self, hashes: &[u64], key_at: &dyn Fn(usize) -> K);
+
+    /// Lets a cache write to its store again; see [`CachedTable::end_delta`].
+    fn end_delta(&self, ingested: bool) -> Result<()>;
+
+    /// Puts entries back whose key groups are this subtask's.
+    fn restore(&mut self, entries: &[KeyedEntry]) -> Result<()>;
 
     /// Bytes of the table itself.
     fn capacity_bytes(&self) -> usize;
 }
 
-impl<K: OwnedKey, V: StateValue> AnyStore<K> for TableCell<K, V> {
-    fn begin_snapshot(&self) {
-        begin_values(self.borrow_mut().heap_mut(), Vec::new());
+impl<K: OwnedKey, V: Send + 'static> AnyStore<K> for TableCell<K, V> {
+    fn cell(&self) -> &dyn AnyTable<K> {
+        self
     }
 
-    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<EncodedEntries>> {
-        self.continue_scan(budget)
+    fn cell_mut(&mut self) -> &mut dyn AnyTable<K> {
+        self
+    }
+}
+
+impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
+    fn begin_snapshot(&self) -> Result<()> {
+        match &mut self.borrow_mut().place {
+            Place::Heap(table) => {
+                (self.format.begin)(table);
+                Ok(())
+            }
+            Place::Cached(table) => table.begin_delta(),
+        }
+    }
+
+    fn continue_snapshot(&self, budget: &mut ScanBudget) -> Result<Option<Section>> {
+        match &mut self.borrow_mut().place {
+            Place::Heap(table) => Ok(table.continue_scan(budget)?.map(Section::Whole)),
+            Place::Cached(table) => {
+                let (state, layout) = (table.state(), self.format.codec.layout());
+                let delta = table.continue_delta(budget)?;
+                Ok(delta.map(|delta| Section::Delta(state, layout, delta)))
+            }
+        }
     }
 
     fn is_scanning(&self) -> bool {
-        self.borrow().heap().is_scanning()
+        match &self.borrow().place {
+            Place::Heap(table) => table.is_scanning(),
+            Place::Cached(table) => table.is_encoding(),
+        }
     }
 
-    fn restore(&mut self, entry: &KeyedEntry) -> Result<()> {
-        read_value(self.get_mut().heap_mut(), entry)
+    fn quiet_point(&self) -> Result<()> {
+        match &mut self.borrow_mut().place {
+            Place::Heap(_) => Ok(()),
+            Place::Cached(table) => table.quiet_point(),
+        }
+    }
+
+    fn wants_prefetch(&self) -> bool {
+        match &self.borrow().place {
+            Place::Heap(_) => false,
+            Place::Cached(table) => table.wants_prefetch(),
+        }
+    }
+
+    fn prefetch(&self, hashes: &[u64], key_at: &dyn Fn(usize) -> K) {
+        if let Place::Cached(table) = &mut self.borrow_mut().place {
+            table.prefetch(hashes, key_at);
+        }
+    }
+
+    fn end_delta(&self, ingested: bool) -> Result<()> {
+        match &mut self.borrow_mut().place {
+            Place::Cached(table) if table.is_holding() => table.end_delta(ingested),
+            _ => Ok(()),
+        }
+    }
+
+    fn restore(&mut self, entries: &[KeyedEntry]) -> Result<()> {
+        match &mut self.table.get_mut().place {
+            Place::Heap(table) => entries
+                .iter()
+                .try_for_each(|entry| (self.format.read)(table, entry)),
+            Place::Cached(table) => table.restore(entries),
+        }
     }
 
     fn capacity_bytes(&self) -> usize {
-        self.borrow().heap().capacity_bytes()
+        match &self.borrow().place {
+            Place::Heap(table) => table.capacity_bytes(),
+            Place::Cached(table) => table.charged_bytes(),
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! All kinds of keyed state: access, snapshot and restore at the same and at other parallelisms.
 
+mod backends;
+
 use super::*;
 use hurtig_core::key::{KeyGroupRange, StableKey};
 use proptest::prelude::*;
@@ -238,7 +240,11 @@ struct Answers {
 
 impl Everything {
     fn new(groups: Range<u16>, max_parallelism: u32) -> Self {
-        let mut state = KeyedState::new(groups, max_parallelism);
+        Self::kept_in(StateBackend::Heap, groups, max_parallelism)
+    }
+
+    fn kept_in(backend: StateBackend, groups: Range<u16>, max_parallelism: u32) -> Self {
+        let mut state = KeyedState::kept_in(backend, groups, max_parallelism);
         Self {
             visits: state.value("visits").unwrap(),
             list: state.list("list").unwrap(),
@@ -446,7 +452,7 @@ fn a_value_gets_an_added_field_with_its_default() {
 
 /// Takes a snapshot in many small steps.
 fn finish<K: OwnedKey>(state: &KeyedState<K>, snapshot: &mut OperatorSnapshot) {
-    state.begin_snapshot();
+    state.begin_snapshot().unwrap();
     while !state
         .continue_snapshot(snapshot, &mut ScanBudget::new(3))
         .unwrap()

@@ -19,7 +19,7 @@ mod checkpoints;
 mod contents;
 mod random;
 
-use super::{ByteStore, ByteStoreFactory, RunBuilder, StateId};
+use super::{ByteStore, ByteStoreFactory, RunBuilder, StateId, StoreView};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +36,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     ("a scan visits a prefix in order", contents::scans),
     ("a range is deleted exactly", contents::delete_range),
     ("an ingested run is a written one", contents::ingest),
+    ("a view stays as it was", contents::views),
     (
         "a store of another kind of directory is refused",
         checkpoints::directories,
@@ -114,6 +115,16 @@ type Contents = Vec<(Vec<u8>, Vec<u8>)>;
 fn scan(store: &dyn ByteStore, state: StateId, prefix: &[u8]) -> Contents {
     let mut all = Vec::new();
     let visited = store.scan(state, prefix, &mut |key, value| {
+        all.push((key.to_vec(), value.to_vec()));
+        ControlFlow::Continue(())
+    });
+    visited.unwrap();
+    all
+}
+
+fn scan_view(view: &dyn StoreView, state: StateId, prefix: &[u8]) -> Contents {
+    let mut all = Vec::new();
+    let visited = view.scan(state, prefix, &mut |key, value| {
         all.push((key.to_vec(), value.to_vec()));
         ControlFlow::Continue(())
     });

@@ -1,6 +1,6 @@
 //! The simplest store: a map for each state.
 
-use super::{ByteStore, ByteStoreFactory, Op, Run, StateId, StoreFile};
+use super::{ByteStore, ByteStoreFactory, Op, Run, StateId, StoreFile, StoreView};
 use hurtig_core::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs;
@@ -102,17 +102,15 @@ impl ByteStore for ModelStore {
         prefix: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<()> {
-        self.with(state, |entries| {
-            let from = (Bound::Included(prefix), Bound::Unbounded);
-            let matching = entries
-                .range::<[u8], _>(from)
-                .take_while(|(key, _)| key.starts_with(prefix));
-            for (key, value) in matching {
-                if visit(key, value).is_break() {
-                    return;
-                }
-            }
-        })
+        self.with(state, |entries| visit_prefix(entries, prefix, visit))
+    }
+
+    fn view(&self) -> Result<Box<dyn StoreView + '_>> {
+        let states = self.lock();
+        let states = states.values().map(|(id, entries)| (*id, entries.clone()));
+        Ok(Box::new(ModelView {
+            states: states.collect(),
+        }))
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<Vec<StoreFile>> {
@@ -140,6 +138,38 @@ impl ByteStore for ModelStore {
         entries
             .map(|(key, value)| key.capacity() + value.capacity())
             .sum()
+    }
+}
+
+fn visit_prefix(entries: &Entries, prefix: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>) {
+    let from = (Bound::Included(prefix), Bound::Unbounded);
+    let matching = entries
+        .range::<[u8], _>(from)
+        .take_while(|(key, _)| key.starts_with(prefix));
+    for (key, value) in matching {
+        if visit(key, value).is_break() {
+            return;
+        }
+    }
+}
+
+/// A copy.
+struct ModelView {
+    states: BTreeMap<StateId, Entries>,
+}
+
+impl StoreView for ModelView {
+    fn scan(
+        &self,
+        state: StateId,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        // A state that was opened later has nothing.
+        if let Some(entries) = self.states.get(&state) {
+            visit_prefix(entries, prefix, visit);
+        }
+        Ok(())
     }
 }
 

@@ -29,9 +29,10 @@ enum Fault {
     CallsAllShared,
     CutsStatesApart,
     OverwritesDirectories,
+    ViewsWhatIsThere,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 11] = [
     Fault::KeepsDeleted,
     Fault::IngestsBelow,
     Fault::MixesStates,
@@ -42,6 +43,7 @@ const FAULTS: [Fault; 10] = [
     Fault::CallsAllShared,
     Fault::CutsStatesApart,
     Fault::OverwritesDirectories,
+    Fault::ViewsWhatIsThere,
 ];
 
 /// A model with a fault.
@@ -152,6 +154,13 @@ impl ByteStore for Faulty {
         )
     }
 
+    fn view(&self) -> Result<Box<dyn StoreView + '_>> {
+        match self.fault {
+            Fault::ViewsWhatIsThere => Ok(Box::new(Live(self))),
+            _ => self.inner.view(),
+        }
+    }
+
     fn checkpoint(&self, dir: &Path) -> Result<Vec<StoreFile>> {
         if self.fault == Fault::OverwritesDirectories && dir.exists() {
             std::fs::remove_dir_all(dir).unwrap();
@@ -168,6 +177,19 @@ impl ByteStore for Faulty {
 
     fn memory_used(&self) -> usize {
         self.inner.memory_used()
+    }
+}
+
+struct Live<'a>(&'a Faulty);
+
+impl StoreView for Live<'_> {
+    fn scan(
+        &self,
+        state: StateId,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.0.scan(state, prefix, visit)
     }
 }
 

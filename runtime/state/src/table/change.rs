@@ -27,6 +27,9 @@ pub trait Change<T, K, V> {
     /// Changes the value of the record's key, which is handed over too: computing it again may cost.
     fn change(&self, key: &K, value: &mut V, record: T) -> Self::Out;
 
+    /// The record's key as it may be stored.
+    fn owned_key(&self, record: &T) -> K;
+
     /// The key of a record whose key has no value, as it may be stored, with its first value.
     fn first(&self, record: T) -> (K, V, Self::Out);
 }

@@ -204,6 +204,10 @@ impl Change<Key, Key, u64> for Counting {
         (record.id, *value)
     }
 
+    fn owned_key(&self, record: &Key) -> Key {
+        *record
+    }
+
     fn first(&self, record: Key) -> (Key, u64, (u32, u64)) {
         (record, 100, (record.id, 100))
     }
@@ -361,6 +365,9 @@ fn a_panic_loses_nothing() {
         }
         fn change(&self, _: &u64, _: &mut u64, _: u64) {
             panic!("as planned");
+        }
+        fn owned_key(&self, record: &u64) -> u64 {
+            *record
         }
         fn first(&self, record: u64) -> (u64, u64, ()) {
             assert!(record < 50, "as planned");

@@ -43,6 +43,14 @@ impl Section {
         }
     }
 
+    /// How many entries it has.
+    pub(super) fn entries(&self) -> u64 {
+        match &self.kind {
+            SectionKind::Keyed(runs) => runs.iter().map(|run| run.entries).sum(),
+            SectionKind::Operator { entries, .. } => *entries,
+        }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         let kind = match &self.kind {
             SectionKind::Keyed(_) => KEYED,

@@ -510,7 +510,7 @@ fn encoded_sections_are_stored_like_entries() {
             let cx = hurtig_state::CurrentKey::new(&state, &key, key.stable_hash());
             counts.set(cx, vec![key; key as usize % 40]);
         }
-        state.begin_snapshot();
+        state.begin_snapshot().unwrap();
         while !state
             .continue_snapshot(&mut encoded, &mut hurtig_state::ScanBudget::new(100))
             .unwrap()

@@ -10,29 +10,33 @@ use crate::store::BlobStore;
 use hurtig_core::key::MAX_KEY_GROUPS;
 use hurtig_core::varint;
 use hurtig_state::encoded::GroupRun;
-use hurtig_state::{EncodedEntries, KeyedEntry, OperatorSection, OperatorSnapshot};
+use hurtig_state::{
+    EncodedEntries, KeyedEntry, OperatorSection, OperatorSnapshot, SettledStates, StoredStates,
+};
 use std::collections::BTreeSet;
 
 /// Writes the snapshots of one subtask's operators as a new file, in their order, and returns what
-/// names it; `None`, and no file, when there is not one entry in them.
+/// names it; `None`, and no file, when there is not one entry in them. States that are in a store are read
+/// from it, after what it did not have was brought into it.
 ///
 /// Keyed entries are stored in key-group order; entries of one group stay in the order they have.
 ///
 /// *Cost*: the compressed file is held in memory.
 ///
 /// # Errors
-/// What [`BlobStore::put_new`] fails with, and [`StorageError::Internal`] for a key group that no job
-/// can have.
+/// What [`BlobStore::put_new`] fails with; [`StorageError::State`] when a state's own store fails;
+/// [`StorageError::Internal`] for a key group that no job can have.
 pub fn write_state(
     store: &dyn BlobStore,
     path: &str,
     snapshots: &[OperatorSnapshot],
     compression: Compression,
 ) -> Result<Option<StateHandle>> {
-    if snapshots.iter().all(has_no_entry) {
+    let file = FileWriter::new(FileKind::State, compression);
+    let (image, entries) = write_snapshots(snapshots, file)?;
+    if entries == 0 {
         return Ok(None);
     }
-    let image = state_image(snapshots, FileWriter::new(FileKind::State, compression))?;
     store.put_new(path, &image.bytes)?;
     Ok(Some(StateHandle {
         path: path.to_owned(),
@@ -41,36 +45,52 @@ pub fn write_state(
     }))
 }
 
-fn has_no_entry(snapshot: &OperatorSnapshot) -> bool {
-    let encoded = snapshot.encoded.values().flatten();
-    snapshot.keyed.values().all(Vec::is_empty)
-        && encoded.into_iter().all(EncodedEntries::is_empty)
-        && snapshot
-            .operator
-            .values()
-            .all(|section| section.entries.is_empty())
+/// The bytes of a state file.
+#[cfg(test)]
+pub(crate) fn state_image(snapshots: &[OperatorSnapshot], file: FileWriter) -> Result<FileImage> {
+    write_snapshots(snapshots, file).map(|(image, _)| image)
 }
 
-/// The bytes of a state file.
-pub(crate) fn state_image(snapshots: &[OperatorSnapshot], mut file: FileWriter) -> Result<FileImage> {
-    let mut index = Index::default();
-    for snapshot in snapshots {
-        let mut sections = Vec::new();
-        let names: BTreeSet<_> = snapshot.keyed.keys().chain(snapshot.encoded.keys()).collect();
-        for name in names {
-            sections.push(match snapshot.encoded.get(name) {
-                Some(parts) => write_encoded(&mut file, name, parts)?,
-                None => write_keyed(&mut file, name, snapshot.keyed(name))?,
-            });
-        }
-        for (name, section) in &snapshot.operator {
-            sections.push(write_operator(&mut file, name, section));
-        }
+/// The bytes of a state file, and how many entries are in it.
+fn write_snapshots(snapshots: &[OperatorSnapshot], mut file: FileWriter) -> Result<(FileImage, u64)> {
+    // At once, because the tasks hold back what they would write to their stores.
+    let settled: Vec<_> = snapshots.iter().map(settle).collect::<Result<_>>()?;
+    let (mut index, mut entries) = (Index::default(), 0);
+    for (snapshot, settled) in snapshots.iter().zip(&settled) {
+        let sections = write_sections(&mut file, snapshot, settled.as_ref())?;
+        entries += sections.iter().map(Section::entries).sum::<u64>();
         index.snapshots.push(sections);
     }
     index.blocks = file.begin_index();
     file.write(&index.to_bytes());
-    Ok(file.finish())
+    Ok((file.finish(), entries))
+}
+
+fn settle(snapshot: &OperatorSnapshot) -> Result<Option<SettledStates<'_>>> {
+    let settled = snapshot.stored.as_ref().map(StoredStates::settle);
+    settled.transpose().map_err(StorageError::State)
+}
+
+fn write_sections(
+    file: &mut FileWriter,
+    snapshot: &OperatorSnapshot,
+    settled: Option<&SettledStates<'_>>,
+) -> Result<Vec<Section>> {
+    let mut sections = Vec::new();
+    let stored = settled.map(SettledStates::names).unwrap_or_default();
+    let in_memory = snapshot.keyed.keys().chain(snapshot.encoded.keys());
+    let names: BTreeSet<&str> = in_memory.map(String::as_str).chain(stored).collect();
+    for name in names {
+        sections.push(match (snapshot.encoded.get(name), settled) {
+            (Some(parts), _) => write_encoded(file, name, parts)?,
+            (None, Some(settled)) if settled.contains(name) => write_stored(file, name, settled)?,
+            (None, _) => write_keyed(file, name, snapshot.keyed(name))?,
+        });
+    }
+    for (name, section) in &snapshot.operator {
+        sections.push(write_operator(file, name, section));
+    }
+    Ok(sections)
 }
 
 fn write_keyed(file: &mut FileWriter, name: &str, entries: &[KeyedEntry]) -> Result<Section> {
@@ -132,6 +152,30 @@ fn write_encoded(file: &mut FileWriter, name: &str, parts: &[EncodedEntries]) ->
         }
         runs.push(joined);
     }
+    Ok(Section {
+        name: name.to_owned(),
+        kind: SectionKind::Keyed(runs),
+    })
+}
+
+/// Writes a section whose entries are in a store.
+fn write_stored(file: &mut FileWriter, name: &str, settled: &SettledStates<'_>) -> Result<Section> {
+    let mut runs: Vec<GroupRun> = Vec::new();
+    let visited = settled.visit(name, |group, entries, bytes| {
+        file.write(bytes);
+        let piece = GroupRun {
+            group,
+            entries,
+            bytes: bytes.len() as u64,
+        };
+        match runs.last_mut().filter(|run| run.group == group) {
+            Some(run) => (run.entries, run.bytes) = (run.entries + entries, run.bytes + piece.bytes),
+            None => runs.push(piece),
+        }
+        Ok(())
+    });
+    visited.map_err(StorageError::State)?;
+    check_group(name, runs.last().map(|run| run.group))?;
     Ok(Section {
         name: name.to_owned(),
         kind: SectionKind::Keyed(runs),

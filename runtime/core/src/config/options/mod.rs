@@ -7,11 +7,13 @@ mod checkpoints;
 mod cluster;
 mod pipeline;
 mod restart;
+mod state;
 
 pub use checkpoints::*;
 pub use cluster::*;
 pub use pipeline::*;
 pub use restart::*;
+pub use state::*;
 
 use super::AnyOption;
 
@@ -33,6 +35,11 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "Restarts",
         doc: "What happens after a job has failed.",
         options: restart::OPTIONS,
+    },
+    Section {
+        title: "State",
+        doc: "Where keyed state is kept while a job runs.",
+        options: state::OPTIONS,
     },
     Section {
         title: "Checkpoints",

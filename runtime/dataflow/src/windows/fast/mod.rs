@@ -132,6 +132,10 @@ where
         self.1.add(acc, record);
     }
 
+    fn owned_key(&self, record: &In) -> S::Key {
+        owned_key(self.0, record)
+    }
+
     fn first(&self, record: In) -> (S::Key, G::Acc, ()) {
         let (key, mut acc) = (owned_key(self.0, &record), self.1.create());
         self.1.add(&mut acc, record);

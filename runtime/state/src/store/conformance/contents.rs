@@ -1,6 +1,6 @@
 //! What reads answer after writes.
 
-use super::{Bench, entry, get, run, scan, write};
+use super::{Bench, entry, get, run, scan, scan_view, write};
 use crate::store::RunBuilder;
 use std::ops::ControlFlow;
 
@@ -127,6 +127,42 @@ fn scan_prefixes(bench: &Bench<'_>) {
 pub(super) fn scans(bench: &Bench<'_>) {
     scan_prefixes(bench);
     scan_stops(bench);
+}
+
+pub(super) fn views(bench: &Bench<'_>) {
+    let store = bench.create("store");
+    let states = ["a", "b"].map(|name| store.open_state(name).unwrap());
+    for state in states {
+        write(
+            &*store,
+            state,
+            &[(b"k1", Some(b"old")), (b"k2", Some(b"old")), (b"l", Some(b"old"))],
+        );
+    }
+    let before = states.map(|state| scan(&*store, state, b"k"));
+    let view = store.view().unwrap();
+    for state in states {
+        write(&*store, state, &[(b"k1", Some(b"new")), (b"k2", None)]);
+        store
+            .ingest(state, &run(&[(b"k3", Some(b"new"))]).sort())
+            .unwrap();
+    }
+    store.delete_range(states[1], b"a"..b"z").unwrap();
+    let later = store.view().unwrap();
+    let _ = store.checkpoint(&bench.path("flushes")).unwrap();
+    assert_eq!(states.map(|state| scan_view(&*view, state, b"k")), before);
+    assert_eq!(
+        scan_view(&*later, states[0], b"k"),
+        [entry(b"k1", b"new"), entry(b"k3", b"new")]
+    );
+    assert!(scan_view(&*later, states[1], b"").is_empty());
+    assert_eq!(scan_view(&*view, states[1], b"l"), [entry(b"l", b"old")]);
+    let mut seen = 0;
+    let stopped = view.scan(states[0], b"", &mut |_, _| {
+        seen += 1;
+        ControlFlow::Break(())
+    });
+    assert!(stopped.is_ok() && seen == 1, "a scan stops when it is told to");
 }
 
 pub(super) fn delete_range(bench: &Bench<'_>) {

@@ -1,0 +1,232 @@
+//! The bytes of a value in a store.
+
+use super::StoredEntry;
+use crate::entries::{key_bytes, read_part};
+use crate::function::StateValue;
+use crate::snapshot::{KeyedEntry, decode, write_named};
+use hurtig_core::error::{Error, Result};
+use hurtig_core::key::OwnedKey;
+use hurtig_core::varint;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How values become bytes of a store, and come back. No value has zero bytes.
+pub struct Codec<V> {
+    encode: fn(&V, &mut Vec<u8>) -> Result<()>,
+    decode: fn(&[u8]) -> Result<V>,
+    layout: Layout,
+}
+
+/// What a value's bytes are made of, for those who do not know its type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// The value as a snapshot has it: one entry.
+    Value,
+    /// A map: the number of its entries, then the bytes of each user key and value behind their lengths, in the
+    /// order of user keys. A snapshot has an entry for each user key.
+    Map,
+}
+
+impl<V> Clone for Codec<V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<V> Copy for Codec<V> {}
+
+impl<V> fmt::Debug for Codec<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Codec({:?})", self.layout)
+    }
+}
+
+impl<V: StateValue> Codec<V> {
+    /// MessagePack with named fields.
+    pub fn value() -> Self {
+        Self {
+            encode: write_named,
+            decode,
+            layout: Layout::Value,
+        }
+    }
+}
+
+impl<UK: OwnedKey + Ord, UV: StateValue> Codec<BTreeMap<UK, UV>> {
+    /// All of a map as one value.
+    pub fn map() -> Self {
+        Self {
+            encode: encode_map,
+            decode: decode_map,
+            layout: Layout::Map,
+        }
+    }
+}
+
+impl<V> Codec<V> {
+    /// Appends a value's bytes.
+    ///
+    /// # Errors
+    /// When it cannot be encoded; what was appended is to be cut off then.
+    pub(crate) fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<()> {
+        (self.encode)(value, out)
+    }
+
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<V> {
+        (self.decode)(bytes)
+    }
+
+    /// What the bytes are made of.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+}
+
+fn encode_map<UK: OwnedKey, UV: StateValue>(map: &BTreeMap<UK, UV>, out: &mut Vec<u8>) -> Result<()> {
+    varint::put(out, map.len() as u64);
+    let mut bytes = Vec::new();
+    for (user_key, value) in map {
+        put_bytes(out, &key_bytes(user_key));
+        bytes.clear();
+        write_named(value, &mut bytes)?;
+        put_bytes(out, &bytes);
+    }
+    Ok(())
+}
+
+fn decode_map<UK: OwnedKey + Ord, UV: StateValue>(bytes: &[u8]) -> Result<BTreeMap<UK, UV>> {
+    map_parts(bytes)?
+        .map(|parts| {
+            let (user_key, value) = parts?;
+            Ok((read_part("user key", user_key)?, decode(value)?))
+        })
+        .collect()
+}
+
+fn put_parts(out: &mut Vec<u8>, parts: [&[u8]; 3]) {
+    parts.into_iter().for_each(|part| put_bytes(out, part));
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    varint::put(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// User keys and values of a map's bytes.
+fn map_parts(mut bytes: &[u8]) -> Result<impl Iterator<Item = Result<(&[u8], &[u8])>>> {
+    let count = varint::take(&mut bytes).ok_or_else(no_map)?;
+    Ok((0..count).map(move |_| {
+        let user_key = take_bytes(&mut bytes).ok_or_else(no_map)?;
+        let value = take_bytes(&mut bytes).ok_or_else(no_map)?;
+        Ok((user_key, value))
+    }))
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(varint::take(rest)?).ok()?;
+    let (part, after) = rest.split_at_checked(length)?;
+    *rest = after;
+    Some(part)
+}
+
+fn no_map() -> Error {
+    Error::user(
+        "the bytes of a map in the store are not those of a map: the state was written as another kind",
+    )
+}
+
+impl Layout {
+    /// Appends the entries that a snapshot has for an entry of the store, and returns how many they are.
+    pub(crate) fn put_entries(self, out: &mut Vec<u8>, stored: StoredEntry<'_>) -> Result<u64> {
+        let StoredEntry {
+            key,
+            namespace,
+            value,
+            ..
+        } = stored;
+        if self == Self::Value {
+            put_parts(out, [key, namespace, value]);
+            return Ok(1);
+        }
+        let mut entries = 0;
+        for parts in map_parts(value)? {
+            let (user_key, value) = parts?;
+            put_parts(out, [key, user_key, value]);
+            entries += 1;
+        }
+        Ok(entries)
+    }
+
+    /// Whether two entries of a snapshot, one behind the other, are of one value.
+    pub(super) fn is_one_value(self, a: &KeyedEntry, b: &KeyedEntry) -> bool {
+        self == Self::Map && (a.group, &a.key) == (b.group, &b.key)
+    }
+
+    /// The bytes of a value from its entries, given in the order of their namespaces: user keys of a map.
+    pub(super) fn join<'a>(
+        self,
+        out: &mut Vec<u8>,
+        entries: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])>,
+    ) {
+        if self == Self::Map {
+            varint::put(out, entries.len() as u64);
+        }
+        for (user_key, value) in entries {
+            match self {
+                Self::Value => out.extend_from_slice(value),
+                Self::Map => {
+                    put_bytes(out, user_key);
+                    put_bytes(out, value);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoded::EncodedEntries;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_map_comes_back_from_its_bytes_and_from_its_entries(
+            map in proptest::collection::btree_map("[\0a-c]{0,3}", proptest::collection::vec(any::<u8>(), 0..200), 0..6),
+        ) {
+            let codec = Codec::<BTreeMap<String, Vec<u8>>>::map();
+            let mut bytes = Vec::new();
+            codec.encode(&map, &mut bytes).unwrap();
+            prop_assert_eq!(&codec.decode(&bytes).unwrap(), &map);
+            prop_assert!(!bytes.is_empty());
+            let stored = StoredEntry { group: 3, key: b"k", namespace: b"", value: &bytes };
+            let mut parts = Vec::new();
+            let count = Layout::Map.put_entries(&mut parts, stored).unwrap();
+            let mut encoded = EncodedEntries::default();
+            encoded.push(3, count, &parts);
+            let entries = if map.is_empty() { Vec::new() } else { encoded.to_entries().unwrap() };
+            prop_assert_eq!(entries.len(), map.len());
+            prop_assert!(entries.windows(2).all(|pair| Layout::Map.is_one_value(&pair[0], &pair[1])));
+            let mut joined = Vec::new();
+            Layout::Map.join(&mut joined, entries.iter().map(|e| (&e.namespace[..], &e.value[..])));
+            prop_assert_eq!(joined, bytes);
+        }
+
+        /// Wherever they end, bytes are a map or an error, never a panic.
+        #[test]
+        fn what_is_no_map_is_refused(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Codec::<BTreeMap<u64, u64>>::map().decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_map_that_was_cut_off_is_refused() {
+        let mut bytes = Vec::new();
+        let map = BTreeMap::from([(1_u64, 2_u64), (3, 4)]);
+        Codec::map().encode(&map, &mut bytes).unwrap();
+        for end in 0..bytes.len() {
+            let refused = Codec::<BTreeMap<u64, u64>>::map().decode(&bytes[..end]);
+            assert!(refused.is_err(), "{end}");
+        }
+    }
+}

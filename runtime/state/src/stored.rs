@@ -1,0 +1,297 @@
+//! Keyed states that are in a store, on their way into a checkpoint.
+//!
+//! When the barrier has passed, the task hands out its store and what the store does not have yet: a
+//! [`Delta`] of each state. Until these are in the store the task's caches write nothing to it. Whoever stores the
+//! checkpoint, on a thread that may block, calls [`StoredStates::settle`]: it brings the deltas into the store, takes a
+//! view of that, which is the state of the barrier, and lets the caches go on. What is read from the view
+//! afterwards takes as long as it takes.
+
+use crate::backend::SubtaskStore;
+use crate::cached::{Delta, Layout, StoredEntry};
+use crate::encoded::EncodedEntries;
+use crate::store::key::{GROUP_BYTES, group_prefix};
+use crate::store::{StateId, StoreView, bring_in};
+use hurtig_core::error::{Error, Result};
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// Entries are handed out in pieces of about so many bytes.
+const PIECE_BYTES: usize = 64 * 1_024;
+
+/// The stored states of one operator of a subtask as they were at a barrier.
+///
+/// When the last clone is dropped without [`Self::settle`], the caches go on as if there had been no snapshot.
+#[derive(Clone)]
+pub struct StoredStates {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    store: Arc<SubtaskStore>,
+    groups: Range<u16>,
+    states: Vec<StoredState>,
+    handover: Arc<Handover>,
+}
+
+/// One state.
+pub(crate) struct StoredState {
+    pub(crate) name: Arc<str>,
+    pub(crate) state: StateId,
+    pub(crate) layout: Layout,
+    pub(crate) delta: Delta,
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.handover.withdraw();
+    }
+}
+
+impl PartialEq for StoredStates {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.parts, &other.parts)
+    }
+}
+
+impl Eq for StoredStates {}
+
+impl fmt::Debug for StoredStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredStates")
+            .field("store", &self.parts.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StoredStates {
+    pub(crate) fn new(
+        store: Arc<SubtaskStore>,
+        groups: Range<u16>,
+        states: Vec<StoredState>,
+        handover: Arc<Handover>,
+    ) -> Self {
+        Self {
+            parts: Arc::new(Parts {
+                store,
+                groups,
+                states,
+                handover,
+            }),
+        }
+    }
+
+    /// Whether there is a state of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.parts.states.iter().any(|state| &*state.name == name)
+    }
+
+    /// Brings what the store does not have into it, once, and takes a view of what it has then. Blocks.
+    ///
+    /// # Errors
+    /// When the store fails, after which the task fails too, and when the task has given the snapshot up.
+    pub fn settle(&self) -> Result<SettledStates<'_>> {
+        let parts = &*self.parts;
+        let store = parts.store.get();
+        let view = parts.handover.take_in(|| {
+            for state in &parts.states {
+                let mut run = state.delta.to_run()?;
+                bring_in(&**store, state.state, &run.sort())?;
+            }
+            store.check()?;
+            store.view()
+        })?;
+        Ok(SettledStates { parts, view })
+    }
+}
+
+/// A view of a store with all that belongs to a snapshot.
+pub struct SettledStates<'a> {
+    parts: &'a Parts,
+    view: Box<dyn StoreView + 'a>,
+}
+
+impl fmt::Debug for SettledStates<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettledStates")
+            .field("store", &self.parts.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SettledStates<'_> {
+    /// Whether there is a state of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.parts.states.iter().any(|state| &*state.name == name)
+    }
+
+    /// The names of the states, in order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.parts.states.iter().map(|state| &*state.name).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Hands out the entries of a state in key-group order, as [`EncodedEntries`] has them: the group, how many
+    /// entries, and their bytes.
+    ///
+    /// # Errors
+    /// When the store fails or has what is no entry, and those of `visit`, after which it is not called again.
+    pub fn visit(&self, name: &str, mut visit: impl FnMut(u16, u64, &[u8]) -> Result<()>) -> Result<()> {
+        let state = self.parts.states.iter().find(|state| &*state.name == name);
+        let Some(state) = state else { return Ok(()) };
+        let mut piece = Vec::new();
+        for group in self.parts.groups.clone() {
+            let mut pieces = Pieces {
+                group,
+                entries: 0,
+                bytes: &mut piece,
+            };
+            let mut failed = None;
+            self.view
+                .scan(state.state, &group_prefix(group), &mut |key, value| match pieces
+                    .add(state, key, value, &mut visit)
+                {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
+                })?;
+            failed.map_or(Ok(()), Err)?;
+            pieces.hand_out(&mut visit)?;
+        }
+        Ok(())
+    }
+
+    /// All entries of a state, in memory.
+    pub(crate) fn encode(&self, name: &str) -> Result<EncodedEntries> {
+        let mut encoded = EncodedEntries::default();
+        self.visit(name, |group, entries, bytes| {
+            encoded.push(group, entries, bytes);
+            Ok(())
+        })?;
+        Ok(encoded)
+    }
+}
+
+/// Entries of a group that are not handed out yet.
+struct Pieces<'a> {
+    group: u16,
+    entries: u64,
+    bytes: &'a mut Vec<u8>,
+}
+
+impl Pieces<'_> {
+    fn add(
+        &mut self,
+        state: &StoredState,
+        key: &[u8],
+        value: &[u8],
+        visit: &mut impl FnMut(u16, u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let entry = StoredEntry {
+            group: self.group,
+            key: key.get(GROUP_BYTES..).unwrap_or_default(),
+            namespace: &[],
+            value,
+        };
+        self.entries += state.layout.put_entries(self.bytes, entry)?;
+        if self.bytes.len() >= PIECE_BYTES {
+            self.hand_out(visit)?;
+        }
+        Ok(())
+    }
+
+    fn hand_out(&mut self, visit: &mut impl FnMut(u16, u64, &[u8]) -> Result<()>) -> Result<()> {
+        if self.entries > 0 {
+            visit(self.group, self.entries, self.bytes)?;
+            self.entries = 0;
+            self.bytes.clear();
+        }
+        Ok(())
+    }
+}
+
+/// What has become of the deltas that a task has handed out.
+#[derive(Debug, Default)]
+pub(crate) struct Handover {
+    state: Mutex<HandoverState>,
+}
+
+#[derive(Debug, Default)]
+enum HandoverState {
+    #[default]
+    Waiting,
+    Ingested,
+    /// Nobody will ingest them.
+    Withdrawn,
+    Failed(String),
+}
+
+/// What a task learns of its deltas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Waiting,
+    Ingested,
+    Withdrawn,
+    /// The store is not to be used any more.
+    Failed(String),
+}
+
+impl Handover {
+    fn lock(&self) -> MutexGuard<'_, HandoverState> {
+        // Whoever panicked had not changed it: the deltas are still waiting.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `ingest` bring the deltas into the store, unless that was done or is not wanted any more.
+    fn take_in<T>(&self, ingest: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut state = self.lock();
+        if !matches!(*state, HandoverState::Waiting) {
+            return Err(Error::external(
+                "the snapshot of a store was given up for a newer one",
+                "the checkpoint before it took too long",
+            ));
+        }
+        match ingest() {
+            Ok(done) => {
+                *state = HandoverState::Ingested;
+                Ok(done)
+            }
+            Err(error) => {
+                *state = HandoverState::Failed(error.chain());
+                Err(error)
+            }
+        }
+    }
+
+    /// What has become of them; that they are just being ingested counts as waiting.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self.state.try_lock() {
+            Ok(state) => state.outcome(),
+            Err(TryLockError::WouldBlock) => Outcome::Waiting,
+            Err(TryLockError::Poisoned(state)) => state.into_inner().outcome(),
+        }
+    }
+
+    /// The deltas are not wanted any more. Waits while they are being ingested.
+    pub(crate) fn withdraw(&self) -> Outcome {
+        let mut state = self.lock();
+        if matches!(*state, HandoverState::Waiting) {
+            *state = HandoverState::Withdrawn;
+        }
+        state.outcome()
+    }
+}
+
+impl HandoverState {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Waiting => Outcome::Waiting,
+            Self::Ingested => Outcome::Ingested,
+            Self::Withdrawn => Outcome::Withdrawn,
+            Self::Failed(text) => Outcome::Failed(text.clone()),
+        }
+    }
+}
