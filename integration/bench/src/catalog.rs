@@ -31,10 +31,21 @@ pub(crate) enum Kind {
     },
     /// Updates of a table of which a snapshot is being written.
     HashmapUpdate,
-    /// Running counts with a checkpoint every second.
-    Checkpointed,
+    /// Running counts with a checkpoint every second, beside the same without.
+    Checkpointed(Backend),
+    /// Running counts in RocksDB with all values in its cache, beside those in memory.
+    RocksDbCached,
     /// Delay of each record of a running count with a checkpoint every second.
     CheckpointDelay,
+}
+
+/// Where a job keeps its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// In memory.
+    HashMap,
+    /// In RocksDB, behind caches.
+    RocksDb,
 }
 
 /// The least or most that a row may show.
@@ -66,7 +77,7 @@ pub(crate) const PARALLELISMS: [u32; 2] = [1, 2];
 pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
 
 /// All benches.
-pub(crate) const BENCHES: [Bench; 15] = [
+pub(crate) const BENCHES: [Bench; 17] = [
     bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
     bench(
         "keyed_count_1m",
@@ -102,8 +113,14 @@ pub(crate) const BENCHES: [Bench; 15] = [
     bench("hashmap_update", Kind::HashmapUpdate, Some(Bar::LoopRatio(0.6))),
     bench(
         "checkpoint_throughput_hashmap",
-        Kind::Checkpointed,
+        Kind::Checkpointed(Backend::HashMap),
         Some(Bar::PeerRatio(0.9)),
+    ),
+    bench("rocksdb_cached", Kind::RocksDbCached, Some(Bar::PeerRatio(0.7))),
+    bench(
+        "keyed_count_rocksdb",
+        Kind::Checkpointed(Backend::RocksDb),
+        Some(Bar::PeerRatio(0.75)),
     ),
     bench("sync_phase", Kind::CheckpointDelay, Some(Bar::DelayMs(10.0))),
 ];
@@ -166,7 +183,7 @@ mod tests {
 
     #[test]
     fn prefixes_select() {
-        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(30));
+        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(34));
         assert_eq!(
             ids(&["keyed_count_1k.p2"]),
             Ok(vec!["keyed_count_1k.p2".to_owned()])

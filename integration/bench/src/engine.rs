@@ -3,6 +3,7 @@
 use crate::baselines::stateless::{keep, map};
 use crate::baselines::union::INPUTS;
 use crate::baselines::{session, windows};
+use crate::catalog::Backend;
 use crate::measure::Failure;
 use crate::probes::{Delays, Fold, OpenLoop, counting};
 use crate::schedule::Schedule;
@@ -95,10 +96,14 @@ fn with_checkpoints(env: &StreamEnv, folder: &Folder, every: Duration) -> Result
 pub(crate) fn checkpointed_count(
     parallelism: u32,
     work: Work,
+    backend: Backend,
     every: Option<Duration>,
 ) -> Result<u64, Failure> {
     let env = environment(parallelism)?;
     let folder = Folder::new();
+    if backend == Backend::RocksDb {
+        env.set("state.backend.type", "rocksdb")?;
+    }
     if let Some(every) = every {
         with_checkpoints(&env, &folder, every)?;
     }

@@ -1,7 +1,7 @@
 //! Who takes part in which bench, and how their figures become rows.
 
 use crate::baselines::{Loop, keyed, open_loop, session, stateless, strings, union, windows};
-use crate::catalog::{Bar, Bench, Kind, TIMELY_BAR};
+use crate::catalog::{Backend, Bar, Bench, Kind, TIMELY_BAR};
 use crate::engine;
 use crate::measure::{Contender, Failure, Measured, Role, Sample, interleaved, rate};
 use crate::report::{Row, rounded};
@@ -141,9 +141,9 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
             plan.expected = Some(Box::new(move || keyed::fused(share)));
             plan
         }
-        Kind::Checkpointed => {
+        Kind::Checkpointed(backend) => {
             let work = keyed(200, MANY_KEYS);
-            let run = move |every| rate(work.records, || engine::checkpointed_count(p, work, every));
+            let run = move |every| counted(p, work, backend, every);
             Plan {
                 contenders: vec![
                     Contender::new("engine", Role::Engine, move || run(Some(CHECKPOINT_EVERY))),
@@ -151,6 +151,19 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
                 ],
                 unit: RATE,
                 params: json!({"records": work.records, "keys": work.keys, "checkpoint_every_ms": CHECKPOINT_EVERY.as_millis()}),
+                expected: None,
+            }
+        }
+        Kind::RocksDbCached => {
+            let work = keyed(100, MANY_KEYS);
+            let run = move |backend| counted(p, work, backend, None);
+            Plan {
+                contenders: vec![
+                    Contender::new("engine", Role::Engine, move || run(Backend::RocksDb)),
+                    Contender::new("hashmap", Role::Peer, move || run(Backend::HashMap)),
+                ],
+                unit: RATE,
+                params: json!({"records": work.records, "keys": work.keys}),
                 expected: None,
             }
         }
@@ -163,6 +176,13 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
             delays(schedule, 0.9999, engine, move || open_loop::channel(schedule))
         }
     }
+}
+
+/// Running counts with the state in `backend`, and checkpoints if they are asked for.
+fn counted(p: u32, work: Work, backend: Backend, every: Option<Duration>) -> Result<Sample, Failure> {
+    rate(work.records, || {
+        engine::checkpointed_count(p, work, backend, every)
+    })
 }
 
 fn keyed_count(work: Work, p: u32) -> Plan {

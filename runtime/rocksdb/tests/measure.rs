@@ -53,8 +53,7 @@ fn measure_a_checkpoint_of_a_million_dirty_keys() {
             }
         };
         let encoded = start.elapsed();
-        let mut run = delta.to_run().unwrap();
-        store.ingest(store.open_state("s").unwrap(), &run.sort()).unwrap();
+        delta.settle(&*store, store.open_state("s").unwrap()).unwrap();
         let ingested = start.elapsed();
         table.end_delta(true).unwrap();
         println!(

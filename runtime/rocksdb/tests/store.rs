@@ -262,16 +262,16 @@ fn a_checkpoint_with_a_delta_is_the_state_of_the_barrier() {
         let delta = delta
             .or(table.continue_delta(&mut ScanBudget::unbounded()).unwrap())
             .unwrap();
-        assert!(!delta.entries().is_empty() && delta.entries().len() < KEYS);
-        let state = store.open_state("counts").unwrap();
-        store.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
-        table.end_delta(true).unwrap();
+        assert!(!delta.fresh().is_empty() && delta.fresh().len() < KEYS);
+        table.end_delta(false).unwrap();
         table.quiet_point().unwrap();
         let restored = factory()
             .restore(&chk, &dir.path().join(format!("restored-{round}")))
             .unwrap();
         let state = restored.open_state("counts").unwrap();
-        restored.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
+        restored
+            .ingest(state, &delta.fresh_run().unwrap().sort())
+            .unwrap();
         let restored = counts(restored);
         for key in 0..KEYS {
             assert_eq!(

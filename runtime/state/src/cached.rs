@@ -40,14 +40,14 @@ use crate::store::key::{GROUP_BYTES, group_prefix, split_key};
 use crate::store::{ByteStore, RunBuilder, StateId};
 use crate::table::GroupedTable;
 use backing::Backing;
-use entry::Entry;
+use entry::{Deltas, Entry};
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
 use memory::CacheShare;
 use reads::Reads;
 use std::borrow::Borrow;
 use std::ops::{ControlFlow, Range};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Entries of a restore that are written at a time.
 const RESTORE_ENTRIES: usize = 65_536;
@@ -79,6 +79,9 @@ pub struct CachedTable<K, V> {
     run: RunBuilder,
     /// Write-backs wait for a delta.
     held: bool,
+    deltas: Deltas,
+    /// The cold part of the delta that has begun.
+    cold: Arc<Mutex<RunBuilder>>,
     /// Nothing leaves below: what is here could not when that was last tried.
     stuck_at: usize,
     /// Keys that were looked for in the store between the last two quiet points.
@@ -117,6 +120,8 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
             hand: 0,
             run: RunBuilder::new(),
             held: false,
+            deltas: Deltas::default(),
+            cold: Arc::default(),
             stuck_at: 0,
             misses: 0,
         })

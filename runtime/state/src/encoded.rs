@@ -87,36 +87,32 @@ impl EncodedEntries {
     /// # Errors
     /// When the bytes are not those of entries, which is a bug.
     pub fn to_entries(&self) -> Result<Vec<KeyedEntry>> {
-        let mut entries = Vec::new();
-        self.each(|group, parts| {
+        let entry = |entry: Result<(u16, [&[u8]; 3])>| {
+            let (group, parts) = entry?;
             let [key, namespace, value] = parts.map(<[u8]>::to_vec);
-            entries.push(KeyedEntry {
+            Ok(KeyedEntry {
                 group,
                 key,
                 namespace,
                 value,
-            });
-        })?;
-        Ok(entries)
+            })
+        };
+        self.iter().map(entry).collect()
     }
 
-    /// Calls `visit` with the group, key, namespace and value of each entry, in order.
-    ///
-    /// # Errors
-    /// When the bytes are not those of entries, which is a bug.
-    pub(crate) fn each(&self, mut visit: impl FnMut(u16, [&[u8]; 3])) -> Result<()> {
+    /// The group, key, namespace and value of each entry, in order. That an entry cannot be read is a bug.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<(u16, [&[u8]; 3])>> {
         // An entry ends in the chunk in which it begins.
         let mut chunks = self.chunks.iter();
         let mut rest: &[u8] = &[];
-        for run in &self.runs {
-            for _ in 0..run.entries {
-                if rest.is_empty() {
-                    rest = chunks.next().map_or(&[], Vec::as_slice);
-                }
-                visit(run.group, [part(&mut rest)?, part(&mut rest)?, part(&mut rest)?]);
+        let groups = self.runs.iter();
+        let groups = groups.flat_map(|run| (0..run.entries).map(|_| run.group));
+        groups.map(move |group| {
+            if rest.is_empty() {
+                rest = chunks.next().map_or(&[], Vec::as_slice);
             }
-        }
-        Ok(())
+            Ok((group, [part(&mut rest)?, part(&mut rest)?, part(&mut rest)?]))
+        })
     }
 }
 

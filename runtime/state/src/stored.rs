@@ -1,17 +1,18 @@
 //! Keyed states that are in a store, on their way into a checkpoint.
 //!
 //! When the barrier has passed, the task hands out its store and what the store does not have yet: a
-//! [`Delta`] of each state. Until these are in the store the task's caches write nothing to it. Whoever stores the
-//! checkpoint, on a thread that may block, calls [`StoredStates::settle`]: it brings the deltas into the store, takes a
-//! view of that, which is the state of the barrier, and lets the caches go on. What is read from the view
-//! afterwards takes as long as it takes.
+//! [`Delta`] of each state. Until the store was looked at, the task's caches write nothing to it. Whoever stores the
+//! checkpoint, on a thread that may block, calls [`StoredStates::settle`]: it brings the cold parts of the deltas into
+//! the store, takes a view of that, and lets the caches go on. The view with what the deltas have fresh is the state of
+//! the barrier, and reading it takes as long as it takes.
 
 use crate::backend::SubtaskStore;
 use crate::cached::{Delta, Layout, StoredEntry};
 use crate::encoded::EncodedEntries;
 use crate::store::key::{GROUP_BYTES, group_prefix};
-use crate::store::{StateId, StoreView, bring_in};
+use crate::store::{StateId, StoreView};
 use hurtig_core::error::{Error, Result};
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -86,7 +87,7 @@ impl StoredStates {
         self.parts.states.iter().any(|state| &*state.name == name)
     }
 
-    /// Brings what the store does not have into it, once, and takes a view of what it has then. Blocks.
+    /// Brings what the store is to have into it, once, and takes a view of what it has then. Blocks.
     ///
     /// # Errors
     /// When the store fails, after which the task fails too, and when the task has given the snapshot up.
@@ -95,8 +96,7 @@ impl StoredStates {
         let store = parts.store.get();
         let view = parts.handover.take_in(|| {
             for state in &parts.states {
-                let mut run = state.delta.to_run()?;
-                bring_in(&**store, state.state, &run.sort())?;
+                state.delta.settle(&**store, state.state)?;
             }
             store.check()?;
             store.view()
@@ -140,28 +140,46 @@ impl SettledStates<'_> {
     pub fn visit(&self, name: &str, mut visit: impl FnMut(u16, u64, &[u8]) -> Result<()>) -> Result<()> {
         let state = self.parts.states.iter().find(|state| &*state.name == name);
         let Some(state) = state else { return Ok(()) };
-        let mut piece = Vec::new();
+        let mut fresh = state.delta.fresh().iter().peekable();
+        let mut pieces = Pieces::new(state.layout, &mut visit);
+        let mut changed = Changed::default();
         for group in self.parts.groups.clone() {
-            let mut pieces = Pieces {
-                group,
-                entries: 0,
-                bytes: &mut piece,
-            };
+            changed.clear();
+            while let Some(entry) = fresh.next_if(|entry| !matches!(entry, Ok((other, _)) if *other > group))
+            {
+                changed.add(entry?.1);
+            }
             let mut failed = None;
-            self.view
-                .scan(state.state, &group_prefix(group), &mut |key, value| match pieces
-                    .add(state, key, value, &mut visit)
-                {
+            let of_store = |key: &[u8], value: &[u8]| {
+                let key = key.get(GROUP_BYTES..).unwrap_or_default();
+                if changed.contains(key) {
+                    return ControlFlow::Continue(());
+                }
+                match pieces.add(group, key, value) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(error) => {
                         failed = Some(error);
                         ControlFlow::Break(())
                     }
-                })?;
+                }
+            };
+            self.scan(state.state, group, of_store)?;
             failed.map_or(Ok(()), Err)?;
-            pieces.hand_out(&mut visit)?;
+            for (key, value) in changed.values() {
+                pieces.add(group, key, value)?;
+            }
+            pieces.hand_out(group)?;
         }
         Ok(())
+    }
+
+    fn scan(
+        &self,
+        state: StateId,
+        group: u16,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.view.scan(state, &group_prefix(group), &mut visit)
     }
 
     /// All entries of a state, in memory.
@@ -175,37 +193,75 @@ impl SettledStates<'_> {
     }
 }
 
-/// Entries of a group that are not handed out yet.
-struct Pieces<'a> {
-    group: u16,
-    entries: u64,
-    bytes: &'a mut Vec<u8>,
+/// What a delta says of one key group.
+#[derive(Default)]
+struct Changed<'a> {
+    entries: Vec<(&'a [u8], &'a [u8])>,
+    /// The keys, when the first entry of the store asks for them.
+    keys: HashSet<&'a [u8]>,
 }
 
-impl Pieces<'_> {
-    fn add(
-        &mut self,
-        state: &StoredState,
-        key: &[u8],
-        value: &[u8],
-        visit: &mut impl FnMut(u16, u64, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+impl<'a> Changed<'a> {
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.keys.clear();
+    }
+
+    fn add(&mut self, [key, _, value]: [&'a [u8]; 3]) {
+        self.entries.push((key, value));
+    }
+
+    fn contains(&mut self, key: &[u8]) -> bool {
+        if self.keys.is_empty() {
+            self.keys.extend(self.entries.iter().map(|(key, _)| *key));
+        }
+        self.keys.contains(key)
+    }
+
+    /// What is not deleted.
+    fn values(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.entries
+            .iter()
+            .copied()
+            .filter(|(_, value)| !value.is_empty())
+    }
+}
+
+/// Entries of a group that are not handed out yet.
+struct Pieces<F> {
+    layout: Layout,
+    entries: u64,
+    bytes: Vec<u8>,
+    visit: F,
+}
+
+impl<F: FnMut(u16, u64, &[u8]) -> Result<()>> Pieces<F> {
+    fn new(layout: Layout, visit: F) -> Self {
+        Self {
+            layout,
+            entries: 0,
+            bytes: Vec::new(),
+            visit,
+        }
+    }
+
+    fn add(&mut self, group: u16, key: &[u8], value: &[u8]) -> Result<()> {
         let entry = StoredEntry {
-            group: self.group,
-            key: key.get(GROUP_BYTES..).unwrap_or_default(),
+            group,
+            key,
             namespace: &[],
             value,
         };
-        self.entries += state.layout.put_entries(self.bytes, entry)?;
-        if self.bytes.len() >= PIECE_BYTES {
-            self.hand_out(visit)?;
+        self.entries += self.layout.put_entries(&mut self.bytes, entry)?;
+        match self.bytes.len() < PIECE_BYTES {
+            true => Ok(()),
+            false => self.hand_out(group),
         }
-        Ok(())
     }
 
-    fn hand_out(&mut self, visit: &mut impl FnMut(u16, u64, &[u8]) -> Result<()>) -> Result<()> {
+    fn hand_out(&mut self, group: u16) -> Result<()> {
         if self.entries > 0 {
-            visit(self.group, self.entries, self.bytes)?;
+            (self.visit)(group, self.entries, &self.bytes)?;
             self.entries = 0;
             self.bytes.clear();
         }

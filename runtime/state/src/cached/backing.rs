@@ -57,6 +57,10 @@ impl<V> Backing<V> {
         key_group(hash, self.max_parallelism).get() as u16
     }
 
+    pub(super) fn max_parallelism(&self) -> u32 {
+        self.max_parallelism
+    }
+
     pub(super) fn codec(&self) -> Codec<V> {
         self.codec
     }

@@ -2,46 +2,57 @@
 //!
 //! At the barrier nothing is written: [`CachedTable::begin_delta`] holds write-backs back, so that the store stays
 //! as it is, and the table notes the moment. The task then encodes the entries that were dirty at that moment
-//! in slices, between batches; an entry that is about to change is encoded first. Meanwhile another thread makes
-//! the store's checkpoint. Store and delta together are the state of the barrier.
+//! in slices, between batches; an entry that is about to change is encoded first.
 //!
-//! When the delta has been ingested into the store, [`CachedTable::end_delta`] lets write-backs go on. Until then
-//! entries of the delta stay in the cache, since the store has older values.
+//! A [`Delta`] has two parts. What has changed since the delta before is *fresh*: it stays dirty, and is stored with
+//! the checkpoint. So a value that changes all the time is never written to the store, which would be thrown away soon.
+//! What is dirty and has not changed since the delta before is *cold*: it is brought into the store before that is
+//! looked at. Store and fresh part together are the state of the barrier.
+//!
+//! [`CachedTable::end_delta`] lets write-backs go on, when the cold part is in the store or never will be.
 
 use super::CachedTable;
-use super::entry::Entry;
+use super::entry::{Entry, Part};
 use crate::encoded::{EncodedEntries, put_entry_with, put_key};
-use crate::store::RunBuilder;
-use crate::store::key::group_prefix;
+use crate::store::key::{group_prefix, write_key};
+use crate::store::{ByteStore, RunBuilder, StateId, bring_in};
 use crate::table::ScanBudget;
 use hurtig_core::error::{Error, Result};
-use hurtig_core::key::OwnedKey;
+use hurtig_core::key::{OwnedKey, key_group};
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, PoisonError};
 
-/// Entries that were not in the store at a barrier, in key-group order. One without a value is a deletion: no
-/// value has zero bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Entries that were not in the store at a barrier.
+#[derive(Debug, Default)]
 pub struct Delta {
-    entries: EncodedEntries,
+    fresh: EncodedEntries,
+    cold: Mutex<RunBuilder>,
 }
 
 impl Delta {
-    /// A delta that was stored.
-    pub fn new(entries: EncodedEntries) -> Self {
-        Self { entries }
+    /// What has changed since the delta before, in key-group order. An entry without a value is a deletion: no value
+    /// has zero bytes.
+    pub fn fresh(&self) -> &EncodedEntries {
+        &self.fresh
     }
 
-    /// What to store.
-    pub fn entries(&self) -> &EncodedEntries {
-        &self.entries
+    /// Brings the other part into the store.
+    ///
+    /// # Errors
+    /// Those of [`ByteStore::write`].
+    pub fn settle(&self, store: &dyn ByteStore, state: StateId) -> Result<()> {
+        let mut cold = self.cold.lock().unwrap_or_else(PoisonError::into_inner);
+        bring_in(store, state, &cold.sort())
     }
 
-    /// The delta as a run for [`ByteStore::ingest`](crate::ByteStore::ingest), once sorted.
+    /// The fresh part as a run, once sorted: what makes a store that was restored the state of the barrier.
     ///
     /// # Errors
     /// When the bytes are not those of entries.
-    pub fn to_run(&self) -> Result<RunBuilder> {
+    pub fn fresh_run(&self) -> Result<RunBuilder> {
         let (mut run, mut store_key) = (RunBuilder::new(), Vec::new());
-        self.entries.each(|group, [key, namespace, value]| {
+        for entry in self.fresh.iter() {
+            let (group, [key, namespace, value]) = entry?;
             store_key.clear();
             for part in [&group_prefix(group)[..], key, namespace] {
                 store_key.extend_from_slice(part);
@@ -50,7 +61,7 @@ impl Delta {
                 true => run.delete(&store_key),
                 false => run.put(&store_key, value),
             }
-        })?;
+        }
         Ok(run)
     }
 }
@@ -70,18 +81,34 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
         self.settle();
         self.backing.take_failure()?;
         self.held = true;
-        let codec = self.backing.codec();
+        self.deltas.begin();
+        let (codec, deltas, cold) = (self.backing.codec(), self.deltas, Arc::clone(&self.cold));
+        let max_parallelism = self.backing.max_parallelism();
+        let place = RefCell::new(Vec::new());
         self.table
             .begin_scan(Box::new(move |key: &K, entry: &Entry<V>, out| {
-                if !entry.is_dirty() {
-                    return Ok(0);
+                match (entry.save(deltas), entry.peek()) {
+                    (Part::None, _) => return Ok(0),
+                    (Part::Fresh, Some(value)) => {
+                        put_entry_with(out, key, &[], |out| codec.encode(value, out))?;
+                        return Ok(1);
+                    }
+                    (Part::Fresh, None) => {
+                        put_key(out, key);
+                        return Ok(1);
+                    }
+                    (Part::Cold, value) => {
+                        let mut cold = cold.lock().unwrap_or_else(PoisonError::into_inner);
+                        let group = key_group(key.stable_hash(), max_parallelism).get() as u16;
+                        let mut place = place.borrow_mut();
+                        write_key(&mut place, group, key, &[], &[]);
+                        match value {
+                            Some(value) => drop(cold.put_with(&place, |out| codec.encode(value, out))?),
+                            None => cold.delete(&place),
+                        }
+                    }
                 }
-                match entry.peek() {
-                    Some(value) => put_entry_with(out, key, &[], |out| codec.encode(value, out))?,
-                    None => put_key(out, key),
-                }
-                entry.saved();
-                Ok(1)
+                Ok(0)
             }));
         Ok(())
     }
@@ -92,7 +119,11 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     /// # Errors
     /// When a value cannot be encoded. The delta is to be ended as one that was not written.
     pub fn continue_delta(&mut self, budget: &mut ScanBudget) -> Result<Option<Delta>> {
-        Ok(self.table.continue_scan(budget)?.map(Delta::new))
+        let fresh = self.table.continue_scan(budget)?;
+        Ok(fresh.map(|fresh| Delta {
+            fresh,
+            cold: Mutex::new(self.take_cold()),
+        }))
     }
 
     /// Whether a delta has begun and not been handed out.
@@ -105,9 +136,11 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
         self.held
     }
 
-    /// The delta is in the store (`ingested`), or will never be: write-backs go on.
-    ///
-    /// *Cost*: looks at the whole table.
+    fn take_cold(&self) -> RunBuilder {
+        std::mem::take(&mut *self.cold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The cold part is in the store (`ingested`), or will never be: write-backs go on.
     ///
     /// # Errors
     /// When the delta is not encoded to its end; that it was ingested cannot be then.
@@ -118,10 +151,9 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
             }
             // What it says is not needed any more; only its end is.
             let _ = self.table.continue_scan(&mut ScanBudget::unbounded());
+            self.take_cold();
         }
-        self.table
-            .iter()
-            .for_each(|(_, _, entry)| entry.delta_ended(ingested));
+        self.deltas.end(ingested);
         self.held = false;
         self.stuck_at = 0;
         Ok(())

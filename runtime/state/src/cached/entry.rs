@@ -10,8 +10,57 @@ const DIRTY: u8 = 2;
 const STORED: u8 = 4;
 /// Chosen to leave the cache.
 const LEAVING: u8 = 8;
-/// In a delta that the store does not have yet.
-const DELTA: u8 = 16;
+/// In the cold part of a delta; whether the store has it is known when the delta has ended.
+const COLD: u8 = 16;
+/// Changed since the last delta began.
+const FRESH: u8 = 32;
+/// Which delta it is in the cold part of: an even or an odd one.
+const ODD: u8 = 64;
+
+/// What became of the cold parts of the last two deltas.
+///
+/// An entry learns of it when the next delta passes it, or when it is to leave the cache, so that the end of a
+/// delta has nothing to walk through. The next delta passes all entries, and so two are enough.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Deltas {
+    odd: bool,
+    /// Whether the cold part is in the store, of even and odd deltas.
+    ingested: [bool; 2],
+    pending: bool,
+}
+
+impl Deltas {
+    pub(super) fn begin(&mut self) {
+        self.odd = !self.odd;
+        self.pending = true;
+    }
+
+    pub(super) fn end(&mut self, ingested: bool) {
+        self.ingested[usize::from(self.odd)] = ingested;
+        self.pending = false;
+    }
+
+    fn mark(self) -> u8 {
+        if self.odd { ODD } else { 0 }
+    }
+
+    /// What is known of an entry with these marks.
+    fn outcome(self, marks: u8) -> Option<bool> {
+        let odd = marks & ODD != 0;
+        (!self.pending || odd != self.odd).then(|| self.ingested[usize::from(odd)])
+    }
+}
+
+/// What an entry is in a delta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Nothing: the store has it.
+    None,
+    /// It has changed since the delta before: it may well change again, so the store need not have it yet.
+    Fresh,
+    /// The delta before had it already. It is brought into the store.
+    Cold,
+}
 
 /// A value or its absence, and how that relates to the store.
 ///
@@ -107,7 +156,7 @@ impl<V> Entry<V> {
     pub(super) fn value_mut(&mut self) -> Option<&mut V> {
         match self {
             Self::Live { marks, value, .. } => {
-                marks.set(marks.get() | USED | DIRTY);
+                marks.set(marks.get() | USED | DIRTY | FRESH);
                 Some(value)
             }
             Self::Dead { .. } => None,
@@ -116,7 +165,7 @@ impl<V> Entry<V> {
 
     /// Gives a dead key a value.
     pub(super) fn revive(&mut self, value: V, charged: u32) -> &mut V {
-        let marks = Cell::new(self.marks().get() | USED | DIRTY);
+        let marks = Cell::new(self.marks().get() | USED | DIRTY | FRESH);
         let charged = Cell::new(charged);
         *self = Self::Live {
             marks,
@@ -132,7 +181,11 @@ impl<V> Entry<V> {
     /// Takes the value out. A key that the store never had leaves nothing to delete there.
     pub(super) fn kill(&mut self, charged: u32) -> Option<V> {
         let stored = self.has(STORED);
-        let marks = if stored { USED | DIRTY | STORED } else { USED };
+        let marks = if stored {
+            USED | DIRTY | FRESH | STORED
+        } else {
+            USED
+        };
         let (marks, charged) = (Cell::new(marks), Cell::new(charged));
         match std::mem::replace(self, Self::Dead { marks, charged }) {
             Self::Live { value, .. } => Some(value),
@@ -151,25 +204,36 @@ impl<V> Entry<V> {
 
     /// The store has heard of it.
     pub(super) fn written(&self) {
-        self.clear(DIRTY);
+        self.clear(DIRTY | FRESH);
         match self {
             Self::Live { .. } => self.add(STORED),
             Self::Dead { .. } => self.clear(STORED),
         }
     }
 
-    /// It is in a delta as it is: dirty again only when it changes.
-    pub(super) fn saved(&self) {
-        self.clear(DIRTY);
-        self.add(DELTA | STORED);
+    /// Puts it into the delta that has begun, and says into which part.
+    pub(super) fn save(&self, deltas: Deltas) -> Part {
+        self.learn(deltas);
+        if !self.is_dirty() {
+            return Part::None;
+        } else if self.has(FRESH) {
+            self.clear(FRESH);
+            return Part::Fresh;
+        }
+        self.clear(DIRTY | ODD);
+        self.add(COLD | STORED | deltas.mark());
+        Part::Cold
     }
 
-    /// The delta, if it was in it, is in the store now, or never will be.
-    pub(super) fn delta_ended(&self, ingested: bool) {
-        if !self.has(DELTA) {
+    /// If it was in the cold part of a delta that has ended: the store has it now, or never will.
+    pub(super) fn learn(&self, deltas: Deltas) {
+        if !self.has(COLD) {
             return;
         }
-        self.clear(DELTA);
+        let Some(ingested) = deltas.outcome(self.marks().get()) else {
+            return;
+        };
+        self.clear(COLD | ODD);
         if !ingested {
             self.add(DIRTY);
         } else if !self.is_dirty() {
@@ -179,7 +243,7 @@ impl<V> Entry<V> {
 
     /// Whether the store has it as it is.
     pub(super) fn is_in_store(&self) -> bool {
-        !self.has(DIRTY | DELTA)
+        !self.has(DIRTY | COLD)
     }
 
     /// Whether it may leave the cache now: it was not touched since this was last asked, nor chosen.

@@ -64,6 +64,7 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
                 break;
             }
             passed += 1;
+            entry.learn(self.deltas);
             if (self.held && !entry.is_in_store()) || !entry.choose() {
                 continue;
             }
@@ -104,6 +105,7 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     fn collect(&mut self) -> Result<()> {
         self.run.clear();
         for (hash, key, entry) in self.table.iter() {
+            entry.learn(self.deltas);
             if entry.is_dirty() {
                 self.backing.add_to(&mut self.run, (hash, key, entry))?;
             }

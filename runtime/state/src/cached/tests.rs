@@ -324,9 +324,9 @@ impl Pair {
         if let Some((delta, model)) = self.begun.take() {
             if ingested {
                 let delta = delta.unwrap();
-                self.store.checkpoint(&path).unwrap();
                 let state = self.store.open_state("names").unwrap();
-                self.store.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
+                delta.settle(&*self.store, state).unwrap();
+                self.store.checkpoint(&path).unwrap();
                 self.saved = Some((path, Some(delta), model));
             }
             self.cache.end_delta(ingested).unwrap();
@@ -345,7 +345,7 @@ impl Pair {
                 let store = ModelFactory.restore(checkpoint, &path).unwrap();
                 let state = store.open_state("names").unwrap();
                 if let Some(delta) = delta {
-                    store.ingest(state, &delta.to_run().unwrap().sort()).unwrap();
+                    store.ingest(state, &delta.fresh_run().unwrap().sort()).unwrap();
                 }
                 store
             }
@@ -570,4 +570,80 @@ fn entries_of_a_snapshot_come_back_once() {
 fn it_is_send() {
     fn send<T: Send>() {}
     send::<CachedTable<String, std::cell::Cell<u8>>>();
+}
+
+/// A value that changes between any two checkpoints is in each of them and never in the store; one that has rested
+/// for a while is brought there once.
+#[test]
+fn what_changes_all_the_time_is_not_written_to_the_store() {
+    let (watched, store, _dir) = watched();
+    let state = store.open_state("names").unwrap();
+    let mut cache = open(&store, 1 << 20);
+    upsert(&mut cache, 2, "rests");
+    let mut cold = Vec::new();
+    for round in 0..5 {
+        upsert(&mut cache, 1, &round.to_string());
+        cache.begin_delta().unwrap();
+        let delta = cache
+            .continue_delta(&mut ScanBudget::unbounded())
+            .unwrap()
+            .unwrap();
+        delta.settle(&*store, state).unwrap();
+        cache.end_delta(true).unwrap();
+        let fresh = delta.fresh().to_entries().unwrap();
+        let keys = fresh
+            .iter()
+            .map(|entry| hurtig_core::key::decode_exact::<u64>(&entry.key).unwrap());
+        cold.push(keys.collect::<Vec<_>>().contains(&2));
+    }
+    assert_eq!(cold, [true, false, false, false, false]);
+    watched.look_ups();
+    let other = open(&store, 0);
+    assert_eq!((get(&other, 1), get(&other, 2)), (None, Some("rests")));
+}
+
+/// Encodes a delta to its end.
+fn delta(cache: &mut CachedTable<u64, String>) -> Delta {
+    cache.begin_delta().unwrap();
+    cache
+        .continue_delta(&mut ScanBudget::unbounded())
+        .unwrap()
+        .unwrap()
+}
+
+#[test]
+fn a_cold_part_that_never_came_into_the_store_is_still_to_be_written() {
+    let (_watched, store, _dir) = watched();
+    let mut cache = open(&store, 0);
+    upsert(&mut cache, 1, "one");
+    delta(&mut cache);
+    cache.end_delta(true).unwrap();
+    let cold = delta(&mut cache);
+    assert!(cold.fresh().is_empty());
+    cache.end_delta(false).unwrap();
+    (0..2).for_each(|_| cache.quiet_point().unwrap());
+    assert_eq!((cache.cached_keys(), get(&cache, 1)), (0, Some("one")));
+}
+
+#[test]
+fn a_cold_part_stays_in_the_cache_until_the_store_has_it() {
+    let (_watched, store, _dir) = watched();
+    let state = store.open_state("names").unwrap();
+    let mut cache = open(&store, 0);
+    for name in ["old", "new"] {
+        upsert(&mut cache, 1, name);
+        delta(&mut cache).settle(&*store, state).unwrap();
+        cache.end_delta(true).unwrap();
+        let cold = delta(&mut cache);
+        (0..3).for_each(|_| cache.quiet_point().unwrap());
+        assert_eq!(
+            get(&cache, 1),
+            Some(name),
+            "it has left the cache before it was in the store"
+        );
+        cold.settle(&*store, state).unwrap();
+        cache.end_delta(true).unwrap();
+    }
+    (0..2).for_each(|_| cache.quiet_point().unwrap());
+    assert_eq!((cache.cached_keys(), get(&cache, 1)), (0, Some("new")));
 }
