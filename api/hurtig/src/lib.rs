@@ -70,7 +70,10 @@ pub use hurtig_state as state;
 pub mod connectors {
     pub use crate::stream::DiscardingSink;
     pub use hurtig_connector_datagen::{CollectionSource, GeneratorSource, IteratorSource, SequenceSource};
-    pub use hurtig_connector_files::{FileSink, FileSource, Malformed, SingleFileSink};
+    pub use hurtig_connector_files::{
+        BucketAssigner, DateTimeBuckets, FileSink, FileSource, Malformed, PartFormat, RollingPolicy,
+        SingleFileSink,
+    };
     pub use hurtig_connector_socket::{SocketSink, SocketSource, StdinSource, StdoutSink};
 }
 

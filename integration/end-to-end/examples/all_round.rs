@@ -2,8 +2,8 @@
 //! or reordered one cannot hide.
 //!
 //! Each key counts its own records: `key, 0`, `key, 1`, … in order. Keyed state of every kind holds what it
-//! must after so many records, or the job fails. Records and windows are written by transactional sinks:
-//! `OUT/records` and `OUT/windows`. A mapper fails once whenever the file `OUT/fail` appears. When `OUT/savepoint`
+//! must after so many records, or the job fails. Records, timers and windows are written by transactional sinks:
+//! `OUT/records`, `OUT/timers` and `OUT/windows`, with three rolling policies. A mapper fails once whenever the file `OUT/fail` appears. When `OUT/savepoint`
 //! or `OUT/stop` appears, a savepoint goes into the directory that is named in it, and with the latter the job
 //! stops.
 
@@ -58,7 +58,7 @@ async fn main(env: StreamEnv) -> Result {
         .uid("timers-out");
     checked
         .map(|(key, seq): Record| format!("{key} {seq}"))
-        .sink_to(FileSink::lines(out.join("records")))
+        .sink_to(FileSink::lines(out.join("records")).rolling(short()))
         .uid("records-out");
     let tumbling = checked
         .key_by(|record: &Record| record.0)
@@ -82,7 +82,12 @@ async fn main(env: StreamEnv) -> Result {
         .uid("sliding");
     tumbling
         .union(&sliding)
-        .sink_to(FileSink::lines(out.join("windows")))
+        .sink_to(
+            FileSink::lines(out.join("windows"))
+                .bucket_by(|line: &String, bucket: &mut String| bucket.push_str(&line[..1]))
+                .rolling(RollingPolicy::on_checkpoint())
+                .part_suffix(".txt"),
+        )
         .uid("windows-out");
     let job = env.execute_async("all round").await?;
     while !job.status().await?.is_globally_terminal() {
@@ -107,6 +112,12 @@ async fn main(env: StreamEnv) -> Result {
     let same = result.long("restored") == result.long("union");
     println!("counted={counted} same={same} restarts={restarts}");
     Ok(())
+}
+
+/// Parts that live through several checkpoints and come to their end in each life of the program.
+fn short() -> RollingPolicy {
+    let policy = RollingPolicy::default().part_bytes(40_000);
+    policy.rollover_interval(Duration::from_millis(300))
 }
 
 /// What a file says that appeared, once.

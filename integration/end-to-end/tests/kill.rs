@@ -26,12 +26,14 @@ fn time_of(i: u64) -> i64 {
     (i / 10) as i64 + JITTER - early
 }
 
-/// Lines of all visible files of a folder.
+/// Lines of all visible files of a folder and of those below it.
 fn lines(folder: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let entry = entry.unwrap();
-        if !entry.file_name().to_string_lossy().starts_with('.') {
+        if entry.path().is_dir() {
+            lines.extend(self::lines(&entry.path()));
+        } else if !entry.file_name().to_string_lossy().starts_with('.') {
             let text = std::fs::read_to_string(entry.path()).unwrap();
             assert!(text.ends_with('\n'), "a torn file is visible: {:?}", entry.path());
             lines.extend(text.lines().map(str::to_owned));

@@ -33,6 +33,11 @@ fn env(parallelism: u32, definitions: &[String]) -> StreamEnv {
     env
 }
 
+/// What a savepoint holds is visible when the job has stopped with it.
+fn sink<T: Data + std::fmt::Display>(out: &Path, name: &str) -> impl Sink<T> + use<T> {
+    FileSink::lines(out.join(name)).rolling(RollingPolicy::on_checkpoint())
+}
+
 /// Numbers each key's records, fires a timer 30 ms of event time after each, and counts windows of 100 ms:
 /// everything is written once by a transactional sink.
 fn program(env: &StreamEnv, out: &Path, rate: u64) -> Made {
@@ -57,11 +62,11 @@ fn program(env: &StreamEnv, out: &Path, rate: u64) -> Made {
         .uid("number");
     numbered
         .side_output(&timers)
-        .sink_to(FileSink::lines(out.join("timers")))
+        .sink_to(sink(out, "timers"))
         .uid("timers-out");
     numbered
         .map(|(key, seq): (u64, u64)| format!("{key} {seq}"))
-        .sink_to(FileSink::lines(out.join("records")))
+        .sink_to(sink(out, "records"))
         .uid("records-out");
     numbered
         .key_by(|record: &(u64, u64)| record.0)
@@ -73,7 +78,7 @@ fn program(env: &StreamEnv, out: &Path, rate: u64) -> Made {
             },
         )
         .uid("windows")
-        .sink_to(FileSink::lines(out.join("windows")))
+        .sink_to(sink(out, "windows"))
         .uid("windows-out");
     made
 }

@@ -23,6 +23,18 @@ pub trait SinkWriter<T>: Send {
         Ok(())
     }
 
+    /// Processing time has reached `now` (wall-clock milliseconds), at or after a time asked for with
+    /// [`Cx::schedule`] when the writer was opened, written to or called here.
+    fn on_processing_time(&mut self, now: i64, cx: Cx<'_>) -> Result<()> {
+        let _ = (now, cx);
+        Ok(())
+    }
+
+    /// No record follows, but in a job that takes checkpoints a barrier.
+    fn end_input(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// A barrier stands before the writer.
     fn before_barrier(&mut self, id: CheckpointId) -> Result<()> {
         let _ = id;

@@ -27,5 +27,9 @@ pub use format::{Csv, Decoded, Decoder, Format, JsonLines, Lines, Reason};
 pub use frame::Framing;
 pub use malformed::{MALFORMED_RECORDS, Malformed};
 pub use paths::InputPaths;
-pub use sink::{CsvEncoder, Encoder, FileSink, FormatEncoder, JsonLinesEncoder, LineEncoder, SingleFileSink};
+pub use sink::{
+    BucketAssigner, BucketBy, BucketTime, CsvEncoder, DateTimeBuckets, Encoder, FileSink, FormatEncoder,
+    JsonLinesEncoder, LineEncoder, OneBucket, PartEncoder, PartFormat, RollingPolicy, Rows, RowsOfPart,
+    SingleFileSink,
+};
 pub use source::{DEFAULT_MAX_RECORD_BYTES, DEFAULT_SPLIT_BYTES, FileSource, ReportingFileSource};

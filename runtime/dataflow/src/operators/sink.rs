@@ -105,6 +105,18 @@ impl<T: Send> Operator<T, ()> for SinkOperator<T> {
 
     fn end_input(&mut self, _: Cx<'_>, _: &mut Collector<()>, _: &mut Budget) -> Result<Progress> {
         self.flush()?;
+        self.writer.end_input()?;
+        Ok(Progress::Done)
+    }
+
+    fn on_processing_time(
+        &mut self,
+        now: i64,
+        cx: Cx<'_>,
+        _: &mut Collector<()>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        self.writer.on_processing_time(now, cx)?;
         Ok(Progress::Done)
     }
 

@@ -3,15 +3,20 @@
 use hurtig_core::{Error, Result};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// Bytes collected before they are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// A file being written as `.<name>.inprogress` beside its final path. One that is neither finished
-/// nor [kept](Output::keep) is deleted when it is dropped: the job was cancelled or failed. Pipes and
-/// devices are written to directly: they cannot be replaced.
+/// Ends the hidden name of a file that no snapshot knows.
+pub(super) const IN_PROGRESS: &str = ".inprogress";
+/// Ends the hidden name of a part that a snapshot counts on, complete or not.
+pub(super) const PENDING: &str = ".pending";
+
+/// A file being written as `.<name>.inprogress` beside its final path, or as `.<name>.pending` once a snapshot
+/// counts on it. One that is neither finished nor [kept](Output::keep) is deleted when it is dropped: the job
+/// was cancelled or failed. Pipes and devices are written to directly: they cannot be replaced.
 pub(super) struct Output {
     file: File,
     /// Where it is written: `target` itself if that is a pipe or device.
@@ -27,9 +32,13 @@ pub(super) struct Output {
 
 /// The name under which `target` is written.
 pub(super) fn in_progress(target: &Path) -> PathBuf {
+    hidden(target, IN_PROGRESS)
+}
+
+fn hidden(target: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(target.file_name().unwrap_or_default());
-    name.push(".inprogress");
+    name.push(ending);
     target.with_file_name(name)
 }
 
@@ -48,6 +57,16 @@ pub(super) fn failed(doing: &str, path: &Path) -> impl FnOnce(std::io::Error) ->
 pub(super) fn create_folder(path: &Path) -> Result<()> {
     let message = || format!("cannot create output folder '{}'", path.display());
     fs::create_dir_all(path).map_err(|e| Error::external(message(), e))
+}
+
+/// Creates the folder of a bucket and those above it, with durable names.
+pub(super) fn create_bucket(folder: &Path, bucket: &Path) -> Result<()> {
+    if bucket.is_dir() {
+        return Ok(());
+    }
+    create_folder(bucket)?;
+    let made = bucket.ancestors().take_while(|path| *path != folder);
+    made.into_iter().try_for_each(sync_folder)
 }
 
 impl Output {
@@ -78,22 +97,43 @@ impl Output {
 
     /// Goes on with the first `length` bytes that an earlier attempt wrote, also when it had completed the
     /// file.
-    pub(super) fn resume(target: PathBuf, length: u64) -> Result<Self> {
+    pub(super) fn resume_any(target: PathBuf, length: u64) -> Result<Self> {
         if is_special(&target) {
             return Self::create(target);
         }
         let target = fs::canonicalize(&target).unwrap_or(target);
-        let temporary = in_progress(&target);
+        let temporary = hidden_part(&target).unwrap_or_else(|| in_progress(&target));
         if !temporary.exists() && target.exists() {
             fs::rename(&target, &temporary).map_err(failed("continue", &target))?;
         }
+        Self::reopen(target, temporary, length)
+    }
+
+    /// Goes on with the first `length` bytes of a part that a snapshot counts on. `None`: it is visible with at
+    /// least so many, so there is nothing left to go on with.
+    ///
+    /// # Errors
+    /// When bytes that the snapshot counts on are gone.
+    pub(super) fn resume_part(target: PathBuf, length: u64) -> Result<Option<Self>> {
+        let temporary = hidden_part(&target);
+        let Some(temporary) = temporary else {
+            return match fs::metadata(&target) {
+                Ok(about) if about.len() >= length => Ok(None),
+                Ok(about) => Err(too_short(about.len(), length)),
+                Err(error) => Err(error),
+            }
+            .map_err(failed("continue", &target));
+        };
+        Self::reopen(target, temporary, length).map(Some)
+    }
+
+    fn reopen(target: PathBuf, temporary: PathBuf, length: u64) -> Result<Self> {
         let failure = failed("continue", &temporary);
         let reopen = || {
             let mut file = OpenOptions::new().write(true).open(&temporary)?;
             let there = file.metadata()?.len();
             if there < length {
-                let text = format!("it has {there} bytes and the snapshot was taken at {length}");
-                return Err(std::io::Error::other(text));
+                return Err(too_short(there, length));
             }
             file.set_len(length)?;
             file.seek(SeekFrom::End(0))?;
@@ -158,21 +198,39 @@ impl Output {
         complete(&self.target)
     }
 
-    /// Leaves the complete file hidden, for [`complete`]. A snapshot counts on it.
-    pub(super) fn prepare(mut self) -> Result<PathBuf> {
+    /// Makes what was written durable, under a name that says that a snapshot counts on it.
+    pub(super) fn promise(&mut self) -> Result<()> {
         self.sync()?;
+        let promised = hidden(&self.target, PENDING);
+        if !self.is_direct() && self.temporary != promised {
+            fs::rename(&self.temporary, &promised).map_err(failed("keep", &self.temporary))?;
+            self.temporary = promised;
+            sync_folder(&self.temporary)?;
+        }
         self.kept = true;
-        Ok(std::mem::take(&mut self.target))
+        Ok(())
     }
+}
+
+/// The hidden file of a part. Those of snapshots before there were two endings have the other one.
+fn hidden_part(target: &Path) -> Option<PathBuf> {
+    let names = [PENDING, IN_PROGRESS].map(|ending| hidden(target, ending));
+    names.into_iter().find(|path| path.exists())
+}
+
+fn too_short(there: u64, length: u64) -> std::io::Error {
+    std::io::Error::other(format!(
+        "it has {there} bytes and the snapshot was taken at {length}"
+    ))
 }
 
 /// Makes a complete file visible under its name; nothing happens when it is.
 pub(super) fn complete(target: &Path) -> Result<()> {
-    let temporary = in_progress(target);
-    match fs::rename(&temporary, target) {
-        Err(e) if e.kind() == ErrorKind::NotFound && target.exists() => Ok(()),
-        renamed => renamed.map_err(failed("complete", target)),
-    }?;
+    let renamed = match hidden_part(target) {
+        Some(temporary) => fs::rename(&temporary, target),
+        None => fs::metadata(target).map(drop),
+    };
+    renamed.map_err(failed("complete", target))?;
     sync_folder(target)
 }
 

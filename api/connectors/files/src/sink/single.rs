@@ -177,7 +177,7 @@ impl<T: Send, E: Encoder<T>> SinkWriter<T> for SingleWriter<T, E> {
             .restored()
             .map_or(Ok(Vec::new()), |snapshot| snapshot.operator::<u64>(LENGTH))?;
         self.output = Some(match lengths.first() {
-            Some(&length) => Output::resume(path.clone(), length)?,
+            Some(&length) => Output::resume_any(path.clone(), length)?,
             None => Output::create(path.clone())?,
         });
         Ok(())
