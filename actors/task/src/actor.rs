@@ -74,6 +74,8 @@ pub(crate) struct TaskActor {
     pub(crate) storing: usize,
     /// Where savepoints go whose barriers are to come.
     pub(crate) savepoints: BTreeMap<CheckpointId, SnapshotFolder>,
+    /// The last checkpoint that is known to be complete.
+    pub(crate) completed: CheckpointId,
     /// How the task has ended; said when nothing is being stored any more.
     ended: Option<(TaskState, Option<TaskFailure>)>,
 }
@@ -91,6 +93,7 @@ impl TaskActor {
             ticked: None,
             storing: 0,
             savepoints: BTreeMap::new(),
+            completed: CheckpointId::default(),
             ended: None,
         };
         TaskHandle::new(Control(Actor::start(actor)))
@@ -400,6 +403,9 @@ impl Handler<NotifyCheckpoint> for TaskActor {
 
     fn handle(&mut self, NotifyCheckpoint(event): NotifyCheckpoint, ctx: &mut Self::Context) {
         self.forget_savepoint(event);
+        if let CheckpointEvent::Completed(checkpoint) = event {
+            self.completed = self.completed.max(checkpoint);
+        }
         let Some(core) = &mut self.core else { return };
         if let Err(error) = core.on_checkpoint(event) {
             self.fail(ctx, &error);

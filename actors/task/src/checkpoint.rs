@@ -4,10 +4,11 @@ use crate::interface::{CheckpointPart, OperatorRestore, TaskDescriptor, TaskRest
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, random_number};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::TaskCut;
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
-    BlobStore, CheckpointLayout, Compression, Scale, SnapshotFolder, StateHandle, StorageError, open_store,
-    read_state_groups, redistribute, write_state,
+    BlobStore, CheckpointLayout, Compression, Reader, Scale, SharedFolder, SnapshotFolder, StateHandle,
+    StorageError, forget_files, has_store, open_store, read_state_groups, redistribute, save_store,
+    write_state,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,19 @@ pub struct CheckpointStorage {
     compression: Compression,
     /// Where cuts go, whatever their checkpoint; `None`: into the folder of their checkpoint.
     folder: Option<String>,
+    stores: Option<StoreFiles>,
+}
+
+/// What becomes of stores with keyed state in checkpoints.
+#[derive(Clone)]
+pub struct StoreFiles {
+    /// Opens stores of whose files a checkpoint consists.
+    pub open: Arc<dyn Fn() -> Result<StoreBackend> + Send + Sync>,
+    /// Whether the job keeps its state in such stores, so that one can be restored as it is.
+    pub adopts: bool,
+    /// Whether checkpoints consist of stores' files, so that each writes what the ones before do not have. Savepoints
+    /// never do.
+    pub incremental: bool,
 }
 
 impl fmt::Debug for CheckpointStorage {
@@ -36,7 +50,15 @@ impl CheckpointStorage {
             store,
             compression,
             folder: None,
+            stores: None,
         }
+    }
+
+    /// The same with checkpoints that consist of stores' files.
+    #[must_use]
+    pub fn with_stores(self, stores: StoreFiles) -> Self {
+        let stores = Some(stores);
+        Self { stores, ..self }
     }
 
     /// The same with everything in one folder, which may lie in another store.
@@ -48,6 +70,7 @@ impl CheckpointStorage {
             store: folder.open()?,
             compression: self.compression,
             folder: Some(folder.folder.clone()),
+            stores: None,
         })
     }
 
@@ -63,13 +86,43 @@ impl CheckpointStorage {
 
     /// Stores a task's part of a checkpoint. Blocks; the part is durable when it returns. `operators`
     /// are those of the chain, in order.
-    pub(crate) fn store_cut(&self, task: StoredTask, cut: &TaskCut) -> Result<CheckpointPart> {
+    pub(crate) fn store_cut(&self, task: StoredTask, mut cut: TaskCut) -> Result<CheckpointPart> {
         let dir = self.folder_of(task.job, cut.checkpoint);
         let path = CheckpointLayout::state_file(&dir, task.execution, random_number());
-        let operators = cut.operators.get(task.skip..).unwrap_or_default();
-        let stored = write_state(&*self.store, &path, operators, self.compression);
-        let handle = stored.inspect_err(|_| self.forget(&path))?;
+        let operators = cut.operators.get_mut(task.skip..).unwrap_or_default();
+        let mut shared = Vec::new();
+        let stored = self
+            .save_stores(task, cut.checkpoint, operators, &mut shared)
+            .and_then(|()| write_state(&*self.store, &path, operators, self.compression));
+        let mut handle = stored.inspect_err(|_| {
+            self.forget(&path);
+            forget_files(&*self.store, cut.checkpoint, &shared);
+        })?;
+        if let Some(handle) = &mut handle {
+            handle.shared = shared;
+        }
         Ok(CheckpointPart { handle })
+    }
+
+    /// Writes files of the operators' stores, if checkpoints consist of them.
+    fn save_stores(
+        &self,
+        task: StoredTask,
+        checkpoint: CheckpointId,
+        operators: &mut [OperatorSnapshot],
+        named: &mut Vec<String>,
+    ) -> hurtig_storage::Result<()> {
+        if !self.stores.as_ref().is_some_and(|stores| stores.incremental) {
+            return Ok(());
+        }
+        let shared = SharedFolder {
+            folder: CheckpointLayout::new(task.job).shared(),
+            execution: task.execution,
+            checkpoint,
+            completed: task.completed.0,
+        };
+        let mut operators = operators.iter_mut();
+        operators.try_for_each(|operator| save_store(&*self.store, operator, &shared, named))
     }
 
     /// Removes what a failed write may have left. That it fails is no news: the write did too.
@@ -88,7 +141,7 @@ impl CheckpointStorage {
         };
         let load = |(operator, node): (&Option<OperatorRestore>, _)| {
             let Some(operator) = operator else { return Ok(None) };
-            let loaded = load_operator(&*store, task, operator);
+            let loaded = load_operator(&*store, self.stores.as_ref(), task, operator);
             let loaded = match &restore.store {
                 Some(location) => loaded.map_err(|error| error.within(location)),
                 None => loaded,
@@ -108,19 +161,25 @@ impl CheckpointStorage {
 
 fn load_operator(
     store: &dyn BlobStore,
+    stores: Option<&StoreFiles>,
     task: &TaskDescriptor,
     operator: &OperatorRestore,
 ) -> hurtig_storage::Result<OperatorSnapshot> {
     let groups = groups_of(task);
     let mut files: BTreeMap<&str, Vec<OperatorSnapshot>> = BTreeMap::new();
-    let mut states = Vec::new();
+    let (mut states, mut restored) = (Vec::new(), None);
     for (subtask, state) in &operator.subtasks {
         let Some(handle) = &state.handle else { continue };
         if !files.contains_key(handle.path.as_str()) {
             let read = read_state_groups(store, handle, groups.clone())?;
             files.insert(&handle.path, read);
         }
-        states.push((*subtask, snapshot_in(&mut files, handle, state.index_in_file)?));
+        let mut snapshot = snapshot_in(&mut files, handle, state.index_in_file)?;
+        if has_store(&snapshot) {
+            hydrate(store, stores, (&mut snapshot, handle), groups.clone())?;
+            restored = snapshot.restored.take().or(restored);
+        }
+        states.push((*subtask, snapshot));
     }
     let to = Scale {
         parallelism: task.parallelism,
@@ -128,7 +187,28 @@ fn load_operator(
     };
     let mut dealt = redistribute(states, operator.scale(), to)?;
     let index = task.execution.subtask.index as usize;
-    Ok(dealt.swap_remove(index))
+    let mut own = dealt.swap_remove(index);
+    own.restored = restored;
+    Ok(own)
+}
+
+/// Makes of a store's files what is of use to a task with these key groups.
+fn hydrate(
+    blobs: &dyn BlobStore,
+    stores: Option<&StoreFiles>,
+    (snapshot, handle): (&mut OperatorSnapshot, &StateHandle),
+    groups: Range<u16>,
+) -> hurtig_storage::Result<()> {
+    let Some(StoreFiles { open, adopts, .. }) = stores else {
+        let path = handle.path.clone();
+        let problem =
+            "it names files of RocksDB, and this program was built without that: build it with the feature \
+                       'rocksdb', or restore a savepoint"
+                .to_owned();
+        return Err(StorageError::Incompatible { path, problem });
+    };
+    let stores = &open().map_err(StorageError::State)?;
+    Reader { blobs, stores }.hydrate(snapshot, groups, *adopts)
 }
 
 /// Why state cannot be loaded.
@@ -155,6 +235,8 @@ pub(crate) struct StoredTask {
     pub(crate) execution: ExecutionId,
     /// The parts of the dataflow that stand before the first operator: a head that only reads channels.
     pub(crate) skip: usize,
+    /// The last checkpoint that the task knows to be complete.
+    pub(crate) completed: CheckpointId,
 }
 
 fn groups_of(task: &TaskDescriptor) -> Range<u16> {

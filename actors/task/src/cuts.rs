@@ -63,9 +63,10 @@ impl TaskActor {
             job: self.setup.descriptor.job,
             execution: self.setup.descriptor.execution,
             skip: self.parts_before_operators(),
+            completed: self.completed,
         };
         let storage = self.storage_of(checkpoint);
-        let store = move || storage?.store_cut(task, &cut);
+        let store = move || storage?.store_cut(task, cut);
         self.storing += 1;
         let stored = actix::fut::wrap_future(tokio::task::spawn_blocking(store));
         ctx.spawn(

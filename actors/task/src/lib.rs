@@ -18,5 +18,5 @@ pub mod accumulators;
 pub mod interface;
 
 pub use assemble::TaskSettings;
-pub use checkpoint::CheckpointStorage;
+pub use checkpoint::{CheckpointStorage, StoreFiles};
 pub use program::LinkedProgram;

@@ -3,6 +3,13 @@
 use hurtig_core::Result;
 use hurtig_core::config::{Configuration, StateBackendKind, options};
 use hurtig_state::StateBackend;
+#[cfg(feature = "rocksdb")]
+use hurtig_state::StoreBackend;
+use hurtig_task::CheckpointStorage;
+#[cfg(feature = "rocksdb")]
+use hurtig_task::StoreFiles;
+#[cfg(feature = "rocksdb")]
+use std::sync::Arc;
 
 /// The backend of one job.
 pub(crate) fn state_backend(config: &Configuration) -> Result<StateBackend> {
@@ -23,10 +30,44 @@ fn rocksdb(_: &Configuration) -> Result<StateBackend> {
 
 #[cfg(feature = "rocksdb")]
 fn rocksdb(config: &Configuration) -> Result<StateBackend> {
+    stores(config).map(StateBackend::Store)
+}
+
+/// Lets checkpoints consist of RocksDB's files, and be restored from them.
+#[cfg(feature = "rocksdb")]
+pub(crate) fn with_stores(
+    storage: CheckpointStorage,
+    config: &Configuration,
+    backend: &StateBackend,
+) -> CheckpointStorage {
+    let own = match backend {
+        StateBackend::Heap => None,
+        StateBackend::Store(stores) => Some(stores.clone()),
+    };
+    let adopts = own.is_some();
+    let of_config = config.clone();
+    storage.with_stores(StoreFiles {
+        // Of use to a job that keeps its state in memory for a restore alone.
+        open: Arc::new(move || own.clone().map_or_else(|| stores(&of_config), Ok)),
+        adopts,
+        incremental: adopts && config.get(&options::INCREMENTAL_CHECKPOINTS),
+    })
+}
+
+#[cfg(not(feature = "rocksdb"))]
+pub(crate) fn with_stores(
+    storage: CheckpointStorage,
+    _: &Configuration,
+    _: &StateBackend,
+) -> CheckpointStorage {
+    storage
+}
+
+#[cfg(feature = "rocksdb")]
+fn stores(config: &Configuration) -> Result<StoreBackend> {
     use hurtig_rocksdb::{RocksFactory, RocksMemory};
-    use hurtig_state::{CacheMemory, ScratchDir, StoreBackend};
+    use hurtig_state::{CacheMemory, ScratchDir};
     use std::path::PathBuf;
-    use std::sync::Arc;
 
     let base = config.get(&options::ROCKSDB_LOCAL_DIR);
     let base = base.map_or_else(std::env::temp_dir, PathBuf::from);
@@ -34,6 +75,5 @@ fn rocksdb(config: &Configuration) -> Result<StateBackend> {
     // Half of the memory for values, half for what RocksDB keeps of its files and has not written yet.
     let half = config.get(&options::MANAGED_MEMORY).as_usize() / 2;
     let factory = Arc::new(RocksFactory::new(RocksMemory::new(half)));
-    let backend = StoreBackend::new(factory, root, CacheMemory::new(half));
-    Ok(StateBackend::Store(backend))
+    Ok(StoreBackend::new(factory, root, CacheMemory::new(half)))
 }

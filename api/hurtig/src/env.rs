@@ -410,10 +410,10 @@ impl StreamEnv {
             let program = std::mem::take(&mut shared.program);
             (graph, program, shared.config.clone(), shared.interrupt.clone())
         };
-        let setup = crate::settings::job_setup(&config)?;
+        let backend = crate::backend::state_backend(&config).map_err(|error| Error::Config(error.chain()))?;
+        let setup = crate::settings::job_setup(&config, &backend)?;
         program.validate(setup.goes_on(name)).map_err(Error::job)?;
         crate::settings::check_slots(&config, &graph)?;
-        let backend = crate::backend::state_backend(&config).map_err(|error| Error::Config(error.chain()))?;
         let starting = interrupt.starting(name)?;
         let settings = crate::settings::task_settings(&config);
         let parameters = graph.parameters.clone();

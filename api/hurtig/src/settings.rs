@@ -10,6 +10,7 @@ use hurtig_core::config::{
 };
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
+use hurtig_state::StateBackend;
 use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder, latest_checkpoint};
 use hurtig_task::{CheckpointStorage, TaskSettings};
 use std::path::Path;
@@ -126,7 +127,8 @@ impl JobSetup {
     }
 }
 
-pub(crate) fn job_setup(config: &Configuration) -> Result<JobSetup, Error> {
+/// Where a job with its state in `backend` keeps its checkpoints, and how.
+pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Result<JobSetup, Error> {
     let local = config.get(&options::CHECKPOINT_DIR);
     let local = local.map(|dir| LocalStore::open(&dir)).transpose();
     let local =
@@ -155,9 +157,10 @@ pub(crate) fn job_setup(config: &Configuration) -> Result<JobSetup, Error> {
         Some(local) => Arc::new(local),
         None => Arc::new(MemoryStore::default()),
     };
+    let storage = CheckpointStorage::new(store, compression(config));
     Ok(JobSetup {
         options,
-        storage: CheckpointStorage::new(store, compression(config)),
+        storage: crate::backend::with_stores(storage, config, backend),
         takes_checkpoints,
     })
 }
@@ -231,7 +234,12 @@ mod tests {
     #[test]
     fn a_job_with_checkpoints_restarts_with_growing_delays() {
         let interval = "execution.checkpointing.interval=1s";
-        let restart = |definitions: &[&str]| job_setup(&config(definitions)).unwrap().options.restart;
+        let restart = |definitions: &[&str]| {
+            job_setup(&config(definitions), &StateBackend::Heap)
+                .unwrap()
+                .options
+                .restart
+        };
         assert_eq!(restart(&[]), RestartStrategyConfig::None);
         assert!(matches!(
             restart(&[interval]),
@@ -247,7 +255,7 @@ mod tests {
         let restore = |path: &str, more: &[&str]| {
             let path = format!("execution.state-recovery.path={path}");
             let definitions: Vec<&str> = [dir, &path].into_iter().chain(more.iter().copied()).collect();
-            let setup = job_setup(&config(&definitions));
+            let setup = job_setup(&config(&definitions), &StateBackend::Heap);
             setup.map(|setup| setup.options.restore.map(|from| (from.checkpoint, from.claim)))
         };
         let folder = |store: &str, folder: &str| {
@@ -309,12 +317,15 @@ mod tests {
     #[test]
     fn latest_is_looked_for_in_the_checkpoint_directory_only() {
         let config = |path: &str| config(&[&format!("execution.state-recovery.path={path}")]);
-        let error = job_setup(&config("latest")).err().unwrap().to_string();
+        let error = job_setup(&config("latest"), &StateBackend::Heap)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(
             error.contains("execution.checkpointing.dir is not set"),
             "{error}"
         );
-        let setup = job_setup(&config("/s/savepoint-1")).unwrap();
+        let setup = job_setup(&config("/s/savepoint-1"), &StateBackend::Heap).unwrap();
         assert!(setup.options.restore.is_some() && !setup.takes_checkpoints);
     }
 }

@@ -130,6 +130,10 @@ impl Trial {
             format!("state.backend.type={}", self.backend()),
             format!("state.backend.rocksdb.localdir={}", local.display()),
             format!("taskmanager.memory.managed.size={memory}"),
+            format!(
+                "execution.checkpointing.incremental={}",
+                self.random.below(2) == 0
+            ),
             format!("execution.checkpointing.interval={interval}ms"),
             format!("execution.checkpointing.dir={}", checkpoints.display()),
             "restart-strategy.type=fixed-delay".to_owned(),

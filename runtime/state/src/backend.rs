@@ -1,15 +1,20 @@
 //! Where keyed state is kept: in memory, or in stores behind caches.
 
-use crate::cached::CacheMemory;
-use crate::store::{ByteStore, ByteStoreFactory};
+use crate::cached::{CacheMemory, Layout, StoredEntry};
+use crate::encoded::EncodedEntries;
+use crate::snapshot::KeyedEntry;
+use crate::store::key::{GROUP_BYTES, group_prefix};
+use crate::store::{ByteStore, ByteStoreFactory, RunBuilder, bring_in};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::ids::random_number;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where the keyed states of a process's operators are kept.
 #[derive(Clone, Debug, Default)]
@@ -58,14 +63,131 @@ impl StoreBackend {
     /// # Errors
     /// When the disk fails.
     pub(crate) fn create(&self) -> Result<SubtaskStore> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let dir = self.root.path().join(number.to_string());
-        Ok(SubtaskStore {
-            store: Some(self.factory.create(&dir)?),
-            dir,
-            _root: Arc::clone(&self.root),
+        let dir = self.new_path();
+        let store = self.factory.create(&dir)?;
+        Ok(self.own(store, dir))
+    }
+
+    /// A store of what [`ByteStore::checkpoint`] has put into a directory, which may be removed then.
+    ///
+    /// # Errors
+    /// When files are missing or damaged, or the disk fails.
+    pub fn restore(&self, checkpoint: &Path) -> Result<RestoredStore> {
+        let dir = self.new_path();
+        let store = self.factory.restore(checkpoint, &dir)?;
+        Ok(RestoredStore {
+            store: Arc::new(self.own(store, dir)),
         })
     }
+
+    fn own(&self, store: Arc<dyn ByteStore>, dir: PathBuf) -> SubtaskStore {
+        SubtaskStore {
+            store: Some(store),
+            dir,
+            checkpoints: AtomicU64::new(0),
+            uploads: Mutex::default(),
+            _root: Arc::clone(&self.root),
+        }
+    }
+
+    /// A path in the backend's directory that nothing has yet.
+    pub fn new_path(&self) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.root.path().join(number.to_string())
+    }
+}
+
+/// A store that was made of a checkpoint.
+#[derive(Clone, Debug)]
+pub struct RestoredStore {
+    store: Arc<SubtaskStore>,
+}
+
+impl PartialEq for RestoredStore {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.store, &other.store)
+    }
+}
+
+impl Eq for RestoredStore {}
+
+impl RestoredStore {
+    pub(crate) fn into_store(self) -> Arc<SubtaskStore> {
+        self.store
+    }
+
+    /// Changes a state as the fresh part of a delta says, whose entries these are: one without a value is a
+    /// deletion.
+    ///
+    /// # Errors
+    /// When the store fails or a key comes twice.
+    pub fn bring_in(&self, name: &str, fresh: &[KeyedEntry]) -> Result<()> {
+        let store = self.store.get();
+        let state = store.open_state(name)?;
+        let (mut run, mut key) = (RunBuilder::new(), Vec::new());
+        for chunk in fresh.chunks(RUN_ENTRIES) {
+            run.clear();
+            for entry in chunk {
+                key.clear();
+                for part in [&group_prefix(entry.group)[..], &entry.key, &entry.namespace] {
+                    key.extend_from_slice(part);
+                }
+                match entry.value.is_empty() {
+                    true => run.delete(&key),
+                    false => run.put(&key, &entry.value),
+                }
+            }
+            bring_in(&**store, state, &run.sort())?;
+        }
+        Ok(())
+    }
+
+    /// The entries of a state in some key groups, as a snapshot has them.
+    ///
+    /// # Errors
+    /// When the store fails, or has what is no value of this layout.
+    pub fn entries(&self, name: &str, layout: Layout, groups: Range<u16>) -> Result<Vec<KeyedEntry>> {
+        let store = self.store.get();
+        let state = store.open_state(name)?;
+        let mut encoded = EncodedEntries::default();
+        let mut bytes = Vec::new();
+        for group in groups {
+            let mut failed = None;
+            store.scan(state, &group_prefix(group), &mut |key, value| {
+                bytes.clear();
+                let entry = StoredEntry {
+                    group,
+                    key: key.get(GROUP_BYTES..).unwrap_or_default(),
+                    namespace: &[],
+                    value,
+                };
+                match layout.put_entries(&mut bytes, entry) {
+                    Ok(entries) => encoded.push(group, entries, &bytes),
+                    Err(error) => failed = Some(error),
+                }
+                match failed {
+                    None => ControlFlow::Continue(()),
+                    Some(_) => ControlFlow::Break(()),
+                }
+            })?;
+            failed.map_or(Ok(()), Err)?;
+        }
+        encoded.to_entries()
+    }
+}
+
+/// Entries that are brought into a restored store at a time.
+const RUN_ENTRIES: usize = 65_536;
+
+/// A file of a store that is kept with checkpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Where it is kept.
+    pub path: String,
+    /// A checksum of what is kept there.
+    pub checksum: u64,
+    /// Which checkpoint it was put there for.
+    pub checkpoint: u64,
 }
 
 /// What the directories of all processes begin with.
@@ -144,6 +266,9 @@ pub(crate) struct SubtaskStore {
     /// There until the drop.
     store: Option<Arc<dyn ByteStore>>,
     dir: PathBuf,
+    checkpoints: AtomicU64,
+    /// What is kept of the store's files, by name.
+    uploads: Mutex<BTreeMap<String, Upload>>,
     /// Removed behind the last store.
     _root: Arc<ScratchDir>,
 }
@@ -154,6 +279,21 @@ impl SubtaskStore {
             Some(store) => store,
             None => unreachable!("it is there until the drop"),
         }
+    }
+}
+
+impl SubtaskStore {
+    /// Where the next checkpoint of the store can be made.
+    pub(crate) fn checkpoint_path(&self) -> PathBuf {
+        let number = self.checkpoints.fetch_add(1, Ordering::Relaxed);
+        let mut path = self.dir.clone().into_os_string();
+        path.push(format!("-{number}"));
+        path.into()
+    }
+
+    pub(crate) fn uploads(&self) -> MutexGuard<'_, BTreeMap<String, Upload>> {
+        // Whoever panicked was between two changes.
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

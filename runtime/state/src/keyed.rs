@@ -34,7 +34,7 @@ pub use scope::{CurrentKey, KeyScope};
 pub use store::Table;
 pub use value::ValueState;
 
-use crate::backend::{StateBackend, StoreBackend, SubtaskStore};
+use crate::backend::{RestoredStore, StateBackend, StoreBackend, SubtaskStore};
 use crate::cached::CacheOptions;
 use crate::function::{AggregateFunction, StateValue};
 use crate::snapshot::OperatorSnapshot;
@@ -108,6 +108,13 @@ impl<K: OwnedKey> KeyedState<K> {
             backend,
             stored: RefCell::default(),
         }
+    }
+
+    /// The same with what a restore has found in a store. States are declared afterwards.
+    #[must_use]
+    pub fn with_store(mut self, restored: RestoredStore) -> Self {
+        self.stored.get_mut().store = Some(restored.into_store());
+        self
     }
 
     /// The key groups of this subtask.

@@ -31,7 +31,7 @@ pub mod store;
 pub mod stored;
 pub mod table;
 
-pub use backend::{ScratchDir, StateBackend, StoreBackend};
+pub use backend::{RestoredStore, ScratchDir, StateBackend, StoreBackend, Upload};
 pub use cached::{CacheMemory, CacheOptions, CachedTable, Codec, Delta, StoredEntry};
 pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
@@ -42,5 +42,5 @@ pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
 pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
 pub use store::{ByteStore, ByteStoreFactory};
-pub use stored::{SettledStates, StoredStates};
+pub use stored::{SettledFiles, SettledStates, StoredStates};
 pub use table::{Change, GroupedTable, ScanBudget};

@@ -4,6 +4,7 @@
 //! entries carry their key group, so that a snapshot can be cut and joined for another parallelism
 //! without knowing any type. Values are MessagePack with named fields, keys are `StableKey` bytes.
 
+use crate::backend::RestoredStore;
 use crate::encoded::EncodedEntries;
 use crate::stored::StoredStates;
 use hurtig_core::error::{Error, Result};
@@ -55,6 +56,9 @@ pub struct OperatorSnapshot {
     /// Keyed sections whose entries are in a store; they are read while the snapshot is written.
     #[serde(skip)]
     pub stored: Option<StoredStates>,
+    /// At a restore, a store that has the states of this subtask which are not among the sections.
+    #[serde(skip)]
+    pub restored: Option<RestoredStore>,
     /// Sections without key by state name.
     pub operator: BTreeMap<String, OperatorSection>,
 }
@@ -175,6 +179,7 @@ impl OperatorSnapshot {
             keyed,
             encoded: BTreeMap::new(),
             stored: None,
+            restored: self.restored.clone(),
             operator: self.operator.clone(),
         }
     }

@@ -6,15 +6,16 @@
 //! the store, takes a view of that, and lets the caches go on. The view with what the deltas have fresh is the state of
 //! the barrier, and reading it takes as long as it takes.
 
-use crate::backend::SubtaskStore;
+use crate::backend::{SubtaskStore, Upload};
 use crate::cached::{Delta, Layout, StoredEntry};
 use crate::encoded::EncodedEntries;
 use crate::store::key::{GROUP_BYTES, group_prefix};
-use crate::store::{StateId, StoreView};
+use crate::store::{StateId, StoreFile, StoreView};
 use hurtig_core::error::{Error, Result};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::{ControlFlow, Range};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Entries are handed out in pieces of about so many bytes.
@@ -95,13 +96,90 @@ impl StoredStates {
         let parts = &*self.parts;
         let store = parts.store.get();
         let view = parts.handover.take_in(|| {
-            for state in &parts.states {
-                state.delta.settle(&**store, state.state)?;
-            }
-            store.check()?;
+            parts.bring_in_cold()?;
             store.view()
         })?;
         Ok(SettledStates { parts, view })
+    }
+}
+
+impl StoredStates {
+    /// As [`Self::settle`], with the files of the store in place of a view. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::settle`].
+    pub fn settle_files(&self) -> Result<SettledFiles<'_>> {
+        let parts = &*self.parts;
+        let store = parts.store.get();
+        let dir = parts.store.checkpoint_path();
+        let files = parts.handover.take_in(|| {
+            parts.bring_in_cold()?;
+            store.checkpoint(&dir)
+        })?;
+        Ok(SettledFiles { parts, dir, files })
+    }
+}
+
+impl Parts {
+    fn bring_in_cold(&self) -> Result<()> {
+        let store = self.store.get();
+        for state in &self.states {
+            state.delta.settle(&**store, state.state)?;
+        }
+        store.check()
+    }
+}
+
+/// The files of a store with all that belongs to a snapshot. They are removed when this is dropped.
+pub struct SettledFiles<'a> {
+    parts: &'a Parts,
+    dir: PathBuf,
+    files: Vec<StoreFile>,
+}
+
+impl fmt::Debug for SettledFiles<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SettledFiles")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for SettledFiles<'_> {
+    fn drop(&mut self) {
+        // What is left is removed with the backend's directory.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl SettledFiles<'_> {
+    /// The key groups of the subtask.
+    pub fn groups(&self) -> Range<u16> {
+        self.parts.groups.clone()
+    }
+
+    /// The files, with the paths where they are.
+    pub fn files(&self) -> impl Iterator<Item = (&StoreFile, PathBuf)> {
+        self.files.iter().map(|file| (file, self.dir.join(&file.name)))
+    }
+
+    /// The states: name, layout, and what the files do not have.
+    pub fn states(&self) -> impl Iterator<Item = (&str, Layout, &EncodedEntries)> {
+        let states = self.parts.states.iter();
+        states.map(|state| (&*state.name, state.layout, state.delta.fresh()))
+    }
+
+    /// What is kept of a file already, if it is part of a checkpoint up to `completed`.
+    pub fn upload(&self, file: &StoreFile, completed: u64) -> Option<Upload> {
+        let uploads = self.parts.store.uploads();
+        let found = uploads.get(&file.name);
+        found.filter(|upload| upload.checkpoint <= completed).cloned()
+    }
+
+    /// Remembers what is kept of this snapshot's files, and nothing else: the store does not make a file of the same
+    /// name again.
+    pub fn uploaded(&self, uploads: BTreeMap<String, Upload>) {
+        *self.parts.store.uploads() = uploads;
     }
 }
 

@@ -29,6 +29,7 @@ pub mod rescale;
 pub mod state_file;
 pub mod stop_record;
 pub mod store;
+pub mod store_files;
 #[cfg(test)]
 mod tests;
 
@@ -44,3 +45,4 @@ pub use rescale::{Scale, redistribute};
 pub use state_file::{StateHandle, read_state, read_state_groups, write_state};
 pub use stop_record::{STOP_RECORD_NAME, StopRecord};
 pub use store::{BlobStore, LocalStore, MemoryStore};
+pub use store_files::{Reader, SharedFolder, checkpoint_of, forget_files, has_store, save_store};

@@ -85,10 +85,21 @@ pub struct OperatorStates {
 }
 
 impl CheckpointMetadata {
-    /// The paths of all state files, once for each operator and subtask that has a part in one.
+    /// The paths of all files, once for each operator and subtask that has a part in one.
     pub fn state_files(&self) -> impl Iterator<Item = &str> {
+        let own = self.handles().map(|handle| handle.path.as_str());
+        own.chain(self.shared_files())
+    }
+
+    /// The paths of all files that other checkpoints may name too.
+    pub fn shared_files(&self) -> impl Iterator<Item = &str> {
+        self.handles()
+            .flat_map(|handle| handle.shared.iter().map(String::as_str))
+    }
+
+    fn handles(&self) -> impl Iterator<Item = &StateHandle> {
         let subtasks = self.operators.iter().flat_map(|states| states.subtasks.values());
-        subtasks.filter_map(|subtask| Some(subtask.handle.as_ref()?.path.as_str()))
+        subtasks.filter_map(|subtask| subtask.handle.as_ref())
     }
 }
 
@@ -138,6 +149,12 @@ pub(crate) fn metadata_image(
     let mut stored = metadata.clone();
     for handle in handles(&mut stored) {
         check_path(&handle.path)?;
+        for path in &handle.shared {
+            check_path(path)?;
+            if metadata.kind == SnapshotKind::Savepoint {
+                return Err(bad(format!("a savepoint names '{path}', outside of it")));
+            }
+        }
         match below(dir, &handle.path) {
             Some(own) => handle.path = format!("{OWN}{own}"),
             None if metadata.kind == SnapshotKind::Savepoint => {
@@ -170,7 +187,9 @@ pub fn read_metadata(store: &dyn BlobStore, dir: &str) -> Result<CheckpointMetad
         if let Some(own) = handle.path.strip_prefix(OWN) {
             handle.path = join(dir, own);
         }
-        check_path(&handle.path).map_err(|e| unusable(format!("it names a state file: {e}")))?;
+        for path in handle.shared.iter().chain([&handle.path]) {
+            check_path(path).map_err(|e| unusable(format!("it names a state file: {e}")))?;
+        }
     }
     Ok(metadata)
 }

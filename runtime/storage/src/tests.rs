@@ -73,6 +73,7 @@ fn metadata() -> CheckpointMetadata {
         path: path.to_owned(),
         bytes,
         checksum,
+        shared: Vec::new(),
     };
     let own = SubtaskState {
         handle: Some(handle(&format!("{DIR}/state"), 640, 0x0123_4567_89ab_cdef)),
@@ -135,6 +136,7 @@ fn golden_state_files_are_restored() {
             path: "golden".into(),
             bytes: bytes.len() as u64,
             checksum,
+            shared: Vec::new(),
         };
         assert_eq!(read_state(&store, &handle).unwrap(), snapshots());
         let some = read_state_groups(&store, &handle, 100..200).unwrap();

@@ -309,6 +309,7 @@ fn metadata() -> CheckpointMetadata {
         path: "job/chk-3/state".into(),
         bytes: 1_234,
         checksum: 0x0123_4567_89ab_cdef,
+        shared: Vec::new(),
     };
     let subtask = SubtaskState {
         handle: Some(handle),

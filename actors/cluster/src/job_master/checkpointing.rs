@@ -8,6 +8,7 @@ use super::checkpoints::{
 };
 use super::events::{Effects, FoundCheckpoint, JobEffect, JobEvent, StorageWork};
 use super::metadata;
+use super::shared::SharedFiles;
 use super::splits::Turn;
 use super::statistics::Statistics;
 use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
@@ -37,6 +38,7 @@ pub(super) struct JobCheckpoints {
     latest: Option<Latest>,
     /// Complete ones that are kept, oldest first.
     retained: VecDeque<CheckpointId>,
+    shared: SharedFiles,
     /// Checkpoints of jobs that have ended, to be deleted when as many of this one are complete as are
     /// kept.
     claimed: Vec<String>,
@@ -76,6 +78,7 @@ impl JobCheckpoints {
             publishing: None,
             latest: None,
             retained: VecDeque::new(),
+            shared: SharedFiles::default(),
             claimed: Vec::new(),
             statistics: Statistics::default(),
             started: false,
@@ -204,6 +207,8 @@ impl JobMasterBrain {
             let all_but = self.savepoints.goes_on_from(status);
             let discard = all_but.map_or(StorageWork::DiscardJob, StorageWork::DiscardJobBut);
             out.push(JobEffect::Store(discard));
+        } else {
+            out.extend(self.checkpoints.shared.sweep_all().map(JobEffect::Store));
         }
         if status == JobStatus::Finished {
             self.discard_claimed(out);
@@ -499,6 +504,7 @@ impl JobMasterBrain {
         tracing::debug!(job = %self.graph.job_graph().id, %checkpoint, "checkpoint completed");
         if let Some(complete) = self.checkpoints.publishing.take() {
             self.checkpoints.statistics.completed(now, &complete);
+            self.checkpoints.shared.retain(&complete);
             self.checkpoints.latest = Some(Latest {
                 metadata: complete,
                 store: None,
@@ -508,9 +514,13 @@ impl JobMasterBrain {
         self.notify(CheckpointEvent::Completed(checkpoint), out);
         self.checkpoints.retained.push_back(checkpoint);
         while self.checkpoints.retained.len() > self.settings.retained_checkpoints.max(1) {
-            let oldest = self.checkpoints.retained.pop_front();
-            out.extend(oldest.map(|old| JobEffect::Store(StorageWork::DiscardCheckpoint(old))));
+            let Some(oldest) = self.checkpoints.retained.pop_front() else {
+                break;
+            };
+            self.checkpoints.shared.release(oldest);
+            out.push(JobEffect::Store(StorageWork::DiscardCheckpoint(oldest)));
         }
+        out.extend(self.checkpoints.shared.sweep(checkpoint).map(JobEffect::Store));
         if self.checkpoints.retained.len() >= self.settings.retained_checkpoints {
             self.discard_claimed(out);
         }

@@ -11,6 +11,7 @@ use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
 use hurtig_storage::{CheckpointMetadata, SnapshotFolder, StateHandle};
 use hurtig_task::interface::{SavepointOrder, TaskDescriptor, TaskFailure};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What effects are collected in.
@@ -261,6 +262,13 @@ pub enum StorageWork {
     DiscardClaimed(String),
     /// Delete a state file; one of a savepoint lies in the store that is named.
     DiscardState(StateHandle, Option<String>),
+    /// Delete the shared files that were written for checkpoints up to this one, but those that are kept.
+    SweepShared {
+        /// The last checkpoint whose files nobody writes any more.
+        up_to: CheckpointId,
+        /// What retained checkpoints name.
+        kept: BTreeSet<String>,
+    },
     /// Delete all checkpoints of the job.
     DiscardJob,
     /// Delete all of them but the record that the job has stopped with this savepoint.

@@ -10,6 +10,7 @@ mod failures;
 mod metadata;
 mod restart;
 mod savepoints;
+mod shared;
 mod shell;
 mod slots;
 mod splits;

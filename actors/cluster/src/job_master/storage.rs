@@ -9,11 +9,11 @@ use hurtig_core::{Error, Fault};
 use hurtig_kit::{Panicked, guard};
 use hurtig_storage::{
     BlobStore, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SnapshotFolder, StopRecord,
-    delete_snapshot, latest_checkpoint, open_store, read_metadata, write_metadata,
+    checkpoint_of, delete_snapshot, latest_checkpoint, open_store, read_metadata, write_metadata,
 };
 use hurtig_task::CheckpointStorage;
 use hurtig_task::interface::TaskFailure;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Whose checkpoints they are, and where they lie.
@@ -134,6 +134,7 @@ impl JobStorage {
             StorageWork::DiscardClaimed(dir) => discard_claimed(store, dir),
             StorageWork::DiscardState(handle, Some(other)) => Ok(open_store(other)?.delete(&handle.path)?),
             StorageWork::DiscardState(handle, None) => Ok(store.delete(&handle.path)?),
+            StorageWork::SweepShared { up_to, kept } => sweep_shared(store, layout, (*up_to, kept)),
             StorageWork::DiscardJob => Ok(store.delete_all(&layout.root())?),
             StorageWork::DiscardJobBut(stopped) => discard_all_but(store, layout, *stopped),
             StorageWork::Load(_) | StorageWork::Publish { .. } => Ok(()),
@@ -145,6 +146,21 @@ impl JobStorage {
 fn discard_folder(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
     store.delete(&format!("{dir}/{METADATA_NAME}"))?;
     Ok(store.delete_all(dir)?)
+}
+
+/// Deletes the files that no checkpoint names, of those that were written for checkpoints up to one.
+fn sweep_shared(
+    store: &dyn BlobStore,
+    layout: CheckpointLayout,
+    (up_to, kept): (CheckpointId, &BTreeSet<String>),
+) -> Result<(), Error> {
+    for path in store.list(&layout.shared())? {
+        let old = checkpoint_of(&path).is_some_and(|checkpoint| checkpoint <= up_to.0);
+        if old && !kept.contains(&path) {
+            store.delete(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Deletes all that a job has stored but the record of the savepoint that it has stopped with.
@@ -215,5 +231,28 @@ impl StorageQueue {
 
     pub(super) fn is_idle(&self) -> bool {
         !self.busy && self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_storage::MemoryStore;
+
+    #[test]
+    fn a_sweep_leaves_what_is_named_or_still_being_written() {
+        let store = MemoryStore::default();
+        let layout = CheckpointLayout::new(JobId::from_u128(5));
+        let path = |name: &str| format!("{}/{name}", layout.shared());
+        for name in ["1-a", "2-a", "3-a", "10-a", "unknown"] {
+            store.put_new(&path(name), b"x").unwrap();
+        }
+        let kept = BTreeSet::from([path("1-a")]);
+        sweep_shared(&store, layout, (CheckpointId(3), &kept)).unwrap();
+        let mut left = store.list(&layout.shared()).unwrap();
+        left.sort();
+        assert_eq!(left, ["1-a", "10-a", "unknown"].map(path));
+        let none = CheckpointLayout::new(JobId::from_u128(6));
+        sweep_shared(&store, none, (CheckpointId(3), &kept)).unwrap();
     }
 }

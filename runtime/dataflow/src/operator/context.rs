@@ -97,7 +97,11 @@ impl<'a> OpenContext<'a> {
     pub fn keyed_state<K: OwnedKey>(&self) -> KeyedState<K> {
         let info = self.info();
         let backend = self.services.backend.clone();
-        KeyedState::kept_in(backend, info.key_groups.clone(), info.max_parallelism)
+        let state = KeyedState::kept_in(backend, info.key_groups.clone(), info.max_parallelism);
+        match self.restored.and_then(|snapshot| snapshot.restored.clone()) {
+            Some(restored) => state.with_store(restored),
+            None => state,
+        }
     }
 
     /// The state to start from; `None` on a fresh start.

@@ -7,6 +7,7 @@ use crate::snapshot::{KeyedEntry, decode, write_named};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use hurtig_core::varint;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -18,7 +19,7 @@ pub struct Codec<V> {
 }
 
 /// What a value's bytes are made of, for those who do not know its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     /// The value as a snapshot has it: one entry.
     Value,

@@ -21,6 +21,7 @@ fn metadata(kind: SnapshotKind, files: &[&str]) -> CheckpointMetadata {
             path: (*path).to_owned(),
             bytes: 1,
             checksum: 2,
+            shared: Vec::new(),
         }),
         ..SubtaskState::default()
     };

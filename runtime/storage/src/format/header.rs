@@ -22,6 +22,8 @@ pub enum FileKind {
     Metadata,
     /// Where the savepoint is that a job has stopped with.
     StopRecord,
+    /// A file of a store that holds keyed state.
+    StoreFile,
 }
 
 impl FileKind {
@@ -30,11 +32,12 @@ impl FileKind {
             Self::State => 1,
             Self::Metadata => 2,
             Self::StopRecord => 3,
+            Self::StoreFile => 4,
         }
     }
 
     fn of_code(code: u8) -> Option<Self> {
-        [Self::State, Self::Metadata, Self::StopRecord]
+        [Self::State, Self::Metadata, Self::StopRecord, Self::StoreFile]
             .into_iter()
             .find(|kind| kind.code() == code)
     }
@@ -46,6 +49,7 @@ impl fmt::Display for FileKind {
             Self::State => "state file",
             Self::Metadata => "metadata file",
             Self::StopRecord => "stop record",
+            Self::StoreFile => "file of a store",
         })
     }
 }

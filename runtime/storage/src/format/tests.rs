@@ -47,7 +47,7 @@ fn unknown_versions_and_kinds_are_refused_with_a_remedy() {
             format!("format version {version} where this build knows 1 only: a newer Hurtig wrote it");
         assert!(problem.starts_with(&remedy), "{problem}");
     }
-    let (offset, problem) = refusal(header::read("f", &header_with(|bytes| bytes[8] = 4)));
+    let (offset, problem) = refusal(header::read("f", &header_with(|bytes| bytes[8] = 5)));
     assert!(
         offset == 8 && problem.contains("a newer Hurtig may know it"),
         "{problem}"

@@ -13,6 +13,7 @@ fn handle(path: &str) -> StateHandle {
         path: path.to_owned(),
         bytes: u64::MAX,
         checksum: 0xfedc_ba98_7654_3210,
+        shared: Vec::new(),
     }
 }
 
@@ -306,6 +307,7 @@ fn subtasks() -> impl Strategy<Value = BTreeMap<u32, SubtaskState>> {
         path,
         bytes,
         checksum,
+        shared: Vec::new(),
     });
     let state = (proptest::option::of(handle), any::<u32>(), any::<bool>());
     let state = state.prop_map(|(handle, index_in_file, finished)| SubtaskState {

@@ -27,4 +27,7 @@ pub struct StateHandle {
     pub bytes: u64,
     /// Its checksum, which its last block holds too.
     pub checksum: u64,
+    /// The paths of the files that it names, which other checkpoints may name too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared: Vec<String>,
 }

@@ -229,6 +229,7 @@ fn forged_is_read_or_refused(file: FileWriter) {
         path: "forged".into(),
         bytes: image.bytes.len() as u64,
         checksum: image.checksum,
+        shared: Vec::new(),
     };
     for result in [
         read_state(&store, &handle),
@@ -408,6 +409,7 @@ fn the_wrong_handle_or_file_is_refused() {
         path: "other".into(),
         bytes: image.bytes.len() as u64,
         checksum: image.checksum,
+        shared: Vec::new(),
     };
     for result in [
         read_state(&store, &other),

@@ -42,6 +42,7 @@ pub fn write_state(
         path: path.to_owned(),
         bytes: image.bytes.len() as u64,
         checksum: image.checksum,
+        shared: Vec::new(),
     }))
 }
 

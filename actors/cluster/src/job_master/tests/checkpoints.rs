@@ -26,6 +26,7 @@ pub(super) fn part(execution: ExecutionId) -> CheckpointPart {
         path,
         bytes: 1,
         checksum: 2,
+        shared: Vec::new(),
     };
     CheckpointPart { handle: Some(handle) }
 }

@@ -84,6 +84,15 @@ pub static CHECKPOINT_RETENTION: ConfigOption<CheckpointRetention> = ConfigOptio
 )
 .flink("NO_EXTERNALIZED_CHECKPOINTS");
 
+/// Whether checkpoints share files.
+pub static INCREMENTAL_CHECKPOINTS: ConfigOption<bool> = ConfigOption::new(
+    "execution.checkpointing.incremental",
+    Scope::Program,
+    || false,
+    "Whether a checkpoint writes only those of the state backend's files that no earlier checkpoint has. For the \
+     backend `rocksdb`; `hashmap` writes all of its state. Savepoints always hold all of the state.",
+);
+
 /// How state files are compressed.
 pub static SNAPSHOT_COMPRESSION: ConfigOption<SnapshotCompression> = ConfigOption::new(
     "execution.checkpointing.snapshot-compression",
@@ -145,6 +154,7 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &TOLERABLE_FAILED_CHECKPOINTS,
     &RETAINED_CHECKPOINTS,
     &CHECKPOINT_RETENTION,
+    &INCREMENTAL_CHECKPOINTS,
     &SNAPSHOT_COMPRESSION,
     &SAVEPOINT_DIR,
     &RESTORE_PATH,

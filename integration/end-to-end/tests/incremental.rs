@@ -1,0 +1,256 @@
+//! Checkpoints that share files: how much each writes, what may be named again, and what comes back.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its input has failed"
+)]
+
+use hurtig_core::ids::{AttemptNumber, CheckpointId, ExecutionId, SubtaskId, VertexId};
+use hurtig_core::key::{StableKey, key_group};
+use hurtig_rocksdb::{RocksFactory, RocksMemory};
+use hurtig_state::{
+    CacheMemory, CurrentKey, KeyedState, MapState, OperatorSnapshot, ScanBudget, ScratchDir, StateBackend,
+    StoreBackend, ValueState,
+};
+use hurtig_storage::{
+    BlobStore, Compression, LocalStore, Reader, SharedFolder, StateHandle, StorageError, checkpoint_of,
+    forget_files, has_store, read_state_groups, save_store, write_state,
+};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+const GROUPS: u32 = 128;
+const KEYS: u64 = 40_000;
+
+/// One subtask with two states in RocksDB, and the folder of its checkpoints.
+struct Subtask {
+    state: KeyedState<u64>,
+    values: ValueState<String>,
+    map: MapState<u64, u64>,
+    model: BTreeMap<u64, String>,
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    blobs: LocalStore,
+    stores: StoreBackend,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = LocalStore::open(dir.path().join("checkpoints").to_str().unwrap()).unwrap();
+        let root = ScratchDir::in_dir(&dir.path().join("state")).unwrap();
+        let factory = Arc::new(RocksFactory::new(RocksMemory::new(8 << 20)));
+        // A tenth of the values has room.
+        let stores = StoreBackend::new(factory, root, CacheMemory::new(KEYS as usize * 20));
+        Self { dir, blobs, stores }
+    }
+
+    fn subtask(&self, snapshot: Option<OperatorSnapshot>, groups: Range<u16>) -> Subtask {
+        let backend = StateBackend::Store(self.stores.clone());
+        let mut state = KeyedState::kept_in(backend, groups, GROUPS);
+        if let Some(restored) = snapshot.as_ref().and_then(|snapshot| snapshot.restored.clone()) {
+            state = state.with_store(restored);
+        }
+        let (values, map) = (state.value("values").unwrap(), state.map("map").unwrap());
+        if let Some(snapshot) = &snapshot {
+            state.restore(snapshot).unwrap();
+        }
+        Subtask {
+            state,
+            values,
+            map,
+            model: BTreeMap::new(),
+        }
+    }
+
+    /// Stores a checkpoint; `completed` is the last one that the task knows of.
+    fn checkpoint(&self, subtask: &Subtask, checkpoint: u64, completed: u64) -> StateHandle {
+        let shared = SharedFolder {
+            folder: "job/shared".into(),
+            execution: ExecutionId {
+                subtask: SubtaskId {
+                    vertex: VertexId::from_u128(7),
+                    index: 0,
+                },
+                attempt: AttemptNumber(0),
+            },
+            checkpoint: CheckpointId(checkpoint),
+            completed,
+        };
+        let (mut snapshot, mut named) = (subtask.snapshot(), Vec::new());
+        save_store(&self.blobs, &mut snapshot, &shared, &mut named).unwrap();
+        let path = format!("job/chk-{checkpoint}/state");
+        let written = write_state(&self.blobs, &path, &[snapshot], Compression::Lz4);
+        let mut handle = written.unwrap().unwrap();
+        handle.shared = named;
+        handle
+    }
+
+    /// Bytes that a checkpoint has written.
+    fn written(&self, handle: &StateHandle, checkpoint: u64) -> u64 {
+        let own = handle
+            .shared
+            .iter()
+            .filter(|path| checkpoint_of(path) == Some(checkpoint));
+        handle.bytes
+            + own
+                .map(|path| self.blobs.get(path).unwrap().len() as u64)
+                .sum::<u64>()
+    }
+
+    fn hydrated(&self, handle: &StateHandle, groups: Range<u16>) -> Result<OperatorSnapshot, StorageError> {
+        let mut snapshot = read_state_groups(&self.blobs, handle, groups.clone())?.remove(0);
+        assert!(has_store(&snapshot));
+        let reader = Reader {
+            blobs: &self.blobs,
+            stores: &self.stores,
+        };
+        reader.hydrate(&mut snapshot, groups, true)?;
+        Ok(snapshot)
+    }
+}
+
+impl Subtask {
+    fn set(&mut self, key: u64, value: String) {
+        let cx = CurrentKey::new(&self.state, &key, key.stable_hash());
+        self.values.set(cx, value.clone());
+        self.map.put(cx, key % 3, value.len() as u64);
+        self.model.insert(key, value);
+        if key.is_multiple_of(64) {
+            self.state.quiet_point().unwrap();
+        }
+    }
+
+    fn clear(&mut self, key: u64) {
+        let cx = CurrentKey::new(&self.state, &key, key.stable_hash());
+        self.values.clear(cx);
+        self.map.clear(cx);
+        self.model.remove(&key);
+    }
+
+    fn snapshot(&self) -> OperatorSnapshot {
+        let mut snapshot = OperatorSnapshot::default();
+        self.state.begin_snapshot().unwrap();
+        let done = self
+            .state
+            .continue_snapshot(&mut snapshot, &mut ScanBudget::unbounded());
+        assert!(done.unwrap());
+        snapshot
+    }
+
+    #[track_caller]
+    fn assert_holds(&self, model: &BTreeMap<u64, String>) {
+        let groups = self.state.groups();
+        for key in 0..KEYS {
+            let hash = key.stable_hash();
+            if groups.contains(&(key_group(hash, GROUPS).get() as u16)) {
+                let cx = CurrentKey::new(&self.state, &key, hash);
+                assert_eq!(self.values.get_cloned(cx).as_ref(), model.get(&key), "key {key}");
+                let entries: Vec<_> = model
+                    .get(&key)
+                    .map(|v| (key % 3, v.len() as u64))
+                    .into_iter()
+                    .collect();
+                assert_eq!(self.map.entries(cx), entries, "key {key}");
+            }
+            self.state.quiet_point().unwrap();
+        }
+    }
+}
+
+/// A value that does not compress.
+fn value(seed: u64) -> String {
+    (0..6)
+        .map(|n| format!("{:016x}", hurtig_core::key::hash_int(seed * 7 + n)))
+        .collect()
+}
+
+#[test]
+fn a_checkpoint_writes_what_has_changed() {
+    let bench = Bench::new();
+    let mut subtask = bench.subtask(None, 0..GROUPS as u16);
+    (0..KEYS).for_each(|key| subtask.set(key, value(key)));
+    bench.checkpoint(&subtask, 1, 0);
+    let full = bench.checkpoint(&subtask, 2, 0);
+    let full = bench.written(&full, 2);
+    let rounds = 20;
+    let mut all = 0;
+    for round in 0..rounds {
+        for n in 0..KEYS / 100 {
+            let key = hurtig_core::key::hash_int(round * KEYS + n) % KEYS;
+            match key % 10 {
+                0 => subtask.clear(key),
+                _ => subtask.set(key, value(round * KEYS + key)),
+            }
+        }
+        let checkpoint = 3 + round;
+        let handle = bench.checkpoint(&subtask, checkpoint, checkpoint - 1);
+        all += bench.written(&handle, checkpoint);
+        if round % 5 == 4 {
+            let whole = bench.subtask(Some(bench.hydrated(&handle, 0..128).unwrap()), 0..128);
+            whole.assert_holds(&subtask.model);
+            let half = bench.subtask(Some(bench.hydrated(&handle, 30..70).unwrap()), 30..70);
+            half.assert_holds(&subtask.model);
+        }
+    }
+    assert!(full > KEYS * 96, "the first checkpoint of all has {full} bytes");
+    let share = all as f64 / (full * rounds) as f64;
+    // So small a store is rewritten every few checkpoints; a large one is not.
+    assert!(
+        share < 0.2,
+        "{rounds} checkpoints of 1 % of the keys wrote {share} of all state each"
+    );
+}
+
+#[test]
+fn only_files_of_complete_checkpoints_are_named_again() {
+    let bench = Bench::new();
+    let mut subtask = bench.subtask(None, 0..128);
+    (0..KEYS).for_each(|key| subtask.set(key, value(key)));
+    let first = bench.checkpoint(&subtask, 1, 0);
+    // Nobody has said that it is complete: whoever gives it up deletes its files.
+    let second = bench.checkpoint(&subtask, 2, 0);
+    assert!(second.shared.iter().all(|path| !first.shared.contains(path)));
+    forget_files(&bench.blobs, CheckpointId(1), &first.shared);
+    assert!(first.shared.iter().all(|path| !bench.blobs.exists(path).unwrap()));
+    let third = bench.checkpoint(&subtask, 3, 2);
+    assert!(third.shared.iter().any(|path| second.shared.contains(path)));
+    forget_files(&bench.blobs, CheckpointId(3), &third.shared);
+    let again = bench.subtask(Some(bench.hydrated(&second, 0..128).unwrap()), 0..128);
+    again.assert_holds(&subtask.model);
+}
+
+#[test]
+fn a_damaged_file_of_a_store_is_refused_by_path_and_offset() {
+    let bench = Bench::new();
+    let mut subtask = bench.subtask(None, 0..128);
+    (0..KEYS).for_each(|key| subtask.set(key, value(key)));
+    let handle = bench.checkpoint(&subtask, 1, 0);
+    let damaged = &handle.shared[0];
+    let file = bench.dir.path().join("checkpoints").join(damaged);
+    let good = std::fs::read(&file).unwrap();
+    for at in [0, good.len() / 2, good.len() - 1] {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let text = hurtig_core::Error::from(bench.hydrated(&handle, 0..128).unwrap_err()).chain();
+        assert!(
+            text.contains(damaged) && text.contains("is damaged at byte"),
+            "{at}: {text}"
+        );
+    }
+    std::fs::write(&file, &good[..good.len() - 1]).unwrap();
+    assert!(bench.hydrated(&handle, 0..128).is_err());
+    std::fs::remove_file(&file).unwrap();
+    let text = hurtig_core::Error::from(bench.hydrated(&handle, 0..128).unwrap_err()).chain();
+    assert!(
+        text.contains(damaged) && text.contains("does not exist"),
+        "{text}"
+    );
+    std::fs::write(&file, &good).unwrap();
+    let again = bench.subtask(Some(bench.hydrated(&handle, 0..128).unwrap()), 0..128);
+    again.assert_holds(&subtask.model);
+}
