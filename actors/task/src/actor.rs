@@ -1,6 +1,7 @@
 //! The Task actor: polls a [`TaskCore`] as an actor future and serves its mailbox between batches.
 
 use crate::checkpoint::{CheckpointStorage, Restored};
+use crate::in_flight::ChannelName;
 use crate::interface::{
     SavepointOrder, TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport,
 };
@@ -10,7 +11,7 @@ use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 use hurtig_core::ids::{CheckpointId, NodeId};
 use hurtig_core::time::{Clock, Time};
-use hurtig_core::{Error, Result};
+use hurtig_core::{Barrier, Error, Result};
 use hurtig_dataflow::chain::{NodeStats, Round, TaskCore};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
@@ -50,6 +51,10 @@ pub(crate) struct TaskSetup {
     pub(crate) metrics: TaskMetrics,
     /// Where checkpoints are kept, if any are taken.
     pub(crate) storage: Option<CheckpointStorage>,
+    /// How long barriers are aligned before they overtake; `None`: they never do.
+    pub(crate) overtake_after: Option<Duration>,
+    /// The channels that lead to the task.
+    pub(crate) channels: Arc<[ChannelName]>,
     pub(crate) descriptor: TaskDescriptor,
 }
 
@@ -286,10 +291,13 @@ impl TaskLoop {
         };
         match begins {
             Beginning::Afresh => core.open(&|_| None)?,
-            Beginning::Restored(operators) => {
-                let operators = RefCell::new(operators);
+            Beginning::Restored(restored) => {
+                let operators = RefCell::new(restored.operators);
                 let take = |at: usize| operators.borrow_mut().get_mut(at.checked_sub(skip)?)?.take();
                 core.open(&take)?;
+                if let Some(in_flight) = restored.in_flight {
+                    core.replay(in_flight)?;
+                }
                 if actor
                     .setup
                     .descriptor
@@ -392,7 +400,14 @@ impl Handler<TriggerCheckpoint> for TaskActor {
 
     fn handle(&mut self, TriggerCheckpoint(checkpoint): TriggerCheckpoint, ctx: &mut Self::Context) {
         let Some(core) = &mut self.core else { return };
-        if let Err(error) = core.trigger(checkpoint) {
+        // Savepoints are always aligned.
+        let after = self.setup.overtake_after;
+        let after = after.filter(|_| !self.savepoints.contains_key(&checkpoint));
+        let barrier = Barrier {
+            checkpoint,
+            overtakes: after.map(|after| self.setup.clock.now().after(after)),
+        };
+        if let Err(error) = core.trigger(barrier) {
             self.fail(ctx, &error);
         }
     }

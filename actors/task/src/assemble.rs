@@ -11,11 +11,42 @@ use hurtig_dataflow::chain::{AnyLink, Head, Node, TaskCore, TaskParts};
 use hurtig_dataflow::graph::{JobEdge, JobGraph, JobOperator, JobVertex};
 use hurtig_dataflow::operator::{JobParameters, Services, SideOutputs, SideSink, SubtaskInfo};
 use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program};
-use hurtig_exchange::{ChannelOptions, FlushPolicy};
+use hurtig_exchange::{BarrierMode, ChannelKind, ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What barriers do to records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BarrierSettings {
+    /// A task reads nothing behind a barrier before it has all: each record changes state once.
+    #[default]
+    Aligned,
+    /// Tasks read on: records may change state more than once after a restore.
+    AtLeastOnce,
+    /// As aligned for so long from the beginning of a checkpoint; then barriers overtake records, which become
+    /// part of the checkpoint.
+    Unaligned(Duration),
+}
+
+impl BarrierSettings {
+    /// How long barriers wait before they overtake; `None`: they never do.
+    pub(crate) fn overtake_after(self) -> Option<Duration> {
+        match self {
+            Self::Unaligned(after) => Some(after),
+            Self::Aligned | Self::AtLeastOnce => None,
+        }
+    }
+
+    fn mode(self, edge: &JobEdge) -> BarrierMode {
+        match self {
+            Self::AtLeastOnce => BarrierMode::Passes,
+            Self::Unaligned(_) if edge.can_be_overtaken() => BarrierMode::Overtakes,
+            Self::Aligned | Self::Unaligned(_) => BarrierMode::Blocks,
+        }
+    }
+}
 
 /// Settings of a job's tasks, frozen when it was submitted.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +61,8 @@ pub struct TaskSettings {
     pub round: Duration,
     /// Metrics that the job may register in this process.
     pub max_metrics: usize,
+    /// What barriers do.
+    pub barriers: BarrierSettings,
 }
 
 impl Default for TaskSettings {
@@ -40,6 +73,7 @@ impl Default for TaskSettings {
             watermark_interval: Duration::from_millis(5),
             round: Duration::from_millis(2),
             max_metrics: 100_000,
+            barriers: BarrierSettings::default(),
         }
     }
 }
@@ -202,7 +236,7 @@ impl Assembly<'_> {
             };
             let id = self.channel_id(edge, producer.index, index);
             self.channels
-                .take(id, End::Sender, ends, (code.stream(), self.settings.channels))
+                .take(id, End::Sender, ends, (code.stream(), self.kind(edge)))
         };
         let shape = EdgeShape {
             consumers: output.consumers.end - output.consumers.start,
@@ -243,9 +277,16 @@ impl Assembly<'_> {
             };
             let id = self.channel_id(edge, index, consumer.index);
             self.channels
-                .take(id, End::Receiver, ends, (code.stream(), self.settings.channels))
+                .take(id, End::Receiver, ends, (code.stream(), self.kind(edge)))
         };
         Ok(input.producers.clone().map(receiver).collect())
+    }
+
+    fn kind(&self, edge: &JobEdge) -> ChannelKind {
+        ChannelKind {
+            options: self.settings.channels,
+            barriers: self.settings.barriers.mode(edge),
+        }
     }
 
     fn channel_id(&self, edge: &JobEdge, producer: u32, consumer: u32) -> ChannelId {

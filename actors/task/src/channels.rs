@@ -2,7 +2,7 @@
 
 use hurtig_core::ids::{ChannelId, SubtaskId};
 use hurtig_dataflow::program::{Erased, StreamCode};
-use hurtig_exchange::{ChannelOptions, Signal};
+use hurtig_exchange::{ChannelKind, Signal};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -56,7 +56,7 @@ impl Channels {
         id: ChannelId,
         end: End,
         ends: Ends,
-        make: (&dyn StreamCode, ChannelOptions),
+        make: (&dyn StreamCode, ChannelKind),
     ) -> Erased {
         let mut inner = self.lock();
         match inner.waiting.remove(&id) {

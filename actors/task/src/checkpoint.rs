@@ -1,9 +1,10 @@
 //! A task's state on its way to the checkpoint store and back.
 
+use crate::in_flight::{self, ChannelName, Found, groups_of};
 use crate::interface::{CheckpointPart, OperatorRestore, TaskDescriptor, TaskRestore};
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, random_number};
 use hurtig_core::{Error, Result};
-use hurtig_dataflow::chain::TaskCut;
+use hurtig_dataflow::chain::{InFlightRestore, TaskCut};
 use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
     BlobStore, CheckpointLayout, Compression, Reader, Scale, SharedFolder, SnapshotFolder, StateHandle,
@@ -23,6 +24,8 @@ pub struct CheckpointStorage {
     /// Where cuts go, whatever their checkpoint; `None`: into the folder of their checkpoint.
     folder: Option<String>,
     stores: Option<StoreFiles>,
+    /// The checkpoint that is restored without the records that were in flight.
+    without_in_flight: Option<CheckpointId>,
 }
 
 /// What becomes of stores with keyed state in checkpoints.
@@ -51,6 +54,16 @@ impl CheckpointStorage {
             compression,
             folder: None,
             stores: None,
+            without_in_flight: None,
+        }
+    }
+
+    /// The same that restores a checkpoint without the records that were in flight when it was taken.
+    #[must_use]
+    pub fn without_in_flight_of(self, checkpoint: Option<CheckpointId>) -> Self {
+        Self {
+            without_in_flight: checkpoint,
+            ..self
         }
     }
 
@@ -71,6 +84,7 @@ impl CheckpointStorage {
             compression: self.compression,
             folder: Some(folder.folder.clone()),
             stores: None,
+            without_in_flight: self.without_in_flight,
         })
     }
 
@@ -86,10 +100,13 @@ impl CheckpointStorage {
 
     /// Stores a task's part of a checkpoint. Blocks; the part is durable when it returns. `operators`
     /// are those of the chain, in order.
-    pub(crate) fn store_cut(&self, task: StoredTask, mut cut: TaskCut) -> Result<CheckpointPart> {
+    pub(crate) fn store_cut(&self, task: &StoredTask, mut cut: TaskCut) -> Result<CheckpointPart> {
         let dir = self.folder_of(task.job, cut.checkpoint);
         let path = CheckpointLayout::state_file(&dir, task.execution, random_number());
         let operators = cut.operators.get_mut(task.skip..).unwrap_or_default();
+        if let (Some(in_flight), Some(first)) = (cut.in_flight, operators.first_mut()) {
+            in_flight::put(in_flight, &task.channels, first)?;
+        }
         let mut shared = Vec::new();
         let stored = self
             .save_stores(task, cut.checkpoint, operators, &mut shared)
@@ -107,7 +124,7 @@ impl CheckpointStorage {
     /// Writes files of the operators' stores, if checkpoints consist of them.
     fn save_stores(
         &self,
-        task: StoredTask,
+        task: &StoredTask,
         checkpoint: CheckpointId,
         operators: &mut [OperatorSnapshot],
         named: &mut Vec<String>,
@@ -134,14 +151,26 @@ impl CheckpointStorage {
 
     /// What the operators of a task begin with, in order; `None` for one that the checkpoint does not
     /// know. Blocks.
-    pub(crate) fn load(&self, task: &TaskDescriptor, restore: &TaskRestore) -> Result<Restored, LoadError> {
+    pub(crate) fn load(
+        &self,
+        task: &TaskDescriptor,
+        restore: &TaskRestore,
+        channels: &[ChannelName],
+    ) -> Result<Restored, LoadError> {
         let store = match &restore.store {
             Some(location) => open_store(location).map_err(Error::from)?,
             None => self.store.clone(),
         };
-        let load = |(operator, node): (&Option<OperatorRestore>, _)| {
+        let ignored = self.without_in_flight == Some(restore.checkpoint);
+        let mut in_flight = None;
+        let load = |(at, (operator, node)): (usize, (&Option<OperatorRestore>, _))| {
             let Some(operator) = operator else { return Ok(None) };
-            let loaded = load_operator(&*store, self.stores.as_ref(), task, operator);
+            let channels = if at == 0 { channels } else { &[] };
+            let loaded = load_operator((&*store, self.stores.as_ref()), task, operator, (channels, ignored));
+            let loaded = loaded.map(|(loaded, flying)| {
+                in_flight = in_flight.take().or(flying);
+                loaded
+            });
             let loaded = match &restore.store {
                 Some(location) => loaded.map_err(|error| error.within(location)),
                 None => loaded,
@@ -155,17 +184,19 @@ impl CheckpointStorage {
             })
         };
         let operators = restore.operators.iter().zip(&task.operators);
-        operators.map(load).collect()
+        let operators = operators.enumerate().map(load).collect::<Result<Vec<_>, _>>()?;
+        Ok(Restored { operators, in_flight })
     }
 }
 
 fn load_operator(
-    store: &dyn BlobStore,
-    stores: Option<&StoreFiles>,
+    (store, stores): (&dyn BlobStore, Option<&StoreFiles>),
     task: &TaskDescriptor,
     operator: &OperatorRestore,
-) -> hurtig_storage::Result<OperatorSnapshot> {
+    (channels, without_in_flight): (&[ChannelName], bool),
+) -> hurtig_storage::Result<(OperatorSnapshot, Option<InFlightRestore>)> {
     let groups = groups_of(task);
+    let (mut found, mut path) = (Found::default(), "");
     let mut files: BTreeMap<&str, Vec<OperatorSnapshot>> = BTreeMap::new();
     let (mut states, mut restored) = (Vec::new(), None);
     for (subtask, state) in &operator.subtasks {
@@ -174,13 +205,21 @@ fn load_operator(
             let read = read_state_groups(store, handle, groups.clone())?;
             files.insert(&handle.path, read);
         }
-        let mut snapshot = snapshot_in(&mut files, handle, state.index_in_file)?;
-        if has_store(&snapshot) {
-            hydrate(store, stores, (&mut snapshot, handle), groups.clone())?;
-            restored = snapshot.restored.take().or(restored);
+        let mut state = snapshot_in(&mut files, handle, state.index_in_file)?;
+        let taken = found.take_from(*subtask, &mut state);
+        taken.map_err(|error| incompatible(&handle.path, error.chain()))?;
+        path = &handle.path;
+        if has_store(&state) {
+            hydrate(store, stores, (&mut state, handle), groups.clone())?;
+            restored = state.restored.take().or(restored);
         }
-        states.push((*subtask, snapshot));
+        states.push((*subtask, state));
     }
+    let dealt = match without_in_flight || found.is_empty() {
+        true => Ok(None),
+        false => found.deal(operator.parallelism, task, channels),
+    };
+    let in_flight = dealt.map_err(|problem| incompatible(path, problem))?;
     let to = Scale {
         parallelism: task.parallelism,
         max_parallelism: task.max_parallelism,
@@ -189,7 +228,12 @@ fn load_operator(
     let index = task.execution.subtask.index as usize;
     let mut own = dealt.swap_remove(index);
     own.restored = restored;
-    Ok(own)
+    Ok((own, in_flight))
+}
+
+fn incompatible(path: &str, problem: String) -> StorageError {
+    let path = path.to_owned();
+    StorageError::Incompatible { path, problem }
 }
 
 /// Makes of a store's files what is of use to a task with these key groups.
@@ -200,12 +244,9 @@ fn hydrate(
     groups: Range<u16>,
 ) -> hurtig_storage::Result<()> {
     let Some(StoreFiles { open, adopts, .. }) = stores else {
-        let path = handle.path.clone();
-        let problem =
-            "it names files of RocksDB, and this program was built without that: build it with the feature \
-                       'rocksdb', or restore a savepoint"
-                .to_owned();
-        return Err(StorageError::Incompatible { path, problem });
+        let problem = "it names files of RocksDB, and this program was built without that: build it with the feature \
+                       'rocksdb', or restore a savepoint";
+        return Err(incompatible(&handle.path, problem.to_owned()));
     };
     let stores = &open().map_err(StorageError::State)?;
     Reader { blobs, stores }.hydrate(snapshot, groups, *adopts)
@@ -225,11 +266,17 @@ impl From<Error> for LoadError {
     }
 }
 
-/// What a task's operators begin with.
-pub(crate) type Restored = Vec<Option<OperatorSnapshot>>;
+/// What a task begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    /// What its operators remembered.
+    pub(crate) operators: Vec<Option<OperatorSnapshot>>,
+    /// What was on its way to it.
+    pub(crate) in_flight: Option<InFlightRestore>,
+}
 
 /// Whose state is stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StoredTask {
     pub(crate) job: JobId,
     pub(crate) execution: ExecutionId,
@@ -237,11 +284,8 @@ pub(crate) struct StoredTask {
     pub(crate) skip: usize,
     /// The last checkpoint that the task knows to be complete.
     pub(crate) completed: CheckpointId,
-}
-
-fn groups_of(task: &TaskDescriptor) -> Range<u16> {
-    let index = |group: u32| u16::try_from(group).unwrap_or(u16::MAX);
-    index(task.key_groups.first().get())..index(task.key_groups.last().get() + 1)
+    /// The channels that lead to it.
+    pub(crate) channels: Arc<[ChannelName]>,
 }
 
 fn snapshot_in(
@@ -252,9 +296,8 @@ fn snapshot_in(
     let snapshots = files.get_mut(handle.path.as_str());
     let snapshot = snapshots.and_then(|snapshots| snapshots.get_mut(index as usize));
     snapshot.map(std::mem::take).ok_or_else(|| {
-        let path = handle.path.clone();
         let problem =
             format!("it holds no state of an operator {index}, which the checkpoint's metadata names");
-        StorageError::Incompatible { path, problem }
+        incompatible(&handle.path, problem)
     })
 }

@@ -31,15 +31,16 @@ impl TaskActor {
 
     fn load(&mut self, ctx: &mut Context<Self>) {
         let (storage, descriptor) = (self.setup.storage.clone(), self.setup.descriptor.clone());
+        let channels = self.setup.channels.clone();
         let load = move || match (storage, &descriptor.restore) {
-            (Some(storage), Some(restore)) => storage.load(&descriptor, restore),
+            (Some(storage), Some(restore)) => storage.load(&descriptor, restore, &channels),
             _ => Err(Error::internal("a task is to be restored and has no checkpoint storage").into()),
         };
         let loaded = actix::fut::wrap_future(tokio::task::spawn_blocking(load));
         ctx.spawn(loaded.map(
             |loaded, task: &mut Self, ctx: &mut Context<Self>| match flatten(loaded) {
-                Ok(operators) => {
-                    ctx.spawn(TaskLoop::new(Beginning::Restored(operators)));
+                Ok(restored) => {
+                    ctx.spawn(TaskLoop::new(Beginning::Restored(restored)));
                 }
                 Err(LoadError { error, permanent }) => {
                     let failure = TaskFailure::new(&error, None);
@@ -64,9 +65,10 @@ impl TaskActor {
             execution: self.setup.descriptor.execution,
             skip: self.parts_before_operators(),
             completed: self.completed,
+            channels: self.setup.channels.clone(),
         };
         let storage = self.storage_of(checkpoint);
-        let store = move || storage?.store_cut(task, cut);
+        let store = move || storage?.store_cut(&task, cut);
         self.storing += 1;
         let stored = actix::fut::wrap_future(tokio::task::spawn_blocking(store));
         ctx.spawn(

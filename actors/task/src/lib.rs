@@ -15,8 +15,9 @@ mod program;
 mod savepoints;
 
 pub mod accumulators;
+mod in_flight;
 pub mod interface;
 
-pub use assemble::TaskSettings;
+pub use assemble::{BarrierSettings, TaskSettings};
 pub use checkpoint::{CheckpointStorage, StoreFiles};
 pub use program::LinkedProgram;

@@ -4,6 +4,7 @@ use crate::actor::{TaskActor, TaskSetup};
 use crate::assemble::{Assembly, TaskSettings};
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointStorage;
+use crate::in_flight::channels_of;
 use crate::interface::{TaskDescriptor, TaskFactory, TaskHandle, TaskLink};
 use crate::metrics::TaskMetrics;
 use hurtig_core::ids::{NodeId, SubtaskId};
@@ -158,6 +159,8 @@ impl TaskFactory for LinkedProgram {
             round: self.settings.round,
             metrics: TaskMetrics::new(metrics, operators),
             storage: self.checkpoints.clone(),
+            overtake_after: self.settings.barriers.overtake_after(),
+            channels: channels_of(&descriptor, &self.graph)?.into(),
             descriptor,
         };
         Ok(TaskActor::start(core, setup))

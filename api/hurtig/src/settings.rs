@@ -6,13 +6,15 @@ use hurtig_cluster::{
     CheckpointRetention, ClusterConfig, JobOptions, RestartStrategyConfig, RestoreFrom, RestoreTarget,
 };
 use hurtig_core::config::{
-    BufferTimeout, ClaimMode, Configuration, Limit, RestartStrategy, SnapshotCompression, options,
+    BufferTimeout, CheckpointingMode, ClaimMode, Configuration, Limit, RestartStrategy, SnapshotCompression,
+    options,
 };
+use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
 use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder, latest_checkpoint};
-use hurtig_task::{CheckpointStorage, TaskSettings};
+use hurtig_task::{BarrierSettings, CheckpointStorage, TaskSettings};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +40,35 @@ pub(crate) fn task_settings(config: &Configuration) -> TaskSettings {
         watermark_interval: config.get(&options::AUTO_WATERMARK_INTERVAL),
         round: config.get(&options::WORKER_ROUND),
         max_metrics: config.get(&options::MAX_METRICS) as usize,
+        barriers: barriers(config),
     }
+}
+
+fn barriers(config: &Configuration) -> BarrierSettings {
+    let unaligned = config.get(&options::UNALIGNED_CHECKPOINTS);
+    match config.get(&options::CHECKPOINTING_MODE) {
+        CheckpointingMode::AtLeastOnce => BarrierSettings::AtLeastOnce,
+        CheckpointingMode::ExactlyOnce if unaligned => {
+            BarrierSettings::Unaligned(config.get(&options::ALIGNED_CHECKPOINT_TIMEOUT))
+        }
+        CheckpointingMode::ExactlyOnce => BarrierSettings::Aligned,
+    }
+}
+
+/// Refuses settings of which one would silently not count.
+fn check_barriers(config: &Configuration) -> Result<(), Error> {
+    let at_least_once = config.get(&options::CHECKPOINTING_MODE) == CheckpointingMode::AtLeastOnce;
+    if !at_least_once || !config.get(&options::UNALIGNED_CHECKPOINTS) {
+        return Ok(());
+    }
+    let (unaligned, mode) = (
+        options::UNALIGNED_CHECKPOINTS.key(),
+        options::CHECKPOINTING_MODE.key(),
+    );
+    Err(Error::Config(format!(
+        "{unaligned} is set and {mode} is AT_LEAST_ONCE, under which barriers wait for nothing that they could overtake: \
+         drop one of them"
+    )))
 }
 
 pub(crate) fn cluster_config(config: &Configuration) -> ClusterConfig {
@@ -129,6 +159,7 @@ impl JobSetup {
 
 /// Where a job with its state in `backend` keeps its checkpoints, and how.
 pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Result<JobSetup, Error> {
+    check_barriers(config)?;
     let local = config.get(&options::CHECKPOINT_DIR);
     let local = local.map(|dir| LocalStore::open(&dir)).transpose();
     let local =
@@ -157,7 +188,8 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
         Some(local) => Arc::new(local),
         None => Arc::new(MemoryStore::default()),
     };
-    let storage = CheckpointStorage::new(store, compression(config));
+    let without = config.get(&options::RECOVER_WITHOUT_CHANNEL_STATE).map(CheckpointId);
+    let storage = CheckpointStorage::new(store, compression(config)).without_in_flight_of(without);
     Ok(JobSetup {
         options,
         storage: crate::backend::with_stores(storage, config, backend),

@@ -5,7 +5,8 @@
 //! must after so many records, or the job fails. Records, timers and windows are written by transactional sinks:
 //! `OUT/records`, `OUT/timers` and `OUT/windows`, with three rolling policies. A mapper fails once whenever the file `OUT/fail` appears. When `OUT/savepoint`
 //! or `OUT/stop` appears, a savepoint goes into the directory that is named in it, and with the latter the job
-//! stops.
+//! stops. With `PAUSE` the keyed operator rests so many microseconds at every sixteenth record, so that the queues
+//! before it are full.
 
 #![allow(clippy::print_stdout, reason = "the test reads the result")]
 
@@ -33,9 +34,12 @@ fn time_of(i: u64) -> i64 {
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = env.args();
-    let [_, out, count, rate] = &args[..] else {
-        return Err("usage: all_round OUT COUNT RECORDS_PER_SECOND".into());
+    let (out, count, rate, pause) = match &args[..] {
+        [_, out, count, rate] => (out, count, rate, 0),
+        [_, out, count, rate, pause] => (out, count, rate, pause.parse()?),
+        _ => return Err("usage: all_round OUT COUNT RECORDS_PER_SECOND [PAUSE]".into()),
     };
+    let pause = Duration::from_micros(pause);
     let (out, count) = (PathBuf::from(out), count.parse()?);
     let time = |&(key, seq): &Record| time_of(seq * KEYS + key);
     let records = env
@@ -50,7 +54,7 @@ async fn main(env: StreamEnv) -> Result {
     let tag = timers.clone();
     let checked = counted
         .key_by(|record: &Record| record.0)
-        .process(move |ctx| Ok(Checks::declare(ctx, &tag)?))
+        .process(move |ctx| Ok(Checks::declare(ctx, &tag, pause)?))
         .uid("check");
     checked
         .side_output(&timers)
@@ -185,12 +189,15 @@ struct Checks {
     sum: ReducingState<u64>,
     count: AggregatingState<Counted>,
     timers: OutputTag<String>,
+    pause: Duration,
+    seen: u64,
 }
 
 impl Checks {
     fn declare(
         ctx: &mut KeyedOpenContext<'_, u64>,
         timers: &OutputTag<String>,
+        pause: Duration,
     ) -> hurtig::core::Result<Self> {
         Ok(Self {
             next: ctx.value("next")?,
@@ -199,7 +206,18 @@ impl Checks {
             sum: ctx.reducing("sum", |sum, seq| *sum += seq)?,
             count: ctx.aggregating("count", Counted)?,
             timers: timers.clone(),
+            pause,
+            seen: 0,
         })
+    }
+
+    /// Rests at every sixteenth record.
+    #[expect(clippy::disallowed_methods, reason = "an operator that blocks is what the test needs")]
+    fn rest(&mut self) {
+        self.seen += 1;
+        if self.seen % 16 == 0 && !self.pause.is_zero() {
+            std::thread::sleep(self.pause);
+        }
     }
 
     /// What is wrong with the state of a key that has seen `n` records.
@@ -227,6 +245,7 @@ impl Checks {
 
 impl KeyedProcessFunction<u64, Record, Record> for Checks {
     fn process(&mut self, (key, seq): Record, cx: KeyedCx<'_, u64>, out: &mut Emitter<'_, Record>) -> Done {
+        self.rest();
         let next = self.next.get_cloned(cx).unwrap_or(0);
         if seq != next {
             return Err(format!("key {key}: record {seq} came and {next} was next").into());

@@ -1,8 +1,10 @@
-//! The all-round job under kill -9 and failing functions, at changing parallelism and with changing state
-//! backends: every record, window and timer is in its output once.
+//! The all-round job under kill -9 and failing functions, at changing parallelism, with changing state
+//! backends, with aligned and unaligned checkpoints, with and without back pressure: every record, window and
+//! timer is in its output once.
 //!
 //! `CHAOS_KILLS` says how many kills (default 6), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state
-//! backend (default: either, by chance).
+//! backend (default: either, by chance), `CHAOS_BARRIERS` after how many milliseconds barriers overtake, or `never`
+//! (default: by chance).
 
 #![cfg(unix)]
 #![allow(
@@ -119,7 +121,8 @@ struct Trial {
 }
 
 impl Trial {
-    fn args(&mut self) -> Vec<String> {
+    /// A life begins; `pause` is how many microseconds the keyed operator rests at every sixteenth record.
+    fn args(&mut self, pause: u64) -> Vec<String> {
         let parallelism = 1 + self.random.below(4);
         let interval = 20 + self.random.below(80);
         let checkpoints = self.folder.path().join("checkpoints");
@@ -144,16 +147,33 @@ impl Trial {
         args.extend(
             settings
                 .into_iter()
+                .chain(self.barriers())
                 .flat_map(|setting| ["-D".to_owned(), setting]),
         );
         args.extend(["--restore", "latest"].map(str::to_owned));
-        args.extend([self.out(), self.count.to_string(), RATE.to_string()]);
+        args.extend([self.out(), self.count.to_string(), RATE.to_string(), pause.to_string()]);
         args
     }
 
     fn backend(&mut self) -> String {
         let either = ["hashmap", "rocksdb"][self.random.below(2) as usize];
         std::env::var("CHAOS_BACKEND").unwrap_or_else(|_| either.to_owned())
+    }
+
+    /// Whether barriers are aligned, overtake, or overtake after a while.
+    fn barriers(&mut self) -> Vec<String> {
+        let by_chance = match self.random.below(4) {
+            0 => "never".to_owned(),
+            1 => "0".to_owned(),
+            _ => self.random.below(20).to_string(),
+        };
+        match std::env::var("CHAOS_BARRIERS").unwrap_or(by_chance).as_str() {
+            "never" => Vec::new(),
+            after => vec![
+                "execution.checkpointing.unaligned.enabled=true".to_owned(),
+                format!("execution.checkpointing.aligned-checkpoint-timeout={after}ms"),
+            ],
+        }
     }
 
     fn out(&self) -> String {
@@ -167,7 +187,8 @@ impl Trial {
         reason = "a life is as long as chance has it, whatever happens in it"
     )]
     fn kill(&mut self) -> String {
-        let args = self.args();
+        let pause = [0, 1_000, 5_000][self.random.below(3) as usize];
+        let args = self.args(pause);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut child = start_example("all_round", &args);
         let life = 100 + self.random.below(900);
@@ -200,7 +221,7 @@ impl Trial {
 
     /// The last life, to the end.
     fn finish(&mut self) -> String {
-        let args = self.args();
+        let args = self.args(0);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let output = start_example("all_round", &args).wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

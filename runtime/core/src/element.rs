@@ -2,6 +2,7 @@
 
 use crate::batch::Batch;
 use crate::ids::CheckpointId;
+use crate::time::Time;
 use serde::{Deserialize, Serialize};
 
 /// Whether an input may hold back event time.
@@ -13,6 +14,33 @@ pub enum WatermarkStatus {
     Idle,
 }
 
+/// The barrier of a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Barrier {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// When it may begin to overtake what is before it, which then is part of the checkpoint; `None`: never.
+    pub overtakes: Option<Time>,
+}
+
+impl Barrier {
+    /// Whether it may overtake at this time.
+    pub fn may_overtake(self, now: Time) -> bool {
+        self.overtakes.is_some_and(|from| from <= now)
+    }
+}
+
+/// One that never overtakes.
+impl From<CheckpointId> for Barrier {
+    fn from(checkpoint: CheckpointId) -> Self {
+        let overtakes = None;
+        Self {
+            checkpoint,
+            overtakes,
+        }
+    }
+}
+
 /// A non-batch element. None may be reordered against batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -21,7 +49,7 @@ pub enum Event {
     /// The channel turned idle or active.
     Status(WatermarkStatus),
     /// What came before belongs to this checkpoint, what follows does not.
-    Barrier(CheckpointId),
+    Barrier(Barrier),
     /// Nothing follows.
     EndOfInput,
 }

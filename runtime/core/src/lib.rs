@@ -18,5 +18,5 @@ pub mod types;
 pub mod varint;
 
 pub use batch::Batch;
-pub use element::{Element, Event, WatermarkStatus};
+pub use element::{Barrier, Element, Event, WatermarkStatus};
 pub use error::{Error, Fault, Result, UserError};

@@ -1,6 +1,9 @@
 //! What the engine asks of a record's type beyond moving it.
 
+use crate::error::{Error, Result};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::any::type_name;
 use std::fmt;
 
 /// Facts about a stream's record type, carried as a value by the stream's edges.
@@ -10,6 +13,8 @@ use std::fmt;
 pub struct TypeInfo<T> {
     bytes_held: fn(&T) -> usize,
     varies: bool,
+    encode: fn(&[T], &mut Vec<u8>) -> Result<()>,
+    decode: fn(&[u8], usize) -> Result<Vec<T>>,
 }
 
 impl<T> Clone for TypeInfo<T> {
@@ -29,9 +34,9 @@ impl<T> fmt::Debug for TypeInfo<T> {
 /// One record in so many is measured when sizes vary.
 const SAMPLE: usize = 16;
 
-impl<T: Serialize> TypeInfo<T> {
+impl<T: Serialize + DeserializeOwned> TypeInfo<T> {
     /// The facts about a plain type: what owns no memory elsewhere has its own size, anything else
-    /// is measured by its encoded length.
+    /// is measured by its encoded length. Records are encoded in MessagePack with named fields.
     pub fn of() -> Self {
         let varies = std::mem::needs_drop::<T>();
         Self {
@@ -41,11 +46,29 @@ impl<T: Serialize> TypeInfo<T> {
                 |_| std::mem::size_of::<T>()
             },
             varies,
+            encode: encode_named::<T>,
+            decode: decode_named::<T>,
         }
     }
 }
 
 impl<T> TypeInfo<T> {
+    /// Appends the bytes of records, one after the other.
+    ///
+    /// # Errors
+    /// When a record cannot be encoded.
+    pub fn encode(&self, records: &[T], bytes: &mut Vec<u8>) -> Result<()> {
+        (self.encode)(records, bytes)
+    }
+
+    /// The `count` records that the bytes hold.
+    ///
+    /// # Errors
+    /// When these are not the bytes of as many records.
+    pub fn decode(&self, bytes: &[u8], count: usize) -> Result<Vec<T>> {
+        (self.decode)(bytes, count)
+    }
+
     /// Memory that one record holds, in bytes: an estimate.
     pub fn bytes_held(&self, record: &T) -> usize {
         (self.bytes_held)(record)
@@ -63,6 +86,27 @@ impl<T> TypeInfo<T> {
             .sum();
         let count = records.len().div_ceil(SAMPLE).max(1);
         sampled / count * records.len()
+    }
+}
+
+fn encode_named<T: Serialize>(records: &[T], bytes: &mut Vec<u8>) -> Result<()> {
+    let mut encoder = rmp_serde::Serializer::new(bytes).with_struct_map();
+    records.iter().try_for_each(|record| {
+        let encoded = record.serialize(&mut encoder);
+        encoded.map_err(|e| Error::user(format!("a {} cannot be encoded: {e}", type_name::<T>())))
+    })
+}
+
+fn decode_named<T: DeserializeOwned>(bytes: &[u8], count: usize) -> Result<Vec<T>> {
+    let bad = |problem: String| Error::user(format!("not {count} of {}: {problem}", type_name::<T>()));
+    let mut decoder = rmp_serde::Deserializer::new(bytes);
+    let mut records = Vec::with_capacity(count.min(bytes.len()));
+    for _ in 0..count {
+        records.push(T::deserialize(&mut decoder).map_err(|e| bad(e.to_string()))?);
+    }
+    match decoder.into_inner() {
+        [] => Ok(records),
+        left => Err(bad(format!("{} bytes are left", left.len()))),
     }
 }
 
@@ -90,6 +134,17 @@ fn encoded_size<T: Serialize>(record: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn records_come_back_and_other_bytes_do_not() {
+        let records = vec![("a".to_owned(), 1u64), (String::new(), u64::MAX)];
+        let (types, mut bytes) = (TypeInfo::of(), Vec::new());
+        types.encode(&records, &mut bytes).unwrap();
+        assert_eq!(types.decode(&bytes, 2).unwrap(), records);
+        assert!(types.decode(&bytes, 1).is_err(), "too few");
+        assert!(types.decode(&bytes, 3).is_err(), "too many");
+        assert!(types.decode(&bytes[1..], 2).is_err(), "cut off");
+    }
 
     #[test]
     fn plain_types_weigh_their_size_and_strings_what_they_hold() {

@@ -16,9 +16,7 @@ use crate::source::{Source, SplitEnumerator};
 use hurtig_core::ids::NodeId;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Error, Result};
-use hurtig_exchange::{
-    ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel,
-};
+use hurtig_exchange::{ChannelKind, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -42,15 +40,18 @@ pub trait StreamCode: Send + Sync {
     /// A side output, given one `EdgeWriter` an edge.
     fn side(&self, tag: &str, writers: Vec<Erased>) -> Result<Box<dyn SideSink>>;
     /// A channel: its `Sender` and its `Receiver`.
-    fn channel(&self, options: ChannelOptions, producer: Signal, consumer: Signal) -> (Erased, Erased);
+    fn channel(&self, kind: ChannelKind, producer: Signal, consumer: Signal) -> (Erased, Erased);
 }
 
 /// The code of a stream of `T`.
-pub struct TypedStream<T>(PhantomData<fn() -> T>);
+pub struct TypedStream<T> {
+    /// What is known of its records, if they cross channels.
+    types: Option<TypeInfo<T>>,
+}
 
 impl<T> Default for TypedStream<T> {
     fn default() -> Self {
-        Self(PhantomData)
+        Self { types: None }
     }
 }
 
@@ -76,8 +77,11 @@ impl<T: Clone + Send + 'static> StreamCode for TypedStream<T> {
         Ok(Box::new(SidePort::new(tag.into(), Self::writers(writers)?)))
     }
 
-    fn channel(&self, options: ChannelOptions, producer: Signal, consumer: Signal) -> (Erased, Erased) {
-        let (sender, receiver) = channel::<T>(options, producer, consumer);
+    fn channel(&self, kind: ChannelKind, producer: Signal, consumer: Signal) -> (Erased, Erased) {
+        let (sender, mut receiver) = channel::<T>(kind, producer, consumer);
+        if let Some(types) = self.types {
+            receiver = receiver.of_types(types);
+        }
         (Box::new(sender), Box::new(receiver))
     }
 }
@@ -116,7 +120,7 @@ where
     /// An edge whose producing subtasks each get a partitioner.
     pub fn new(types: TypeInfo<T>, partitioner: P) -> Self {
         Self {
-            stream: TypedStream::default(),
+            stream: TypedStream { types: Some(types) },
             types,
             partitioner,
         }

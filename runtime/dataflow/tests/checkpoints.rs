@@ -4,7 +4,7 @@
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::ManualClock;
 use hurtig_core::types::TypeInfo;
-use hurtig_core::{Batch, Element, Event, Result};
+use hurtig_core::{Barrier, Batch, Element, Event, Result};
 use hurtig_dataflow::chain::*;
 use hurtig_dataflow::operator::*;
 use hurtig_dataflow::operators::Watermarks;
@@ -201,7 +201,7 @@ impl Rig {
     }
 
     fn barrier(&self, input: usize, checkpoint: CheckpointId) {
-        self.inputs[input].send_event(Event::Barrier(checkpoint));
+        self.inputs[input].send_event(Event::Barrier(checkpoint.into()));
     }
 
     /// Turns the chain until it rests; what came out, barriers as negative numbers.
@@ -216,7 +216,10 @@ impl Rig {
         while let Some(element) = self.output.try_recv() {
             match element {
                 Element::Batch(mut batch) => seen.extend_from_slice(batch.records()),
-                Element::Event(Event::Barrier(CheckpointId(id))) => seen.push(-(id as i64)),
+                Element::Event(Event::Barrier(Barrier {
+                    checkpoint: CheckpointId(id),
+                    ..
+                })) => seen.push(-(id as i64)),
                 Element::Event(_) => {}
             }
         }
@@ -228,6 +231,7 @@ impl Rig {
         let TaskCut {
             checkpoint,
             operators,
+            ..
         } = self.core.take_cut()?;
         Some((
             checkpoint,

@@ -176,7 +176,7 @@ fn operators_open_from_the_tail_and_end_and_close_from_the_head() {
         .unwrap();
     rig.send(1);
     rig.input.send_event(Event::Watermark(7));
-    rig.input.send_event(Event::Barrier(CheckpointId(1)));
+    rig.input.send_event(Event::Barrier(CheckpointId(1).into()));
     while !matches!(rig.round(), Round::Idle(_)) {}
     assert!(rig.core.take_cut().is_some());
     rig.send(2);

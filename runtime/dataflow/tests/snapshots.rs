@@ -5,7 +5,7 @@ use hurtig_core::ids::CheckpointId;
 use hurtig_core::key::decode_exact;
 use hurtig_core::time::{Clock, ManualClock, Time};
 use hurtig_core::types::TypeInfo;
-use hurtig_core::{Batch, Element, Event};
+use hurtig_core::{Barrier, Batch, Element, Event};
 use hurtig_dataflow::chain::*;
 use hurtig_dataflow::key::ByValue;
 use hurtig_dataflow::operator::*;
@@ -103,7 +103,7 @@ impl Rig {
     }
 
     fn barrier(&self, checkpoint: CheckpointId) {
-        self.input.send_event(Event::Barrier(checkpoint));
+        self.input.send_event(Event::Barrier(checkpoint.into()));
     }
 
     /// One pass, more or less.
@@ -206,7 +206,10 @@ fn a_snapshot_that_is_given_up_does_not_show_in_the_next_one() {
     rig.rest();
     rig.barrier(ONE);
     rig.send_all();
-    while !matches!(rig.output.try_recv(), Some(Element::Event(Event::Barrier(ONE)))) {
+    while !matches!(
+        rig.output.try_recv(),
+        Some(Element::Event(Event::Barrier(Barrier { checkpoint: ONE, .. })))
+    ) {
         rig.round();
     }
     assert!(rig.core.take_cut().is_none(), "it is not written yet");

@@ -4,7 +4,7 @@
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::{Clock, ManualClock};
 use hurtig_core::types::TypeInfo;
-use hurtig_core::{Batch, Element, Event, Result};
+use hurtig_core::{Barrier, Batch, Element, Event, Result};
 use hurtig_dataflow::chain::*;
 use hurtig_dataflow::operator::*;
 use hurtig_dataflow::operators::Watermarks;
@@ -216,7 +216,10 @@ impl Rig {
             while let Some(element) = self.output.try_recv() {
                 match element {
                     Element::Batch(mut batch) => seen.extend_from_slice(batch.records()),
-                    Element::Event(Event::Barrier(CheckpointId(id))) => seen.push(-(id as i64)),
+                    Element::Event(Event::Barrier(Barrier {
+                        checkpoint: CheckpointId(id),
+                        ..
+                    })) => seen.push(-(id as i64)),
                     Element::Event(Event::Watermark(i64::MAX)) => seen.push(LAST),
                     Element::Event(_) => {}
                 }
@@ -306,10 +309,10 @@ fn what_comes_behind_the_barrier_of_one_input_is_never_seen() {
     rig.core.prepare_stop(STOP, StopMode::Suspend);
     let batch = |n| Batch::from_records(vec![n]);
     inputs[0].try_send(batch(1), 8);
-    inputs[0].send_event(Event::Barrier(STOP));
+    inputs[0].send_event(Event::Barrier(STOP.into()));
     inputs[0].try_send(batch(100), 8);
     inputs[1].try_send(batch(2), 8);
-    inputs[1].send_event(Event::Barrier(STOP));
+    inputs[1].send_event(Event::Barrier(STOP.into()));
     inputs[1].try_send(batch(200), 8);
     assert_eq!(rig.run(), (vec![1, 2, -7], false));
     assert_eq!(rig.cut(), Some(vec![vec![], vec![2], vec![2]]));

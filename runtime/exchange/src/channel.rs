@@ -3,9 +3,10 @@
 //! A batch moves; nothing is copied or encoded. Events need no room: consecutive watermarks are
 //! merged, and everything else is emitted at most once a batch, so the queue stays bounded.
 
+use crate::in_flight::Captured;
 use crate::signal::Signal;
-use hurtig_core::ids::CheckpointId;
-use hurtig_core::{Batch, Element, Event};
+use hurtig_core::types::TypeInfo;
+use hurtig_core::{Barrier, Batch, Element, Error, Event, Result};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -27,12 +28,45 @@ impl Default for ChannelOptions {
     }
 }
 
-/// A barrier that overtakes queued data: announced beside the queue, without needing room.
+/// How a channel takes part in checkpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BarrierMode {
+    /// Its consumer reads nothing behind a barrier before it has the barriers of all channels.
+    #[default]
+    Blocks,
+    /// It is read on behind a barrier: records between may be seen again after a restore.
+    Passes,
+    /// A barrier that may overtake is announced, and what it overtakes is part of the checkpoint.
+    Overtakes,
+}
+
+/// What a channel is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ChannelKind {
+    /// Its bounds.
+    pub options: ChannelOptions,
+    /// Its part in checkpoints.
+    pub barriers: BarrierMode,
+}
+
+impl From<ChannelOptions> for ChannelKind {
+    fn from(options: ChannelOptions) -> Self {
+        Self {
+            options,
+            ..Self::default()
+        }
+    }
+}
+
+/// How many times its bounds a channel takes of a task that may overdraw.
+const OVERDRAFT: usize = 4;
+
+/// A barrier beside the queue, which needs no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// The checkpoint.
-    pub checkpoint: CheckpointId,
-    /// Batches below this position belong to the checkpoint.
+    /// The barrier.
+    pub barrier: Barrier,
+    /// Elements below this position came before it.
     pub boundary: u64,
 }
 
@@ -45,8 +79,10 @@ struct Queue<T> {
     elements: VecDeque<Queued<T>>,
     batches: usize,
     bytes: usize,
-    /// Position of the next batch to be published: how many were before it.
+    /// Position of the next element to be published: how many were before it.
     published: u64,
+    /// Elements below this position stay as they are: a barrier was announced behind them.
+    settled: u64,
     announcement: Option<Announcement>,
     producer_waits: bool,
     producer_gone: bool,
@@ -55,12 +91,23 @@ struct Queue<T> {
 
 struct Shared<T> {
     queue: Mutex<Queue<T>>,
-    options: ChannelOptions,
+    kind: ChannelKind,
     consumer: Signal,
     producer: Signal,
 }
 
 impl<T> Shared<T> {
+    fn has_room(&self, queue: &Queue<T>) -> bool {
+        let ChannelOptions {
+            max_batches,
+            max_bytes,
+        } = self.kind.options;
+        let within = |times: usize| {
+            queue.batches < max_batches.saturating_mul(times) && queue.bytes < max_bytes.saturating_mul(times)
+        };
+        within(1) || (self.producer.may_overdraw() && within(OVERDRAFT))
+    }
+
     /// A panic elsewhere cannot leave the queue half changed: no call in here runs foreign code.
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,6 +133,7 @@ pub struct Sender<T> {
 /// The consuming end.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
+    types: Option<TypeInfo<T>>,
 }
 
 impl<T> std::fmt::Debug for Sender<T> {
@@ -101,12 +149,18 @@ impl<T> std::fmt::Debug for Receiver<T> {
 }
 
 /// A channel from the task behind `producer` to the task behind `consumer`.
-pub fn channel<T>(options: ChannelOptions, producer: Signal, consumer: Signal) -> (Sender<T>, Receiver<T>) {
+pub fn channel<T>(
+    kind: impl Into<ChannelKind>,
+    producer: Signal,
+    consumer: Signal,
+) -> (Sender<T>, Receiver<T>) {
+    let kind = kind.into();
     let queue = Queue {
-        elements: VecDeque::with_capacity(options.max_batches + 2),
+        elements: VecDeque::with_capacity(kind.options.max_batches + 2),
         batches: 0,
         bytes: 0,
         published: 0,
+        settled: 0,
         announcement: None,
         producer_waits: false,
         producer_gone: false,
@@ -114,7 +168,7 @@ pub fn channel<T>(options: ChannelOptions, producer: Signal, consumer: Signal) -
     };
     let shared = Arc::new(Shared {
         queue: Mutex::new(queue),
-        options,
+        kind,
         consumer,
         producer,
     });
@@ -122,7 +176,7 @@ pub fn channel<T>(options: ChannelOptions, producer: Signal, consumer: Signal) -
         Sender {
             shared: shared.clone(),
         },
-        Receiver { shared },
+        Receiver { shared, types: None },
     )
 }
 
@@ -134,9 +188,7 @@ impl<T> Sender<T> {
         if queue.consumer_gone {
             return SendOutcome::Gone;
         }
-        let full =
-            queue.batches >= self.shared.options.max_batches || queue.bytes >= self.shared.options.max_bytes;
-        if full {
+        if !self.shared.has_room(&queue) {
             queue.producer_waits = true;
             return SendOutcome::Full(batch);
         }
@@ -158,32 +210,38 @@ impl<T> Sender<T> {
     /// Whether a batch would be taken. When not, the producer's signal rings once it would.
     pub fn has_room(&self) -> bool {
         let mut queue = self.shared.lock();
-        let options = &self.shared.options;
-        let room =
-            queue.consumer_gone || (queue.batches < options.max_batches && queue.bytes < options.max_bytes);
+        let room = queue.consumer_gone || self.shared.has_room(&queue);
         queue.producer_waits |= !room;
         room
     }
 
-    /// Appends an event behind everything sent so far.
+    /// Appends an event behind everything sent so far. A barrier that may overtake is announced where it can.
     pub fn send_event(&self, event: Event) {
+        if let Event::Barrier(barrier) = event
+            && barrier.overtakes.is_some()
+            && self.shared.kind.barriers == BarrierMode::Overtakes
+        {
+            return self.announce(barrier);
+        }
         let mut queue = self.shared.lock();
         if queue.consumer_gone {
             return;
         }
-        if let (
-            Event::Watermark(new),
-            Some(Queued {
-                element: Element::Event(Event::Watermark(last)),
-                ..
-            }),
-        ) = (event, queue.elements.back_mut())
+        if queue.published > queue.settled
+            && let (
+                Event::Watermark(new),
+                Some(Queued {
+                    element: Element::Event(Event::Watermark(last)),
+                    ..
+                }),
+            ) = (event, queue.elements.back_mut())
         {
             debug_assert!(new >= *last, "event time of a channel moved backwards");
             *last = new;
             return;
         }
         let was_empty = queue.elements.is_empty();
+        queue.published += 1;
         queue.elements.push_back(Queued {
             element: Element::Event(event),
             bytes: 0,
@@ -194,16 +252,17 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Announces a barrier that overtakes what is queued; its boundary is what was published.
-    pub fn announce(&self, checkpoint: CheckpointId) {
+    /// Announces a barrier; its boundary is what was published. One that was not looked at leads to nothing.
+    fn announce(&self, barrier: Barrier) {
         let mut queue = self.shared.lock();
         let boundary = queue.published;
-        queue.announcement = Some(Announcement { checkpoint, boundary });
+        queue.settled = boundary;
+        queue.announcement = Some(Announcement { barrier, boundary });
         drop(queue);
-        self.shared.consumer.ring();
+        self.shared.consumer.announce();
     }
 
-    /// Position of the next batch: how many were published before it.
+    /// Position of the next element: how many were published before it.
     pub fn position(&self) -> u64 {
         self.shared.lock().published
     }
@@ -217,9 +276,33 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Takes the next element.
+    /// The same channel, which can encode what is in it.
+    #[must_use]
+    pub fn of_types(mut self, types: TypeInfo<T>) -> Self {
+        self.types = Some(types);
+        self
+    }
+
+    /// What is known of its records.
+    ///
+    /// # Errors
+    /// When nobody said.
+    pub fn types(&self) -> Result<TypeInfo<T>> {
+        let unknown = || Error::internal("a channel does not know how to encode its records");
+        self.types.ok_or_else(unknown)
+    }
+
+    /// Its part in checkpoints.
+    pub fn barriers(&self) -> BarrierMode {
+        self.shared.kind.barriers
+    }
+
+    /// Takes the next element; none while an announcement waits, as it may be behind that.
     pub fn try_recv(&self) -> Option<Element<T>> {
         let mut queue = self.shared.lock();
+        if queue.announcement.is_some() {
+            return None;
+        }
         let Queued { element, bytes } = queue.elements.pop_front()?;
         let mut ring = false;
         if matches!(element, Element::Batch(_)) {
@@ -237,6 +320,40 @@ impl<T> Receiver<T> {
     /// Takes an announced barrier.
     pub fn take_announcement(&self) -> Option<Announcement> {
         self.shared.lock().announcement.take()
+    }
+
+    /// Encodes what waits at the positions from `from` to `until`, and leaves it there. Returns the position
+    /// behind, and whether the end of input is among it.
+    ///
+    /// # Errors
+    /// When a record cannot be encoded; what waited is lost then.
+    pub fn capture(&self, from: u64, until: u64, captured: &mut Vec<Captured>) -> Result<(u64, bool)> {
+        let types = self.types()?;
+        // Encoding is foreign code: not under the lock. Nobody else takes elements, and what comes in meanwhile
+        // goes behind them.
+        let (mut elements, published) = {
+            let mut queue = self.shared.lock();
+            (std::mem::take(&mut queue.elements), queue.published)
+        };
+        let (first, mut ended) = (published - elements.len() as u64, false);
+        for (position, queued) in (first..until).zip(&mut elements) {
+            if position >= from {
+                ended |= matches!(queued.element, Element::Event(Event::EndOfInput));
+                captured.extend(Captured::of(&mut queued.element, &types)?);
+            }
+        }
+        let mut queue = self.shared.lock();
+        let newer = std::mem::replace(&mut queue.elements, elements);
+        queue.elements.extend(newer);
+        Ok((published.min(until), ended))
+    }
+
+    /// Encodes an element that was taken.
+    ///
+    /// # Errors
+    /// When a record cannot be encoded.
+    pub fn encode(&self, element: &mut Element<T>) -> Result<Option<Captured>> {
+        Captured::of(element, &self.types()?)
     }
 
     /// Whether nothing waits and the producer has gone without an end of input: it has failed.
@@ -268,78 +385,4 @@ impl<T> Drop for Receiver<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pair(max_batches: usize, max_bytes: usize) -> (Sender<u32>, Receiver<u32>) {
-        channel(
-            ChannelOptions {
-                max_batches,
-                max_bytes,
-            },
-            Signal::new(),
-            Signal::new(),
-        )
-    }
-
-    fn batch(records: &[u32]) -> Batch<u32> {
-        Batch::from_records(records.to_vec())
-    }
-
-    #[test]
-    fn elements_arrive_in_order_and_watermarks_merge_only_when_adjacent() {
-        let (tx, rx) = pair(8, 1 << 20);
-        tx.send_event(Event::Watermark(1));
-        tx.send_event(Event::Watermark(2));
-        assert!(matches!(tx.try_send(batch(&[7]), 4), SendOutcome::Sent));
-        tx.send_event(Event::Watermark(3));
-        assert!(matches!(rx.try_recv(), Some(Element::Event(Event::Watermark(2)))));
-        assert!(matches!(rx.try_recv(), Some(Element::Batch(_))));
-        assert!(matches!(rx.try_recv(), Some(Element::Event(Event::Watermark(3)))));
-        assert!(rx.try_recv().is_none());
-    }
-
-    #[test]
-    fn a_full_channel_refuses_batches_by_number_and_by_bytes_and_takes_events() {
-        let (tx, rx) = pair(2, 100);
-        assert!(matches!(tx.try_send(batch(&[1]), 60), SendOutcome::Sent));
-        assert!(matches!(tx.try_send(batch(&[2]), 60), SendOutcome::Sent));
-        assert!(matches!(tx.try_send(batch(&[3]), 1), SendOutcome::Full(_)));
-        tx.send_event(Event::EndOfInput);
-        rx.try_recv();
-        assert!(tx.has_room());
-        assert_eq!(rx.backlog(), (1, 60));
-        assert_eq!(tx.position(), 2);
-    }
-
-    #[test]
-    fn an_announcement_overtakes_and_names_the_boundary() {
-        let (tx, rx) = pair(4, 100);
-        tx.try_send(batch(&[1]), 1);
-        tx.announce(CheckpointId(9));
-        tx.try_send(batch(&[2]), 1);
-        let announced = rx.take_announcement().unwrap();
-        assert_eq!(
-            announced,
-            Announcement {
-                checkpoint: CheckpointId(9),
-                boundary: 1
-            }
-        );
-        assert!(rx.take_announcement().is_none());
-    }
-
-    #[test]
-    fn either_end_notices_that_the_other_has_gone() {
-        let (tx, rx) = pair(1, 1);
-        tx.try_send(batch(&[1]), 1);
-        drop(tx);
-        assert!(!rx.is_abandoned());
-        rx.try_recv();
-        assert!(rx.is_abandoned());
-        let (tx, rx) = pair(1, 1);
-        drop(rx);
-        assert!(matches!(tx.try_send(batch(&[1]), 1), SendOutcome::Gone));
-        assert!(tx.has_room());
-    }
-}
+mod tests;

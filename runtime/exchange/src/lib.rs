@@ -5,12 +5,16 @@
 //! only back pressure. Refuses to know operators, time semantics and who runs a task.
 
 mod channel;
+mod in_flight;
 mod partition;
 mod signal;
 mod spread;
 mod writer;
 
-pub use channel::{Announcement, ChannelOptions, Receiver, SendOutcome, Sender, channel};
+pub use channel::{
+    Announcement, BarrierMode, ChannelKind, ChannelOptions, Receiver, SendOutcome, Sender, channel,
+};
+pub use in_flight::{Captured, ChannelState, InFlight, KeptBatch};
 pub use partition::{HashRecords, Partitioner, Route};
 pub use signal::Signal;
 pub use writer::{EdgeWriter, FlushPolicy};

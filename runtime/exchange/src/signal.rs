@@ -2,7 +2,15 @@
 
 use atomic_waker::AtomicWaker;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+
+#[derive(Debug, Default)]
+struct Shared {
+    waker: AtomicWaker,
+    announced: AtomicBool,
+    overdrawing: AtomicBool,
+}
 
 /// One task's bell. All channels of a task share it.
 ///
@@ -10,7 +18,7 @@ use std::task::Waker;
 /// channels; a running task is never rung for, so a busy exchange makes no system call a batch.
 #[derive(Clone, Debug, Default)]
 pub struct Signal {
-    waker: Arc<AtomicWaker>,
+    shared: Arc<Shared>,
 }
 
 impl Signal {
@@ -21,11 +29,34 @@ impl Signal {
 
     /// Asks to be woken by the next [`Signal::ring`]. Look for work again afterwards.
     pub fn listen(&self, waker: &Waker) {
-        self.waker.register(waker);
+        self.shared.waker.register(waker);
     }
 
     /// Wakes the task if it listens.
     pub fn ring(&self) {
-        self.waker.wake();
+        self.shared.waker.wake();
+    }
+
+    /// Says that a barrier was announced to the task, and wakes it.
+    pub(crate) fn announce(&self) {
+        self.shared.announced.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Whether a barrier was announced to the task since the last call.
+    #[inline]
+    pub fn take_announced(&self) -> bool {
+        // Almost always nothing was: a plain read then.
+        self.shared.announced.load(Ordering::Relaxed) && self.shared.announced.swap(false, Ordering::Acquire)
+    }
+
+    /// Whether the channels that the task fills may take more than their bounds: a barrier that may overtake
+    /// is on its way out of the task.
+    pub fn overdraw(&self, may: bool) {
+        self.shared.overdrawing.store(may, Ordering::Relaxed);
+    }
+
+    pub(crate) fn may_overdraw(&self) -> bool {
+        self.shared.overdrawing.load(Ordering::Relaxed)
     }
 }

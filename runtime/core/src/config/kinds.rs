@@ -187,6 +187,16 @@ config_enum! {
 }
 
 config_enum! {
+    /// What a restore promises about the records before it.
+    pub enum CheckpointingMode {
+        /// Each changes state once.
+        ExactlyOnce = "EXACTLY_ONCE" | "exactly_once",
+        /// Some change it more than once.
+        AtLeastOnce = "AT_LEAST_ONCE" | "at_least_once",
+    }
+}
+
+config_enum! {
     /// How the files of checkpoints are compressed.
     pub enum SnapshotCompression {
         /// Not at all.

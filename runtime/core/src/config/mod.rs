@@ -50,7 +50,7 @@ pub use configuration::{Configuration, Entry};
 pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
-    BufferTimeout, CheckpointRetention, ClaimMode, Limit, MaxParallelism, RestartStrategy,
+    BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, Limit, MaxParallelism, RestartStrategy,
     SnapshotCompression, StateBackendKind, VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};

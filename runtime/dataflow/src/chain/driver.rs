@@ -6,7 +6,7 @@ use crate::operator::{Budget, Collector, Completion, CompletionId, Cx, Progress,
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
-use hurtig_core::{Error, Event, Result};
+use hurtig_core::{Barrier, Error, Event, Result};
 use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::collections::VecDeque;
 use std::task::Poll;
@@ -18,7 +18,7 @@ pub(crate) enum Call {
     Watermark(i64),
     ProcessingTime(i64),
     Completion(Completion),
-    Barrier(CheckpointId),
+    Barrier(Barrier),
     End,
 }
 
@@ -213,9 +213,9 @@ impl Driver {
         let held = self.services.take_held();
         match call {
             // What the operator has to say about event time comes behind the barrier.
-            Call::Barrier(checkpoint) => {
+            Call::Barrier(barrier) => {
                 self.unsaid = true;
-                return Ok(Some(Event::Barrier(checkpoint)));
+                return Ok(Some(Event::Barrier(barrier)));
             }
             Call::End => {
                 (self.ended, self.unsaid) = (true, false);

@@ -1,32 +1,77 @@
 //! The consuming side of a task: its channels, read in turn, with watermarks merged.
 
+use super::capture::InFlightPart;
 use super::link::{AnyLink, typed};
+use super::merged::{Input, MergedEvents};
+use super::replay::{InFlightRestore, ReplayGate};
 use super::{Head, NodeStats, Turn, Turned};
-use crate::operators::align::BarrierAligner;
-use crate::operators::merge::WatermarkMerger;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
-use hurtig_core::{Batch, Element, Event, Result};
-use hurtig_exchange::Receiver;
+use hurtig_core::{Barrier, Batch, Element, Event, Result};
+use hurtig_exchange::{Announcement, BarrierMode, Receiver};
 use hurtig_state::OperatorSnapshot;
-use std::collections::VecDeque;
+
+/// A channel and how far it was read.
+#[derive(Debug)]
+struct Channel<T> {
+    receiver: Receiver<T>,
+    /// Elements that were taken.
+    taken: u64,
+    /// The position of a barrier that was announced and not reached; else more than any position.
+    boundary: u64,
+    /// That barrier.
+    announced: Option<Barrier>,
+}
+
+impl<T> Channel<T> {
+    fn expect(&mut self, announcement: Announcement) {
+        self.boundary = announcement.boundary;
+        self.announced = Some(announcement.barrier);
+    }
+
+    /// The barrier at the place that was reached, if one was announced there.
+    #[inline]
+    fn reached(&mut self) -> Option<Barrier> {
+        if self.taken != self.boundary {
+            return None;
+        }
+        self.boundary = u64::MAX;
+        self.announced.take()
+    }
+
+    /// Where the barrier of a checkpoint stands, if that is known; it is not waited for any more.
+    fn overtaken_by(&mut self, checkpoint: CheckpointId) -> Option<u64> {
+        self.announced
+            .take_if(|barrier| barrier.checkpoint == checkpoint)?;
+        Some(std::mem::replace(&mut self.boundary, u64::MAX))
+    }
+}
 
 /// Channels of one logical input.
 #[derive(Debug)]
 pub struct InputGate<T> {
-    channels: Vec<Receiver<T>>,
+    channels: Vec<Channel<T>>,
     next: usize,
     open: usize,
+    /// What is read before the channels.
+    replay: Option<ReplayGate<T>>,
 }
 
 impl<T> InputGate<T> {
     /// A gate over `channels`.
     pub fn new(channels: Vec<Receiver<T>>) -> Self {
         let open = channels.len();
+        let channel = |receiver| Channel {
+            receiver,
+            taken: 0,
+            boundary: u64::MAX,
+            announced: None,
+        };
         Self {
-            channels,
+            channels: channels.into_iter().map(channel).collect(),
             next: 0,
             open,
+            replay: None,
         }
     }
 
@@ -45,28 +90,44 @@ impl<T> InputGate<T> {
         self.open == 0
     }
 
+    /// How its channels take part in checkpoints.
+    pub(crate) fn modes(&self) -> impl Iterator<Item = BarrierMode> {
+        self.channels.iter().map(|channel| channel.receiver.barriers())
+    }
+
     /// Takes the next batch, merging the events that stand before it. Channels have their turns,
     /// one batch each.
-    pub(crate) fn next_batch(&mut self, first_input: usize, merge: &mut MergedEvents) -> Option<Batch<T>> {
+    pub(crate) fn next_batch(
+        &mut self,
+        first_input: usize,
+        merge: &mut MergedEvents,
+    ) -> Result<Option<Batch<T>>> {
+        if self.replay.is_some() {
+            let batch = self.next_replayed(first_input, merge)?;
+            if self.replay.is_some() || !merge.is_empty() {
+                return Ok(batch);
+            }
+        }
         for step in 0..self.channels.len() {
             let at = (self.next + step) % self.channels.len();
             if merge.is_blocked(first_input + at) {
                 continue;
             }
-            while let Some(element) = self.channels[at].try_recv() {
+            while let Some(element) = self.channels[at].next(first_input + at, merge)? {
                 match element {
                     Element::Batch(batch) => {
                         self.next = (at + 1) % self.channels.len();
-                        return Some(batch);
+                        return Ok(Some(batch));
                     }
                     Element::Event(event) => {
                         if event == Event::EndOfInput {
                             self.open -= 1;
                         }
-                        merge.take(first_input + at, event);
+                        let first = first_input;
+                        merge.take(Input { first, at }, event);
                         if !merge.is_empty() {
                             self.next = at;
-                            return None;
+                            return Ok(None);
                         }
                         if merge.is_blocked(first_input + at) {
                             break;
@@ -75,82 +136,83 @@ impl<T> InputGate<T> {
                 }
             }
         }
-        None
+        Ok(None)
     }
-}
 
-/// Events of all channels on their way to becoming the task's.
-#[derive(Debug)]
-pub(crate) struct MergedEvents {
-    merger: WatermarkMerger,
-    aligner: BarrierAligner,
-    ready: VecDeque<Event>,
-    end_sent: bool,
-}
-
-impl MergedEvents {
-    pub(crate) fn new(inputs: usize) -> Self {
-        Self {
-            merger: WatermarkMerger::new(inputs),
-            aligner: BarrierAligner::new(inputs),
-            ready: VecDeque::new(),
-            end_sent: false,
+    /// Learns of barriers that were announced.
+    pub(crate) fn hear(&mut self, first_input: usize, merge: &mut MergedEvents) -> Result<()> {
+        for (input, channel) in (first_input..).zip(&mut self.channels) {
+            let Some(announcement) = channel.receiver.take_announcement() else {
+                continue;
+            };
+            let checkpoint = announcement.barrier.checkpoint;
+            let capture = merge.capture();
+            if let Some(capture) = capture.filter(|capture| capture.checkpoint() == checkpoint) {
+                let boundary = Some(announcement.boundary);
+                capture.queued(input, &channel.receiver, channel.taken, boundary)?;
+            } else if merge.announced(announcement.barrier) {
+                channel.expect(announcement);
+            }
         }
+        Ok(())
     }
 
-    fn take(&mut self, input: usize, event: Event) {
-        let update = match event {
-            Event::Watermark(wm) => self.merger.watermark(input, wm),
-            Event::Status(status) => self.merger.status(input, status),
-            Event::Barrier(checkpoint) => {
-                let passed = self.aligner.barrier(input, checkpoint);
-                self.ready.extend(passed.map(Event::Barrier));
-                return;
-            }
-            Event::EndOfInput => {
-                let passed = self.aligner.end(input);
-                self.ready.extend(passed.map(Event::Barrier));
-                self.merger.end(input)
-            }
+    /// Captures what a barrier has overtaken that waits.
+    pub(crate) fn capture(&mut self, first_input: usize, merge: &mut MergedEvents) -> Result<()> {
+        let Some(capture) = merge.capture() else {
+            return Ok(());
         };
-        self.ready.extend(update.events());
-        if self.merger.all_ended() && !self.end_sent {
-            self.end_sent = true;
-            self.ready.push_back(Event::EndOfInput);
+        for (input, channel) in (first_input..).zip(&mut self.channels) {
+            let boundary = channel.overtaken_by(capture.checkpoint());
+            if !capture.is_closed(input) {
+                capture.queued(input, &channel.receiver, channel.taken, boundary)?;
+            }
         }
+        Ok(())
     }
 
-    /// Whether a channel has delivered a barrier that others still owe.
+    /// What was in flight to input number `input` of the task is read first. Whether there is anything.
+    pub(crate) fn replay(&mut self, input: u8, restored: &mut InFlightRestore) -> Result<bool> {
+        let types = self.channels.first().map(|channel| channel.receiver.types());
+        if let Some(types) = types.transpose()? {
+            self.replay = ReplayGate::new(restored, input, types);
+        }
+        Ok(self.replay.is_some())
+    }
+
+    /// Whether what was captured is still being read.
+    pub(crate) fn is_replaying(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    fn next_replayed(&mut self, first: usize, merge: &mut MergedEvents) -> Result<Option<Batch<T>>> {
+        let Some(replay) = &mut self.replay else {
+            return Ok(None);
+        };
+        let batch = replay.next_batch(first, merge)?;
+        if batch.is_none() && merge.is_empty() && replay.is_over() {
+            self.replay = None;
+            merge.replayed(usize::from(first > 0));
+        }
+        Ok(batch)
+    }
+}
+
+impl<T> Channel<T> {
+    /// The next element, or the barrier that was announced to stand here.
     #[inline]
-    pub(crate) fn is_blocked(&self, input: usize) -> bool {
-        self.aligner.is_blocked(input)
-    }
-
-    /// Begins a checkpoint at a task whose producers have all finished: its barrier goes before the end of
-    /// input. False when that has gone.
-    pub(crate) fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
-        let passed = self.aligner.expect(checkpoint);
-        if !self.end_sent {
-            return true;
+    fn next(&mut self, input: usize, merge: &mut MergedEvents) -> Result<Option<Element<T>>> {
+        if let Some(barrier) = self.reached() {
+            return Ok(Some(Element::Event(Event::Barrier(barrier))));
         }
-        let end = self.ready.iter().position(|event| *event == Event::EndOfInput);
-        if let (Some(at), Some(passed)) = (end, passed) {
-            self.ready.insert(at, Event::Barrier(passed));
+        let Some(mut element) = self.receiver.try_recv() else {
+            return Ok(None);
+        };
+        if let Some(capture) = merge.capture() {
+            capture.taken(input, &self.receiver, self.taken, &mut element)?;
         }
-        end.is_some()
-    }
-
-    /// Gives a checkpoint up.
-    pub(crate) fn abort(&mut self, checkpoint: CheckpointId) {
-        self.aligner.abort(checkpoint);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-    }
-
-    pub(crate) fn pop(&mut self) -> Option<Event> {
-        self.ready.pop_front()
+        self.taken += 1;
+        Ok(Some(element))
     }
 }
 
@@ -164,7 +226,8 @@ pub struct GateHead<T> {
 impl<T> GateHead<T> {
     /// The head that reads `gate`.
     pub fn new(gate: InputGate<T>) -> Self {
-        let events = MergedEvents::new(gate.len());
+        let modes: Vec<BarrierMode> = gate.modes().collect();
+        let events = MergedEvents::new(&modes, modes.len());
         Self { gate, events }
     }
 }
@@ -179,26 +242,52 @@ impl<T: Send + 'static> Head for GateHead<T> {
             return Ok(Turned::Starved);
         }
         let link = typed::<T>(output);
+        let was_replaying = self.gate.is_replaying();
         if self.events.is_empty()
-            && let Some(batch) = self.gate.next_batch(0, &mut self.events)
+            && let Some(batch) = self.gate.next_batch(0, &mut self.events)?
         {
             *link.collector.batch() = batch;
             return Ok(Turned::Worked);
         }
         link.event = self.events.pop();
-        Ok(if link.event.is_some() {
-            Turned::Worked
-        } else {
-            Turned::Starved
-        })
+        Ok(
+            if link.event.is_some() || was_replaying != self.gate.is_replaying() {
+                Turned::Worked
+            } else {
+                Turned::Starved
+            },
+        )
     }
 
     fn wake_at(&self) -> (Option<Time>, i64) {
         (None, i64::MAX)
     }
 
-    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
-        self.events.trigger(checkpoint)
+    fn trigger(&mut self, barrier: Barrier) -> bool {
+        self.events.trigger(barrier)
+    }
+
+    fn look(&mut self, now: Time) -> Result<Time> {
+        self.gate.hear(0, &mut self.events)?;
+        if self.events.overtake(now) {
+            self.gate.capture(0, &mut self.events)?;
+        }
+        Ok(self.events.look_again(now))
+    }
+
+    fn passed(&self) -> Option<Barrier> {
+        self.events.passed()
+    }
+
+    fn take_in_flight(&mut self, checkpoint: CheckpointId) -> InFlightPart {
+        self.events.take_in_flight(checkpoint)
+    }
+
+    fn replay(&mut self, mut restored: InFlightRestore) -> Result<()> {
+        if self.gate.replay(0, &mut restored)? {
+            self.events.replay(&restored);
+        }
+        Ok(())
     }
 
     fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {

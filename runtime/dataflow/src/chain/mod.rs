@@ -5,19 +5,25 @@
 //! its output link has room, an event passes on only behind the records before it, and nothing in
 //! here blocks: a [`TaskCore`] is a brain that its shell polls.
 
+mod capture;
 mod driver;
 mod gate;
 mod link;
+mod merged;
 mod node;
+mod overtaking;
+mod replay;
 mod scanning;
 mod source;
 mod stop;
 mod tail;
 mod two_input;
 
+pub use capture::InFlightPart;
 pub use gate::{GateHead, InputGate};
 pub use link::{AnyLink, Link};
 pub use node::{Node, OperatorNode};
+pub use replay::{InFlightRestore, ReplayedKeys, RestoredChannel};
 pub use source::SourceHead;
 pub use stop::StopMode;
 pub use tail::{Outlet, SidePort, Tail};
@@ -28,9 +34,10 @@ use crate::source::Split;
 use hurtig_core::accumulators::{AccumulatorValues, merge_accumulators};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::{Clock, Time};
-use hurtig_core::{Error, Result};
-use hurtig_exchange::Signal;
+use hurtig_core::{Barrier, Error, Result};
+use hurtig_exchange::{InFlight, Signal};
 use hurtig_state::{OperatorSnapshot, ScanBudget};
+use overtaking::Overtaking;
 use scanning::Scanning;
 use std::any::Any;
 use std::collections::VecDeque;
@@ -119,9 +126,31 @@ pub trait Head: Send {
     }
     /// Sends a checkpoint's barrier: a source before anything else, any other head before the end of its
     /// input, as all of its producers have finished. False when the end of input has gone.
-    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
-        let _ = checkpoint;
+    fn trigger(&mut self, barrier: Barrier) -> bool {
+        let _ = barrier;
         false
+    }
+    /// Learns of barriers that were announced, and lets one overtake that may from `now` on. Returns when to
+    /// look again.
+    fn look(&mut self, now: Time) -> Result<Time> {
+        let _ = now;
+        Ok(merged::NEVER)
+    }
+    /// The last barrier that the head sent or is about to send.
+    fn passed(&self) -> Option<Barrier> {
+        None
+    }
+    /// What a barrier that the head has sent has overtaken; once.
+    fn take_in_flight(&mut self, checkpoint: CheckpointId) -> InFlightPart {
+        let _ = checkpoint;
+        InFlightPart::Nothing
+    }
+    /// Reads what was in flight before anything else. Called before anything is pulled.
+    fn replay(&mut self, restored: InFlightRestore) -> Result<()> {
+        let _ = restored;
+        Err(Error::internal(
+            "records were in flight to a task that reads no channels",
+        ))
     }
     /// The input ends here, and what the reader remembers now is its part of the checkpoint. Heads that
     /// read channels wait for the ends of their producers.
@@ -197,6 +226,8 @@ pub struct TaskCut {
     pub checkpoint: CheckpointId,
     /// The head first; empty for one that only reads channels.
     pub operators: Vec<OperatorSnapshot>,
+    /// What the barrier has overtaken, if it has.
+    pub in_flight: Option<InFlight>,
 }
 
 /// Whether a task whose input has ended waits for a checkpoint.
@@ -225,6 +256,8 @@ pub struct TaskCore {
     slow: bool,
     /// Checkpoints whose barriers have left.
     cuts: VecDeque<CheckpointId>,
+    /// What concerns barriers that may overtake.
+    overtaking: Overtaking,
     /// Time for the snapshots that began at their barriers.
     scan: Scanning,
     poisoned: bool,
@@ -279,6 +312,7 @@ impl TaskCore {
             clock,
             slow: false,
             cuts: VecDeque::new(),
+            overtaking: Overtaking::default(),
             scan: Scanning::default(),
             poisoned: false,
             was_finished: false,
@@ -388,8 +422,16 @@ impl TaskCore {
     /// no room.
     fn pass(&mut self, turn: &mut Turn<'_, '_>) -> Result<(bool, bool)> {
         let nodes = self.nodes.len();
+        if self.signal.take_announced() || self.overtaking.look_at <= turn.now {
+            self.at = 0;
+            self.overtaking.look_at = self.head.look(turn.now)?;
+        }
         let out = self.outlet.turn(&mut *self.links[nodes], turn);
+        if self.overtaking.overdraws {
+            self.end_overdraft(out);
+        }
         if let Some(checkpoint) = self.outlet.take_barrier() {
+            self.overtaking.left = Some(checkpoint);
             self.cut(checkpoint);
             if self.is_held() {
                 return Ok((true, false));
@@ -486,7 +528,13 @@ impl TaskCore {
                 u64::try_from(due_ms.saturating_sub(wall_ms)).unwrap_or(0),
             ))
         });
-        let wake = [flush, pull_at, due].into_iter().flatten().min();
+        let (overdrawn, overdraw_at) = self.overdraw(now, blocked);
+        if overdrawn {
+            return Ok(Round::Busy);
+        }
+        let look_at = Some(self.overtaking.look_at).filter(|at| *at != merged::NEVER);
+        let wake = [flush, pull_at, due, overdraw_at, look_at];
+        let wake = wake.into_iter().flatten().min();
         Ok(if blocked {
             Round::BackPressured(wake)
         } else {
@@ -574,7 +622,9 @@ impl TaskCore {
     ///
     /// # Errors
     /// What an operator returned; the chain is then poisoned.
-    pub fn trigger(&mut self, checkpoint: CheckpointId) -> Result<()> {
+    pub fn trigger(&mut self, barrier: impl Into<Barrier>) -> Result<()> {
+        let barrier = barrier.into();
+        let checkpoint = barrier.checkpoint;
         self.guarded(|core| {
             if core.is_held() {
                 // It has said what it remembers.
@@ -582,9 +632,10 @@ impl TaskCore {
                 core.cut_at_end(checkpoint)?;
             } else if core.drains_for() == Some(checkpoint) {
                 core.head.drain(checkpoint)?;
-            } else if !core.head.trigger(checkpoint) {
+            } else if !core.head.trigger(barrier) {
                 core.missed = Some(checkpoint);
             }
+            core.overtaking.look_at = Time::ZERO;
             core.signal.ring();
             Ok(())
         })
@@ -595,13 +646,20 @@ impl TaskCore {
         if self.scan.is_going_on() {
             return None;
         }
-        let checkpoint = self.cuts.pop_front()?;
+        let checkpoint = *self.cuts.front()?;
+        let in_flight = match self.head.take_in_flight(checkpoint) {
+            InFlightPart::Nothing => None,
+            InFlightPart::Here(in_flight) => Some(in_flight),
+            InFlightPart::Coming => return None,
+        };
+        self.cuts.pop_front();
         let head = self.head.take_snapshot(checkpoint).unwrap_or_default();
         let rest = self.nodes.iter_mut();
         let rest = rest.map(|node| node.take_snapshot(checkpoint).unwrap_or_default());
         Some(TaskCut {
             checkpoint,
             operators: std::iter::once(head).chain(rest).collect(),
+            in_flight,
         })
     }
 
@@ -619,6 +677,7 @@ impl TaskCore {
                     core.ending = Ending::Wanting;
                 }
                 core.head.abort(checkpoint)?;
+                core.forget_overdraft(checkpoint);
             }
             core.head.on_checkpoint(event)?;
             for i in 0..core.nodes.len() {

@@ -84,7 +84,7 @@ fn dispatch<In, Out, O: Operator<In, Out>>(
         Call::Watermark(wm) => operator.on_watermark(*wm, cx, out, budget),
         Call::ProcessingTime(now) => operator.on_processing_time(*now, cx, out, budget),
         Call::Completion(done) => operator.on_completion(done, cx, out, budget),
-        Call::Barrier(checkpoint) => operator.before_barrier(*checkpoint, cx, out, budget),
+        Call::Barrier(barrier) => operator.before_barrier(barrier.checkpoint, cx, out, budget),
         Call::End => operator.end_input(cx, out, budget),
     }
 }
@@ -130,8 +130,8 @@ where
             .run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
                 dispatch(operator, call, cx, out, budget)
             })?;
-        if let Some(Event::Barrier(checkpoint)) = event {
-            self.begin_snapshot(checkpoint)?;
+        if let Some(Event::Barrier(barrier)) = event {
+            self.begin_snapshot(barrier.checkpoint)?;
         }
         if let Some(event) = event {
             self.pass(event, output, turn);
@@ -216,7 +216,7 @@ where
                 Ok(Turned::Starved)
             }
             Some(Event::EndOfInput) => self.call(Call::End, output, turn),
-            Some(Event::Barrier(checkpoint)) => self.call(Call::Barrier(checkpoint), output, turn),
+            Some(Event::Barrier(barrier)) => self.call(Call::Barrier(barrier), output, turn),
             Some(event) => {
                 if !self.driver.keeps_back(event) {
                     self.pass(event, output, turn);

@@ -9,7 +9,7 @@ use crate::source::{SourceReader, SourceStatus, Split};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
-use hurtig_core::{Event, Result};
+use hurtig_core::{Barrier, Event, Result};
 use hurtig_state::OperatorSnapshot;
 use std::collections::VecDeque;
 use std::task::Poll;
@@ -27,7 +27,9 @@ pub struct SourceHead<T> {
     request: bool,
     events: VecDeque<Event>,
     /// Checkpoints whose barriers are to be sent before anything else.
-    barriers: VecDeque<CheckpointId>,
+    barriers: VecDeque<Barrier>,
+    /// The last of them that was sent.
+    passed: Option<Barrier>,
     taken: VecDeque<(CheckpointId, OperatorSnapshot)>,
     wait_until: Option<Time>,
     /// When watermarks were last asked for.
@@ -53,6 +55,7 @@ impl<T: Send + 'static> SourceHead<T> {
             request: false,
             events: VecDeque::new(),
             barriers: VecDeque::new(),
+            passed: None,
             taken: VecDeque::new(),
             wait_until: None,
             polled: Time::ZERO,
@@ -157,9 +160,10 @@ impl<T: Send + 'static> Head for SourceHead<T> {
             return Ok(Turned::Starved);
         }
         let link = typed::<T>(output);
-        if let Some(checkpoint) = self.barriers.pop_front() {
-            self.remember(checkpoint)?;
-            link.event = Some(Event::Barrier(checkpoint));
+        if let Some(barrier) = self.barriers.pop_front() {
+            self.remember(barrier.checkpoint)?;
+            self.passed = Some(barrier);
+            link.event = Some(Event::Barrier(barrier));
             return Ok(Turned::Worked);
         }
         if let Some(event) = self.events.pop_front() {
@@ -207,12 +211,16 @@ impl<T: Send + 'static> Head for SourceHead<T> {
         self.watermarks.set_back_pressured(back_pressured, now);
     }
 
-    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
+    fn passed(&self) -> Option<Barrier> {
+        self.barriers.back().copied().or(self.passed)
+    }
+
+    fn trigger(&mut self, barrier: Barrier) -> bool {
         // Behind the end of input no barrier can follow.
         if self.finished && self.events.is_empty() {
             return false;
         }
-        self.barriers.push_back(checkpoint);
+        self.barriers.push_back(barrier);
         true
     }
 
@@ -242,7 +250,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
     }
 
     fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.barriers.retain(|id| *id != checkpoint);
+        self.barriers.retain(|barrier| barrier.checkpoint != checkpoint);
         self.taken.retain(|(id, _)| *id != checkpoint);
         Ok(())
     }

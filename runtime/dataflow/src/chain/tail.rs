@@ -63,8 +63,8 @@ impl<T: Clone> Tail<T> {
 
     fn push_event(&mut self, event: Event) {
         self.ended |= event == Event::EndOfInput;
-        if let Event::Barrier(checkpoint) = event {
-            self.barrier = Some(checkpoint);
+        if let Event::Barrier(barrier) = event {
+            self.barrier = Some(barrier.checkpoint);
         }
         for edge in &mut self.edges {
             // An edge without room keeps the event; `settle` reports it.

@@ -1,8 +1,11 @@
 //! The head of a task that reads two streams.
 
+use super::capture::InFlightPart;
 use super::driver::{Call, Driver};
-use super::gate::{InputGate, MergedEvents};
+use super::gate::InputGate;
 use super::link::{AnyLink, Link, typed};
+use super::merged::MergedEvents;
+use super::replay::InFlightRestore;
 use super::{Head, NodeStats, Turn, Turned};
 use crate::operator::{
     Budget, CheckpointEvent, Collector, Cx, InputMask, OpenContext, Progress, Services, TwoInputOperator,
@@ -10,7 +13,7 @@ use crate::operator::{
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
-use hurtig_core::{Batch, Event, Result};
+use hurtig_core::{Barrier, Batch, Event, Result};
 use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::marker::PhantomData;
 
@@ -30,7 +33,8 @@ pub struct TwoInputHead<A, B, Out, O> {
 impl<A, B, Out, O: TwoInputOperator<A, B, Out>> TwoInputHead<A, B, Out, O> {
     /// The head of `operator` with its inputs.
     pub fn new(operator: O, first: InputGate<A>, second: InputGate<B>, services: Services) -> Self {
-        let events = MergedEvents::new(first.len() + second.len());
+        let modes: Vec<_> = first.modes().chain(second.modes()).collect();
+        let events = MergedEvents::new(&modes, first.len());
         Self {
             operator,
             driver: Driver::new(services),
@@ -45,7 +49,7 @@ impl<A, B, Out, O: TwoInputOperator<A, B, Out>> TwoInputHead<A, B, Out, O> {
     }
 
     /// Reads a batch or events from the inputs that the operator wants, which take turns.
-    fn receive(&mut self) {
+    fn receive(&mut self) -> Result<()> {
         // An input that has ended cannot be waited for.
         let wants = match self.operator.wants() {
             InputMask::First if self.first.all_ended() => InputMask::Both,
@@ -56,21 +60,26 @@ impl<A, B, Out, O: TwoInputOperator<A, B, Out>> TwoInputHead<A, B, Out, O> {
             let second = self.second_next;
             self.second_next = !second;
             if second && wants != InputMask::First {
-                if let Some(batch) = self.second.next_batch(self.first.len(), &mut self.events) {
+                if let Some(batch) = self.second.next_batch(self.first.len(), &mut self.events)? {
                     self.second_batch = batch;
-                    return;
+                    return Ok(());
                 }
             } else if !second
                 && wants != InputMask::Second
-                && let Some(batch) = self.first.next_batch(0, &mut self.events)
+                && let Some(batch) = self.first.next_batch(0, &mut self.events)?
             {
                 self.first_batch = batch;
-                return;
+                return Ok(());
             }
             if !self.events.is_empty() {
-                return;
+                return Ok(());
             }
         }
+        Ok(())
+    }
+
+    fn is_replaying(&self) -> (bool, bool) {
+        (self.first.is_replaying(), self.second.is_replaying())
     }
 }
 
@@ -85,7 +94,7 @@ fn dispatch<A, B, Out, O: TwoInputOperator<A, B, Out>>(
         Call::Watermark(wm) => operator.on_watermark(*wm, cx, out, budget),
         Call::ProcessingTime(now) => operator.on_processing_time(*now, cx, out, budget),
         Call::Completion(done) => operator.on_completion(done, cx, out, budget),
-        Call::Barrier(checkpoint) => operator.before_barrier(*checkpoint, cx, out, budget),
+        Call::Barrier(barrier) => operator.before_barrier(barrier.checkpoint, cx, out, budget),
         Call::End => operator.end_input(cx, out, budget),
     }
 }
@@ -123,8 +132,8 @@ where
             .run_call(call, turn, &mut output.collector, |call, cx, out, budget| {
                 dispatch(operator, call, cx, out, budget)
             })?;
-        if let Some(Event::Barrier(checkpoint)) = event {
-            self.begin_snapshot(checkpoint)?;
+        if let Some(Event::Barrier(barrier)) = event {
+            self.begin_snapshot(barrier.checkpoint)?;
         }
         if let Some(event) = event {
             self.pass(event, output, turn);
@@ -192,7 +201,14 @@ where
             return Ok(Turned::Starved);
         }
         if self.first_batch.is_empty() && self.second_batch.is_empty() && self.events.is_empty() {
-            self.receive();
+            let was_replaying = self.is_replaying();
+            self.receive()?;
+            // A gate that has just come to its own channels has not looked at them.
+            let received =
+                !self.first_batch.is_empty() || !self.second_batch.is_empty() || !self.events.is_empty();
+            if was_replaying != self.is_replaying() && !received {
+                self.receive()?;
+            }
         }
         if !self.first_batch.is_empty() || !self.second_batch.is_empty() {
             return self.process(output, turn);
@@ -206,7 +222,7 @@ where
                 self.call(Call::Watermark(wm), output, turn)
             }
             Some(Event::EndOfInput) => self.call(Call::End, output, turn),
-            Some(Event::Barrier(checkpoint)) => self.call(Call::Barrier(checkpoint), output, turn),
+            Some(Event::Barrier(barrier)) => self.call(Call::Barrier(barrier), output, turn),
             Some(event) => {
                 if !self.driver.keeps_back(event) {
                     self.pass(event, output, turn);
@@ -237,8 +253,34 @@ where
         self.scan(budget)
     }
 
-    fn trigger(&mut self, checkpoint: CheckpointId) -> bool {
-        self.events.trigger(checkpoint)
+    fn trigger(&mut self, barrier: Barrier) -> bool {
+        self.events.trigger(barrier)
+    }
+
+    fn look(&mut self, now: Time) -> Result<Time> {
+        let second = self.first.len();
+        self.first.hear(0, &mut self.events)?;
+        self.second.hear(second, &mut self.events)?;
+        if self.events.overtake(now) {
+            self.first.capture(0, &mut self.events)?;
+            self.second.capture(second, &mut self.events)?;
+        }
+        Ok(self.events.look_again(now))
+    }
+
+    fn passed(&self) -> Option<Barrier> {
+        self.events.passed()
+    }
+
+    fn take_in_flight(&mut self, checkpoint: CheckpointId) -> InFlightPart {
+        self.events.take_in_flight(checkpoint)
+    }
+
+    fn replay(&mut self, mut restored: InFlightRestore) -> Result<()> {
+        if self.first.replay(0, &mut restored)? | self.second.replay(1, &mut restored)? {
+            self.events.replay(&restored);
+        }
+        Ok(())
     }
 
     fn uncommitted(&self) -> bool {

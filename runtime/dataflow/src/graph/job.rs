@@ -70,11 +70,26 @@ pub struct JobEdge {
     pub input: u8,
     /// How records find their subtask.
     pub partition: PartitionKind,
+    /// Whether the program asked for it; otherwise it follows from the parallelism at both ends.
+    pub requested: bool,
     /// The side output; `None`: the main output.
     pub side: Option<String>,
 }
 
 impl JobEdge {
+    /// Whether a barrier may overtake records on this edge: where each record on its way belongs is known at
+    /// any parallelism, and the edge is there at any.
+    pub fn can_be_overtaken(&self) -> bool {
+        match self.partition {
+            PartitionKind::Hash { .. } | PartitionKind::Shuffle | PartitionKind::Global => true,
+            PartitionKind::Rebalance => self.requested,
+            PartitionKind::Forward
+            | PartitionKind::Rescale
+            | PartitionKind::Broadcast
+            | PartitionKind::Custom => false,
+        }
+    }
+
     /// Whether both carry the same output to the same input: parts of one union.
     pub fn is_parallel_to(&self, other: &Self) -> bool {
         (self.producer, self.consumer, self.input) == (other.producer, other.consumer, other.input)
@@ -275,6 +290,7 @@ impl Builder<'_> {
             consumer: edge.to,
             input: edge.input,
             partition: partition(self.graph, edge, parallelism(edge.from), parallelism(edge.to))?,
+            requested: edge.partition.is_some(),
             side: edge.side.clone(),
         })
     }

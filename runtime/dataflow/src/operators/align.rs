@@ -3,8 +3,13 @@
 //! An input that has delivered the barrier of a checkpoint is blocked until every other input has
 //! delivered it or has ended: what follows the barrier belongs to the next checkpoint. Ids only grow; a
 //! barrier of a newer checkpoint ends the alignment of an older one, which then never completes.
+//!
+//! A barrier that may overtake does not wait so long: from its time on it passes at once, and what the inputs
+//! hold before it becomes part of the checkpoint. Inputs that cannot be overtaken are waited for.
 
+use hurtig_core::Barrier;
 use hurtig_core::ids::CheckpointId;
+use hurtig_core::time::Time;
 
 /// Aligns the barriers of a fixed number of inputs.
 ///
@@ -13,206 +18,159 @@ use hurtig_core::ids::CheckpointId;
 #[derive(Clone, Debug)]
 pub struct BarrierAligner {
     inputs: Vec<Input>,
-    current: Option<CheckpointId>,
+    current: Option<Barrier>,
     /// Barriers up to this one lead to nothing any more.
     done: Option<CheckpointId>,
+    /// Inputs are read on behind their barriers.
+    at_least_once: bool,
 }
 
+/// An input's part in checkpoints.
 #[derive(Clone, Copy, Debug, Default)]
 struct Input {
-    blocked: bool,
+    /// It has delivered the barrier.
+    delivered: bool,
     ended: bool,
+    /// Barriers may overtake what it holds.
+    overtakable: bool,
+}
+
+impl Input {
+    fn owes_nothing(self) -> bool {
+        self.delivered || self.ended
+    }
 }
 
 impl BarrierAligner {
-    /// An aligner of `inputs` inputs.
+    /// An aligner of `inputs` inputs, none of which can be overtaken.
     pub fn new(inputs: usize) -> Self {
+        Self::of(std::iter::repeat_n(false, inputs))
+    }
+
+    /// An aligner of inputs that can be overtaken or not.
+    pub fn of(overtakable: impl Iterator<Item = bool>) -> Self {
+        let input = |overtakable| Input {
+            overtakable,
+            ..Input::default()
+        };
         Self {
-            inputs: vec![Input::default(); inputs],
+            inputs: overtakable.map(input).collect(),
             current: None,
             done: None,
+            at_least_once: false,
+        }
+    }
+
+    /// The same that blocks no input.
+    #[must_use]
+    pub fn at_least_once(self, at_least_once: bool) -> Self {
+        Self {
+            at_least_once,
+            ..self
         }
     }
 
     /// Whether an input must not be read.
     #[inline]
     pub fn is_blocked(&self, input: usize) -> bool {
-        self.current.is_some() && self.inputs[input].blocked
+        self.current.is_some() && self.inputs[input].delivered && !self.at_least_once
     }
 
     /// The checkpoint that is being aligned.
-    pub fn aligning(&self) -> Option<CheckpointId> {
+    pub fn aligning(&self) -> Option<Barrier> {
         self.current
     }
 
-    /// An input has delivered a barrier. Returns the checkpoint whose barrier is to be passed on.
-    pub fn barrier(&mut self, input: usize, checkpoint: CheckpointId) -> Option<CheckpointId> {
-        if self.done.is_some_and(|done| checkpoint <= done) || self.current.is_some_and(|c| checkpoint < c) {
+    /// An input has delivered a barrier. Returns the one that is to be passed on.
+    pub fn barrier(&mut self, input: usize, barrier: Barrier) -> Option<Barrier> {
+        if !self.announced(barrier) {
             return None;
         }
-        if self.current != Some(checkpoint) {
-            self.unblock();
-            self.current = Some(checkpoint);
-        }
-        self.inputs[input].blocked = true;
+        self.inputs[input].delivered = true;
         self.completed()
     }
 
-    /// An input has ended, which counts as every barrier. Returns the checkpoint whose barrier is to be
-    /// passed on, before the news of the end.
-    pub fn end(&mut self, input: usize) -> Option<CheckpointId> {
+    /// A barrier is known to come. False when it leads to nothing any more.
+    pub fn announced(&mut self, barrier: Barrier) -> bool {
+        let checkpoint = barrier.checkpoint;
+        let known = self.current.map(|current| current.checkpoint);
+        if self.done.is_some_and(|done| checkpoint <= done) || known.is_some_and(|known| checkpoint < known) {
+            return false;
+        }
+        match &mut self.current {
+            Some(current) if current.checkpoint == checkpoint => {
+                current.overtakes = current.overtakes.or(barrier.overtakes);
+            }
+            _ => {
+                self.unblock();
+                self.current = Some(barrier);
+            }
+        }
+        true
+    }
+
+    /// An input has ended, which counts as every barrier. Returns the barrier that is to be passed on, before
+    /// the news of the end.
+    pub fn end(&mut self, input: usize) -> Option<Barrier> {
         self.inputs[input].ended = true;
         self.completed()
     }
 
     /// A checkpoint whose barrier no producer will send, because all of them have ended or are about to:
     /// it waits for the ends that are still on the way. Returns it when there is none.
-    pub fn expect(&mut self, checkpoint: CheckpointId) -> Option<CheckpointId> {
-        let known = self.done.max(self.current);
-        if known.is_none_or(|known| known < checkpoint) {
-            self.unblock();
-            self.current = Some(checkpoint);
-        }
+    pub fn expect(&mut self, barrier: Barrier) -> Option<Barrier> {
+        self.announced(barrier);
         self.completed()
+    }
+
+    /// Lets the barrier overtake if it may, and no input that cannot be overtaken owes it. Returns the barrier,
+    /// and for each input whether it is overtaken: it has neither delivered the barrier nor ended.
+    pub fn overtake(&mut self, now: Time) -> Option<(Barrier, Vec<bool>)> {
+        let barrier = self.current.filter(|barrier| barrier.may_overtake(now))?;
+        if !self
+            .inputs
+            .iter()
+            .all(|input| input.overtakable || input.owes_nothing())
+        {
+            return None;
+        }
+        let overtaken = self.inputs.iter().map(|input| !input.owes_nothing()).collect();
+        self.pass(barrier);
+        Some((barrier, overtaken))
     }
 
     /// A checkpoint will never complete: its inputs are read again, its late barriers ignored.
     pub fn abort(&mut self, checkpoint: CheckpointId) {
         self.done = self.done.max(Some(checkpoint));
-        if self.current.is_some_and(|current| current <= checkpoint) {
+        if self
+            .current
+            .is_some_and(|current| current.checkpoint <= checkpoint)
+        {
             self.current = None;
             self.unblock();
         }
     }
 
-    fn completed(&mut self) -> Option<CheckpointId> {
-        let checkpoint = self.current?;
-        if !self.inputs.iter().all(|input| input.blocked || input.ended) {
+    fn completed(&mut self) -> Option<Barrier> {
+        let barrier = self.current?;
+        if !self.inputs.iter().all(|input| input.owes_nothing()) {
             return None;
         }
+        self.pass(barrier);
+        Some(barrier)
+    }
+
+    fn pass(&mut self, barrier: Barrier) {
         self.current = None;
-        self.done = Some(checkpoint);
+        self.done = Some(barrier.checkpoint);
         self.unblock();
-        Some(checkpoint)
     }
 
     fn unblock(&mut self) {
-        self.inputs.iter_mut().for_each(|input| input.blocked = false);
+        self.inputs.iter_mut().for_each(|input| input.delivered = false);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const A: CheckpointId = CheckpointId(1);
-    const B: CheckpointId = CheckpointId(2);
-
-    #[test]
-    fn an_input_waits_for_the_others() {
-        let mut aligner = BarrierAligner::new(3);
-        assert_eq!(aligner.barrier(0, A), None);
-        assert!(aligner.is_blocked(0) && !aligner.is_blocked(1));
-        assert_eq!(aligner.end(2), None);
-        assert_eq!(aligner.barrier(1, A), Some(A));
-        assert!((0..3).all(|input| !aligner.is_blocked(input)));
-    }
-
-    #[test]
-    fn an_end_completes_what_only_it_was_missing() {
-        let mut aligner = BarrierAligner::new(2);
-        assert_eq!(aligner.barrier(0, A), None);
-        assert_eq!(aligner.end(1), Some(A));
-        assert_eq!(aligner.barrier(0, B), Some(B));
-    }
-
-    #[test]
-    fn a_barrier_that_nobody_sends_comes_with_the_last_end() {
-        let mut aligner = BarrierAligner::new(2);
-        assert_eq!(aligner.end(0), None);
-        assert_eq!(aligner.expect(A), None);
-        assert!(!aligner.is_blocked(1));
-        assert_eq!(aligner.expect(A), None, "a second time");
-        assert_eq!(aligner.end(1), Some(A));
-        assert_eq!(aligner.expect(A), None, "it has passed");
-        assert_eq!(aligner.expect(B), Some(B), "all have ended");
-    }
-
-    #[test]
-    fn a_newer_barrier_ends_an_older_alignment() {
-        let mut aligner = BarrierAligner::new(2);
-        assert_eq!(aligner.barrier(0, A), None);
-        assert_eq!(aligner.barrier(1, B), None);
-        assert!(!aligner.is_blocked(0) && aligner.is_blocked(1));
-        assert_eq!(aligner.barrier(0, B), Some(B));
-        assert_eq!(aligner.barrier(0, A), None, "late");
-    }
-
-    #[test]
-    fn an_abort_unblocks_and_is_remembered() {
-        let mut aligner = BarrierAligner::new(2);
-        aligner.barrier(0, A);
-        aligner.abort(A);
-        assert!(!aligner.is_blocked(0));
-        assert_eq!(aligner.barrier(1, A), None, "late");
-        assert!(!aligner.is_blocked(1));
-        assert_eq!(aligner.barrier(0, B), None);
-        assert_eq!(aligner.barrier(1, B), Some(B));
-    }
-
-    proptest! {
-        /// Whatever order inputs are read in, each delivers its records between two barriers before
-        /// any record behind the second is read.
-        #[test]
-        fn a_cut_never_mixes_epochs(
-            counts in prop::collection::vec(prop::collection::vec(0_usize..4, 1..5), 1..5),
-            order in prop::collection::vec(any::<prop::sample::Index>(), 0..200),
-        ) {
-            // Each input: records of epoch 0, barrier 1, records of epoch 1, barrier 2, ..., its end.
-            let inputs = counts.len();
-            let mut queues: Vec<std::collections::VecDeque<Option<u64>>> = counts
-                .iter()
-                .map(|epochs| {
-                    let epoch = |(i, &n): (usize, &usize)| {
-                        let barrier = (i > 0).then_some(Some(i as u64));
-                        barrier.into_iter().chain(std::iter::repeat_n(None, n))
-                    };
-                    epochs.iter().enumerate().flat_map(epoch).collect()
-                })
-                .collect();
-            let (mut aligner, mut ended) = (BarrierAligner::new(inputs), vec![false; inputs]);
-            let (mut cut, mut of_input) = (0_u64, vec![0_u64; inputs]);
-            let mut turn = |input: usize| {
-                if ended[input] || aligner.is_blocked(input) {
-                    return;
-                }
-                let passed = match queues[input].pop_front() {
-                    Some(Some(id)) => {
-                        of_input[input] = id;
-                        aligner.barrier(input, CheckpointId(id))
-                    }
-                    Some(None) => {
-                        assert_eq!(of_input[input], cut, "a record of another epoch was read");
-                        None
-                    }
-                    None => {
-                        ended[input] = true;
-                        aligner.end(input)
-                    }
-                };
-                if let Some(CheckpointId(id)) = passed {
-                    assert_eq!(id, cut + 1, "each checkpoint once");
-                    cut = id;
-                }
-            };
-            order.iter().for_each(|at| turn(at.index(inputs)));
-            for _ in 0..40 {
-                (0..inputs).for_each(&mut turn);
-            }
-            prop_assert!(ended.iter().all(|ended| *ended), "all inputs are read to their ends");
-            let longest = counts.iter().map(Vec::len).max().unwrap_or(1) as u64;
-            prop_assert_eq!(cut, longest - 1);
-        }
-    }
-}
+#[path = "align_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@
 
 use hurtig_core::element::{Event, WatermarkStatus};
 use hurtig_core::time::{MAX_WATERMARK, MIN_WATERMARK};
+use std::ops::Range;
 
 /// What to send on after something has happened to event time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +95,56 @@ impl WatermarkMerger {
             idle: false,
             stale: false,
         }
+    }
+
+    /// A merger that goes on where another one stood: at `result`, with inputs of which the watermark and
+    /// whether they are idle are known.
+    ///
+    /// # Panics
+    /// When there are no inputs.
+    pub fn going_on(result: i64, inputs: impl Iterator<Item = (i64, bool)>) -> Self {
+        let input = |(watermark, idle)| Input {
+            watermark,
+            idle,
+            ended: false,
+            aligned: !idle && watermark >= result,
+        };
+        let inputs: Vec<Input> = inputs.map(input).collect();
+        assert!(!inputs.is_empty(), "event time is merged from at least one input");
+        Self {
+            idle: inputs.iter().all(|input| input.idle),
+            inputs,
+            result,
+            stale: false,
+        }
+    }
+
+    /// Puts other inputs, all active and with known watermarks, in the place of some.
+    pub fn replace(&mut self, inputs: Range<usize>, by: &[i64]) -> WatermarkUpdate {
+        let result = self.result;
+        let input = |&watermark: &i64| Input {
+            watermark,
+            idle: false,
+            ended: false,
+            aligned: watermark >= result,
+        };
+        self.inputs.splice(inputs, by.iter().map(input));
+        self.stale = true;
+        let status = std::mem::take(&mut self.idle).then_some(WatermarkStatus::Active);
+        WatermarkUpdate {
+            status,
+            watermark: None,
+        }
+    }
+
+    /// How many inputs there are.
+    pub fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The watermark of an input, and whether it is idle.
+    pub fn input(&self, input: usize) -> (i64, bool) {
+        (self.inputs[input].watermark, self.inputs[input].idle)
     }
 
     /// The greatest watermark that was returned so far.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    AnyOption, CheckpointRetention, ClaimMode, ConfigOption, Limit, Scope, SnapshotCompression,
+    AnyOption, CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Limit, Scope,
+    SnapshotCompression,
 };
 
 /// Time between two checkpoints.
@@ -30,6 +31,46 @@ pub static CHECKPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
      process.",
 )
 .flink("(none)");
+
+/// Whether barriers are aligned.
+pub static CHECKPOINTING_MODE: ConfigOption<CheckpointingMode> = ConfigOption::new(
+    "execution.checkpointing.mode",
+    Scope::Program,
+    || CheckpointingMode::ExactlyOnce,
+    "What a restore promises: with `EXACTLY_ONCE` each record has changed state once; with `AT_LEAST_ONCE` tasks do not \
+     wait for barriers, and records that came between those of two channels change state again.",
+)
+.flink("EXACTLY_ONCE");
+
+/// Whether barriers overtake records.
+pub static UNALIGNED_CHECKPOINTS: ConfigOption<bool> = ConfigOption::new(
+    "execution.checkpointing.unaligned.enabled",
+    Scope::Program,
+    || false,
+    "Whether barriers overtake the records that wait in channels, which become part of the checkpoint: it is fast \
+     under back pressure too, and larger. Savepoints are always aligned.",
+)
+.flink("false");
+
+/// How long barriers are aligned before they overtake.
+pub static ALIGNED_CHECKPOINT_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
+    "execution.checkpointing.aligned-checkpoint-timeout",
+    Scope::Program,
+    || Duration::ZERO,
+    "Time from the beginning of a checkpoint from which its barriers overtake records, when \
+     `execution.checkpointing.unaligned.enabled` is set; until then it is aligned. With 0 they overtake at once.",
+)
+.flink("0 ms");
+
+/// The checkpoint of which records in flight are dropped.
+pub static RECOVER_WITHOUT_CHANNEL_STATE: ConfigOption<Option<u64>> = ConfigOption::new(
+    "execution.checkpointing.recover-without-channel-state.checkpoint-id",
+    Scope::Program,
+    || None,
+    "Number of an unaligned checkpoint that is restored without the records that were on their way when it was taken. \
+     They are lost. For checkpoints whose records cannot be restored, as when the program has changed.",
+)
+.flink("-1");
 
 /// Longest time of a checkpoint.
 pub static CHECKPOINT_TIMEOUT: ConfigOption<Duration> = ConfigOption::new(
@@ -149,6 +190,10 @@ pub static CLAIM_MODE: ConfigOption<Option<ClaimMode>> = ConfigOption::new(
 pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &CHECKPOINT_INTERVAL,
     &CHECKPOINT_DIR,
+    &CHECKPOINTING_MODE,
+    &UNALIGNED_CHECKPOINTS,
+    &ALIGNED_CHECKPOINT_TIMEOUT,
+    &RECOVER_WITHOUT_CHANNEL_STATE,
     &CHECKPOINT_TIMEOUT,
     &CHECKPOINT_MIN_PAUSE,
     &TOLERABLE_FAILED_CHECKPOINTS,

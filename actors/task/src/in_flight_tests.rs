@@ -1,0 +1,3 @@
+//! Whose records in flight are whose after a restore.
+
+use super::*;

@@ -1,0 +1,163 @@
+//! What was on its way in a channel when a barrier overtook it.
+//!
+//! Kept as bytes, so that whoever stores it needs to know no record's type.
+
+use hurtig_core::element::WatermarkStatus;
+use hurtig_core::time::NO_TIMESTAMP;
+use hurtig_core::types::TypeInfo;
+use hurtig_core::{Batch, Element, Error, Event, Result};
+use serde::{Deserialize, Serialize};
+
+/// One captured element. Ends of input are not captured: who has ended ends again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Captured {
+    /// Records.
+    Batch(KeptBatch),
+    /// A watermark.
+    Watermark(i64),
+    /// The channel turned idle or active.
+    Status(WatermarkStatus),
+}
+
+/// The records of a batch, encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptBatch {
+    count: u32,
+    #[serde(with = "bytes")]
+    records: Vec<u8>,
+    /// One event time for all records, or one for each.
+    times: Vec<i64>,
+    /// The hashes of their keys, if they have keys.
+    hashes: Vec<u64>,
+}
+
+impl KeptBatch {
+    /// The bytes of a batch, which stays as it is.
+    ///
+    /// # Errors
+    /// When a record cannot be encoded.
+    pub fn encode<T>(batch: &mut Batch<T>, types: &TypeInfo<T>) -> Result<Self> {
+        let count = batch.len();
+        let times = match batch.common_time() {
+            Some(time) => vec![time],
+            None => (0..count).map(|i| batch.time(i)).collect(),
+        };
+        let hashes = batch.hashes().to_vec();
+        let mut records = Vec::new();
+        types.encode(batch.records(), &mut records)?;
+        Ok(Self {
+            count: u32::try_from(count).map_err(|_| Error::internal("a batch of more than 2^32 records"))?,
+            records,
+            times,
+            hashes,
+        })
+    }
+
+    /// The records for whose key's hash `keep` holds; all that have no key.
+    ///
+    /// # Errors
+    /// When the bytes are not those of a batch of such records.
+    pub fn decode<T>(&self, types: &TypeInfo<T>, keep: impl Fn(u64) -> bool) -> Result<Batch<T>> {
+        let records = types.decode(&self.records, self.count as usize)?;
+        let (times, hashes) = (self.times.len(), self.hashes.len());
+        if (times != 1 && times != records.len()) || (hashes != 0 && hashes != records.len()) {
+            return Err(Error::internal(format!(
+                "a captured batch of {} records has {times} times and {hashes} hashes",
+                records.len()
+            )));
+        }
+        let mut batch = Batch::new();
+        for (i, record) in records.into_iter().enumerate() {
+            let time = self.times.get(i).or(self.times.first());
+            let time = time.copied().unwrap_or(NO_TIMESTAMP);
+            match self.hashes.get(i) {
+                None => batch.push(record, time),
+                Some(&hash) if keep(hash) => batch.push_hashed(record, time, hash),
+                Some(_) => {}
+            }
+        }
+        Ok(batch)
+    }
+
+    /// How many records there are.
+    pub fn len(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl Captured {
+    /// What is to be kept of an element.
+    pub(crate) fn of<T>(element: &mut Element<T>, types: &TypeInfo<T>) -> Result<Option<Self>> {
+        Ok(match element {
+            Element::Batch(batch) => Some(Self::Batch(KeptBatch::encode(batch, types)?)),
+            Element::Event(Event::Watermark(wm)) => Some(Self::Watermark(*wm)),
+            Element::Event(Event::Status(status)) => Some(Self::Status(*status)),
+            Element::Event(Event::Barrier(_) | Event::EndOfInput) => None,
+        })
+    }
+}
+
+/// What a checkpoint holds of one channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelState {
+    /// The last watermark that its consumer had read.
+    pub watermark: i64,
+    /// Whether the channel was idle then.
+    pub idle: bool,
+    /// What was on its way.
+    pub elements: Vec<Captured>,
+}
+
+/// What a checkpoint holds of a task's input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// The watermark of the task.
+    pub watermark: i64,
+    /// Its channels, in their order.
+    pub channels: Vec<ChannelState>,
+}
+
+mod bytes {
+    use serde::de::{SeqAccess, Visitor};
+    use serde::{Deserializer, Serializer};
+    use std::fmt;
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        deserializer.deserialize_byte_buf(Bytes)
+    }
+
+    struct Bytes;
+
+    impl<'de> Visitor<'de> for Bytes {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+
+        fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+            Ok(bytes)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
+            let mut bytes = Vec::new();
+            while let Some(byte) = seq.next_element()? {
+                bytes.push(byte);
+            }
+            Ok(bytes)
+        }
+    }
+}
