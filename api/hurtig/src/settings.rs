@@ -282,6 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn barriers_wait_overtake_or_do_neither() {
+        let barriers = |definitions: &[&str]| task_settings(&config(definitions)).barriers;
+        let (once, unaligned, timeout) = (
+            "execution.checkpointing.mode=AT_LEAST_ONCE",
+            "execution.checkpointing.unaligned.enabled=true",
+            "execution.checkpointing.aligned-checkpoint-timeout=3s",
+        );
+        assert_eq!(barriers(&[timeout]), BarrierSettings::Aligned);
+        assert_eq!(barriers(&[once]), BarrierSettings::AtLeastOnce);
+        assert_eq!(barriers(&[unaligned]), BarrierSettings::Unaligned(Duration::ZERO));
+        let after = BarrierSettings::Unaligned(Duration::from_secs(3));
+        assert_eq!(barriers(&[unaligned, timeout]), after);
+        let error = job_setup(&config(&[once, unaligned])).err().unwrap().to_string();
+        assert!(
+            error.contains("unaligned.enabled") && error.contains("AT_LEAST_ONCE"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn latest_is_claimed_and_what_was_named_is_not() {
         let dir = "execution.checkpointing.dir=/checkpoints";
         let restore = |path: &str, more: &[&str]| {

@@ -212,7 +212,10 @@ impl Checks {
     }
 
     /// Rests at every sixteenth record.
-    #[expect(clippy::disallowed_methods, reason = "an operator that blocks is what the test needs")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an operator that blocks is what the test needs"
+    )]
     fn rest(&mut self) {
         self.seen += 1;
         if self.seen % 16 == 0 && !self.pause.is_zero() {

@@ -151,7 +151,12 @@ impl Trial {
                 .flat_map(|setting| ["-D".to_owned(), setting]),
         );
         args.extend(["--restore", "latest"].map(str::to_owned));
-        args.extend([self.out(), self.count.to_string(), RATE.to_string(), pause.to_string()]);
+        args.extend([
+            self.out(),
+            self.count.to_string(),
+            RATE.to_string(),
+            pause.to_string(),
+        ]);
         args
     }
 

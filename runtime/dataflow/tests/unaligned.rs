@@ -400,6 +400,27 @@ fn in_time_an_announced_barrier_is_like_any_other() {
 }
 
 #[test]
+fn at_least_once_reads_on_behind_a_barrier() {
+    let mut build = gate(2, 100);
+    build.modes = vec![BarrierMode::Passes; 2];
+    let mut rig = build.fresh();
+    rig.event(0, Event::Barrier(ONE.into()));
+    rig.send(0, &[(1, 1)]);
+    rig.settle();
+    rig.drain(100);
+    assert_eq!(
+        rig.left[0],
+        [1],
+        "the barrier waits for the other channel, the record does not"
+    );
+    rig.event(1, Event::Barrier(ONE.into()));
+    rig.send(1, &[(2, 2)]);
+    rig.settle();
+    let cut = rig.core.take_cut().unwrap();
+    assert_eq!((logged(&cut, "seen"), cut.in_flight), (vec![1], None));
+}
+
+#[test]
 fn an_aborted_checkpoint_leaves_nothing_and_the_next_one_is_whole() {
     let mut rig = gate(2, 100).fresh();
     rig.event(0, Event::Barrier(after(ONE, 0)));

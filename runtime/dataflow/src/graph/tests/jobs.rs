@@ -1,5 +1,7 @@
 use super::{Sketch, line};
-use crate::graph::{DescriptionMode, GraphSettings, JobGraph, OperatorId, PartitionKind, StreamEdge};
+use crate::graph::{
+    Chaining, DescriptionMode, GraphSettings, JobGraph, OperatorId, PartitionKind, StreamEdge,
+};
 use hurtig_core::ids::NodeId;
 use std::collections::BTreeMap;
 
@@ -262,6 +264,39 @@ fn the_plan_has_the_shape_that_dashboards_read() {
         ]
     });
     assert_eq!(job.plan_json(), expected);
+}
+
+#[test]
+fn barriers_overtake_where_records_belong_somewhere_at_any_parallelism() {
+    let key = "u64".to_owned();
+    let cases = [
+        (Some(PartitionKind::Hash { key }), true),
+        (Some(PartitionKind::Shuffle), true),
+        (Some(PartitionKind::Global), true),
+        (Some(PartitionKind::Rebalance), true),
+        (Some(PartitionKind::Rescale), false),
+        (Some(PartitionKind::Broadcast), false),
+        (Some(PartitionKind::Custom), false),
+        // Round robin, because parallelisms differ.
+        (None, false),
+    ];
+    for (partition, overtakes) in cases {
+        let (mut sketch, [_, map, sink]) = line();
+        let shown = format!("{partition:?}");
+        sketch.graph.add_edge(StreamEdge {
+            partition,
+            ..StreamEdge::new(map, sink)
+        });
+        sketch.node(map).parallelism = Some(2);
+        sketch.node(sink).parallelism = Some(3);
+        let edge = sketch.job().edges.pop().unwrap();
+        assert_eq!(edge.can_be_overtaken(), overtakes, "{shown}");
+    }
+    let (mut sketch, [_, map, _]) = line();
+    sketch.node(map).chaining = Chaining::Never;
+    let edges = sketch.job().edges;
+    assert_eq!(edges[0].partition, PartitionKind::Forward);
+    assert!(edges.iter().all(|edge| !edge.can_be_overtaken()));
 }
 
 #[test]
