@@ -218,7 +218,7 @@ impl Checks {
     )]
     fn rest(&mut self) {
         self.seen += 1;
-        if self.seen % 16 == 0 && !self.pause.is_zero() {
+        if self.seen.is_multiple_of(16) && !self.pause.is_zero() {
             std::thread::sleep(self.pause);
         }
     }

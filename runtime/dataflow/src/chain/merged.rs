@@ -213,7 +213,7 @@ impl MergedEvents {
 
     /// The gates read channels as they were captured before they read their own.
     pub(crate) fn replay(&mut self, restored: &InFlightRestore) {
-        let channels = [self.second, self.merger.len() - self.second];
+        let channels = [self.second, self.merger.inputs() - self.second];
         let inputs = [0, 1].map(|gate: u8| {
             let captured = restored.channels.iter().filter(|channel| channel.input == gate);
             let captured = captured.map(|channel| (channel.state.watermark, channel.state.idle));

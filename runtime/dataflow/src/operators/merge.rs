@@ -138,7 +138,7 @@ impl WatermarkMerger {
     }
 
     /// How many inputs there are.
-    pub fn len(&self) -> usize {
+    pub fn inputs(&self) -> usize {
         self.inputs.len()
     }
 
