@@ -4,9 +4,16 @@ use super::segment::{Slot, Slots};
 use super::{GroupedTable, locate};
 use hurtig_core::key::OwnedKey;
 use std::hint::black_box;
+use std::mem::needs_drop;
 
 /// Records whose places are read at once.
 const READ_AHEAD: usize = 128;
+/// A table of so many segments is larger than a core's caches: what it has of a batch's keys is read ahead. Tests
+/// see that of smaller ones.
+const FAR: usize = if cfg!(test) { 4 } else { 64 };
+
+/// Where the entry of a hash probably is: a segment and a bucket of it.
+type Guess = (u32, u32);
 
 /// What becomes of the value of a record's key, and what comes out of that.
 pub trait Change<T, K, V> {
@@ -60,6 +67,9 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
                     .zip(records)
                     .map(|(&hash, record)| small.change(hash, record, change)),
             );
+        } else if self.segments.len() >= FAR && !needs_drop::<K>() {
+            // Keys without anything to drop can be read by copying them.
+            self.change_each_far(hashes, records, change, out);
         } else {
             // A loop that does not have to find the segments has more of its cache misses overlap (16
             // against 18 ns a change of 400,000 keys, 21 against 25 of 1 M).
@@ -88,6 +98,77 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
             Some(slot) => change.change(&slot.key, &mut slot.value, record),
             None => self.change_absent(hash, record, change),
         }
+    }
+
+    /// [`Self::change_each`] of a large table.
+    ///
+    /// An update waits for two cache misses, one behind the other, and while it waits the processor has room for
+    /// some ten more. So some records' places are read ahead, in loops of few instructions that overlap more
+    /// misses: first the buckets, then the keys in them (25 against 33 ns a change of 1 M keys).
+    #[inline(never)]
+    fn change_each_far<T, C: Change<T, K, V>>(
+        &mut self,
+        hashes: &[u64],
+        mut records: impl Iterator<Item = T>,
+        change: &C,
+        out: &mut impl Extend<C::Out>,
+    ) {
+        let mut guesses = [Guess::default(); READ_AHEAD];
+        for some in hashes.chunks(READ_AHEAD) {
+            self.guess(some, &mut guesses);
+            let records = some.iter().zip(&guesses).zip(records.by_ref());
+            out.extend(
+                records.map(|((&hash, &guess), record)| self.change_guessed(guess, hash, record, change)),
+            );
+        }
+    }
+
+    /// Finds where the entries of these hashes probably are, and reads their keys.
+    fn guess(&self, hashes: &[u64], guesses: &mut [Guess; READ_AHEAD]) {
+        for (&hash, guess) in hashes.iter().zip(&mut *guesses) {
+            guess.0 = self.segment_of(hash) as u32;
+        }
+        for (&hash, (at, bucket)) in hashes.iter().zip(&mut *guesses) {
+            // The first whose tag fits, whatever its key. One that does not fit 32 bits is a bad guess.
+            let first = self.segments[*at as usize].find_bucket_index(hash, |_| true);
+            *bucket = first.map_or(u32::MAX, |bucket| bucket as u32);
+        }
+        for (at, bucket) in &guesses[..hashes.len()] {
+            let slot = self.segments[*at as usize].get_bucket(*bucket as usize);
+            black_box(slot.map(|slot| slot.key.clone()));
+        }
+    }
+
+    /// Changes the value of a key that is probably where it is guessed to be.
+    #[inline(always)]
+    fn change_guessed<T, C: Change<T, K, V>>(
+        &mut self,
+        (at, bucket): Guess,
+        hash: u64,
+        record: T,
+        change: &C,
+    ) -> C::Out {
+        let found = {
+            let key = change.key_of(&record);
+            let slot = self.segments[at as usize].get_bucket_mut(bucket as usize);
+            slot.filter(|slot| change.is_key(&slot.key, &key))
+        };
+        match found {
+            Some(slot) => change.change(&slot.key, &mut slot.value, record),
+            None => self.change_misplaced(at as usize, hash, record, change),
+        }
+    }
+
+    /// [`Self::change_at`] where a guess was wrong.
+    #[inline(never)]
+    fn change_misplaced<T, C: Change<T, K, V>>(
+        &mut self,
+        at: usize,
+        hash: u64,
+        record: T,
+        change: &C,
+    ) -> C::Out {
+        self.change_at(at, hash, record, change)
     }
 
     /// [`Self::change_each`] while a scan goes on.
