@@ -166,7 +166,12 @@ impl CheckpointStorage {
         let load = |(at, (operator, node)): (usize, (&Option<OperatorRestore>, _))| {
             let Some(operator) = operator else { return Ok(None) };
             let channels = if at == 0 { channels } else { &[] };
-            let loaded = load_operator((&*store, self.stores.as_ref()), task, operator, (channels, ignored));
+            let loaded = load_operator(
+                (&*store, self.stores.as_ref()),
+                task,
+                operator,
+                (channels, ignored),
+            );
             let loaded = loaded.map(|(loaded, flying)| {
                 in_flight = in_flight.take().or(flying);
                 loaded

@@ -188,7 +188,9 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
         Some(local) => Arc::new(local),
         None => Arc::new(MemoryStore::default()),
     };
-    let without = config.get(&options::RECOVER_WITHOUT_CHANNEL_STATE).map(CheckpointId);
+    let without = config
+        .get(&options::RECOVER_WITHOUT_CHANNEL_STATE)
+        .map(CheckpointId);
     let storage = CheckpointStorage::new(store, compression(config)).without_in_flight_of(without);
     Ok(JobSetup {
         options,
@@ -294,7 +296,7 @@ mod tests {
         assert_eq!(barriers(&[unaligned]), BarrierSettings::Unaligned(Duration::ZERO));
         let after = BarrierSettings::Unaligned(Duration::from_secs(3));
         assert_eq!(barriers(&[unaligned, timeout]), after);
-        let error = job_setup(&config(&[once, unaligned])).err().unwrap().to_string();
+        let error = job_setup(&config(&[once, unaligned]), &StateBackend::Heap).err().unwrap().to_string();
         assert!(
             error.contains("unaligned.enabled") && error.contains("AT_LEAST_ONCE"),
             "{error}"
