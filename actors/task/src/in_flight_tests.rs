@@ -194,6 +194,7 @@ fn records_in_flight_are_restored_unless_they_are_not_wanted() {
     let stored = StoredTask {
         job: task.job,
         execution: task.execution,
+        completed: CheckpointId::default(),
         skip: 1,
         channels: channels.clone().into(),
     };

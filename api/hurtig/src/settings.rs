@@ -296,7 +296,10 @@ mod tests {
         assert_eq!(barriers(&[unaligned]), BarrierSettings::Unaligned(Duration::ZERO));
         let after = BarrierSettings::Unaligned(Duration::from_secs(3));
         assert_eq!(barriers(&[unaligned, timeout]), after);
-        let error = job_setup(&config(&[once, unaligned]), &StateBackend::Heap).err().unwrap().to_string();
+        let error = job_setup(&config(&[once, unaligned]), &StateBackend::Heap)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(
             error.contains("unaligned.enabled") && error.contains("AT_LEAST_ONCE"),
             "{error}"
