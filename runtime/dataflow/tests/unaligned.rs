@@ -277,7 +277,6 @@ impl Rig {
     fn drain(&mut self, n: usize) {
         for _ in 0..n {
             if let Some(announced) = self.output.take_announcement() {
-                assert_eq!(announced.barrier.checkpoint, ONE);
                 // What is queued came before the barrier.
                 let mut captured = Vec::new();
                 self.output.capture(0, announced.boundary, &mut captured).unwrap();
@@ -360,6 +359,34 @@ fn a_barrier_overtakes_what_waits_and_the_cut_holds_it() {
     all.sort_unstable();
     let wanted: Vec<i64> = (0..30).chain([50]).collect();
     assert_eq!(all, wanted, "{in_flight:?}");
+}
+
+#[test]
+fn a_barrier_overtakes_the_rest_of_a_batch() {
+    for two_inputs in [false, true] {
+        let mut build = gate(2, 3);
+        build.two_inputs = two_inputs;
+        let mut rig = build.fresh();
+        let records: Vec<(i64, i64)> = (0..100).map(|n| (n, n)).collect();
+        rig.send(0, &records);
+        assert!(matches!(rig.settle(), Round::BackPressured(_)));
+        (0..2).for_each(|input| rig.event(input, Event::Barrier(after(ONE, 0))));
+        rig.settle();
+        let cut = rig.core.take_cut().unwrap();
+        let seen = logged(&cut, "seen");
+        assert!(seen.len() < 30, "{} of the batch were read", seen.len());
+        for _ in 0..100 {
+            rig.settle();
+            rig.drain(10);
+        }
+        let all: Vec<i64> = (0..100).collect();
+        assert_eq!(rig.left.concat(), all, "the run goes on");
+        build.room = 100;
+        let mut restored = build.restored(&cut, true);
+        restored.settle();
+        restored.drain(100);
+        assert_eq!([seen, restored.left[0].clone()].concat(), all);
+    }
 }
 
 #[test]
@@ -577,6 +604,19 @@ struct Producer {
 }
 
 impl Producer {
+    /// One that has sent so many records in earlier lives.
+    fn begin(sent: i64) -> Self {
+        Self {
+            sent,
+            watermark: i64::MIN,
+            ..Self::default()
+        }
+    }
+
+    fn all(&self, input: i64) -> Vec<i64> {
+        (0..self.sent).map(|n| input * 1_000 + n).collect()
+    }
+
     fn send(&mut self, rig: &Rig, input: usize, n: i64) {
         if std::mem::take(&mut self.idle) {
             rig.event(input, Event::Status(WatermarkStatus::Active));
@@ -609,29 +649,88 @@ fn per_channel(records: &[i64], inputs: usize) -> Vec<Vec<i64>> {
     (0..inputs as i64).map(|input| of(input).collect()).collect()
 }
 
-fn play(build: &Build, steps: &[Step], barrier: Barrier, same_channels: bool) -> Result<(), TestCaseError> {
-    let inputs = build.modes.len();
-    let mut rig = build.fresh();
-    let mut producers = vec![Producer::default(); inputs];
-    producers
-        .iter_mut()
-        .for_each(|producer| producer.watermark = i64::MIN);
+fn follow(rig: &mut Rig, producers: &mut [Producer], steps: &[Step], barrier: Option<Barrier>) {
     for step in steps {
         match *step {
-            Step::Send(input, n) if rig.inputs[input].has_room() => producers[input].send(&rig, input, n),
+            Step::Send(input, n) if rig.inputs[input].has_room() => producers[input].send(rig, input, n),
             Step::Send(..) => {}
-            Step::Watermark(input) => producers[input].watermark(&rig, input),
+            Step::Watermark(input) => producers[input].watermark(rig, input),
             Step::Idle(input) => {
                 if !std::mem::replace(&mut producers[input].idle, true) {
                     rig.event(input, Event::Status(WatermarkStatus::Idle));
                 }
             }
-            Step::Barrier(input) => producers[input].barrier(&rig, input, barrier),
+            Step::Barrier(input) => {
+                if let Some(barrier) = barrier {
+                    producers[input].barrier(rig, input, barrier);
+                }
+            }
             Step::Round => drop(rig.round()),
             Step::Drain(n) => rig.drain(n),
             Step::Advance(ms) => rig.clock.advance(Duration::from_millis(ms)),
         }
     }
+}
+
+/// Lives that each end with a checkpoint, from which the next one begins.
+fn live(
+    build: &Build,
+    lives: &[Vec<Step>],
+    overtakes: Option<u64>,
+    same_channels: bool,
+) -> Result<(), TestCaseError> {
+    let inputs = build.modes.len();
+    let mut cut: Option<TaskCut> = None;
+    let (mut sent, mut seen) = (vec![0; inputs], Vec::new());
+    for (life, steps) in (1..).zip(lives) {
+        let mut rig = match &cut {
+            None => build.fresh(),
+            Some(cut) => build.restored(cut, same_channels),
+        };
+        let mut producers: Vec<Producer> = sent.iter().map(|&sent| Producer::begin(sent)).collect();
+        let last = life == lives.len() as u64;
+        let id = CheckpointId(life);
+        let barrier = overtakes.map_or(id.into(), |ms| after(id, ms));
+        follow(&mut rig, &mut producers, steps, (!last).then_some(barrier));
+        if last {
+            (0..inputs).for_each(|input| rig.event(input, Event::EndOfInput));
+            rig.finish();
+            let all: Vec<Vec<i64>> = (0..).zip(&producers).map(|(at, one)| one.all(at)).collect();
+            seen.extend(rig.left.concat());
+            prop_assert_eq!(per_channel(&seen, inputs), all);
+            return Ok(());
+        }
+        for (input, producer) in producers.iter_mut().enumerate() {
+            producer.barrier(&rig, input, barrier);
+            sent[input] = producer.cut.unwrap().0;
+        }
+        let mut taken = rig.core.take_cut();
+        for _ in 0..10_000 {
+            if taken.is_some() && rig.barrier_seen {
+                break;
+            }
+            rig.round();
+            rig.drain(3);
+            taken = taken.or_else(|| rig.core.take_cut());
+        }
+        seen.extend(&rig.left[0]);
+        let taken = taken.unwrap();
+        prop_assert_eq!(&logged(&taken, "seen"), &seen);
+        let idles = lives.iter().flatten().any(|step| matches!(step, Step::Idle(_)));
+        prop_assert!(
+            idles || logged(&taken, "late").is_empty(),
+            "records of a replay were late"
+        );
+        cut = Some(taken);
+    }
+    Ok(())
+}
+
+fn play(build: &Build, steps: &[Step], barrier: Barrier, same_channels: bool) -> Result<(), TestCaseError> {
+    let inputs = build.modes.len();
+    let mut rig = build.fresh();
+    let mut producers = vec![Producer::begin(0); inputs];
+    follow(&mut rig, &mut producers, steps, Some(barrier));
     for (input, producer) in producers.iter_mut().enumerate() {
         producer.barrier(&rig, input, barrier);
         rig.event(input, Event::EndOfInput);
@@ -654,7 +753,7 @@ fn play(build: &Build, steps: &[Step], barrier: Barrier, same_channels: bool) ->
     let all: Vec<Vec<i64>> = producers
         .iter()
         .enumerate()
-        .map(|(input, producer)| (0..producer.sent).map(|n| input as i64 * 1_000 + n).collect())
+        .map(|(input, producer)| producer.all(input as i64))
         .collect();
     prop_assert_eq!(
         &per_channel(&rig.left.concat(), inputs),
@@ -666,11 +765,7 @@ fn play(build: &Build, steps: &[Step], barrier: Barrier, same_channels: bool) ->
     let mut restored = build.restored(&cut, same_channels);
     for (input, producer) in producers.iter().enumerate() {
         let (sent, _) = producer.cut.unwrap();
-        let mut again = Producer {
-            sent,
-            watermark: i64::MIN,
-            ..Producer::default()
-        };
+        let mut again = Producer::begin(sent);
         while again.sent < producer.sent {
             again.send(&restored, input, 1);
             again.watermark(&restored, input);
@@ -709,5 +804,15 @@ proptest! {
     ) {
         let barrier = overtakes.map_or(ONE.into(), |ms| after(ONE, ms));
         play(&build, &steps, barrier, same_channels)?;
+    }
+
+    #[test]
+    fn any_number_of_restores_is_the_uninterrupted_run(
+        build in build(),
+        lives in prop::collection::vec(prop::collection::vec(step(2), 0..40), 2..5),
+        overtakes in prop::option::weighted(0.9, 0_u64..6),
+        same_channels in any::<bool>(),
+    ) {
+        live(&build, &lives, overtakes, same_channels)?;
     }
 }

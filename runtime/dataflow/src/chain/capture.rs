@@ -2,7 +2,7 @@
 
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::{Element, Event, Result};
-use hurtig_exchange::{ChannelState, InFlight, Receiver};
+use hurtig_exchange::{Captured, ChannelState, InFlight, KeptBatch, Receiver};
 
 /// What a task has of the records that a barrier has overtaken.
 #[derive(Debug)]
@@ -77,6 +77,14 @@ impl Capture {
         let (upto, ended) = receiver.capture(upto.max(taken), until, &mut input.state.elements)?;
         input.open = (boundary.is_none() && !ended).then_some(upto);
         Ok(())
+    }
+
+    /// Captures what was read of an input and is not processed: it comes before all else.
+    pub(crate) fn at_hand(&mut self, input: usize, batch: KeptBatch) {
+        self.inputs[input]
+            .state
+            .elements
+            .insert(0, Captured::Batch(batch));
     }
 
     /// Captures an element that is taken from a position, if it was not captured when it waited.

@@ -1,14 +1,14 @@
 //! The consuming side of a task: its channels, read in turn, with watermarks merged.
 
 use super::capture::InFlightPart;
-use super::link::{AnyLink, typed};
+use super::link::{AnyLink, Link, typed};
 use super::merged::{Input, MergedEvents};
 use super::replay::{InFlightRestore, ReplayGate};
 use super::{Head, NodeStats, Turn, Turned};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_core::{Barrier, Batch, Element, Event, Result};
-use hurtig_exchange::{Announcement, BarrierMode, Receiver};
+use hurtig_exchange::{Announcement, BarrierMode, KeptBatch, Receiver};
 use hurtig_state::OperatorSnapshot;
 
 /// A channel and how far it was read.
@@ -53,6 +53,8 @@ pub struct InputGate<T> {
     channels: Vec<Channel<T>>,
     next: usize,
     open: usize,
+    /// The channel that the last batch came from; none for one of a replay.
+    last: Option<usize>,
     /// What is read before the channels.
     replay: Option<ReplayGate<T>>,
 }
@@ -71,6 +73,7 @@ impl<T> InputGate<T> {
             channels: channels.into_iter().map(channel).collect(),
             next: 0,
             open,
+            last: None,
             replay: None,
         }
     }
@@ -117,6 +120,7 @@ impl<T> InputGate<T> {
                 match element {
                     Element::Batch(batch) => {
                         self.next = (at + 1) % self.channels.len();
+                        self.last = Some(at);
                         return Ok(Some(batch));
                     }
                     Element::Event(event) => {
@@ -171,6 +175,22 @@ impl<T> InputGate<T> {
         Ok(())
     }
 
+    /// Captures what is left of the last batch. False when it belongs to no channel, and has to be processed
+    /// before the barrier.
+    pub(crate) fn capture_rest(
+        &self,
+        first_input: usize,
+        batch: &mut Batch<T>,
+        merge: &mut MergedEvents,
+    ) -> Result<bool> {
+        let (Some(at), Some(capture)) = (self.last, merge.capture()) else {
+            return Ok(false);
+        };
+        let kept = KeptBatch::encode(batch, &self.channels[at].receiver.types()?)?;
+        capture.at_hand(first_input + at, kept);
+        Ok(true)
+    }
+
     /// What was in flight to input number `input` of the task is read first. Whether there is anything.
     pub(crate) fn replay(&mut self, input: u8, restored: &mut InFlightRestore) -> Result<bool> {
         let types = self.channels.first().map(|channel| channel.receiver.types());
@@ -221,6 +241,8 @@ impl<T> Channel<T> {
 pub struct GateHead<T> {
     gate: InputGate<T>,
     events: MergedEvents,
+    /// What is left of a batch that a barrier has overtaken, until that is on its way.
+    rest: Option<Batch<T>>,
 }
 
 impl<T> GateHead<T> {
@@ -228,7 +250,33 @@ impl<T> GateHead<T> {
     pub fn new(gate: InputGate<T>) -> Self {
         let modes: Vec<BarrierMode> = gate.modes().collect();
         let events = MergedEvents::new(&modes, modes.len());
-        Self { gate, events }
+        let rest = None;
+        Self { gate, events, rest }
+    }
+}
+
+impl<T: Send + 'static> GateHead<T> {
+    /// Lets the barrier go before what the first operator has not read yet.
+    fn capture(&mut self, output: &mut Link<T>) -> Result<()> {
+        let mut rest = self.rest.take().or_else(|| {
+            let left = output.collector.batch();
+            (!left.is_empty()).then(|| std::mem::take(left))
+        });
+        if let Some(batch) = &mut rest
+            && !self.gate.capture_rest(0, batch, &mut self.events)?
+        {
+            *output.collector.batch() = std::mem::take(batch);
+            rest = None;
+        }
+        self.rest = rest;
+        self.gate.capture(0, &mut self.events)
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Batch<T>>> {
+        match self.rest.take() {
+            None => self.gate.next_batch(0, &mut self.events),
+            rest => Ok(rest),
+        }
     }
 }
 
@@ -244,7 +292,7 @@ impl<T: Send + 'static> Head for GateHead<T> {
         let link = typed::<T>(output);
         let was_replaying = self.gate.is_replaying();
         if self.events.is_empty()
-            && let Some(batch) = self.gate.next_batch(0, &mut self.events)?
+            && let Some(batch) = self.next_batch()?
         {
             *link.collector.batch() = batch;
             return Ok(Turned::Worked);
@@ -267,10 +315,10 @@ impl<T: Send + 'static> Head for GateHead<T> {
         self.events.trigger(barrier)
     }
 
-    fn look(&mut self, now: Time) -> Result<Time> {
+    fn look(&mut self, now: Time, output: &mut dyn AnyLink) -> Result<Time> {
         self.gate.hear(0, &mut self.events)?;
         if self.events.overtake(now) {
-            self.gate.capture(0, &mut self.events)?;
+            self.capture(typed(output))?;
         }
         Ok(self.events.look_again(now))
     }

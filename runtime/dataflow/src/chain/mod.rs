@@ -130,10 +130,10 @@ pub trait Head: Send {
         let _ = barrier;
         false
     }
-    /// Learns of barriers that were announced, and lets one overtake that may from `now` on. Returns when to
-    /// look again.
-    fn look(&mut self, now: Time) -> Result<Time> {
-        let _ = now;
+    /// Learns of barriers that were announced, and lets one overtake that may from `now` on, before what waits
+    /// in the first link too. Returns when to look again.
+    fn look(&mut self, now: Time, output: &mut dyn AnyLink) -> Result<Time> {
+        let _ = (now, output);
         Ok(merged::NEVER)
     }
     /// The last barrier that the head sent or is about to send.
@@ -424,7 +424,7 @@ impl TaskCore {
         let nodes = self.nodes.len();
         if self.signal.take_announced() || self.overtaking.look_at <= turn.now {
             self.at = 0;
-            self.overtaking.look_at = self.head.look(turn.now)?;
+            self.overtaking.look_at = self.head.look(turn.now, &mut *self.links[0])?;
         }
         let out = self.outlet.turn(&mut *self.links[nodes], turn);
         if self.overtaking.overdraws {

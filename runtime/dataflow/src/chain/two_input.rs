@@ -26,6 +26,8 @@ pub struct TwoInputHead<A, B, Out, O> {
     first_batch: Batch<A>,
     second_batch: Batch<B>,
     second_next: bool,
+    /// What is at hand was captured: barriers go before it.
+    captured: bool,
     events: MergedEvents,
     out: PhantomData<fn() -> Out>,
 }
@@ -43,6 +45,7 @@ impl<A, B, Out, O: TwoInputOperator<A, B, Out>> TwoInputHead<A, B, Out, O> {
             first_batch: Batch::new(),
             second_batch: Batch::new(),
             second_next: false,
+            captured: false,
             events,
             out: PhantomData,
         }
@@ -76,6 +79,15 @@ impl<A, B, Out, O: TwoInputOperator<A, B, Out>> TwoInputHead<A, B, Out, O> {
             }
         }
         Ok(())
+    }
+
+    /// Captures what is at hand. Whether barriers may go before it.
+    fn capture_rest(&mut self) -> Result<bool> {
+        let (first, second) = (&mut self.first_batch, &mut self.second_batch);
+        let of_first = first.is_empty() || self.first.capture_rest(0, first, &mut self.events)?;
+        let begins = self.first.len();
+        let of_second = second.is_empty() || self.second.capture_rest(begins, second, &mut self.events)?;
+        Ok(of_first && of_second)
     }
 
     fn is_replaying(&self) -> (bool, bool) {
@@ -210,7 +222,9 @@ where
                 self.receive()?;
             }
         }
-        if !self.first_batch.is_empty() || !self.second_batch.is_empty() {
+        let behind = self.captured && !self.events.is_empty();
+        if !behind && (!self.first_batch.is_empty() || !self.second_batch.is_empty()) {
+            self.captured = false;
             return self.process(output, turn);
         }
         if self.driver.has_futures() && self.first.all_ended() && self.second.all_ended() {
@@ -257,11 +271,12 @@ where
         self.events.trigger(barrier)
     }
 
-    fn look(&mut self, now: Time) -> Result<Time> {
+    fn look(&mut self, now: Time, _output: &mut dyn AnyLink) -> Result<Time> {
         let second = self.first.len();
         self.first.hear(0, &mut self.events)?;
         self.second.hear(second, &mut self.events)?;
         if self.events.overtake(now) {
+            self.captured = self.capture_rest()?;
             self.first.capture(0, &mut self.events)?;
             self.second.capture(second, &mut self.events)?;
         }
