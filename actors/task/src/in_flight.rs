@@ -49,11 +49,15 @@ pub(crate) fn channels_of(task: &TaskDescriptor, graph: &JobGraph) -> Result<Vec
                 input,
                 edge: edge.clone(),
                 producer,
-                keyed: matches!(descriptor.partition, PartitionKind::Hash { .. }),
+                keyed: is_keyed(&descriptor.partition),
             }));
         }
     }
     Ok(names)
+}
+
+fn is_keyed(partition: &PartitionKind) -> bool {
+    matches!(partition, PartitionKind::Hash { .. })
 }
 
 fn name_of(id: EdgeId, graph: &JobGraph) -> Result<String> {
@@ -74,7 +78,9 @@ fn name_of(id: EdgeId, graph: &JobGraph) -> Result<String> {
         .filter(|other: &&JobEdge| other.is_parallel_to(edge))
         .count();
     let side = edge.side.as_deref().unwrap_or_default();
-    Ok(format!("{producer} {side:?} {nth} to {}", edge.input))
+    // Records without the hash of a key belong to nobody once keys decide.
+    let by = if is_keyed(&edge.partition) { "key" } else { "turn" };
+    Ok(format!("{producer} {side:?} {nth} by {by} to {}", edge.input))
 }
 
 /// Adds what was in flight to the state of the first operator.
@@ -130,7 +136,12 @@ impl Found {
             seen += 1;
             for entry in entries {
                 let name = channels.iter().find(|name| name.edge == entry.edge);
-                let name = name.ok_or_else(|| lost_edge(&entry.edge))?;
+                let Some(name) = name else {
+                    if entry.channel.elements.is_empty() {
+                        continue;
+                    }
+                    return Err(lost_edge(&entry.edge));
+                };
                 watermark = watermark.min(entry.task_watermark);
                 let keep = (rescaled && name.keyed).then(|| ReplayedKeys {
                     groups: groups_of(task),

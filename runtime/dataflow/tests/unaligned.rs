@@ -390,6 +390,33 @@ fn a_barrier_overtakes_the_rest_of_a_batch() {
 }
 
 #[test]
+fn where_all_producers_have_finished_the_barrier_overtakes_what_they_have_left() {
+    let mut rig = gate(2, 3).fresh();
+    for n in 0..30 {
+        rig.send(0, &[(n, n)]);
+        rig.send(1, &[(1_000 + n, n)]);
+    }
+    // The barrier of one of them came before its end.
+    rig.event(1, Event::Barrier(after(ONE, 0)));
+    rig.send(1, &[(2_000, 2_000)]);
+    (0..2).for_each(|input| rig.event(input, Event::EndOfInput));
+    rig.settle();
+    rig.core.trigger(after(ONE, 0)).unwrap();
+    rig.settle();
+    let cut = rig.core.take_cut().unwrap();
+    let mut restored = gate(2, 100).restored(&cut, true);
+    (0..2).for_each(|input| restored.event(input, Event::EndOfInput));
+    restored.finish();
+    let seen = [logged(&cut, "seen"), restored.left[0].clone()].concat();
+    let all: Vec<i64> = (0..30).chain(1_000..1_030).collect();
+    let sorted = |mut records: Vec<i64>| {
+        records.sort_unstable();
+        records
+    };
+    assert_eq!(sorted(seen), all);
+}
+
+#[test]
 fn a_barrier_waits_for_its_time_and_then_for_nothing() {
     let mut rig = gate(2, 100).fresh();
     rig.event(0, Event::Barrier(after(ONE, 5)));
