@@ -1,0 +1,6 @@
+//! Barriers that overtake.
+#![allow(clippy::unwrap_used, reason = "a test stops where its helpers find nothing")]
+
+mod cuts;
+mod random;
+mod rig;
