@@ -2,13 +2,15 @@
 
 use crate::rig::*;
 use hurtig_core::element::WatermarkStatus;
+use hurtig_core::key::key_group;
 use hurtig_core::time::{ManualClock, Time};
-use hurtig_core::{Event, Result};
+use hurtig_core::types::TypeInfo;
+use hurtig_core::{Batch, Event, Result};
 use hurtig_dataflow::chain::*;
 use hurtig_dataflow::operator::*;
 use hurtig_dataflow::operators::Watermarks;
 use hurtig_dataflow::source::{SourceReader, SourceStatus};
-use hurtig_exchange::{BarrierMode, Signal};
+use hurtig_exchange::{BarrierMode, Captured, ChannelState, KeptBatch, Signal};
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -224,6 +226,54 @@ fn an_idle_channel_is_idle_in_the_replay_and_active_behind_it() {
     restored.event(0, Event::Watermark(500));
     restored.settle();
     assert_eq!(restored.core.stats()[0].watermark, 400);
+}
+
+#[test]
+fn a_replay_at_another_parallelism_has_the_records_of_the_task_and_is_in_time() {
+    let hash = |record: i64| (record as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let groups = |record| key_group(hash(record), 8).get();
+    let channel = |first: i64| {
+        let mut batch = Batch::new();
+        (first..first + 50).for_each(|n| batch.push_hashed(n, n, hash(n)));
+        let kept = KeptBatch::encode(&mut batch, &TypeInfo::of()).unwrap();
+        let elements = vec![Captured::Batch(kept), Captured::Watermark(first + 50)];
+        let state = ChannelState {
+            watermark: 0,
+            idle: false,
+            elements,
+        };
+        let keep = Some(ReplayedKeys {
+            groups: 2..5,
+            max_parallelism: 8,
+        });
+        RestoredChannel {
+            input: 0,
+            state,
+            keep,
+        }
+    };
+    let mut rig = gate(3, 100).fresh();
+    let restored = InFlightRestore {
+        watermark: 0,
+        channels: vec![channel(0), channel(100)],
+        same_channels: false,
+    };
+    rig.core.replay(restored).unwrap();
+    rig.event(0, Event::Watermark(1_000));
+    rig.settle();
+    rig.drain(100);
+    let mut seen = rig.left[0].clone();
+    seen.sort_unstable();
+    let all = (0..50).chain(100..150);
+    assert_eq!(
+        seen,
+        all.filter(|&n| (2..5).contains(&groups(n))).collect::<Vec<i64>>()
+    );
+    assert_eq!(
+        rig.core.stats()[0].watermark,
+        50,
+        "the new channels begin where the slowest was"
+    );
 }
 
 /// Emits 1, 2, 3, … for ever, and remembers where it stands.
