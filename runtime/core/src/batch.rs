@@ -5,6 +5,7 @@
 //! stops early leaves the rest where it was.
 
 mod fill;
+mod map;
 mod partition;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 use crate::time::NO_TIMESTAMP;
 use fill::fill;
+use map::{exchange_mapped, maps_in_place};
 use partition::partition;
 
 /// As many records can be moved to the front again and again without it being noticed. Tests see long
@@ -483,6 +485,15 @@ impl<T> Batch<T> {
     #[inline]
     pub fn extend_mapped<S>(&mut self, from: &mut Batch<S>, n: usize, map: impl FnMut(S) -> T) {
         debug_assert!(self.hashes.is_empty(), "mapped records have no hashes");
+        if self.is_empty() && n >= from.len() && maps_in_place::<S, T>() {
+            self.clear();
+            from.restore_order();
+            from.compact_columns();
+            std::mem::swap(&mut self.times, &mut from.times);
+            exchange_mapped(&mut self.records, &mut from.records, map);
+            from.clear();
+            return;
+        }
         self.restore_order();
         let Drained {
             records,
