@@ -107,7 +107,7 @@ impl Assembly<'_> {
         );
         for operator in &vertex.operators[usize::from(headed)..] {
             let code = self.one_input(operator.node)?;
-            links.push(code.input_link(policy.batch_size));
+            links.push(code.input_link(&policy));
             nodes.push(code.node(self.services(operator)?));
         }
         let last = vertex
@@ -115,7 +115,7 @@ impl Assembly<'_> {
             .last()
             .map_or(NodeId(0), |operator| operator.node);
         let output = self.program.node(last)?.output();
-        links.push(output.link(policy.batch_size));
+        links.push(output.link(&policy));
         let outlet = output.tail(self.writers(last, None)?)?;
         let signal = self
             .channels

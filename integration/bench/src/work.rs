@@ -5,7 +5,7 @@ use hurtig_core::key::hash_int;
 use hurtig_core::str::Str;
 use std::sync::Arc;
 
-/// Records of a batch, in the engine and in the batched loops.
+/// Records of a batch in the batched loops.
 pub(crate) const BATCH: usize = 1_024;
 
 /// Shape and size of one run's input.

@@ -34,7 +34,7 @@ fn typed<T: 'static>(value: Erased, what: &str) -> Result<T> {
 /// Makes the ends of a stream of one record type.
 pub trait StreamCode: Send + Sync {
     /// A link that carries the stream within a chain.
-    fn link(&self, batch_size: usize) -> Box<dyn AnyLink>;
+    fn link(&self, policy: &FlushPolicy) -> Box<dyn AnyLink>;
     /// The end of a chain, given one `EdgeWriter` an edge.
     fn tail(&self, writers: Vec<Erased>) -> Result<Box<dyn Outlet>>;
     /// A side output, given one `EdgeWriter` an edge.
@@ -65,8 +65,8 @@ impl<T: Clone + Send + 'static> TypedStream<T> {
 }
 
 impl<T: Clone + Send + 'static> StreamCode for TypedStream<T> {
-    fn link(&self, batch_size: usize) -> Box<dyn AnyLink> {
-        Box::new(Link::<T>::new(batch_size))
+    fn link(&self, policy: &FlushPolicy) -> Box<dyn AnyLink> {
+        Box::new(Link::<T>::fitting(policy))
     }
 
     fn tail(&self, writers: Vec<Erased>) -> Result<Box<dyn Outlet>> {
@@ -194,7 +194,7 @@ pub trait OneInputCode: Send + Sync {
     /// The head that reads the operator's input, given the `Receiver`s.
     fn gate(&self, receivers: Vec<Erased>) -> Result<Box<dyn Head>>;
     /// A link that carries its input.
-    fn input_link(&self, batch_size: usize) -> Box<dyn AnyLink>;
+    fn input_link(&self, policy: &FlushPolicy) -> Box<dyn AnyLink>;
     /// The stream that it emits.
     fn output(&self) -> &dyn StreamCode;
 }
@@ -297,8 +297,8 @@ where
         Ok(Box::new(GateHead::new(gate::<In>(receivers)?)))
     }
 
-    fn input_link(&self, batch_size: usize) -> Box<dyn AnyLink> {
-        Box::new(Link::<In>::new(batch_size))
+    fn input_link(&self, policy: &FlushPolicy) -> Box<dyn AnyLink> {
+        Box::new(Link::<In>::fitting(policy))
     }
 
     fn output(&self) -> &dyn StreamCode {

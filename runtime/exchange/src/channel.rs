@@ -22,7 +22,7 @@ pub struct ChannelOptions {
 impl Default for ChannelOptions {
     fn default() -> Self {
         Self {
-            max_batches: 8,
+            max_batches: 4,
             max_bytes: 2 << 20,
         }
     }

@@ -26,10 +26,24 @@ pub struct FlushPolicy {
 impl Default for FlushPolicy {
     fn default() -> Self {
         Self {
-            batch_size: 1_024,
+            batch_size: 4_096,
             batch_bytes: 256 << 10,
             timeout: Some(Duration::from_millis(10)),
             idle_pause: Duration::from_micros(500),
+        }
+    }
+}
+
+/// Records of a batch whose sizes nobody knows, because they own memory elsewhere.
+const UNKNOWN: usize = 1_024;
+
+impl FlushPolicy {
+    /// How many records a batch may have before anybody has looked at how large they are.
+    pub fn unseen<T>(&self) -> usize {
+        if std::mem::needs_drop::<T>() {
+            self.batch_size.min(UNKNOWN)
+        } else {
+            self.batch_size
         }
     }
 }
@@ -95,7 +109,7 @@ impl<T: Clone> EdgeWriter<T> {
             lanes,
             partitioner,
             types,
-            limit: policy.batch_size,
+            limit: policy.unseen::<T>(),
             policy,
             targets: Vec::new(),
             spread: Spread::default(),

@@ -351,9 +351,9 @@ fn what_full_batches_leave_behind_does_not_wait_for_the_pause() {
     };
     write(&mut writer, 1, 100);
     assert_eq!(writer.flush_idle(at(100)), None);
-    write(&mut writer, 1_025, 1_000);
+    write(&mut writer, 4_097, 1_000);
     assert_eq!(writer.flush_idle(at(1_001)), None);
-    assert_eq!(received(&receiver), [1, 1_024, 1]);
+    assert_eq!(received(&receiver), [1, 4_096, 1]);
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 use crate::operator::Collector;
 use hurtig_core::Event;
+use hurtig_exchange::FlushPolicy;
 use std::any::Any;
+
+/// Records in a link occupy at most this, without what they own elsewhere.
+const LINK_BYTES: usize = 64 << 10;
 
 /// Records on their way to the next node, and at most one event behind them.
 #[derive(Debug)]
@@ -18,6 +22,13 @@ impl<T> Link<T> {
             collector: Collector::with_limit(batch_size),
             event: None,
         }
+    }
+
+    /// An empty link for batches of this policy. Large records make smaller batches, which stay in a core's cache
+    /// from one operator to the next.
+    pub fn fitting(policy: &FlushPolicy) -> Self {
+        let records = policy.batch_bytes.min(LINK_BYTES) / size_of::<T>().max(1);
+        Self::new(policy.unseen::<T>().min(records).max(1))
     }
 }
 

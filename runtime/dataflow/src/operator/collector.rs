@@ -4,7 +4,7 @@ use hurtig_core::Batch;
 use hurtig_core::time::NO_TIMESTAMP;
 
 /// Records of a chain link before it asks for more room: the default of `pipeline.batch-size`.
-pub const DEFAULT_BATCH_SIZE: usize = 1_024;
+pub const DEFAULT_BATCH_SIZE: usize = 4_096;
 
 /// A concrete output buffer: a push is a `Vec` push and never refuses.
 ///

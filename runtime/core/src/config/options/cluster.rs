@@ -46,7 +46,7 @@ pub static CHANNEL_MAX_BYTES: ConfigOption<ByteSize> = ConfigOption::new(
 pub static CHANNEL_MAX_BATCHES: ConfigOption<u32> = ConfigOption::new(
     "exchange.channel.max-batches",
     Scope::Cluster,
-    || 8,
+    || 4,
     "Batches that wait in a channel between two tasks before its sender is held back.",
 )
 .accepting(

@@ -36,9 +36,9 @@ pub static MAX_PARALLELISM: ConfigOption<MaxParallelism> = ConfigOption::new(
 pub static BATCH_SIZE: ConfigOption<u32> = ConfigOption::new(
     "pipeline.batch-size",
     Scope::Program,
-    || 1_024,
-    "Records after which a batch is full and leaves its operator. Batches leave earlier when \
-     `execution.buffer-timeout.interval` has passed.",
+    || 4_096,
+    "Records after which a batch is full and leaves its operator. Batches leave earlier when their task has \
+     nothing to do, or when `execution.buffer-timeout.interval` has passed.",
 )
 .accepting(
     |records| (1..=1 << 20).contains(records),
