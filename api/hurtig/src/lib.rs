@@ -75,6 +75,7 @@ pub mod connectors {
         SingleFileSink,
     };
     pub use hurtig_connector_socket::{SocketSink, SocketSource, StdinSource, StdoutSink};
+    pub use hurtig_dataflow::write_ahead::{CommitId, WriteAheadSink, WriteAheadTarget};
 }
 
 /// The embedded cluster, as actors.

@@ -136,3 +136,34 @@ pub fn malformed(output: &Output) -> Option<String> {
         .find(|line| line.starts_with("malformed="))
         .map(str::to_owned)
 }
+
+/// Chance that is small and repeatable.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// The same numbers from the same seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// A number that an environment variable sets.
+///
+/// # Panics
+/// When it is set to something else.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| match text.parse() {
+        Ok(number) => number,
+        Err(_) => panic!("{variable} is '{text}' and no number"),
+    })
+}

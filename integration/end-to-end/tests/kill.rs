@@ -13,7 +13,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "a failing run must tell its seed")]
 
-use hurtig_end_to_end::start_example;
+use hurtig_end_to_end::{Random, number, start_example};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -95,23 +95,6 @@ fn check(out: &Path, count: u64) {
     }
     let line = |((kind, key, start), n): (&(char, u64, i64), &u64)| format!("{kind} {key} {start} {n}");
     same("windows", out, windows.iter().map(line).collect());
-}
-
-/// Small and repeatable.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
 struct Trial {
@@ -243,7 +226,7 @@ fn nothing_is_lost_or_repeated_whatever_is_killed() {
     let seed = number("CHAOS_SEED", 1);
     println!("CHAOS_SEED={seed} CHAOS_KILLS={kills}");
     let mut trial = Trial {
-        random: Random(seed),
+        random: Random::new(seed),
         folder: tempfile::tempdir().unwrap(),
         // Some of it is left when the last kill has come.
         count: RATE * (kills + 4) / 2,

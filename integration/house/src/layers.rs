@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 19] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
@@ -24,6 +24,9 @@ const FLOORS: [(&str, u8); 17] = [
     ("hurtig-connector-files", 6),
     ("hurtig-connector-socket", 6),
     ("hurtig-connector-datagen", 6),
+    ("hurtig-connector-sqlite", 6),
+    // A format of the file sink; programs that want it name it, `hurtig` does not.
+    ("hurtig-connector-parquet", 7),
     ("hurtig", 7),
     ("hurtig-house", 8),
     ("hurtig-bench", 8),

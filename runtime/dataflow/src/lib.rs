@@ -17,3 +17,4 @@ pub mod source;
 pub mod testing;
 pub mod timers;
 pub mod windows;
+pub mod write_ahead;

@@ -381,6 +381,43 @@ fn a_checkpoint_that_came_too_late_for_a_barrier_is_taken_at_the_end() {
 }
 
 #[test]
+fn what_came_behind_a_barrier_waits_for_the_next_checkpoint_at_the_end_too() {
+    let (sender, receiver) = ends(1_000);
+    let head = Box::new(GateHead::new(InputGate::new(vec![receiver])));
+    let sum = |told| Sum {
+        commits: true,
+        told,
+        ..Sum::default()
+    };
+    let mut rig = rig_of((head, vec![sender]), std::iter::once(sum), 1_000);
+    rig.send(0, &[1]);
+    rig.barrier(0, ONE);
+    rig.send(0, &[2]);
+    rig.inputs[0].send_event(Event::EndOfInput);
+    rig.run();
+    assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![1]]);
+    // Its producer finished before the checkpoint was complete, so it is told itself.
+    rig.core.trigger(ONE).unwrap();
+    rig.run();
+    assert!(
+        rig.core.take_cut().is_none(),
+        "it was cut before the second record"
+    );
+    assert!(rig.core.take_checkpoint_request());
+    rig.core.on_checkpoint(CheckpointEvent::Completed(ONE)).unwrap();
+    assert!(matches!(rig.round(), Round::Idle(None)));
+    assert!(
+        rig.core.take_checkpoint_request(),
+        "the second record is in none yet"
+    );
+    rig.core.trigger(TWO).unwrap();
+    rig.run();
+    assert_eq!(rig.cut("sum").unwrap().1, [vec![], vec![3]]);
+    rig.core.on_checkpoint(CheckpointEvent::Completed(TWO)).unwrap();
+    assert_eq!(rig.round(), Round::Finished);
+}
+
+#[test]
 fn a_task_that_had_finished_calls_nobody() {
     let mut rig = committing(1_000);
     rig.core.finish_at_once();

@@ -258,6 +258,8 @@ pub struct TaskCore {
     cuts: VecDeque<CheckpointId>,
     /// What concerns barriers that may overtake.
     overtaking: Overtaking,
+    /// The last of them, also when it was taken.
+    last_cut: Option<CheckpointId>,
     /// Time for the snapshots that began at their barriers.
     scan: Scanning,
     poisoned: bool,
@@ -313,6 +315,7 @@ impl TaskCore {
             slow: false,
             cuts: VecDeque::new(),
             overtaking: Overtaking::default(),
+            last_cut: None,
             scan: Scanning::default(),
             poisoned: false,
             was_finished: false,
@@ -471,7 +474,7 @@ impl TaskCore {
         self.signal.listen(task.waker());
         if self.ending == Ending::NotYet {
             self.ending = Ending::Wanting;
-            if let Some(checkpoint) = self.missed.take() {
+            if let Some(checkpoint) = self.missed.take().filter(|missed| !self.has_cut(*missed)) {
                 self.cut_at_end(checkpoint)?;
             }
         }
@@ -585,8 +588,14 @@ impl TaskCore {
     /// snapshots have ended.
     fn cut(&mut self, checkpoint: CheckpointId) {
         self.cuts.push_back(checkpoint);
+        self.last_cut = Some(checkpoint);
         self.scan.begin();
         self.hold_behind(checkpoint);
+    }
+
+    /// Whether a checkpoint's barrier has left: what came behind it is not part of the checkpoint.
+    fn has_cut(&self, checkpoint: CheckpointId) -> bool {
+        self.last_cut >= Some(checkpoint)
     }
 
     /// Gives one slice of time to the operators' snapshots, from the tail to the head.
@@ -626,8 +635,9 @@ impl TaskCore {
         let barrier = barrier.into();
         let checkpoint = barrier.checkpoint;
         self.guarded(|core| {
-            if core.is_held() {
-                // It has said what it remembers.
+            if core.is_held() || core.has_cut(checkpoint) {
+                // It has said what it remembers. Who triggers it here did not know that the barrier would come
+                // from its producers before they finished.
             } else if core.ending != Ending::NotYet {
                 core.cut_at_end(checkpoint)?;
             } else if core.drains_for() == Some(checkpoint) {
@@ -685,11 +695,22 @@ impl TaskCore {
                 core.nodes[i].on_checkpoint(event)?;
             }
             core.at = 0;
+            core.ask_again(event);
             core.stop_on(event);
             // Inputs that were blocked may be read again.
             core.signal.ring();
             Ok(())
         })
+    }
+
+    /// At the end of input, asks for a checkpoint if what has completed did not hold everything.
+    fn ask_again(&mut self, event: CheckpointEvent) {
+        let CheckpointEvent::Completed(done) = event else {
+            return;
+        };
+        if self.ending == Ending::Waiting && self.last_cut <= Some(done) && self.uncommitted() {
+            self.ending = Ending::Wanting;
+        }
     }
 
     /// Counts of the head, if it is an operator or source, and of every node.

@@ -223,6 +223,22 @@ fn a_job_without_checkpoints_that_began_with_a_savepoint_begins_with_it_again() 
 }
 
 #[test]
+fn a_late_notification_commits_its_own_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = FileSink::lines(dir.path()).rolling(RollingPolicy::on_checkpoint());
+    let mut drive = checkpointed(&sink, subtask(0, 1, 0), None);
+    drive.write(&["a"]);
+    drive.barrier(1);
+    drive.write(&["b"]);
+    drive.barrier(2);
+    drive.complete(1);
+    assert_eq!(visible(dir.path()), named(&[("part-0-0", "a\n")]));
+    drive.complete(2);
+    let want = [("part-0-0", "a\n"), ("part-0-1", "b\n")];
+    assert_eq!(visible(dir.path()), named(&want));
+}
+
+#[test]
 fn a_commit_that_failed_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let sink = FileSink::lines(dir.path()).rolling(RollingPolicy::on_checkpoint());
