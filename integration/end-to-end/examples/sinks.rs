@@ -24,7 +24,7 @@ async fn main(env: StreamEnv) -> Result {
         .uid("numbers");
     let format = ParquetFormat::new()
         .column("n", |n: &u64| *n)
-        .column("half", |n: &u64| (n % 2 == 0).then_some(n / 2));
+        .column("half", |n: &u64| n.is_multiple_of(2).then_some(n / 2));
     numbers
         .sink_to(FileSink::bulk(format, out.join("parquet")).part_suffix(".parquet"))
         .uid("parquet");

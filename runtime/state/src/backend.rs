@@ -192,6 +192,8 @@ pub struct Upload {
 
 /// What the directories of all processes begin with.
 const SCRATCH: &str = "hurtig-state-";
+/// How often a directory is made anew that others have swept.
+const ATTEMPTS: u32 = 10;
 /// Locked by the process whose directory it is.
 const LOCK: &str = "lock";
 
@@ -212,14 +214,19 @@ impl ScratchDir {
     pub fn in_dir(base: &Path) -> Result<Self> {
         fs::create_dir_all(base).map_err(|e| cannot_make(base, e))?;
         sweep(base);
-        let path = base.join(format!(
-            "{SCRATCH}{}-{:016x}",
-            std::process::id(),
-            random_number()
-        ));
-        fs::create_dir(&path).map_err(|e| cannot_make(&path, e))?;
-        let lock = lock_file(&path.join(LOCK), true).map_err(|e| cannot_make(&path, e))?;
-        Ok(Self { path, _lock: lock })
+        let mut attempts = 0;
+        loop {
+            let name = format!("{SCRATCH}{}-{:016x}", std::process::id(), random_number());
+            let path = base.join(name);
+            let made = fs::create_dir(&path).and_then(|()| lock_file(&path.join(LOCK), true));
+            attempts += 1;
+            match made {
+                Ok(lock) => return Ok(Self { path, _lock: lock }),
+                // Somebody has swept it before it was locked.
+                Err(error) if is_swept(&error) && attempts < ATTEMPTS => {}
+                Err(error) => return Err(cannot_make(&path, error)),
+            }
+        }
     }
 
     /// Where it is.
@@ -230,9 +237,23 @@ impl ScratchDir {
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        // Whoever comes next tries again.
-        let _ = fs::remove_dir_all(&self.path);
+        remove_scratch(&self.path);
     }
+}
+
+fn is_swept(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::WouldBlock)
+}
+
+/// Removes a directory whose lock is held, and the lock behind all else: what is left when the process is killed
+/// meanwhile has a lock still, or nothing at all. Whoever comes next tries again.
+fn remove_scratch(dir: &Path) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| entry.file_name() != LOCK) {
+        let path = entry.path();
+        let _ = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+    }
+    let _ = fs::remove_file(dir.join(LOCK)).and_then(|()| fs::remove_dir(dir));
 }
 
 fn lock_file(path: &Path, new: bool) -> io::Result<File> {
@@ -241,16 +262,20 @@ fn lock_file(path: &Path, new: bool) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes directories whose processes have ended. One that has no lock file yet is being made, or was left at
-/// that moment, with nothing in it.
+/// Removes directories whose processes have ended. One that has no lock file has nothing else either: it was left
+/// at its beginning or its end, or is being made by somebody who tries again.
 fn sweep(base: &Path) {
     let Ok(entries) = fs::read_dir(base) else { return };
-    for entry in entries.flatten() {
-        let ours = entry.file_name().to_string_lossy().starts_with(SCRATCH);
-        if ours && let Ok(lock) = lock_file(&entry.path().join(LOCK), false) {
+    let ours = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(SCRATCH);
+    for entry in entries.flatten().filter(ours) {
+        match lock_file(&entry.path().join(LOCK), false) {
             // While it is locked here nobody else removes it.
-            let _ = fs::remove_dir_all(entry.path());
-            drop(lock);
+            Ok(_lock) => remove_scratch(&entry.path()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Does nothing to one that is not empty.
+                let _ = fs::remove_dir(entry.path());
+            }
+            Err(_) => {}
         }
     }
 }
@@ -326,11 +351,14 @@ mod tests {
         let dead = base.path().join(format!("{SCRATCH}1-dead"));
         fs::create_dir(&dead).unwrap();
         fs::write(dead.join(LOCK), "").unwrap();
+        // And one that was killed while it swept, or when it had just begun.
+        let empty = base.path().join(format!("{SCRATCH}2-empty"));
+        fs::create_dir(&empty).unwrap();
         let foreign = base.path().join("other");
         fs::create_dir(&foreign).unwrap();
         fs::write(foreign.join(LOCK), "").unwrap();
         let next = ScratchDir::in_dir(base.path()).unwrap();
-        assert!(!dead.exists() && foreign.exists() && alive.path().join("file").exists());
+        assert!(!dead.exists() && !empty.exists() && foreign.exists() && alive.path().join("file").exists());
         assert_ne!(next.path(), alive.path());
         let path = alive.path().to_owned();
         drop(alive);
