@@ -38,7 +38,7 @@ fn in_parquet(out: &Path) -> Vec<u64> {
         for row in reader.get_row_iter(None).unwrap() {
             let row = row.unwrap();
             let n = row.get_ulong(0).unwrap();
-            assert_eq!(row.get_ulong(1).ok(), (n % 2 == 0).then_some(n / 2));
+            assert_eq!(row.get_ulong(1).ok(), n.is_multiple_of(2).then_some(n / 2));
             found.push(n);
         }
     }
