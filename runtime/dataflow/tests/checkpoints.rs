@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where its helpers find nothing")]
 
 use hurtig_core::ids::CheckpointId;
-use hurtig_core::time::ManualClock;
+use hurtig_core::time::{MAX_WATERMARK, ManualClock};
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Barrier, Batch, Element, Event, Result};
 use hurtig_dataflow::chain::*;
@@ -268,6 +268,30 @@ fn an_input_that_has_ended_is_not_waited_for() {
     rig.inputs[1].send_event(Event::EndOfInput);
     assert_eq!(rig.run(), [1, 2, -1]);
     assert_eq!(rig.cut("sum"), Some((ONE, vec![vec![], vec![3]])));
+}
+
+#[test]
+fn event_time_that_ends_before_the_input_ends_nothing_else() {
+    let mut rig = gate(2, 1);
+    for input in 0..2 {
+        rig.inputs[input].send_event(Event::Watermark(MAX_WATERMARK));
+    }
+    assert_eq!(rig.run(), [] as [i64; 0]);
+    rig.send(0, &[1]);
+    rig.barrier(0, ONE);
+    rig.barrier(1, ONE);
+    rig.send(1, &[2]);
+    assert_eq!(rig.run(), [1, -1, 2], "a barrier and records behind it");
+    assert_eq!(rig.cut("sum"), Some((ONE, vec![vec![], vec![1]])));
+    // The producers have finished, and the news of one is still on the way.
+    rig.inputs[1].send_event(Event::EndOfInput);
+    assert_eq!(rig.run(), [] as [i64; 0]);
+    rig.core.trigger(TWO).unwrap();
+    assert_eq!(rig.run(), [] as [i64; 0]);
+    rig.inputs[0].send_event(Event::EndOfInput);
+    assert_eq!(rig.run(), [-2]);
+    assert_eq!(rig.cut("sum"), Some((TWO, vec![vec![], vec![3]])));
+    assert_eq!(rig.round(), Round::Finished);
 }
 
 #[test]

@@ -87,7 +87,8 @@ impl MergedEvents {
             }
         };
         self.ready.extend(update.events());
-        if self.merger.all_ended() && !self.end_sent {
+        // Event time may end before the input does: a barrier or records may come behind it.
+        if self.aligner.all_ended() && !self.end_sent {
             self.end_sent = true;
             self.ready.push_back(Event::EndOfInput);
         }

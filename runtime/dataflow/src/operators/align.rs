@@ -116,6 +116,11 @@ impl BarrierAligner {
         self.completed()
     }
 
+    /// Whether every input has ended.
+    pub fn all_ended(&self) -> bool {
+        self.inputs.iter().all(|input| input.ended)
+    }
+
     /// A checkpoint whose barrier no producer will send, because all of them have ended or are about to:
     /// it waits for the ends that are still on the way. Returns it when there is none.
     pub fn expect(&mut self, barrier: Barrier) -> Option<Barrier> {
