@@ -83,9 +83,13 @@ enum Step {
     Advance(u64),
 }
 
+fn records() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => 1..40usize, 1 => 40..900usize]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (1..40usize, any::<bool>(), any::<bool>()).prop_map(|(n, one, hashed)| Step::Write(n, one, hashed)),
+        4 => (records(), any::<bool>(), any::<bool>()).prop_map(|(n, one, hashed)| Step::Write(n, one, hashed)),
         4 => (0..5usize, 1..4usize).prop_map(|(channel, n)| Step::Take(channel, n)),
         2 => Just(Step::Watermark),
         1 => Just(Step::Idle),
@@ -100,6 +104,7 @@ struct Setup {
     channels: usize,
     bounds: ChannelOptions,
     batch_size: usize,
+    batch_bytes: usize,
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
@@ -113,22 +118,26 @@ fn setup() -> impl Strategy<Value = Setup> {
         Kind::Global,
         Kind::Custom,
     ];
-    let bounds = (1..4usize, 1..400usize);
+    let bounds = (1..4usize, prop_oneof![1..400usize, 1..20_000usize]);
     (
         prop::sample::select(kinds.to_vec()),
-        1..=5usize,
+        prop_oneof![Just(2), 1..=5usize],
         bounds,
-        1..24usize,
+        prop_oneof![1..24usize, 60..400usize],
+        prop_oneof![200..4_000usize, Just(256 << 10)],
     )
-        .prop_map(|(kind, channels, (max_batches, max_bytes), batch_size)| Setup {
-            kind,
-            channels: if kind == Kind::Forward { 1 } else { channels },
-            bounds: ChannelOptions {
-                max_batches,
-                max_bytes,
+        .prop_map(
+            |(kind, channels, (max_batches, max_bytes), batch_size, batch_bytes)| Setup {
+                kind,
+                channels: if kind == Kind::Forward { 1 } else { channels },
+                bounds: ChannelOptions {
+                    max_batches,
+                    max_bytes,
+                },
+                batch_size,
+                batch_bytes,
             },
-            batch_size,
-        })
+        )
 }
 
 /// A writer with the model of what it has been given.
@@ -151,6 +160,7 @@ impl Subject {
         let (senders, receivers): (Vec<_>, Vec<_>) = ends.unzip();
         let policy = FlushPolicy {
             batch_size: setup.batch_size,
+            batch_bytes: setup.batch_bytes,
             ..FlushPolicy::default()
         };
         let writer = EdgeWriter::new(
