@@ -138,6 +138,21 @@ fn a_failing_function_is_named_with_uid_subtask_and_cause() {
 }
 
 #[test]
+fn a_panic_in_a_key_selector_is_told_from_one_in_the_operator_before_it() {
+    let env = StreamEnv::new();
+    let numbers = env.from_sequence(1, 100).map(|n: i64| n).name("Before");
+    let keyed = numbers.key_by(|n| if *n == 57 { panic!("no key") } else { *n });
+    keyed.count().collect();
+    let text = message(&env);
+    for part in [
+        "'Before'",
+        "a key selector or partitioner of its output panicked: no key",
+    ] {
+        assert!(text.contains(part), "no '{part}' in: {text}");
+    }
+}
+
+#[test]
 fn a_panic_in_a_function_fails_the_job_and_not_the_process() {
     let env = StreamEnv::new();
     env.set_parallelism(2);

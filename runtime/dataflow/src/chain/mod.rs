@@ -429,7 +429,9 @@ impl TaskCore {
             self.at = 0;
             self.overtaking.look_at = self.head.look(turn.now, &mut *self.links[0])?;
         }
+        self.at = nodes + 1;
         let out = self.outlet.turn(&mut *self.links[nodes], turn);
+        self.at = nodes;
         if self.overtaking.overdraws {
             self.end_overdraft(out);
         }
@@ -737,9 +739,10 @@ impl TaskCore {
         self.outlet.totals()
     }
 
-    /// Where the chain failed: 0 for the head, `i + 1` for node `i`; `None` while it has not.
+    /// Where the chain failed: 0 for the head, `i + 1` for node `i`; `None` while it has not. What chooses the
+    /// channels of the chain's output counts as part of its last operator.
     pub fn failed_at(&self) -> Option<usize> {
-        self.poisoned.then_some(self.at)
+        self.poisoned.then_some(self.at.min(self.nodes.len()))
     }
 
     /// Runs `f` unless the chain is poisoned, and poisons it when `f` fails or panics: a chain that
@@ -750,18 +753,25 @@ impl TaskCore {
         }
         // The chain is not looked at again after a panic, so nobody sees it half changed.
         let result = catch_unwind(AssertUnwindSafe(|| f(&mut *self)));
-        let result = result.unwrap_or_else(|panic| Err(panicked(&*panic)));
+        let result = result.unwrap_or_else(|panic| {
+            let place = if self.at > self.nodes.len() {
+                "a key selector or partitioner of its output "
+            } else {
+                ""
+            };
+            Err(panicked(place, &*panic))
+        });
         self.poisoned = result.is_err();
         result
     }
 }
 
-/// A panic in user code or an operator, as an error.
-fn panicked(panic: &(dyn Any + Send)) -> Error {
+/// A panic in user code or an operator, as an error; `place` says where, if that is not the operator itself.
+fn panicked(place: &str, panic: &(dyn Any + Send)) -> Error {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a value that is not text".to_owned());
-    Error::user(format!("panicked: {message}"))
+    Error::user(format!("{place}panicked: {message}"))
 }

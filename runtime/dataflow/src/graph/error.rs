@@ -27,6 +27,14 @@ pub enum GraphError {
         /// The one that repeats it.
         second: String,
     },
+    /// A uid that names nothing.
+    #[error(
+        "operator '{operator}' has an empty uid: give it a name that stays the same when the program changes"
+    )]
+    EmptyUid {
+        /// The operator.
+        operator: String,
+    },
     /// Parallelism 0, or above the number of key groups that any job can have.
     #[error("{place}: parallelism {parallelism} is not between 1 and {limit}")]
     ParallelismOutOfRange {

@@ -51,6 +51,9 @@ fn check_node(graph: &StreamGraph, node: &StreamNode, settings: &GraphSettings) 
     if node.uid.is_none() && node.uid_hash.is_none() && !settings.auto_generate_uids {
         return Err(GraphError::MissingUid { operator: operator() });
     }
+    if node.uid.as_deref() == Some("") {
+        return Err(GraphError::EmptyUid { operator: operator() });
+    }
     if node.kind != NodeKind::Source && graph.inputs(node.id).next().is_none() {
         return Err(GraphError::NoInput { operator: operator() });
     }

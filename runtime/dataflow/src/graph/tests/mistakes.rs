@@ -55,6 +55,8 @@ fn identities_are_unique_and_may_be_demanded() {
         s.node(SINK).uid = Some("twice".into());
     });
     says(&text, &["'twice'", "'source'", "'sink'"]);
+    let text = message(|s| s.node(SINK).uid = Some(String::new()));
+    says(&text, &["'sink'", "empty uid"]);
     let (mut sketch, [source, ..]) = line();
     sketch.node(source).uid = Some("s".into());
     let strict = GraphSettings {
