@@ -414,7 +414,7 @@ impl StreamEnv {
         let setup = crate::settings::job_setup(&config, &backend)?;
         program.validate(setup.goes_on(name)).map_err(Error::job)?;
         crate::settings::check_slots(&config, &graph)?;
-        let starting = interrupt.starting(name)?;
+        let starting = interrupt.starting(name, crate::settings::on_signal(&config)?)?;
         let settings = crate::settings::task_settings(&config);
         let parameters = graph.parameters.clone();
         let linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new())

@@ -1,11 +1,14 @@
 //! What Ctrl-C and SIGTERM do to a program of `#[hurtig::main]`.
 //!
-//! The first one cancels the running jobs and lets the program come to its end; without a job, and
-//! the second time, the process ends at once. A thread of its own waits for them, so that they work
+//! The first one cancels the running jobs, or stops them with a savepoint if `execution.on-signal` says so, and
+//! lets the program come to its end. The next one cancels jobs that are being stopped; without a job, and when
+//! they have been cancelled, the process ends at once. A thread of its own waits for signals, so that they work
 //! whatever the program's thread is doing.
 
 use crate::{Error, logging};
 use hurtig_cluster::JobHandle;
+use hurtig_core::config::SignalAction;
+use hurtig_dataflow::chain::StopMode;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
@@ -46,10 +49,15 @@ impl fmt::Display for Signal {
 #[derive(Default)]
 struct State {
     signal: Option<Signal>,
+    /// All jobs that the signal has reached are stopping or have stopped; none was cancelled.
+    stopping: bool,
     /// Jobs on their way to the cluster.
     starting: usize,
-    jobs: Vec<Weak<JobHandle>>,
+    jobs: Vec<(Weak<JobHandle>, SignalAction)>,
 }
+
+/// A job, and what a signal does to it.
+type Reached = (Arc<JobHandle>, SignalAction);
 
 /// The jobs that a signal would cancel, and the signal that came. Clones are the same.
 #[derive(Clone, Default)]
@@ -77,31 +85,42 @@ impl Interrupt {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The exit code of a program that a signal reached.
+    /// The exit code of a program that a signal reached. One whose jobs have stopped as they were to has its own.
     pub(crate) fn exit_code(&self) -> Option<ExitCode> {
-        self.lock().signal.map(|signal| ExitCode::from(signal.code()))
+        let state = self.lock();
+        let signal = state.signal.filter(|_| !state.stopping);
+        signal.map(|signal| ExitCode::from(signal.code()))
     }
 
     /// A job is about to be submitted.
     ///
     /// # Errors
     /// When a signal came before.
-    pub(crate) fn starting(&self, job: &str) -> Result<Starting, Error> {
+    pub(crate) fn starting(&self, job: &str, on_signal: SignalAction) -> Result<Starting, Error> {
         let mut state = self.lock();
         if state.signal.is_some() {
+            state.stopping = false;
             return Err(Error::JobCanceled { job: job.to_owned() });
         }
         state.starting += 1;
-        Ok(Starting(self.clone()))
+        Ok(Starting(self.clone(), on_signal))
     }
 
-    /// Notes the signal; the jobs that it cancels. `None`: there is nothing that could be cancelled.
-    fn raise(&self, signal: Signal) -> Option<Vec<Arc<JobHandle>>> {
+    /// Notes the signal; the jobs that it reaches. `None`: there is nothing that could be cancelled.
+    fn raise(&self, signal: Signal) -> Option<Vec<Reached>> {
         let mut state = self.lock();
         state.signal = Some(signal);
-        let jobs: Vec<_> = state.jobs.iter().filter_map(Weak::upgrade).collect();
-        let running: Vec<_> = jobs.into_iter().filter(|job| is_running(job)).collect();
+        let jobs = state.jobs.iter();
+        let jobs = jobs.filter_map(|(job, action)| Some((job.upgrade()?, *action)));
+        let running: Vec<_> = jobs.filter(|(job, _)| is_running(job)).collect();
+        let stopping = running.iter().all(|(_, action)| *action != SignalAction::Cancel);
+        state.stopping = stopping && state.starting == 0 && !running.is_empty();
         (state.starting > 0 || !running.is_empty()).then_some(running)
+    }
+
+    /// Jobs are cancelled after all.
+    fn cancelling(&self) {
+        self.lock().stopping = false;
     }
 }
 
@@ -110,15 +129,15 @@ fn is_running(job: &JobHandle) -> bool {
 }
 
 /// A job that is being submitted; a signal meanwhile does not end the process.
-pub(crate) struct Starting(Interrupt);
+pub(crate) struct Starting(Interrupt, SignalAction);
 
 impl Starting {
     /// It runs. A signal that came meanwhile cancels it now.
     pub(crate) async fn started(self, job: &Arc<JobHandle>) {
         let signalled = {
             let mut state = self.0.lock();
-            state.jobs.retain(|job| job.strong_count() > 0);
-            state.jobs.push(Arc::downgrade(job));
+            state.jobs.retain(|(job, _)| job.strong_count() > 0);
+            state.jobs.push((Arc::downgrade(job), self.1));
             state.signal.is_some()
         };
         if signalled {
@@ -151,15 +170,60 @@ pub(crate) fn watch(interrupt: Interrupt) -> Result<(), String> {
 }
 
 async fn serve(interrupt: Interrupt, mut signals: Signals) {
-    let signal = signals.next().await;
+    let mut signal = signals.next().await;
     let Some(jobs) = interrupt.raise(signal) else {
         std::process::exit(signal.code().into());
     };
+    let (cancelled, stopped): (Vec<Reached>, Vec<Reached>) = jobs
+        .into_iter()
+        .partition(|(_, action)| *action == SignalAction::Cancel);
+    let mut cancelled: Vec<Arc<JobHandle>> = cancelled.into_iter().map(|(job, _)| job).collect();
+    if !stopped.is_empty() {
+        logging::say(format_args!(
+            "{signal}: stopping the job with a savepoint; a second signal cancels it"
+        ));
+        let also = first_of(signals.next(), stop(&stopped, &mut cancelled)).await;
+        if let Some(another) = also {
+            signal = another;
+            cancelled.extend(stopped.into_iter().map(|(job, _)| job));
+        } else if cancelled.is_empty() {
+            // The program goes on to its end, and what it began since with it.
+            let again = first_of(signals.next(), tokio::time::sleep(FAREWELL)).await;
+            std::process::exit(again.unwrap_or(signal).code().into());
+        }
+    }
+    interrupt.cancelling();
     logging::say(format_args!(
         "{signal}: cancelling the job; a second signal ends the program at once"
     ));
-    let again = first_of(signals.next(), cancel(jobs)).await;
+    let again = first_of(signals.next(), cancel(cancelled)).await;
     std::process::exit(again.unwrap_or(signal).code().into());
+}
+
+/// Stops jobs with savepoints; those that could not be stopped are to be cancelled.
+async fn stop(jobs: &[Reached], cancelled: &mut Vec<Arc<JobHandle>>) {
+    for (job, action) in jobs {
+        let mode = if *action == SignalAction::Drain {
+            StopMode::Drain
+        } else {
+            StopMode::Suspend
+        };
+        match job.stop(None, mode).await {
+            Ok(path) => logging::say(format_args!(
+                "job '{}' has stopped with savepoint {path}",
+                job.name()
+            )),
+            // It has ended by itself.
+            Err(_) if !is_running(job) => {}
+            Err(error) => {
+                logging::say(format_args!(
+                    "job '{}' cannot stop with a savepoint: {error}",
+                    job.name()
+                ));
+                cancelled.push(job.clone());
+            }
+        }
+    }
 }
 
 /// Cancels jobs, waits for their ends, and gives the program time to end by itself.
@@ -244,7 +308,10 @@ mod tests {
         assert!(interrupt.exit_code().is_none());
         assert!(interrupt.raise(Signal::Terminate).is_none());
         assert_eq!(interrupt.exit_code(), Some(ExitCode::from(143)));
-        let refused = interrupt.starting("late").err().map(|error| error.to_string());
+        let refused = interrupt
+            .starting("late", SignalAction::Cancel)
+            .err()
+            .map(|error| error.to_string());
         assert_eq!(refused.as_deref(), Some("job 'late' was CANCELED"));
     }
 
@@ -268,7 +335,7 @@ mod tests {
     #[test]
     fn a_job_on_its_way_is_waited_for() {
         let interrupt = Interrupt::default();
-        let Ok(starting) = interrupt.starting("job") else {
+        let Ok(starting) = interrupt.starting("job", SignalAction::Suspend) else {
             panic!("no signal has come");
         };
         assert!(

@@ -6,8 +6,8 @@ use hurtig_cluster::{
     CheckpointRetention, ClusterConfig, JobOptions, RestartStrategyConfig, RestoreFrom, RestoreTarget,
 };
 use hurtig_core::config::{
-    BufferTimeout, CheckpointingMode, ClaimMode, Configuration, Limit, RestartStrategy, SnapshotCompression,
-    options,
+    BufferTimeout, CheckpointingMode, ClaimMode, Configuration, Limit, RestartStrategy, SignalAction,
+    SnapshotCompression, options,
 };
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::graph::JobGraph;
@@ -107,6 +107,22 @@ fn attempts(limit: Limit) -> Option<u32> {
         Limit::Infinite => None,
         Limit::AtMost(attempts) => Some(attempts),
     }
+}
+
+/// What a signal does to the job.
+///
+/// # Errors
+/// When it would take a savepoint and nobody has said where.
+pub(crate) fn on_signal(config: &Configuration) -> Result<SignalAction, Error> {
+    let action = config.get(&options::ON_SIGNAL);
+    if action == SignalAction::Cancel || config.get(&options::SAVEPOINT_DIR).is_some() {
+        return Ok(action);
+    }
+    Err(Error::Config(format!(
+        "{} says that a signal takes a savepoint, but nothing says where: set {} to a directory",
+        options::ON_SIGNAL.key(),
+        options::SAVEPOINT_DIR.key(),
+    )))
 }
 
 fn restart_strategy(config: &Configuration) -> RestartStrategyConfig {

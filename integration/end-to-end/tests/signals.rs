@@ -90,6 +90,64 @@ fn a_signal_cancels_the_job_and_is_the_exit_code() {
     }
 }
 
+/// The path in `job 'write' has stopped with savepoint PATH`.
+fn savepoint(stderr: &str) -> String {
+    let said = stderr
+        .lines()
+        .find_map(|line| line.split_once(" has stopped with savepoint "));
+    said.unwrap_or_else(|| panic!("it did not stop: {stderr}"))
+        .1
+        .to_owned()
+}
+
+#[test]
+fn a_job_that_a_signal_suspends_goes_on_from_its_savepoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let dir = format!("execution.checkpointing.savepoint-dir={}", path("savepoints"));
+    let mut restore: Vec<String> = Vec::new();
+    for (round, name) in ["TERM", "INT"].into_iter().enumerate() {
+        let out = path("out");
+        let mut args = vec!["write", &out, "-D", "execution.on-signal=suspend", "-D", &dir];
+        args.extend(restore.iter().map(String::as_str));
+        let mut program = Running::start(&args);
+        program.wait_for(if round == 0 { "5000" } else { "20000" });
+        program.signal(name);
+        let (status, stderr) = program.end();
+        assert!(status.success(), "{status}: {stderr}");
+        let savepoint = savepoint(&stderr);
+        assert!(Path::new(&savepoint).join("_metadata").exists());
+        restore = vec!["--restore".to_owned(), savepoint];
+    }
+    let (_, numbers) = output(&folder.path().join("out"));
+    assert!(numbers.len() > 20_000 && numbers.iter().copied().eq(0..numbers.len() as u64));
+}
+
+#[test]
+fn a_job_that_cannot_be_suspended_is_cancelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (folder.path().join("file"), folder.path().join("out"));
+    std::fs::write(&file, "not a folder").unwrap();
+    let dir = format!("execution.checkpointing.savepoint-dir={}", file.display());
+    let out = out.display().to_string();
+    let mut program = Running::start(&["write", &out, "-D", "execution.on-signal=drain", "-D", &dir]);
+    program.wait_for("5000");
+    program.signal("TERM");
+    let (status, stderr) = program.end();
+    assert_eq!(status.code(), Some(143), "{stderr}");
+    let said = ["job 'write' cannot stop with a savepoint", "was CANCELED"];
+    assert!(said.iter().all(|part| stderr.contains(part)), "{stderr}");
+}
+
+#[test]
+fn a_program_that_would_not_know_where_to_stop_does_not_start() {
+    let program = Running::start(&["write", "/nowhere", "-D", "execution.on-signal=suspend"]);
+    let (status, stderr) = program.end();
+    assert_eq!(status.code(), Some(1));
+    let named = ["execution.on-signal", "execution.checkpointing.savepoint-dir"];
+    assert!(named.iter().all(|part| stderr.contains(part)), "{stderr}");
+}
+
 #[test]
 fn a_second_signal_ends_a_program_that_does_not() {
     let mut program = Running::start(&["stuck"]);

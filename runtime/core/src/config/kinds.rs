@@ -187,6 +187,18 @@ config_enum! {
 }
 
 config_enum! {
+    /// What becomes of the running jobs of a program that is interrupted or told to terminate.
+    pub enum SignalAction {
+        /// They are cancelled.
+        Cancel = "cancel",
+        /// They stop with a savepoint.
+        Suspend = "suspend",
+        /// They stop with a savepoint once event time has ended.
+        Drain = "drain",
+    }
+}
+
+config_enum! {
     /// What a restore promises about the records before it.
     pub enum CheckpointingMode {
         /// Each changes state once.

@@ -51,7 +51,7 @@ pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
     BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, Limit, MaxParallelism, RestartStrategy,
-    SnapshotCompression, StateBackendKind, VertexDescriptionMode,
+    SignalAction, SnapshotCompression, StateBackendKind, VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use registry::{all, find};

@@ -183,10 +183,21 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         change: &C,
         out: &mut impl Extend<C::Out>,
     ) {
+        let far = self.segments.len() >= FAR && !needs_drop::<K>();
+        let mut guesses = [Guess::default(); READ_AHEAD];
         for some in hashes.chunks(READ_AHEAD) {
-            self.touch(some);
-            let records = some.iter().zip(records.by_ref());
-            out.extend(records.map(|(&hash, record)| self.change_scanned(hash, record, change)));
+            if far {
+                self.guess(some, &mut guesses);
+                self.touch_guesses(&guesses[..some.len()]);
+                let records = some.iter().zip(&guesses).zip(records.by_ref());
+                out.extend(records.map(|((&hash, &guess), record)| {
+                    self.change_guessed_scanned(guess, hash, record, change)
+                }));
+            } else {
+                self.touch(some);
+                let records = some.iter().zip(records.by_ref());
+                out.extend(records.map(|(&hash, record)| self.change_scanned(hash, record, change)));
+            }
         }
     }
 
@@ -199,6 +210,52 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
             bucket.is_some_and(|bucket| scan.touch(at, bucket))
         });
         black_box(touched.count());
+    }
+
+    /// Reads what the scan will read at these places.
+    fn touch_guesses(&self, guesses: &[Guess]) {
+        let Some(scan) = &self.scan else { return };
+        let touched = guesses
+            .iter()
+            .filter(|(at, bucket)| scan.touch(*at as usize, *bucket as usize));
+        black_box(touched.count());
+    }
+
+    /// [`Self::change_guessed`] while a scan goes on.
+    #[inline(always)]
+    fn change_guessed_scanned<T, C: Change<T, K, V>>(
+        &mut self,
+        (at, bucket): Guess,
+        hash: u64,
+        record: T,
+        change: &C,
+    ) -> C::Out {
+        let (at, bucket) = (at as usize, bucket as usize);
+        let found = {
+            let key = change.key_of(&record);
+            let slot = self.segments[at].get_bucket(bucket);
+            slot.is_some_and(|slot| change.is_key(&slot.key, &key))
+        };
+        if found {
+            if let Some(scan) = &mut self.scan {
+                scan.keep(&self.span, at, bucket, &self.segments[at]);
+            }
+            if let Some(slot) = self.segments[at].get_bucket_mut(bucket) {
+                return change.change(&slot.key, &mut slot.value, record);
+            }
+        }
+        self.change_misplaced_scanned(hash, record, change)
+    }
+
+    /// [`Self::change_scanned`] where a guess was wrong.
+    #[inline(never)]
+    fn change_misplaced_scanned<T, C: Change<T, K, V>>(
+        &mut self,
+        hash: u64,
+        record: T,
+        change: &C,
+    ) -> C::Out {
+        self.change_scanned(hash, record, change)
     }
 
     /// Changes the value of a key while a scan goes on.

@@ -50,13 +50,11 @@ impl ScanBudget {
     }
 }
 
-/// The bytes of a key's entries.
-#[derive(Clone, Copy)]
-struct Image {
+/// The encoded entries of one key group in a segment.
+struct Images {
     group: u16,
-    from: usize,
-    to: usize,
     entries: u64,
+    bytes: Vec<u8>,
 }
 
 /// What a scan has of one segment.
@@ -67,8 +65,8 @@ struct Part<K, V> {
     next: usize,
     /// So are these, bit by bit; empty while there are none.
     encoded: Vec<u64>,
-    images: Vec<Image>,
-    bytes: Vec<u8>,
+    /// By group; one or two in a large table.
+    images: Vec<Images>,
     /// All of its entries are encoded.
     complete: bool,
 }
@@ -80,7 +78,6 @@ impl<K, V> Default for Part<K, V> {
             next: 0,
             encoded: Vec::new(),
             images: Vec::new(),
-            bytes: Vec::new(),
             complete: false,
         }
     }
@@ -99,6 +96,21 @@ impl<K, V> Part<K, V> {
         let new = *word & bit == 0;
         *word |= bit;
         new
+    }
+
+    /// What is encoded of a group.
+    fn images_of(&mut self, group: u16) -> &mut Images {
+        let found = self.images.binary_search_by_key(&group, |images| images.group);
+        let place = found.unwrap_or_else(|place| {
+            let images = Images {
+                group,
+                entries: 0,
+                bytes: Vec::new(),
+            };
+            self.images.insert(place, images);
+            place
+        });
+        &mut self.images[place]
     }
 
     /// Whether a bucket above [`Self::next`] needs no image.
@@ -167,21 +179,16 @@ impl<K: StableKey, V> Scan<K, V> {
     }
 
     fn image(&mut self, span: &Span, at: usize, slot: &Slot<K, V>) -> usize {
-        let part = &mut self.parts[at];
-        let from = part.bytes.len();
-        match (self.encode)(&slot.key, &slot.value, &mut part.bytes) {
+        let group = span.group_of(slot.key.stable_hash());
+        let images = self.parts[at].images_of(group);
+        let from = images.bytes.len();
+        match (self.encode)(&slot.key, &slot.value, &mut images.bytes) {
             Ok(entries) => {
-                let (group, to) = (span.group_of(slot.key.stable_hash()), part.bytes.len());
-                part.images.push(Image {
-                    group,
-                    from,
-                    to,
-                    entries,
-                });
-                to - from
+                images.entries += entries;
+                images.bytes.len() - from
             }
             Err(error) => {
-                part.bytes.truncate(from);
+                images.bytes.truncate(from);
                 self.error.get_or_insert(error);
                 0
             }
@@ -221,9 +228,7 @@ impl<K: StableKey, V> Scan<K, V> {
         let part = &mut self.parts[at];
         part.complete = true;
         part.encoded = Vec::new();
-        if !part.images.is_sorted_by_key(|image| image.group) {
-            part.images.sort_by_key(|image| image.group);
-        }
+        part.kept = Vec::new();
     }
 
     /// Moves complete segments to the end of what is done. False while one is not.
@@ -233,13 +238,11 @@ impl<K: StableKey, V> Scan<K, V> {
             if !part.complete {
                 return false;
             }
-            for image in &part.images {
-                if image.entries > 0 {
-                    self.done
-                        .push(image.group, image.entries, &part.bytes[image.from..image.to]);
+            for images in std::mem::take(&mut part.images) {
+                if images.entries > 0 {
+                    self.done.push(images.group, images.entries, &images.bytes);
                 }
             }
-            (part.images, part.bytes) = (Vec::new(), Vec::new());
             self.order.pop();
         }
         true

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{
-    AnyOption, CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Limit, Scope,
+    AnyOption, CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Limit, Scope, SignalAction,
     SnapshotCompression,
 };
 
@@ -154,6 +154,16 @@ pub static SAVEPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
 )
 .flink("(none)");
 
+/// What Ctrl-C and SIGTERM do.
+pub static ON_SIGNAL: ConfigOption<SignalAction> = ConfigOption::new(
+    "execution.on-signal",
+    Scope::Program,
+    || SignalAction::Cancel,
+    "What Ctrl-C and SIGTERM do to the running jobs of a program: `cancel` them; `suspend`, stop each with a savepoint in \
+     `execution.checkpointing.savepoint-dir` from which it can go on; `drain`, the same once event time has ended and \
+     all timers and windows have fired. If the savepoint cannot be taken, and at a second signal, they are cancelled.",
+);
+
 /// What a job begins with.
 pub static RESTORE_PATH: ConfigOption<Option<String>> = ConfigOption::new(
     "execution.state-recovery.path",
@@ -202,6 +212,7 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &INCREMENTAL_CHECKPOINTS,
     &SNAPSHOT_COMPRESSION,
     &SAVEPOINT_DIR,
+    &ON_SIGNAL,
     &RESTORE_PATH,
     &IGNORE_UNCLAIMED_STATE,
     &CLAIM_MODE,
