@@ -1,5 +1,6 @@
-//! Every example three times against one reference: straight through, with checkpoints, and killed and restored at
-//! another parallelism; with either state backend.
+//! Every example against one reference: straight through, with checkpoints, and killed and restored at another
+//! parallelism, with either state backend; and stopped twice with a savepoint, to go on at another parallelism with the
+//! other backend.
 
 #![cfg(unix)]
 #![allow(
@@ -9,7 +10,7 @@
 
 use hurtig_end_to_end::{example, reference, sorted_lines, start_example};
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 const LINES: &str = "30000";
@@ -193,6 +194,89 @@ impl Golden {
     }
 }
 
+/// What a signal did to a program that it was to stop.
+enum Stopped {
+    /// It goes on from this savepoint.
+    With(String),
+    /// No job ran yet.
+    TooEarly,
+    /// It had ended.
+    TooLate,
+}
+
+impl Golden {
+    /// Stops the program twice and lets it go on with other parallelism and state backends.
+    fn moved(&mut self) {
+        let stages = [("1", "hashmap"), ("3", "rocksdb")];
+        let mut pause = Duration::from_millis(20);
+        for _ in 0..TRIALS {
+            let place = self.fresh();
+            let Some(savepoint) = self.stops(&stages, &mut pause, &place) else {
+                continue;
+            };
+            let mut args = self.args(("2", "hashmap"), &place);
+            args.extend(["--restore".to_owned(), savepoint]);
+            return self.ends_as_expected(&args, &place);
+        }
+        panic!(
+            "{} ended before it was stopped twice, {TRIALS} times",
+            self.program.name
+        );
+    }
+
+    /// Stops the program once at each scale, `pause` behind its start, which is adapted. The last savepoint; none when
+    /// the program ended before.
+    fn stops(&self, scales: &[(&str, &str)], pause: &mut Duration, place: &Path) -> Option<String> {
+        let mut from: Option<String> = None;
+        for scale in scales {
+            let mut stopped = Stopped::TooEarly;
+            while matches!(stopped, Stopped::TooEarly) {
+                let mut args = self.args(*scale, place);
+                args.extend(
+                    from.iter()
+                        .flat_map(|path| ["--restore".to_owned(), path.clone()]),
+                );
+                stopped = self.stop(args, *pause, place);
+                match stopped {
+                    Stopped::TooEarly => *pause += *pause / 8,
+                    Stopped::TooLate => *pause -= *pause / 4,
+                    Stopped::With(_) => {}
+                }
+            }
+            let Stopped::With(path) = stopped else { return None };
+            from = Some(path);
+        }
+        from
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a signal is to meet another process in the midst of its work"
+    )]
+    fn stop(&self, mut args: Vec<String>, pause: Duration, place: &Path) -> Stopped {
+        let dir = format!(
+            "execution.checkpointing.savepoint-dir={}-savepoints",
+            place.display()
+        );
+        args.extend(["-D", "execution.on-signal=suspend", "-D", &dir].map(str::to_owned));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let child = start_example(self.program.name, &args);
+        std::thread::sleep(pause);
+        let id = child.id().to_string();
+        // It may have ended.
+        let _ = Command::new("kill").args(["-s", "TERM", &id]).status();
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        let savepoint = said.split_once(" has stopped with savepoint ");
+        match (savepoint, ended.status.code()) {
+            (Some((_, path)), Some(0)) => Stopped::With(path.lines().next().unwrap().to_owned()),
+            (None, Some(0)) => Stopped::TooLate,
+            (None, None | Some(143)) => Stopped::TooEarly,
+            _ => panic!("{} {args:?}: {}: {said}", self.program.name, ended.status),
+        }
+    }
+}
+
 /// Whether there is a complete checkpoint before the program ends.
 #[expect(clippy::disallowed_methods, reason = "another process is waited for")]
 fn wait_for_checkpoint(child: &mut Child, dir: &Path) -> bool {
@@ -217,6 +301,7 @@ fn three_times(programs: Vec<Program>) {
         for backend in BACKENDS {
             golden.run(backend);
         }
+        golden.moved();
     }
 }
 
