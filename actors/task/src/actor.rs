@@ -10,6 +10,7 @@ use crate::savepoints::PrepareSavepoint;
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 use hurtig_core::ids::{CheckpointId, NodeId};
+use hurtig_core::steps::{Step, reached};
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Barrier, Error, Result};
 use hurtig_dataflow::chain::{NodeStats, Round, TaskCore};
@@ -295,6 +296,7 @@ impl TaskLoop {
                 let operators = RefCell::new(restored.operators);
                 let take = |at: usize| operators.borrow_mut().get_mut(at.checked_sub(skip)?)?.take();
                 core.open(&take)?;
+                reached(Step::Restored);
                 if let Some(in_flight) = restored.in_flight {
                     core.replay(in_flight)?;
                 }
@@ -422,8 +424,10 @@ impl Handler<NotifyCheckpoint> for TaskActor {
             self.completed = self.completed.max(checkpoint);
         }
         let Some(core) = &mut self.core else { return };
-        if let Err(error) = core.on_checkpoint(event) {
-            self.fail(ctx, &error);
+        reached(Step::Notified);
+        match core.on_checkpoint(event) {
+            Ok(()) => reached(Step::Committed),
+            Err(error) => self.fail(ctx, &error),
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::actor::{Beginning, TaskActor, TaskLoop};
 use crate::checkpoint::{LoadError, StoredTask};
 use crate::interface::TaskFailure;
 use actix::{ActorFutureExt, AsyncContext, Context};
+use hurtig_core::steps::{Step, reached};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::TaskCut;
 use hurtig_dataflow::graph::TaskState;
@@ -40,6 +41,7 @@ impl TaskActor {
         ctx.spawn(loaded.map(
             |loaded, task: &mut Self, ctx: &mut Context<Self>| match flatten(loaded) {
                 Ok(restored) => {
+                    reached(Step::Loaded);
                     ctx.spawn(TaskLoop::new(Beginning::Restored(restored)));
                 }
                 Err(LoadError { error, permanent }) => {
@@ -68,7 +70,11 @@ impl TaskActor {
             channels: self.setup.channels.clone(),
         };
         let storage = self.storage_of(checkpoint);
-        let store = move || storage?.store_cut(&task, cut);
+        let store = move || {
+            reached(Step::Cut);
+            let stored = storage?.store_cut(&task, cut);
+            stored.inspect(|_| reached(Step::PartStored))
+        };
         self.storing += 1;
         let stored = actix::fut::wrap_future(tokio::task::spawn_blocking(store));
         ctx.spawn(

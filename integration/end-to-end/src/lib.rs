@@ -77,9 +77,18 @@ pub fn example_with(name: &str, args: &[&str], variables: &[(&str, &str)]) -> Ou
 /// # Panics
 /// When it cannot be built or started.
 pub fn start_example(name: &str, args: &[&str]) -> Child {
+    start_example_with(name, args, &[])
+}
+
+/// As [`start_example`], with environment variables.
+///
+/// # Panics
+/// As [`start_example`].
+pub fn start_example_with(name: &str, args: &[&str], variables: &[(&str, &str)]) -> Child {
     let mut command = Command::new(path_of(name));
     command
         .args(args)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

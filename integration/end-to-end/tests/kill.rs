@@ -2,7 +2,8 @@
 //! backends, with aligned and unaligned checkpoints, with and without back pressure: every record, window and
 //! timer is in its output once.
 //!
-//! `CHAOS_KILLS` says how many kills (default 6), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state
+//! `CHAOS_KILLS` says how many kills at random moments (default 6), `CHAOS_STEP_KILLS` how many at each named step of
+//! the checkpoint and commit protocols (default 1), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state
 //! backend (default: either, by chance), `CHAOS_BARRIERS` after how many milliseconds barriers overtake, or `never`
 //! (default: by chance).
 
@@ -13,14 +14,19 @@
 )]
 #![allow(clippy::print_stdout, reason = "a failing run must tell its seed")]
 
-use hurtig_end_to_end::{Random, number, start_example};
+use hurtig_core::steps::{DIE_AT, Step};
+use hurtig_end_to_end::{Random, number, start_example, start_example_with};
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const KEYS: u64 = 60;
 const JITTER: i64 = 40;
 const RATE: u64 = 12_000;
+/// How long a life may last that is to end at a step, in milliseconds.
+const LIFE_MS: u64 = 3_000;
+const SIGABRT: i32 = 6;
 
 /// As the example has it.
 fn time_of(i: u64) -> i64 {
@@ -209,6 +215,42 @@ impl Trial {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// One life of the program, which dies when it reaches a step for the some-th time. Whether it did.
+    #[expect(clippy::disallowed_methods, reason = "another process is waited for")]
+    fn die_at(&mut self, step: Step) -> bool {
+        let args = self.args(0);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        // Each of these is reached once by a task, a job or a file.
+        let times = match step {
+            Step::Found | Step::SavepointComplete => 1,
+            Step::Discarding | Step::HalfDiscarded => 1 + self.random.below(2),
+            Step::Loaded | Step::Restored => 1 + self.random.below(4),
+            _ => 1 + self.random.below(30),
+        };
+        let stop = Path::new(&self.out()).join("stop");
+        if step == Step::SavepointComplete {
+            std::fs::write(&stop, self.folder.path().join("savepoints").display().to_string()).unwrap();
+        }
+        let death = format!("{}:{times}", step.name());
+        let mut child = start_example_with("all_round", &args, &[(DIE_AT, &death)]);
+        for _ in 0..LIFE_MS / 5 {
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // It may be dead already.
+        let _ = child.kill();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            !said.contains("FAILED") && !said.contains("error:"),
+            "{death}: {said}"
+        );
+        let _ = std::fs::remove_file(stop);
+        output.status.signal() == Some(SIGABRT)
+    }
+
     /// The last life, to the end.
     fn finish(&mut self) -> String {
         let args = self.args(0);
@@ -220,47 +262,79 @@ impl Trial {
     }
 }
 
+impl Trial {
+    /// A job of which some is left when the last of so many lives has ended.
+    fn new(lives: u64, seed: u64) -> Self {
+        println!("CHAOS_SEED={seed}");
+        Self {
+            random: Random::new(seed),
+            folder: tempfile::tempdir().unwrap(),
+            count: RATE * (lives + 4) / 2,
+        }
+    }
+
+    /// Lets the job come to its end, and checks that all output is there once and that nothing else is left.
+    fn ends_well(&mut self) {
+        for control in ["fail", "savepoint", "stop"] {
+            // The last life is to come to its end.
+            let _ = std::fs::remove_file(Path::new(&self.out()).join(control));
+        }
+        let end = self.finish();
+        println!("{end}");
+        check(Path::new(&self.out()), self.count);
+        assert!(
+            end.contains(&format!("counted={}", self.count)),
+            "operator state lost or repeated records: {end}"
+        );
+        assert!(
+            end.contains("same=true"),
+            "a union list differs from the list that was split: {end}"
+        );
+        let left = unaligned(&self.folder.path().join("savepoints"));
+        assert!(left.is_empty(), "savepoints with records in flight: {left:?}");
+        // The last life may have kept all state in memory; then the one before has left it.
+        let left: Vec<_> = std::fs::read_dir(self.folder.path().join("state"))
+            .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
+            .unwrap_or_default();
+        assert!(left.len() <= 1, "local state of killed processes: {left:?}");
+        let left = metadata(&self.folder.path().join("checkpoints"));
+        assert!(
+            left.is_empty(),
+            "checkpoints of a job that has finished: {left:?}"
+        );
+    }
+}
+
 #[test]
 fn nothing_is_lost_or_repeated_whatever_is_killed() {
     let kills = number("CHAOS_KILLS", 6);
-    let seed = number("CHAOS_SEED", 1);
-    println!("CHAOS_SEED={seed} CHAOS_KILLS={kills}");
-    let mut trial = Trial {
-        random: Random::new(seed),
-        folder: tempfile::tempdir().unwrap(),
-        // Some of it is left when the last kill has come.
-        count: RATE * (kills + 4) / 2,
-    };
+    let mut trial = Trial::new(kills, number("CHAOS_SEED", 1));
     for life in 0..kills {
         println!("{life}: {}", trial.kill().trim());
     }
-    for control in ["fail", "savepoint", "stop"] {
-        // The last life is to come to its end.
-        let _ = std::fs::remove_file(Path::new(&trial.out()).join(control));
+    trial.ends_well();
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_whichever_step_is_the_last() {
+    let deaths = number("CHAOS_STEP_KILLS", 1);
+    let mut trial = Trial::new(deaths * Step::ALL.len() as u64, number("CHAOS_SEED", 1));
+    // There is something to go on from.
+    assert!(trial.die_at(Step::HalfDiscarded));
+    for step in Step::ALL.iter().copied() {
+        let mut lives = 0;
+        let mut died = 0;
+        while died < deaths {
+            died += u64::from(trial.die_at(step));
+            lives += 1;
+            assert!(
+                lives < deaths * 2 + 5,
+                "{step:?} is hardly reached: {died} of {lives} times"
+            );
+        }
+        println!("{}: {died} of {lives} lives", step.name());
     }
-    let end = trial.finish();
-    println!("{end}");
-    check(Path::new(&trial.out()), trial.count);
-    assert!(
-        end.contains(&format!("counted={}", trial.count)),
-        "operator state lost or repeated records: {end}"
-    );
-    assert!(
-        end.contains("same=true"),
-        "a union list differs from the list that was split: {end}"
-    );
-    let left = unaligned(&trial.folder.path().join("savepoints"));
-    assert!(left.is_empty(), "savepoints with records in flight: {left:?}");
-    // The last life may have kept all state in memory; then the one before has left it.
-    let left: Vec<_> = std::fs::read_dir(trial.folder.path().join("state"))
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default();
-    assert!(left.len() <= 1, "local state of killed processes: {left:?}");
-    let left = metadata(&trial.folder.path().join("checkpoints"));
-    assert!(
-        left.is_empty(),
-        "checkpoints of a job that has finished: {left:?}"
-    );
+    trial.ends_well();
 }
 
 /// Files of savepoints that say that records were on their way: savepoints are always aligned. Names are legible

@@ -12,6 +12,7 @@ pub mod error;
 pub mod ids;
 pub mod key;
 pub mod metrics;
+pub mod steps;
 pub mod str;
 pub mod time;
 pub mod types;

@@ -13,6 +13,7 @@ use crate::result::JobResult;
 use crate::task_manager::TaskManagerInput;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId, random_number};
+use hurtig_core::steps::{Step, reached};
 use hurtig_core::{Error, Fault};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
@@ -194,6 +195,7 @@ impl JobMaster {
                 execution,
                 checkpoint,
             } => {
+                reached(Step::Triggering);
                 let task = TaskId { job, execution };
                 self.tell(to, TaskManagerMessage::TriggerCheckpoint { task, checkpoint });
             }

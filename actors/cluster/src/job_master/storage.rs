@@ -4,6 +4,7 @@
 use super::events::{FoundCheckpoint, JobEvent, StorageWork};
 use crate::config::{RestoreFrom, RestoreTarget};
 use hurtig_core::ids::{CheckpointId, JobId};
+use hurtig_core::steps::{Step, reached};
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Fault};
 use hurtig_kit::{Panicked, guard};
@@ -38,6 +39,7 @@ impl JobStorage {
                 let checkpoint = metadata.checkpoint_id;
                 let published = self.publish(*metadata, triggered, savepoint);
                 let published = published.map_err(|error| error.chain());
+                reached(Step::Published);
                 Some(JobEvent::CheckpointPublished(checkpoint, published))
             }
             discard => {
@@ -62,7 +64,10 @@ impl JobStorage {
             RestoreTarget::Latest => self.latest(),
         };
         match guard(load) {
-            Ok(Ok(found)) => Ok(found.map(Box::new)),
+            Ok(Ok(found)) => {
+                reached(Step::Found);
+                Ok(found.map(Box::new))
+            }
             Ok(Err(error)) => Err(TaskFailure::new(&error, None)),
             Err(panicked) => Err(failure_of(panicked)),
         }
@@ -115,11 +120,13 @@ impl JobStorage {
         let now = u128::try_from(self.clock.wall_ms()).unwrap_or(0);
         metadata.triggered_ms = u64::try_from(now.saturating_sub(ago)).unwrap_or(0);
         let dir = CheckpointLayout::new(self.job).checkpoint(metadata.checkpoint_id);
+        reached(Step::Publishing);
         let Some((savepoint, stop)) = savepoint else {
             return Ok(write_metadata(self.store()?, &dir, &metadata)?);
         };
         write_metadata(&*savepoint.open()?, &savepoint.folder, &metadata)?;
         if stop {
+            reached(Step::SavepointComplete);
             // Before anybody commits: a restore of the latest checkpoint must not go back behind that.
             StopRecord::of(&metadata, savepoint).write(self.store()?, &dir)?;
         }
@@ -144,7 +151,9 @@ impl JobStorage {
 
 /// The metadata go first: without them nobody takes what is left for a checkpoint.
 fn discard_folder(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
+    reached(Step::Discarding);
     store.delete(&format!("{dir}/{METADATA_NAME}"))?;
+    reached(Step::HalfDiscarded);
     Ok(store.delete_all(dir)?)
 }
 

@@ -3,6 +3,7 @@
 use super::BlobStore;
 use crate::error::{Result, StorageError};
 use crate::path::{TEMPORARY, check_folder, check_path, join};
+use hurtig_core::steps::{Step, reached};
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -153,7 +154,9 @@ impl BlobStore for LocalStore {
         };
         self.make_durable_dir(dir).map_err(failed("make the folder of"))?;
         let temporary = write_temporary(dir, bytes).map_err(failed("write"))?;
+        reached(Step::FileWritten);
         let published = fs::hard_link(&temporary, &target);
+        reached(Step::FilePublished);
         // What cannot be removed now is invisible, and swept later.
         let _ = fs::remove_file(&temporary);
         match published {

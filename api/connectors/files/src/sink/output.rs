@@ -1,5 +1,6 @@
 //! A file that becomes visible under its name when it is complete.
 
+use hurtig_core::steps::{Step, reached};
 use hurtig_core::{Error, Result};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -227,10 +228,14 @@ fn too_short(there: u64, length: u64) -> std::io::Error {
 /// Makes a complete file visible under its name; nothing happens when it is.
 pub(super) fn complete(target: &Path) -> Result<()> {
     let renamed = match hidden_part(target) {
-        Some(temporary) => fs::rename(&temporary, target),
+        Some(temporary) => {
+            reached(Step::Completing);
+            fs::rename(&temporary, target)
+        }
         None => fs::metadata(target).map(drop),
     };
     renamed.map_err(failed("complete", target))?;
+    reached(Step::FileCompleted);
     sync_folder(target)
 }
 
