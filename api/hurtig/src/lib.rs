@@ -57,8 +57,8 @@ pub use inspect::inspect_snapshot;
 pub use listener::JobListener;
 pub use parameters::Parameters;
 pub use stream::{
-    CollectHandle, CollectSink, ConnectedStreams, DataStream, DiscardingSink, KeyedConnectedStreams,
-    KeyedStream, StreamSink,
+    BroadcastConnectedStreams, CollectHandle, CollectSink, ConnectedStreams, DataStream, DiscardingSink,
+    KeyedBroadcastConnectedStreams, KeyedConnectedStreams, KeyedStream, StreamSink,
 };
 pub use window::{Cumulating, IntoAssigner, Session, Sliding, Tumbling, WindowedStream};
 
@@ -100,6 +100,7 @@ pub mod prelude {
     pub use hurtig_core::str::Str;
     pub use hurtig_core::time::DurationExt;
     pub use hurtig_core::{Batch, UserError};
+    pub use hurtig_dataflow::broadcast::{BroadcastProcessFunction, KeyedBroadcastProcessFunction};
     pub use hurtig_dataflow::function::{
         CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedCx, KeyedOpenContext, KeyedProcessFunction,
         ProcessCx, ProcessFunction,
@@ -112,7 +113,7 @@ pub mod prelude {
     pub use hurtig_dataflow::timers::TimeDomain;
     pub use hurtig_dataflow::windows::*;
     pub use hurtig_state::{
-        AggregateFunction, AggregatingState, ListState, MapState, ReducingState, ValueState,
+        AggregateFunction, AggregatingState, BroadcastState, ListState, MapState, ReducingState, ValueState,
     };
 }
 

@@ -4,6 +4,7 @@
 //! the graphs that describe a job. Promises that everything here is sans-I/O and replayable:
 //! no threads, no clocks but the injected one, no actor. Channels come from `hurtig-exchange`.
 
+pub mod broadcast;
 pub mod chain;
 pub mod function;
 pub mod graph;

@@ -1,5 +1,6 @@
 //! Streams: the fluent face of the graph.
 
+mod broadcast;
 mod collect;
 mod connected;
 mod discard;
@@ -10,6 +11,7 @@ mod rich;
 mod sinks;
 mod transform;
 
+pub use broadcast::{BroadcastConnectedStreams, KeyedBroadcastConnectedStreams};
 pub use collect::{CollectHandle, CollectSink};
 pub use connected::{ConnectedStreams, KeyedConnectedStreams};
 pub use discard::DiscardingSink;

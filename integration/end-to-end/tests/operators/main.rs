@@ -9,6 +9,7 @@
     reason = "tests: small numbers, and what cannot be prepared has failed"
 )]
 
+mod broadcast;
 mod common;
 mod connect;
 mod keys;

@@ -10,6 +10,7 @@ pub mod splits;
 pub mod watermark;
 
 mod assign_watermarks;
+mod broadcast;
 mod connected;
 mod flat_map_iter;
 mod keyed;
@@ -20,6 +21,7 @@ mod stateless;
 
 pub use align::BarrierAligner;
 pub use assign_watermarks::AssignWatermarks;
+pub use broadcast::{BroadcastProcess, KeyedBroadcastProcess};
 pub use connected::{CoFlatMap, CoMap, CoProcess, KeyedCoProcess};
 pub use flat_map_iter::FlatMapIter;
 pub use merge::{WatermarkMerger, WatermarkUpdate};
