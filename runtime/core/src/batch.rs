@@ -7,7 +7,6 @@
 mod fill;
 mod map;
 mod partition;
-mod split;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +15,6 @@ use crate::time::NO_TIMESTAMP;
 use fill::fill;
 use map::{exchange_mapped, maps_in_place};
 use partition::partition;
-pub use split::SPLIT_MARGIN;
 
 /// As many records can be moved to the front again and again without it being noticed. Tests see long
 /// batches with fewer.

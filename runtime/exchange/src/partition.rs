@@ -92,14 +92,6 @@ impl<T> Partitioner<T> {
         }
     }
 
-    /// Appends the hashes that decide where records go.
-    pub(crate) fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
-        if let Partitioner::Hash { hasher, .. } = self {
-            hasher.hash_all(records, hashes);
-        }
-        assert_eq!(hashes.len(), records.len(), "one hash for each record");
-    }
-
     /// The smallest [`hurtig_core::key::group_selector`] of hashes that go to the second of two channels, when
     /// hashes decide.
     pub(crate) fn first_of_second(&self, channels: usize) -> Option<u32> {

@@ -3,7 +3,6 @@
 use crate::channel::{SendOutcome, Sender};
 use crate::partition::Partitioner;
 use crate::spread::Spread;
-use hurtig_core::batch::SPLIT_MARGIN;
 use hurtig_core::key::group_selector;
 use hurtig_core::time::Time;
 use hurtig_core::types::TypeInfo;
@@ -35,22 +34,16 @@ impl Default for FlushPolicy {
     }
 }
 
-/// Records that are hashed and split at a time.
-const STRETCH: usize = 512;
-/// With smaller buffers than this, records are not split by stretches.
-const SHORTEST_SPLIT: usize = 8 * SPLIT_MARGIN;
-
 /// Records of a batch whose sizes nobody knows, because they own memory elsewhere.
 const UNKNOWN: usize = 1_024;
 
 impl FlushPolicy {
-    /// How many records a batch may have before anybody has looked at how large they are. Those that own
-    /// nothing elsewhere need no look.
+    /// How many records a batch may have before anybody has looked at how large they are.
     pub fn unseen<T>(&self) -> usize {
         if std::mem::needs_drop::<T>() {
             self.batch_size.min(UNKNOWN)
         } else {
-            fitting_limit(*self, size_of::<T>(), 1)
+            self.batch_size
         }
     }
 }
@@ -87,9 +80,6 @@ pub struct EdgeWriter<T> {
     pending_from: usize,
     /// The batch at hand has its hash column.
     prepared: bool,
-    /// Hashes of a stretch of it, when it is split between two, and where the next stretch begins.
-    hashes: Vec<u64>,
-    split_off: usize,
     records_out: u64,
     bytes_out: u64,
 }
@@ -126,8 +116,6 @@ impl<T: Clone> EdgeWriter<T> {
             pending: None,
             pending_from: 0,
             prepared: false,
-            hashes: Vec::new(),
-            split_off: 0,
             records_out: 0,
             bytes_out: 0,
         }
@@ -140,9 +128,6 @@ impl<T: Clone> EdgeWriter<T> {
         }
         if batch.is_empty() {
             return true;
-        }
-        if let Some(placed) = self.write_in_two(batch, now) {
-            return placed;
         }
         let first = !std::mem::replace(&mut self.prepared, true);
         if first {
@@ -157,59 +142,6 @@ impl<T: Clone> EdgeWriter<T> {
         };
         self.prepared = !placed;
         placed
-    }
-
-    /// Hands two channels the records that their hashes say, a stretch at a time, which stays in a core's first-level
-    /// cache. None when that is not how these records are written.
-    fn write_in_two(&mut self, batch: &mut Batch<T>, now: Time) -> Option<bool> {
-        let from = self.partitioner.first_of_second(self.lanes.len())?;
-        // Copies all have one size, so the limit is what it was when the batch began.
-        if std::mem::needs_drop::<T>() || self.limit < SHORTEST_SPLIT {
-            return None;
-        }
-        while self.split_off < batch.len() {
-            let room = self.room_to_split();
-            if room == 0 {
-                return Some(false);
-            }
-            let stretch = self.split_off..batch.len().min(self.split_off + room.min(STRETCH));
-            (0..2).for_each(|lane| self.note_first(lane, now));
-            self.hashes.clear();
-            let records = &batch.records()[stretch.clone()];
-            self.partitioner.hash_all(records, &mut self.hashes);
-            let [first, second] = &mut self.lanes[..] else {
-                unreachable!("it has two channels");
-            };
-            batch.append_split(
-                self.split_off,
-                &self.hashes,
-                |hash| group_selector(hash) >= from,
-                [&mut first.buffer, &mut second.buffer],
-            );
-            self.records_out += stretch.len() as u64;
-            self.split_off = stretch.end;
-        }
-        self.split_off = 0;
-        batch.clear();
-        Some(true)
-    }
-
-    /// How many records have room in both buffers, whichever they go to. A buffer is as good as full when so few
-    /// have that stretches would get ever shorter.
-    fn room_to_split(&mut self) -> usize {
-        let mut room = usize::MAX;
-        for lane in 0..self.lanes.len() {
-            let left = |writer: &Self| {
-                writer
-                    .limit
-                    .saturating_sub(writer.lanes[lane].buffer.len() + SPLIT_MARGIN)
-            };
-            if left(self) <= self.limit / 16 && !self.flush_lane(lane) {
-                return 0;
-            }
-            room = room.min(left(self));
-        }
-        room
     }
 
     /// Hands every lane its records; a lane without room does not hold the others up.
