@@ -34,7 +34,7 @@ const WORDS: u64 = 1 << 14;
 const TURNS: u64 = 16;
 /// Keys that enter a table, and how many each second.
 const GROWTH: Schedule = Schedule {
-    rate: 2_000_000,
+    rate: 1_000_000,
     records: 10_000_000,
 };
 /// How often benches with checkpoints take one.
