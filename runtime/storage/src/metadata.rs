@@ -80,7 +80,7 @@ pub struct OperatorStates {
     /// What each subtask left; subtasks without state may be missing.
     pub subtasks: BTreeMap<u32, SubtaskState>,
     /// What the operator's coordinator left.
-    #[serde(with = "bytes")]
+    #[serde(with = "serde_bytes")]
     pub coordinator: Option<Vec<u8>>,
 }
 
@@ -269,61 +269,4 @@ fn handles(metadata: &mut CheckpointMetadata) -> impl Iterator<Item = &mut State
     let operators = metadata.operators.iter_mut();
     let subtasks = operators.flat_map(|operator| operator.subtasks.values_mut());
     subtasks.filter_map(|subtask| subtask.handle.as_mut())
-}
-
-/// Byte strings as MessagePack's own, not as a list of numbers.
-mod bytes {
-    use serde::de::{SeqAccess, Visitor};
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::fmt;
-
-    pub(super) fn serialize<S: Serializer>(
-        bytes: &Option<Vec<u8>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match bytes {
-            Some(bytes) => serializer.serialize_bytes(bytes),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Vec<u8>>, D::Error> {
-        Ok(Option::<Bytes>::deserialize(deserializer)?.map(|bytes| bytes.0))
-    }
-
-    struct Bytes(Vec<u8>);
-
-    impl<'de> Deserialize<'de> for Bytes {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_byte_buf(BytesVisitor).map(Bytes)
-        }
-    }
-
-    struct BytesVisitor;
-
-    impl<'de> Visitor<'de> for BytesVisitor {
-        type Value = Vec<u8>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a byte string")
-        }
-
-        fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-            Ok(bytes.to_vec())
-        }
-
-        fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
-            Ok(bytes)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<u8>, A::Error> {
-            let mut bytes = Vec::new();
-            while let Some(byte) = seq.next_element()? {
-                bytes.push(byte);
-            }
-            Ok(bytes)
-        }
-    }
 }
