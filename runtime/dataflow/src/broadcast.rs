@@ -5,7 +5,7 @@
 //! read. Records of the two streams meet in any order.
 
 use crate::function::{Emitter, KeyedCx, KeyedOpenContext, ProcessCx};
-use crate::operator::OpenContext;
+use crate::operator::{CheckpointEvent, OpenContext};
 use crate::timers::TimeDomain;
 use hurtig_core::key::{OwnedKey, StableKey};
 use hurtig_core::{Result, UserError};
@@ -126,6 +126,12 @@ pub trait BroadcastProcessFunction<In, B, Out>: Send {
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError>;
 
+    /// As [`crate::function::ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
+        Ok(())
+    }
+
     /// Called once at the end of a successful run.
     fn close(&mut self) -> Result<(), UserError> {
         Ok(())
@@ -177,6 +183,12 @@ where
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError> {
         let _ = (time, domain, state, cx, out);
+        Ok(())
+    }
+
+    /// As [`crate::function::ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
         Ok(())
     }
 

@@ -4,7 +4,9 @@
 //! is made per subtask, on the thread that runs it. Functions hold no other state: what must survive
 //! a failure belongs into declared state.
 
-use crate::operator::{Accumulators, Collector, Cx, JobParameters, OpenContext, OutputTag, SubtaskInfo};
+use crate::operator::{
+    Accumulators, CheckpointEvent, Collector, Cx, JobParameters, OpenContext, OutputTag, SubtaskInfo,
+};
 use crate::timers::{HashedKey, TimeDomain, TimerService};
 use hurtig_core::key::{OwnedKey, StableKey};
 
@@ -114,6 +116,13 @@ pub trait ProcessFunction<In, Out>: Send {
         Ok(())
     }
 
+    /// A checkpoint has completed or was given up. A notice may be lost when the job fails at that time; a checkpoint
+    /// that completes later stands for the earlier ones. An error fails the task.
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
+        Ok(())
+    }
+
     /// Called once at the end of a successful run.
     fn close(&mut self) -> Result<(), UserError> {
         Ok(())
@@ -150,6 +159,12 @@ pub trait CoProcessFunction<A, B, Out>: Send {
         Ok(())
     }
 
+    /// As [`ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
+        Ok(())
+    }
+
     /// Called once at the end of a successful run.
     fn close(&mut self) -> Result<(), UserError> {
         Ok(())
@@ -160,13 +175,18 @@ pub trait CoProcessFunction<A, B, Out>: Send {
 #[derive(Debug)]
 pub struct KeyedOpenContext<'a, K: OwnedKey> {
     cx: Cx<'a>,
+    restored: Option<&'a OperatorSnapshot>,
     state: &'a mut KeyedState<K>,
 }
 
 impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
     /// A context that declares into `state`.
     pub fn new(ctx: &OpenContext<'a>, state: &'a mut KeyedState<K>) -> Self {
-        Self { cx: ctx.cx(), state }
+        Self {
+            cx: ctx.cx(),
+            restored: ctx.restored(),
+            state,
+        }
     }
 
     /// Where the function runs.
@@ -187,6 +207,11 @@ impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
     /// Where the function registers metrics of its own.
     pub fn metrics(&self) -> &'a MetricGroup {
         self.cx.metrics()
+    }
+
+    /// What the subtask begins with; `None` on a fresh start. Keyed state needs no look at it.
+    pub fn restored(&self) -> Option<&'a OperatorSnapshot> {
+        self.restored
     }
 
     /// The states declared so far.
@@ -431,6 +456,19 @@ where
         Ok(())
     }
 
+    /// Adds state that belongs to no key to `snapshot`; [`Self::open`] reads it back from
+    /// [`KeyedOpenContext::restored`].
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), UserError> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// As [`ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
+        Ok(())
+    }
+
     /// Called once at the end of a successful run.
     fn close(&mut self) -> Result<(), UserError> {
         Ok(())
@@ -473,6 +511,19 @@ where
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError> {
         let _ = (time, domain, cx, out);
+        Ok(())
+    }
+
+    /// Adds state that belongs to no key to `snapshot`; [`Self::open`] reads it back from
+    /// [`KeyedOpenContext::restored`].
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), UserError> {
+        let _ = snapshot;
+        Ok(())
+    }
+
+    /// As [`ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
         Ok(())
     }
 

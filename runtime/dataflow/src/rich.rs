@@ -2,7 +2,8 @@
 //! first record and closed after the last.
 //!
 //! They are process functions under their own names, and run as such; a closure is enough for what
-//! needs no life.
+//! needs no life. A function that remembers something beside keyed state, or wants to be told of checkpoints, is a
+//! [`ProcessFunction`].
 
 use crate::function::{Emitter, ProcessCx, ProcessFunction};
 use crate::operator::OpenContext;

@@ -5,7 +5,7 @@ use super::process::process_all;
 use crate::broadcast::{BroadcastProcessFunction, BroadcastStates, KeyedBroadcastProcessFunction};
 use crate::function::KeyedOpenContext;
 use crate::key::KeySelector;
-use crate::operator::{Budget, Collector, Cx, OpenContext, Progress, TwoInputOperator};
+use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Progress, TwoInputOperator};
 use crate::timers::TimeDomain;
 use hurtig_core::error::user_failure;
 use hurtig_core::{Batch, Result, UserError};
@@ -95,6 +95,11 @@ where
             .ok_or_else(not_open)?
             .state
             .snapshot(snapshot)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
+        let informed = self.informed.as_mut().ok_or_else(not_open)?;
+        informed.function.on_checkpoint(event).map_err(user_failure)
     }
 
     fn close(&mut self) -> Result<()> {
@@ -215,6 +220,11 @@ where
     ) -> Result<bool> {
         let keyed = self.keyed.as_ref().ok_or_else(not_open)?;
         keyed.continue_snapshot(snapshot, budget)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
+        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
+        keyed.function.function.on_checkpoint(event).map_err(user_failure)
     }
 
     fn close(&mut self) -> Result<()> {

@@ -6,7 +6,7 @@ use super::stateless::pop_each;
 use super::{granted, when_empty};
 use crate::function::{CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedOpenContext};
 use crate::key::KeySelector;
-use crate::operator::{Budget, Collector, Cx, OpenContext, Progress, TwoInputOperator};
+use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Progress, TwoInputOperator};
 use crate::timers::TimeDomain;
 use hurtig_core::error::user_failure;
 use hurtig_core::{Batch, Result, UserError};
@@ -165,6 +165,11 @@ impl<A, B, Out, F: CoProcessFunction<A, B, Out>> TwoInputOperator<A, B, Out> for
             .map_err(user_failure)
     }
 
+    fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
+        let function = self.function.as_mut().ok_or_else(not_open)?;
+        function.on_checkpoint(event).map_err(user_failure)
+    }
+
     fn close(&mut self) -> Result<()> {
         self.function
             .as_mut()
@@ -283,7 +288,9 @@ where
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.keyed.as_mut().ok_or_else(not_open)?.snapshot(snapshot)
+        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
+        keyed.function.snapshot(snapshot).map_err(user_failure)?;
+        keyed.snapshot(snapshot)
     }
 
     fn continue_snapshot(
@@ -293,6 +300,11 @@ where
     ) -> Result<bool> {
         let keyed = self.keyed.as_ref().ok_or_else(not_open)?;
         keyed.continue_snapshot(snapshot, budget)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
+        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
+        keyed.function.on_checkpoint(event).map_err(user_failure)
     }
 
     fn close(&mut self) -> Result<()> {

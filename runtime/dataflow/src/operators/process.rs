@@ -3,7 +3,7 @@
 use super::keyed::{At, Keyed, MakeKeyed, not_open};
 use crate::function::{Emitter, KeyedOpenContext, KeyedProcessFunction, ProcessCx, ProcessFunction};
 use crate::key::KeySelector;
-use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
+use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
 use hurtig_core::error::user_failure;
 use hurtig_core::{Batch, Result, UserError};
@@ -59,6 +59,11 @@ impl<In, Out, F: ProcessFunction<In, Out>> Operator<In, Out> for Process<F> {
             .ok_or_else(not_open)?
             .snapshot(snapshot)
             .map_err(user_failure)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
+        let function = self.function.as_mut().ok_or_else(not_open)?;
+        function.on_checkpoint(event).map_err(user_failure)
     }
 
     fn close(&mut self) -> Result<()> {
@@ -182,7 +187,9 @@ where
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
-        self.keyed.as_mut().ok_or_else(not_open)?.snapshot(snapshot)
+        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
+        keyed.function.snapshot(snapshot).map_err(user_failure)?;
+        keyed.snapshot(snapshot)
     }
 
     fn continue_snapshot(
@@ -192,6 +199,11 @@ where
     ) -> Result<bool> {
         let keyed = self.keyed.as_ref().ok_or_else(not_open)?;
         keyed.continue_snapshot(snapshot, budget)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent, _: Cx<'_>) -> Result<()> {
+        let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
+        keyed.function.on_checkpoint(event).map_err(user_failure)
     }
 
     fn close(&mut self) -> Result<()> {

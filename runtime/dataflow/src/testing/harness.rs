@@ -4,10 +4,12 @@ use super::instance::{Call, Factory, Instance, Setup};
 use super::output::{Emitted, take_all};
 use super::two_input::{Either, Joined};
 use crate::operator::{
-    Budget, Collector, JobParameters, Operator, OutputTag, Progress, SubtaskInfo, TwoInputOperator,
+    Budget, CheckpointEvent, Collector, JobParameters, Operator, OutputTag, Progress, SubtaskInfo,
+    TwoInputOperator,
 };
 use crate::operators::WatermarkMerger;
 use hurtig_core::element::WatermarkStatus;
+use hurtig_core::ids::CheckpointId;
 use hurtig_core::metrics::MetricSample;
 use hurtig_core::time::{MAX_WATERMARK, MIN_WATERMARK, NO_TIMESTAMP};
 use hurtig_core::{Batch, Error, Result};
@@ -284,6 +286,17 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
         )))
     }
 
+    /// Tells the operator that the last snapshot's checkpoint has completed, or was given up.
+    pub fn end_checkpoint(&mut self, completed: bool) -> Result<()> {
+        let id = CheckpointId(self.checkpoints);
+        let event = if completed {
+            CheckpointEvent::Completed(id)
+        } else {
+            CheckpointEvent::Aborted(id)
+        };
+        self.instance.on_checkpoint(event)
+    }
+
     /// Ends this harness and goes on with a new instance that is restored from `snapshot`. Event time
     /// starts anew, as it does after a restart; processing time goes on.
     pub fn restore(self, snapshot: &OperatorSnapshot) -> Result<Self> {
@@ -401,6 +414,11 @@ impl<A: 'static, B: 'static, Out: 'static> TwoInputHarness<A, B, Out> {
     /// When the output was not declared with [`Self::with_side`].
     pub fn side<T: 'static>(&mut self, tag: &OutputTag<T>) -> Vec<(T, i64)> {
         self.harness.side(tag)
+    }
+
+    /// Tells the operator that the last snapshot's checkpoint has completed, or was given up.
+    pub fn end_checkpoint(&mut self, completed: bool) -> Result<()> {
+        self.harness.end_checkpoint(completed)
     }
 
     /// What the operator remembers, taken as a checkpoint takes it.

@@ -3,8 +3,8 @@
 
 use super::output::{KeptSide, take_all};
 use crate::operator::{
-    Budget, Collector, Completion, CompletionId, JobParameters, OpenContext, Operator, OutputTag, Progress,
-    Services, SideOutputs, SubtaskInfo, TaskFuture,
+    Budget, CheckpointEvent, Collector, Completion, CompletionId, JobParameters, OpenContext, Operator,
+    OutputTag, Progress, Services, SideOutputs, SubtaskInfo, TaskFuture,
 };
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::metrics::{MetricRegistry, MetricScope};
@@ -216,6 +216,11 @@ impl<In, Out> Instance<In, Out> {
         snapshot.decode_sections()?;
         let bytes = hurtig_state::snapshot::encode(&snapshot)?;
         hurtig_state::snapshot::decode(&bytes)
+    }
+
+    /// Tells the operator what became of a checkpoint.
+    pub(super) fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<()> {
+        self.operator.on_checkpoint(event, self.services.cx())
     }
 
     pub(super) fn close(&mut self) -> Result<()> {
