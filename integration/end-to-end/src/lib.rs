@@ -98,6 +98,21 @@ pub fn start_example_with(name: &str, args: &[&str], variables: &[(&str, &str)])
     }
 }
 
+/// Sends a process a signal (`TERM`, `INT`); false when there is no such process any more. The shell has a `kill` of its
+/// own, where no program of that name is installed.
+///
+/// # Panics
+/// When there is no shell.
+pub fn signal(process: &Child, name: &str) -> bool {
+    let kill = format!("kill -s {name} {}", process.id());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &kill]).stderr(Stdio::null());
+    match shell.status() {
+        Ok(status) => status.success(),
+        Err(error) => panic!("cannot start {shell:?}: {error}"),
+    }
+}
+
 fn path_of(name: &str) -> PathBuf {
     static EXAMPLES: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let folder = match EXAMPLES.get_or_init(build) {

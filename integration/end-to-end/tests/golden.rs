@@ -8,9 +8,9 @@
     reason = "a test that cannot prepare its input has failed"
 )]
 
-use hurtig_end_to_end::{example, reference, sorted_lines, start_example};
+use hurtig_end_to_end::{example, reference, signal, sorted_lines, start_example};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
 const LINES: &str = "30000";
@@ -262,9 +262,8 @@ impl Golden {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let child = start_example(self.program.name, &args);
         std::thread::sleep(pause);
-        let id = child.id().to_string();
         // It may have ended.
-        let _ = Command::new("kill").args(["-s", "TERM", &id]).status();
+        signal(&child, "TERM");
         let ended = child.wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
         let savepoint = said.split_once(" has stopped with savepoint ");

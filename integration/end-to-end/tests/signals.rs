@@ -9,7 +9,7 @@
 use hurtig_end_to_end::start_example;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStdout, ExitStatus};
 
 struct Running {
     child: Child,
@@ -34,9 +34,7 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
-        assert!(sent.success());
+        assert!(hurtig_end_to_end::signal(&self.child, name));
     }
 
     /// The first line of standard error.
