@@ -173,16 +173,15 @@ where
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError>;
 
-    /// Handles a timer that this key has registered.
+    /// Handles a timer that this key has registered, for a time of a domain.
     fn on_timer(
         &mut self,
-        time: i64,
-        domain: TimeDomain,
+        timer: (i64, TimeDomain),
         state: &Self::State,
         cx: KeyedCx<'_, Q>,
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError> {
-        let _ = (time, domain, state, cx, out);
+        let _ = (timer, state, cx, out);
         Ok(())
     }
 

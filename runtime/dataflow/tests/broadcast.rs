@@ -112,8 +112,7 @@ impl KeyedBroadcastProcessFunction<u32, Reading, Rule, (u32, i64, i64)> for Sums
 
     fn on_timer(
         &mut self,
-        _: i64,
-        _: TimeDomain,
+        _: (i64, TimeDomain),
         rules: &Self::State,
         cx: KeyedCx<'_, u32>,
         out: &mut Emitter<'_, (u32, i64, i64)>,

@@ -54,8 +54,7 @@ impl KeyedBroadcastProcessFunction<u64, u64, (String, u64), (u64, u64)> for Pric
 
     fn on_timer(
         &mut self,
-        _: i64,
-        _: TimeDomain,
+        _: (i64, TimeDomain),
         rules: &Self::State,
         cx: KeyedCx<'_, u64>,
         out: &mut Emitter<'_, (u64, u64)>,

@@ -241,7 +241,7 @@ impl<In, S: KeySelector<In>, F, St> KeyedBroadcastProcess<In, S, F, St> {
         let keyed = self.keyed.as_mut().ok_or_else(not_open)?;
         keyed.fire(domain, up_to, at, |informed, time, cx, out| {
             let state = &informed.state;
-            informed.function.on_timer(time, domain, state, cx, out)
+            informed.function.on_timer((time, domain), state, cx, out)
         })
     }
 }
