@@ -113,7 +113,8 @@ pub mod prelude {
     pub use hurtig_dataflow::timers::TimeDomain;
     pub use hurtig_dataflow::windows::*;
     pub use hurtig_state::{
-        AggregateFunction, AggregatingState, BroadcastState, ListState, MapState, ReducingState, ValueState,
+        AggregateFunction, AggregatingState, BroadcastState, ListState, MapState, ReducingState,
+        StateDescriptor, StateTtlConfig, StateVisibility, UpdateType, ValueState,
     };
 }
 

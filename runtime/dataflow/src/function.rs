@@ -15,7 +15,7 @@ use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Result, UserError};
 use hurtig_state::{
     AggregateFunction, AggregatingState, KeyScope, KeyedState, ListState, MapState, OperatorSnapshot,
-    ReducingState, StateValue, ValueState,
+    ReducingState, StateDescriptor, StateValue, ValueState,
 };
 use std::cell::RefCell;
 use std::fmt;
@@ -219,40 +219,44 @@ impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
         self.state
     }
 
-    /// Declares a state of one value for each key.
+    /// Declares a state of one value for each key. What is given is its name, or a [`StateDescriptor`] that says how
+    /// it expires.
     ///
     /// # Errors
-    /// When the name is taken; so for all kinds of state.
-    pub fn value<V: StateValue>(&mut self, name: &str) -> Result<ValueState<V>> {
-        self.state.value(name)
+    /// When the name is taken or the time-to-live is too short; so for all kinds of state.
+    pub fn value<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ValueState<V>> {
+        self.state.value(state)
     }
 
-    /// Declares a state of a list for each key.
-    pub fn list<V: StateValue>(&mut self, name: &str) -> Result<ListState<V>> {
-        self.state.list(name)
+    /// Declares a state of a list for each key. With a time-to-live, elements expire one by one.
+    pub fn list<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ListState<V>> {
+        self.state.list(state)
     }
 
-    /// Declares a state of a map for each key.
-    pub fn map<UK: OwnedKey + Ord, UV: StateValue>(&mut self, name: &str) -> Result<MapState<UK, UV>> {
-        self.state.map(name)
+    /// Declares a state of a map for each key. With a time-to-live, user keys expire one by one.
+    pub fn map<UK: OwnedKey + Ord, UV: StateValue>(
+        &mut self,
+        state: impl Into<StateDescriptor>,
+    ) -> Result<MapState<UK, UV>> {
+        self.state.map(state)
     }
 
     /// Declares a state that folds what is added to a key into one value.
     pub fn reducing<V: StateValue>(
         &mut self,
-        name: &str,
+        state: impl Into<StateDescriptor>,
         reduce: impl Fn(&mut V, V) + Send + Sync + 'static,
     ) -> Result<ReducingState<V>> {
-        self.state.reducing(name, reduce)
+        self.state.reducing(state, reduce)
     }
 
     /// Declares a state that folds what is added to a key into an accumulator.
     pub fn aggregating<A: AggregateFunction>(
         &mut self,
-        name: &str,
+        state: impl Into<StateDescriptor>,
         function: A,
     ) -> Result<AggregatingState<A>> {
-        self.state.aggregating(name, function)
+        self.state.aggregating(state, function)
     }
 }
 

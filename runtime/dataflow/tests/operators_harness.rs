@@ -12,8 +12,9 @@ use hurtig_dataflow::operators::*;
 use hurtig_dataflow::rich::{MapFunction, RichMap};
 use hurtig_dataflow::testing::{Emitted, Harness};
 use hurtig_dataflow::timers::TimeDomain;
-use hurtig_state::ValueState;
+use hurtig_state::{StateDescriptor, StateTtlConfig, ValueState};
 use std::sync::Arc;
+use std::time::Duration;
 
 type Sale = (char, i64, u32);
 
@@ -170,6 +171,53 @@ fn a_snapshot_is_divided_between_more_subtasks() {
     }
     all.sort_unstable();
     assert!(all.into_iter().eq((0..50).map(|n| (n, 1))));
+}
+
+/// Counts by key, and forgets a key that has not come for 50 ms.
+struct Recent(ValueState<u64>);
+
+impl KeyedProcessFunction<u64, u64, (u64, u64)> for Recent {
+    fn process(
+        &mut self,
+        _: u64,
+        cx: KeyedCx<'_, u64>,
+        out: &mut Emitter<'_, (u64, u64)>,
+    ) -> Result<(), UserError> {
+        let count = self.0.update(cx, |count| {
+            *count += 1;
+            *count
+        });
+        out.emit((*cx.key(), count));
+        Ok(())
+    }
+}
+
+fn recent() -> impl hurtig_dataflow::operator::Operator<u64, (u64, u64)> {
+    KeyedProcess::with_state(Arc::new(ByValue::new(|n: &u64| *n)), |ctx| {
+        let ttl = StateTtlConfig::new(Duration::from_millis(50)).cleanup_full_snapshot();
+        Ok(Recent(
+            ctx.value(StateDescriptor::new("count").enable_time_to_live(ttl))?,
+        ))
+    })
+}
+
+#[test]
+fn a_time_to_live_goes_by_the_operators_clock_and_survives_a_restore() {
+    let mut harness = Harness::new(recent).unwrap();
+    harness.processing_time(1_000).unwrap();
+    harness.push_all([(7, 1), (7, 2), (8, 2)]).unwrap();
+    harness.processing_time(1_049).unwrap();
+    harness.push(7, 3).unwrap();
+    assert_eq!(harness.values(), [(7, 1), (7, 2), (8, 1), (7, 3)]);
+    harness.processing_time(1_050).unwrap();
+    let snapshot = harness.snapshot().unwrap();
+    assert_eq!(snapshot.keyed("count").len(), 1, "8 has expired");
+    let mut restored = harness.restore(&snapshot).unwrap();
+    restored.processing_time(1_098).unwrap();
+    restored.push_all([(7, 4), (8, 4)]).unwrap();
+    restored.processing_time(1_148).unwrap();
+    restored.push(7, 5).unwrap();
+    assert_eq!(restored.values(), [(7, 4), (8, 1), (7, 1)]);
 }
 
 /// Adds a parameter of the job, and counts.

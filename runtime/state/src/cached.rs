@@ -30,6 +30,7 @@ mod reads;
 mod tests;
 
 pub use codec::{Codec, Layout};
+pub(crate) use codec::{decode_map, encode_map};
 pub use delta::Delta;
 pub use memory::CacheMemory;
 

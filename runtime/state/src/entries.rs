@@ -25,6 +25,15 @@ where
     K: OwnedKey,
     V: DeserializeOwned,
 {
+    read_with(table, entry, decode)
+}
+
+/// As [`read_value`], for values with bytes of their own.
+pub(crate) fn read_with<K: OwnedKey, V>(
+    table: &mut GroupedTable<K, V>,
+    entry: &KeyedEntry,
+    decode: impl FnOnce(&[u8]) -> Result<V>,
+) -> Result<()> {
     let Some((hash, key)) = read_key(table, entry)? else {
         return Ok(());
     };

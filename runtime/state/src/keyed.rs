@@ -16,17 +16,20 @@
 //! does.
 
 mod aggregating;
+mod descriptor;
 mod list;
 mod map;
 mod reducing;
 mod scope;
 mod store;
+mod timed;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 pub use aggregating::AggregatingState;
+pub use descriptor::StateDescriptor;
 pub use list::ListState;
 pub use map::MapState;
 pub use reducing::ReducingState;
@@ -41,8 +44,11 @@ use crate::snapshot::OperatorSnapshot;
 use crate::store::ByteStore;
 use crate::stored::{Handover, Outcome, StoredState, StoredStates};
 use crate::table::ScanBudget;
+use crate::table::sweep::Expiring;
+use crate::ttl::Expiry;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
+use hurtig_core::time::Clock;
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -50,6 +56,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use store::{AnyStore, AnyTable, Format, Section, TableCell};
+use timed::{TimeToLive, Timed, TimedList};
 
 /// All keyed states of one subtask of an operator whose keys are `K`.
 pub struct KeyedState<K: OwnedKey> {
@@ -59,6 +66,10 @@ pub struct KeyedState<K: OwnedKey> {
     restored: bool,
     backend: StateBackend,
     stored: RefCell<Stored>,
+    /// Processing time, for states that expire.
+    clock: Option<Arc<dyn Clock>>,
+    /// Whether a state is cleaned up between batches.
+    cleans_up: bool,
 }
 
 /// What the states have in common that are in a store.
@@ -107,7 +118,16 @@ impl<K: OwnedKey> KeyedState<K> {
             restored: false,
             backend,
             stored: RefCell::default(),
+            clock: None,
+            cleans_up: false,
         }
+    }
+
+    /// The same with the clock whose processing time states with a time-to-live go by.
+    #[must_use]
+    pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
     }
 
     /// The same with what a restore has found in a store. States are declared afterwards.
@@ -127,31 +147,56 @@ impl<K: OwnedKey> KeyedState<K> {
         self.max_parallelism
     }
 
-    /// Declares a state of one value for each key.
+    /// Declares a state of one value for each key. What is given is its name, or a [`StateDescriptor`].
     ///
     /// # Errors
-    /// When the name is taken, after [`Self::restore`], and when a store fails; so for all kinds of state.
-    pub fn value<V: StateValue>(&mut self, name: &str) -> Result<ValueState<V>> {
-        let table = self.table::<V>(name, Format::value())?;
-        self.declare(name, table).map(ValueState::at)
+    /// When the name is taken, after [`Self::restore`], when the time-to-live is too short, and when a store fails; so
+    /// for all kinds of state.
+    pub fn value<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ValueState<V>> {
+        let state = state.into();
+        let index = match self.expiry(&state)? {
+            None => self.declare(&state, self.table::<V>(&state, Format::value())?),
+            Some(ttl) => self.declare(
+                &state,
+                self.table(&state, Format::<_, Timed<V>>::timed())?.with_ttl(ttl),
+            ),
+        };
+        index.map(ValueState::at)
     }
 
-    /// Declares a state of a list for each key.
+    /// Declares a state of a list for each key. With a time-to-live, elements expire one by one.
     ///
     /// # Errors
     /// As [`Self::value`].
-    pub fn list<V: StateValue>(&mut self, name: &str) -> Result<ListState<V>> {
-        let table = self.table::<Vec<V>>(name, Format::value())?;
-        self.declare(name, table).map(ListState::at)
+    pub fn list<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ListState<V>> {
+        let state = state.into();
+        let index = match self.expiry(&state)? {
+            None => self.declare(&state, self.table::<Vec<V>>(&state, Format::value())?),
+            Some(ttl) => {
+                let table = self.table(&state, Format::<_, TimedList<V>>::timed_list())?;
+                self.declare(&state, table.with_ttl(ttl))
+            }
+        };
+        index.map(ListState::at)
     }
 
-    /// Declares a state of a map for each key.
+    /// Declares a state of a map for each key. With a time-to-live, user keys expire one by one.
     ///
     /// # Errors
     /// As [`Self::value`].
-    pub fn map<UK: OwnedKey + Ord, UV: StateValue>(&mut self, name: &str) -> Result<MapState<UK, UV>> {
-        let table = self.table::<BTreeMap<UK, UV>>(name, Format::map())?;
-        self.declare(name, table).map(MapState::at)
+    pub fn map<UK: OwnedKey + Ord, UV: StateValue>(
+        &mut self,
+        state: impl Into<StateDescriptor>,
+    ) -> Result<MapState<UK, UV>> {
+        let state = state.into();
+        let index = match self.expiry(&state)? {
+            None => self.declare(&state, self.table::<BTreeMap<UK, UV>>(&state, Format::map())?),
+            Some(ttl) => {
+                let table = self.table(&state, Format::<_, BTreeMap<UK, Timed<UV>>>::timed_map())?;
+                self.declare(&state, table.with_ttl(ttl))
+            }
+        };
+        index.map(MapState::at)
     }
 
     /// Declares a state that folds what is added to a key into one value.
@@ -160,12 +205,21 @@ impl<K: OwnedKey> KeyedState<K> {
     /// As [`Self::value`].
     pub fn reducing<V: StateValue>(
         &mut self,
-        name: &str,
+        state: impl Into<StateDescriptor>,
         reduce: impl Fn(&mut V, V) + Send + Sync + 'static,
     ) -> Result<ReducingState<V>> {
-        let table = self.table::<V>(name, Format::value())?;
-        let folded = reducing::Folded::new(table, Arc::new(reduce));
-        self.declare(name, folded).map(ReducingState::at)
+        let (state, reduce) = (state.into(), Arc::new(reduce));
+        let index = match self.expiry(&state)? {
+            None => {
+                let table = self.table::<V>(&state, Format::value())?;
+                self.declare(&state, reducing::Folded::new(table, reduce))
+            }
+            Some(ttl) => {
+                let table = self.table(&state, Format::<_, Timed<V>>::timed())?.with_ttl(ttl);
+                self.declare(&state, reducing::Folded::new(table, reduce))
+            }
+        };
+        index.map(ReducingState::at)
     }
 
     /// Declares a state that folds what is added to a key into an accumulator.
@@ -174,12 +228,23 @@ impl<K: OwnedKey> KeyedState<K> {
     /// As [`Self::value`].
     pub fn aggregating<A: AggregateFunction>(
         &mut self,
-        name: &str,
+        state: impl Into<StateDescriptor>,
         function: A,
     ) -> Result<AggregatingState<A>> {
-        let table = self.table::<A::Acc>(name, Format::value())?;
-        let accumulated = aggregating::Accumulated::new(table, function);
-        self.declare(name, accumulated).map(AggregatingState::at)
+        let state = state.into();
+        let index = match self.expiry(&state)? {
+            None => {
+                let table = self.table::<A::Acc>(&state, Format::value())?;
+                self.declare(&state, aggregating::Accumulated::new(table, function))
+            }
+            Some(ttl) => {
+                let table = self
+                    .table(&state, Format::<_, Timed<A::Acc>>::timed())?
+                    .with_ttl(ttl);
+                self.declare(&state, aggregating::Accumulated::new(table, function))
+            }
+        };
+        index.map(AggregatingState::at)
     }
 
     /// Begins a snapshot of what all states hold now; [`Self::continue_snapshot`] writes it.
@@ -214,6 +279,23 @@ impl<K: OwnedKey> KeyedState<K> {
             StateBackend::Heap => Ok(()),
             StateBackend::Store(_) => self.quiet_stored(),
         }
+    }
+
+    /// To be called between batches, with the number of records since the last call: where states are in memory,
+    /// removes some of what has expired.
+    ///
+    /// *Cost*: one branch when no state expires; else as much as [`StateTtlConfig`](crate::StateTtlConfig) says.
+    #[inline]
+    pub fn clean_up(&self, records: usize) {
+        if self.cleans_up {
+            self.clean_up_expired(records);
+        }
+    }
+
+    #[inline(never)]
+    fn clean_up_expired(&self, records: usize) {
+        let cells = self.states.iter().map(|state| state.store.cell());
+        cells.for_each(|cell| cell.clean_up(records));
     }
 
     /// Whether keys were missing of late, so that [`Self::prefetch`] pays.
@@ -300,12 +382,14 @@ impl<K: OwnedKey> KeyedState<K> {
             match done.map_err(|e| e.context(format!("cannot snapshot state '{name}'")))? {
                 Some(Section::Whole(entries)) => snapshot.put_encoded(name, entries),
                 Some(Section::Delta(state, layout, delta)) => {
+                    let left_out = cell.left_out();
                     let name = Arc::clone(name);
                     let delta = StoredState {
                         name,
                         state,
                         layout,
                         delta,
+                        left_out,
                     };
                     self.stored.borrow_mut().deltas.push(delta);
                 }
@@ -349,7 +433,18 @@ impl<K: OwnedKey> KeyedState<K> {
         cells.map(AnyTable::capacity_bytes).sum()
     }
 
-    fn table<V: 'static>(&self, name: &str, format: Format<K, V>) -> Result<TableCell<K, V>> {
+    /// The time-to-live of a state that is being declared; `None` when it does not expire.
+    fn expiry<V: Expiring>(&mut self, state: &StateDescriptor) -> Result<Option<TimeToLive<K, V>>> {
+        let Some(ttl) = state.ttl() else {
+            return Ok(None);
+        };
+        let expiry = Expiry::new(&state.name, ttl, self.clock.as_ref())?;
+        self.cleans_up |= expiry.per_access > 0;
+        Ok(Some(TimeToLive::new(expiry)))
+    }
+
+    fn table<V: 'static>(&self, state: &StateDescriptor, format: Format<K, V>) -> Result<TableCell<K, V>> {
+        let name = &*state.name;
         let table = match &self.backend {
             StateBackend::Heap => Table::heap(self.groups(), self.max_parallelism),
             StateBackend::Store(backend) => {
@@ -374,7 +469,8 @@ impl<K: OwnedKey> KeyedState<K> {
         Ok(Arc::clone(store.get()))
     }
 
-    fn declare(&mut self, name: &str, store: impl AnyStore<K>) -> Result<u32> {
+    fn declare(&mut self, state: &StateDescriptor, store: impl AnyStore<K>) -> Result<u32> {
+        let name = &*state.name;
         if self.states.iter().any(|state| &*state.name == name) {
             return Err(Error::user(format!(
                 "keyed state '{name}' is declared twice in one operator; give each state its own name"
@@ -394,23 +490,33 @@ impl<K: OwnedKey> KeyedState<K> {
         Ok((self.states.len() - 1) as u32)
     }
 
+    /// The store behind a handle, if it is an `S`.
+    #[inline]
+    fn find<S: AnyStore<K>>(&self, index: u32) -> Option<&S> {
+        let any: &dyn Any = &*self.states.get(index as usize)?.store;
+        any.downcast_ref()
+    }
+
     /// The store behind a handle.
     #[inline]
     fn store<S: AnyStore<K>>(&self, index: u32) -> &S {
-        let store = self.states.get(index as usize).and_then(|state| {
-            let any: &dyn Any = &*state.store;
-            any.downcast_ref()
-        });
-        store.unwrap_or_else(|| self.wrong_handle(index))
+        self.find(index).unwrap_or_else(|| self.wrong_handle(index))
     }
 
     #[cold]
     #[inline(never)]
     fn wrong_handle(&self, index: u32) -> ! {
-        let found = self
-            .states
-            .get(index as usize)
-            .map_or("no state", |state| &*state.name);
+        let state = self.states.get(index as usize);
+        if let Some(state) = state
+            && state.store.cell().has_ttl()
+        {
+            panic!(
+                "the table of state '{}' is asked for, or its handle is used with another operator's state: a \
+                 state with a time-to-live has no table of values alone",
+                state.name
+            );
+        }
+        let found = state.map_or("no state", |state| &*state.name);
         panic!("a state handle is used with another operator's state: it finds {found:?} at place {index}")
     }
 }

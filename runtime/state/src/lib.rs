@@ -16,6 +16,7 @@
 //! | [`cached`] | [`CachedTable`]: one state of one subtask in a store, the recently used values in memory |
 //! | [`backend`] | [`StateBackend`]: which of both an operator's keyed states are in |
 //! | [`stored`] | [`StoredStates`]: the states of a store on their way into a checkpoint |
+//! | [`ttl`] | [`StateTtlConfig`]: how state expires |
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
 pub mod backend;
@@ -30,13 +31,15 @@ pub mod snapshot;
 pub mod store;
 pub mod stored;
 pub mod table;
+pub mod ttl;
 
 pub use backend::{RestoredStore, ScratchDir, StateBackend, StoreBackend, Upload};
 pub use cached::{CacheMemory, CacheOptions, CachedTable, Codec, Delta, StoredEntry};
 pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{
-    AggregatingState, CurrentKey, KeyScope, KeyedState, ListState, MapState, ReducingState, Table, ValueState,
+    AggregatingState, CurrentKey, KeyScope, KeyedState, ListState, MapState, ReducingState, StateDescriptor,
+    Table, ValueState,
 };
 pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
@@ -44,3 +47,4 @@ pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution
 pub use store::{ByteStore, ByteStoreFactory};
 pub use stored::{SettledFiles, SettledStates, StoredStates};
 pub use table::{Change, GroupedTable, ScanBudget};
+pub use ttl::{StateTtlConfig, StateVisibility, UpdateType};

@@ -42,6 +42,8 @@ pub(crate) struct StoredState {
     pub(crate) state: StateId,
     pub(crate) layout: Layout,
     pub(crate) delta: Delta,
+    /// What was last accessed until then is left out where entries are written.
+    pub(crate) left_out: i64,
 }
 
 impl Drop for Parts {
@@ -219,7 +221,7 @@ impl SettledStates<'_> {
         let state = self.parts.states.iter().find(|state| &*state.name == name);
         let Some(state) = state else { return Ok(()) };
         let mut fresh = state.delta.fresh().iter().peekable();
-        let mut pieces = Pieces::new(state.layout, &mut visit);
+        let mut pieces = Pieces::new((state.layout, state.left_out), &mut visit);
         let mut changed = Changed::default();
         for group in self.parts.groups.clone() {
             changed.clear();
@@ -308,15 +310,17 @@ impl<'a> Changed<'a> {
 /// Entries of a group that are not handed out yet.
 struct Pieces<F> {
     layout: Layout,
+    left_out: i64,
     entries: u64,
     bytes: Vec<u8>,
     visit: F,
 }
 
 impl<F: FnMut(u16, u64, &[u8]) -> Result<()>> Pieces<F> {
-    fn new(layout: Layout, visit: F) -> Self {
+    fn new((layout, left_out): (Layout, i64), visit: F) -> Self {
         Self {
             layout,
+            left_out,
             entries: 0,
             bytes: Vec::new(),
             visit,
@@ -330,7 +334,9 @@ impl<F: FnMut(u16, u64, &[u8]) -> Result<()>> Pieces<F> {
             namespace: &[],
             value,
         };
-        self.entries += self.layout.put_entries(&mut self.bytes, entry)?;
+        self.entries += self
+            .layout
+            .put_live_entries(&mut self.bytes, entry, self.left_out)?;
         match self.bytes.len() < PIECE_BYTES {
             true => Ok(()),
             false => self.hand_out(group),

@@ -18,6 +18,7 @@ mod directory;
 mod scan;
 mod segment;
 mod span;
+pub(crate) mod sweep;
 
 #[cfg(test)]
 mod measure;

@@ -97,7 +97,8 @@ impl<'a> OpenContext<'a> {
     pub fn keyed_state<K: OwnedKey>(&self) -> KeyedState<K> {
         let info = self.info();
         let backend = self.services.backend.clone();
-        let state = KeyedState::kept_in(backend, info.key_groups.clone(), info.max_parallelism);
+        let state = KeyedState::kept_in(backend, info.key_groups.clone(), info.max_parallelism)
+            .with_clock(Arc::clone(&self.services.clock));
         match self.restored.and_then(|snapshot| snapshot.restored.clone()) {
             Some(restored) => state.with_store(restored),
             None => state,

@@ -115,15 +115,31 @@ where
         selector: &S,
         input: &mut Batch<T>,
         at: At<'_, '_, Out>,
+        each: impl FnMut(&mut F, T, KeyedCx<'_, Q>, &mut Emitter<'_, Out>) -> Result<(), UserError>,
+    ) -> Result<Progress>
+    where
+        S: KeySelector<T, Key = Q::Owned, Borrowed = Q>,
+    {
+        ensure_hashes(selector, input);
+        self.state.quiet_point()?;
+        prefetch(&self.state, selector, input, input.len());
+        let waiting = input.len();
+        let progress = self.process_each(selector, input, at, each);
+        self.state.clean_up(waiting - input.len());
+        progress
+    }
+
+    #[inline]
+    fn process_each<T, Out, S>(
+        &mut self,
+        selector: &S,
+        input: &mut Batch<T>,
+        At { cx, out, budget }: At<'_, '_, Out>,
         mut each: impl FnMut(&mut F, T, KeyedCx<'_, Q>, &mut Emitter<'_, Out>) -> Result<(), UserError>,
     ) -> Result<Progress>
     where
         S: KeySelector<T, Key = Q::Owned, Borrowed = Q>,
     {
-        let At { cx, out, budget } = at;
-        ensure_hashes(selector, input);
-        self.state.quiet_point()?;
-        prefetch(&self.state, selector, input, input.len());
         while !input.is_empty() {
             if out.full() || cx.side_full() || !budget.spend() {
                 return Ok(Progress::More);
@@ -150,6 +166,7 @@ where
     ) -> Result<Progress> {
         let At { cx, out, budget } = at;
         self.state.quiet_point()?;
+        self.state.clean_up(0);
         while self
             .timers
             .get_mut()

@@ -4,6 +4,8 @@ use super::StoredEntry;
 use crate::entries::{key_bytes, read_part};
 use crate::function::StateValue;
 use crate::snapshot::{KeyedEntry, decode, write_named};
+use crate::ttl::NEVER;
+use crate::ttl::stamps::live;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use hurtig_core::varint;
@@ -57,14 +59,34 @@ impl<UK: OwnedKey + Ord, UV: StateValue> Codec<BTreeMap<UK, UV>> {
     /// All of a map as one value.
     pub fn map() -> Self {
         Self {
-            encode: encode_map,
-            decode: decode_map,
+            encode: |map, out| encode_map(map, out, write_named),
+            decode: |bytes| decode_map(bytes, decode),
             layout: Layout::Map,
         }
     }
 }
 
 impl<V> Codec<V> {
+    /// The codec of a map, made of what [`encode_map`] and [`decode_map`] do.
+    pub(crate) fn of_map(encode: fn(&V, &mut Vec<u8>) -> Result<()>, decode: fn(&[u8]) -> Result<V>) -> Self {
+        Self {
+            encode,
+            decode,
+            layout: Layout::Map,
+        }
+    }
+}
+
+impl<V> Codec<V> {
+    /// Values with bytes of their own, one entry each.
+    pub(crate) fn new(encode: fn(&V, &mut Vec<u8>) -> Result<()>, decode: fn(&[u8]) -> Result<V>) -> Self {
+        Self {
+            encode,
+            decode,
+            layout: Layout::Value,
+        }
+    }
+
     /// Appends a value's bytes.
     ///
     /// # Errors
@@ -83,19 +105,28 @@ impl<V> Codec<V> {
     }
 }
 
-fn encode_map<UK: OwnedKey, UV: StateValue>(map: &BTreeMap<UK, UV>, out: &mut Vec<u8>) -> Result<()> {
+/// Appends the bytes of a map, with its values as `write` appends them.
+pub(crate) fn encode_map<UK: OwnedKey, UV>(
+    map: &BTreeMap<UK, UV>,
+    out: &mut Vec<u8>,
+    write: impl Fn(&UV, &mut Vec<u8>) -> Result<()>,
+) -> Result<()> {
     varint::put(out, map.len() as u64);
     let mut bytes = Vec::new();
     for (user_key, value) in map {
         put_bytes(out, &key_bytes(user_key));
         bytes.clear();
-        write_named(value, &mut bytes)?;
+        write(value, &mut bytes)?;
         put_bytes(out, &bytes);
     }
     Ok(())
 }
 
-fn decode_map<UK: OwnedKey + Ord, UV: StateValue>(bytes: &[u8]) -> Result<BTreeMap<UK, UV>> {
+/// Reads a map, with its values as `decode` reads them.
+pub(crate) fn decode_map<UK: OwnedKey + Ord, UV>(
+    bytes: &[u8],
+    decode: impl Fn(&[u8]) -> Result<UV>,
+) -> Result<BTreeMap<UK, UV>> {
     map_parts(bytes)?
         .map(|parts| {
             let (user_key, value) = parts?;
@@ -137,6 +168,38 @@ fn no_map() -> Error {
 }
 
 impl Layout {
+    /// Appends the entries that a snapshot has for an entry of the store, and returns how many they are. What was
+    /// last accessed until `left_out` is not among them.
+    pub(crate) fn put_live_entries(
+        self,
+        out: &mut Vec<u8>,
+        stored: StoredEntry<'_>,
+        left_out: i64,
+    ) -> Result<u64> {
+        if left_out == NEVER {
+            return self.put_entries(out, stored);
+        }
+        let StoredEntry { key, value, .. } = stored;
+        let mut entries = 0;
+        let mut put = |namespace, value| {
+            if let Some(value) = live(value, left_out)? {
+                put_parts(out, [key, namespace, &value]);
+                entries += 1;
+            }
+            Ok::<_, Error>(())
+        };
+        match self {
+            Self::Value => put(stored.namespace, value)?,
+            Self::Map => {
+                for parts in map_parts(value)? {
+                    let (user_key, value) = parts?;
+                    put(user_key, value)?;
+                }
+            }
+        }
+        Ok(entries)
+    }
+
     /// Appends the entries that a snapshot has for an entry of the store, and returns how many they are.
     pub(crate) fn put_entries(self, out: &mut Vec<u8>, stored: StoredEntry<'_>) -> Result<u64> {
         let StoredEntry {

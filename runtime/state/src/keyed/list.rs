@@ -1,6 +1,7 @@
 //! A list for each key.
 
 use super::store::TableCell;
+use super::timed::TimedList;
 use super::value::handle;
 use super::{KeyScope, KeyedState};
 use crate::function::StateValue;
@@ -17,25 +18,37 @@ handle! {
 }
 
 impl<V: StateValue> ListState<V> {
+    /// The lists of a state that does not expire.
     #[inline]
-    fn cell<K: OwnedKey>(self, state: &KeyedState<K>) -> &TableCell<K, Vec<V>> {
+    fn cell<K: OwnedKey>(self, state: &KeyedState<K>) -> Option<&TableCell<K, Vec<V>>> {
+        state.find(self.index)
+    }
+
+    /// The lists of a state that does.
+    #[cold]
+    fn timed<K: OwnedKey>(self, state: &KeyedState<K>) -> &TableCell<K, TimedList<V>> {
         state.store(self.index)
     }
 
     /// Appends to the current key's list.
     #[inline]
     pub fn add<'a, C: KeyScope<'a>>(self, cx: C, value: V) {
-        self.cell(cx.state())
-            .borrow_mut()
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).push_elements(cx, [value]);
+        };
+        cell.borrow_mut()
             .upsert(cx.hash(), cx.key(), Vec::new)
             .push(value);
     }
 
     /// Appends several to the current key's list.
     pub fn extend<'a, C: KeyScope<'a>>(self, cx: C, values: impl IntoIterator<Item = V>) {
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).push_elements(cx, values);
+        };
         let mut values = values.into_iter();
         if let Some(first) = values.next() {
-            let mut table = self.cell(cx.state()).borrow_mut();
+            let mut table = cell.borrow_mut();
             let list = table.upsert(cx.hash(), cx.key(), Vec::new);
             list.push(first);
             list.extend(values);
@@ -45,14 +58,20 @@ impl<V: StateValue> ListState<V> {
     /// The current key's list, in the order of adding.
     #[inline]
     pub fn get<'a, C: KeyScope<'a>>(self, cx: C) -> Ref<'a, [V]> {
-        Ref::map(self.cell(cx.state()).borrow(), |table| {
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).seen_elements(cx);
+        };
+        Ref::map(cell.borrow(), |table| {
             table.get(cx.hash(), cx.key()).map_or(&[][..], Vec::as_slice)
         })
     }
 
     /// Replaces the current key's list.
     pub fn update<'a, C: KeyScope<'a>>(self, cx: C, values: Vec<V>) {
-        let mut table = self.cell(cx.state()).borrow_mut();
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).replace_elements(cx, values);
+        };
+        let mut table = cell.borrow_mut();
         if values.is_empty() {
             table.remove(cx.hash(), cx.key());
         } else {
@@ -62,10 +81,10 @@ impl<V: StateValue> ListState<V> {
 
     /// Takes the current key's list, leaving none.
     pub fn take<'a, C: KeyScope<'a>>(self, cx: C) -> Vec<V> {
-        self.cell(cx.state())
-            .borrow_mut()
-            .remove(cx.hash(), cx.key())
-            .unwrap_or_default()
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).take_elements(cx);
+        };
+        cell.borrow_mut().remove(cx.hash(), cx.key()).unwrap_or_default()
     }
 
     /// Forgets the current key's list.

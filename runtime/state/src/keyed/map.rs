@@ -1,6 +1,7 @@
 //! A sorted map for each key.
 
 use super::store::{Format, TableCell};
+use super::timed::Timed;
 use super::value::handle;
 use super::{KeyScope, KeyedState};
 use crate::cached::Codec;
@@ -28,11 +29,18 @@ handle! {
 impl<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue> Format<K, BTreeMap<UK, UV>> {
     /// One entry for each user key, whose bytes are the entry's namespace.
     pub(super) fn map() -> Self {
-        Self::new(begin_maps, read_map, Codec::map())
+        Self::new(
+            begin_maps,
+            |table, entry| read_entry(table, entry, decode),
+            Codec::map(),
+        )
     }
 }
 
-fn begin_maps<K: OwnedKey, UK: OwnedKey, UV: StateValue>(table: &mut GroupedTable<K, BTreeMap<UK, UV>>) {
+fn begin_maps<K: OwnedKey, UK: OwnedKey, UV: StateValue>(
+    table: &mut GroupedTable<K, BTreeMap<UK, UV>>,
+    _: i64,
+) {
     table.begin_scan(Box::new(|key: &K, map: &BTreeMap<UK, UV>, out| {
         let mut namespace = Vec::new();
         for (user_key, value) in map {
@@ -44,9 +52,11 @@ fn begin_maps<K: OwnedKey, UK: OwnedKey, UV: StateValue>(table: &mut GroupedTabl
     }));
 }
 
-fn read_map<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue>(
+/// Puts an entry of a user key back, whose value `decode` reads.
+pub(super) fn read_entry<K: OwnedKey, UK: OwnedKey + Ord, UV>(
     table: &mut GroupedTable<K, BTreeMap<UK, UV>>,
     entry: &KeyedEntry,
+    decode: impl FnOnce(&[u8]) -> Result<UV>,
 ) -> Result<()> {
     let Some((hash, key)) = read_key(table, entry)? else {
         return Ok(());
@@ -62,16 +72,16 @@ fn read_map<K: OwnedKey, UK: OwnedKey + Ord, UV: StateValue>(
 }
 
 impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
+    /// The maps of a state that does not expire.
     #[inline]
-    fn cell<K: OwnedKey>(self, state: &KeyedState<K>) -> &TableCell<K, BTreeMap<UK, UV>> {
-        state.store(self.index)
+    fn cell<K: OwnedKey>(self, state: &KeyedState<K>) -> Option<&TableCell<K, BTreeMap<UK, UV>>> {
+        state.find(self.index)
     }
 
-    fn map<'a, C: KeyScope<'a>>(self, cx: C) -> Option<Ref<'a, BTreeMap<UK, UV>>> {
-        Ref::filter_map(self.cell(cx.state()).borrow(), |table| {
-            table.get(cx.hash(), cx.key())
-        })
-        .ok()
+    /// The maps of a state that does.
+    #[cold]
+    fn timed<K: OwnedKey>(self, state: &KeyedState<K>) -> &TableCell<K, BTreeMap<UK, Timed<UV>>> {
+        state.store(self.index)
     }
 
     /// The value of a user key.
@@ -81,7 +91,13 @@ impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
         UK: Borrow<B>,
         B: Ord + ?Sized,
     {
-        Ref::filter_map(self.map(cx)?, |map| map.get(user_key)).ok()
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).get_entry(cx, user_key);
+        };
+        let value = Ref::filter_map(cell.borrow(), |table| {
+            table.get(cx.hash(), cx.key())?.get(user_key)
+        });
+        value.ok()
     }
 
     /// The value of a user key, to change it; `init` makes it when there is none.
@@ -89,7 +105,10 @@ impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
     where
         C: KeyScope<'a>,
     {
-        RefMut::map(self.cell(cx.state()).borrow_mut(), |table| {
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).entry_or(cx, user_key, init);
+        };
+        RefMut::map(cell.borrow_mut(), |table| {
             let map = table.upsert(cx.hash(), cx.key(), BTreeMap::new);
             map.entry(user_key).or_insert_with(init)
         })
@@ -97,7 +116,10 @@ impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
 
     /// Sets the value of a user key and returns the one it had.
     pub fn put<'a, C: KeyScope<'a>>(self, cx: C, user_key: UK, value: UV) -> Option<UV> {
-        let mut table = self.cell(cx.state()).borrow_mut();
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).put_entry(cx, user_key, value);
+        };
+        let mut table = cell.borrow_mut();
         table
             .upsert(cx.hash(), cx.key(), BTreeMap::new)
             .insert(user_key, value)
@@ -110,7 +132,10 @@ impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
         UK: Borrow<B>,
         B: Ord + ?Sized,
     {
-        let mut table = self.cell(cx.state()).borrow_mut();
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).remove_entry(cx, user_key);
+        };
+        let mut table = cell.borrow_mut();
         let map = table.get_mut(cx.hash(), cx.key())?;
         let removed = map.remove(user_key);
         if map.is_empty() {
@@ -126,41 +151,59 @@ impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
         UK: Borrow<B>,
         B: Ord + ?Sized,
     {
-        self.map(cx).is_some_and(|map| map.contains_key(user_key))
+        self.get(cx, user_key).is_some()
     }
 
     /// Calls `f` with each user key and value, in order.
     pub fn for_each<'a, C: KeyScope<'a>>(self, cx: C, mut f: impl FnMut(&UK, &UV)) {
-        if let Some(map) = self.map(cx) {
+        let Some(cell) = self.cell(cx.state()) else {
+            if let Some((map, hidden)) = self.timed(cx.state()).seen_entries(cx) {
+                let seen = map.iter().filter(|(_, timed)| timed.at > hidden);
+                seen.for_each(|(user_key, timed)| f(user_key, &timed.value));
+            }
+            return;
+        };
+        if let Some(map) = cell.borrow().get(cx.hash(), cx.key()) {
             map.iter().for_each(|(user_key, value)| f(user_key, value));
         }
     }
 
     /// Copies of the current key's user keys, in order.
     pub fn keys<'a, C: KeyScope<'a>>(self, cx: C) -> Vec<UK> {
-        self.map(cx)
-            .map_or_else(Vec::new, |map| map.keys().cloned().collect())
+        let mut keys = Vec::new();
+        self.for_each(cx, |user_key, _| keys.push(user_key.clone()));
+        keys
     }
 
     /// Copies of the current key's user keys and values, in the order of the user keys.
     pub fn entries<'a, C: KeyScope<'a>>(self, cx: C) -> Vec<(UK, UV)> {
-        let copy = |(user_key, value): (&UK, &UV)| (user_key.clone(), value.clone());
-        self.map(cx)
-            .map_or_else(Vec::new, |map| map.iter().map(copy).collect())
+        let mut entries = Vec::new();
+        self.for_each(cx, |user_key, value| {
+            entries.push((user_key.clone(), value.clone()));
+        });
+        entries
     }
 
     /// How many user keys the current key's map has.
     pub fn len<'a, C: KeyScope<'a>>(self, cx: C) -> usize {
-        self.map(cx).map_or(0, |map| map.len())
+        let Some(cell) = self.cell(cx.state()) else {
+            let mut seen = 0;
+            self.for_each(cx, |_, _| seen += 1);
+            return seen;
+        };
+        cell.borrow().get(cx.hash(), cx.key()).map_or(0, BTreeMap::len)
     }
 
     /// Whether the current key's map is empty.
     pub fn is_empty<'a, C: KeyScope<'a>>(self, cx: C) -> bool {
-        self.map(cx).is_none()
+        self.len(cx) == 0
     }
 
     /// Forgets the current key's map.
     pub fn clear<'a, C: KeyScope<'a>>(self, cx: C) {
-        self.cell(cx.state()).borrow_mut().remove(cx.hash(), cx.key());
+        match self.cell(cx.state()) {
+            Some(cell) => drop(cell.borrow_mut().remove(cx.hash(), cx.key())),
+            None => self.timed(cx.state()).clear_entries(cx),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Where a state's values are: a table in memory, or a cache before a store.
 
+use super::timed::TimeToLive;
 use crate::cached::{CacheOptions, CachedTable, Codec, Delta, Layout};
 use crate::encoded::EncodedEntries;
 use crate::entries::{begin_values, read_value};
@@ -7,10 +8,12 @@ use crate::function::StateValue;
 use crate::snapshot::KeyedEntry;
 use crate::store::{ByteStore, StateId};
 use crate::table::{Change, GroupedTable, ScanBudget};
+use crate::ttl::NEVER;
+use crate::ttl::stamps::{self, Stamps};
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
 use std::any::Any;
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::cell::{Ref, RefCell, RefMut};
 use std::ops::Range;
 use std::sync::Arc;
@@ -117,30 +120,44 @@ impl<K: OwnedKey, V: 'static> Table<K, V> {
 
 /// How the values of one state become entries of a snapshot, and come back from them.
 pub(super) struct Format<K, V> {
-    /// Begins to encode what a table holds now.
-    begin: fn(&mut GroupedTable<K, V>),
+    /// Begins to encode what a table holds now, without what was last accessed until a time.
+    begin: fn(&mut GroupedTable<K, V>, i64),
     read: fn(&mut GroupedTable<K, V>, &KeyedEntry) -> Result<()>,
     codec: Codec<V>,
+    /// The times that values have in snapshots and stores.
+    stamps: Stamps,
 }
 
 impl<K: OwnedKey, V: StateValue> Format<K, V> {
     /// One entry for each key.
     pub(super) fn value() -> Self {
         Self {
-            begin: |table| begin_values(table, Vec::new()),
+            begin: |table, _| begin_values(table, Vec::new()),
             read: read_value,
             codec: Codec::value(),
+            stamps: Stamps::None,
         }
     }
 }
 
 impl<K, V> Format<K, V> {
     pub(super) fn new(
-        begin: fn(&mut GroupedTable<K, V>),
+        begin: fn(&mut GroupedTable<K, V>, i64),
         read: fn(&mut GroupedTable<K, V>, &KeyedEntry) -> Result<()>,
         codec: Codec<V>,
     ) -> Self {
-        Self { begin, read, codec }
+        Self {
+            begin,
+            read,
+            codec,
+            stamps: Stamps::None,
+        }
+    }
+
+    /// The same for values that have times in their bytes.
+    pub(super) fn stamped(mut self, stamps: Stamps) -> Self {
+        self.stamps = stamps;
+        self
     }
 
     pub(super) fn codec(&self) -> Codec<V> {
@@ -153,6 +170,8 @@ pub(super) struct TableCell<K, V> {
     name: Box<str>,
     format: Format<K, V>,
     table: RefCell<Table<K, V>>,
+    /// Of a state with a time-to-live, whose values have times.
+    ttl: Option<Box<TimeToLive<K, V>>>,
 }
 
 impl<K, V> TableCell<K, V> {
@@ -161,7 +180,28 @@ impl<K, V> TableCell<K, V> {
             name: name.into(),
             format,
             table: RefCell::new(table),
+            ttl: None,
         }
+    }
+
+    /// The same with a time-to-live.
+    pub(super) fn with_ttl(mut self, ttl: TimeToLive<K, V>) -> Self {
+        self.ttl = Some(Box::new(ttl));
+        self
+    }
+
+    /// The time-to-live; for cells whose values have times.
+    #[inline]
+    pub(super) fn ttl(&self) -> &TimeToLive<K, V> {
+        match &self.ttl {
+            Some(ttl) => ttl,
+            None => unreachable!("a state whose values have times has a time-to-live"),
+        }
+    }
+
+    /// The table to change it, unless a value it returned is still held.
+    pub(super) fn try_borrow_mut(&self) -> Option<RefMut<'_, Table<K, V>>> {
+        self.table.try_borrow_mut().ok()
     }
 
     #[inline]
@@ -230,6 +270,37 @@ pub(super) trait AnyTable<K> {
 
     /// Bytes of the table itself.
     fn capacity_bytes(&self) -> usize;
+
+    /// Whether its values expire.
+    fn has_ttl(&self) -> bool;
+
+    /// What was last accessed until then is not in the snapshot that has begun.
+    fn left_out(&self) -> i64;
+
+    /// Removes some of what has expired, by the accesses since this was last called and the records of the last batch.
+    fn clean_up(&self, records: usize);
+}
+
+/// The entries with times or without, as a state has them. They are copied only if their state had it otherwise.
+fn convert_entries(entries: &[KeyedEntry], to: Stamps, now: i64) -> Result<Cow<'_, [KeyedEntry]>> {
+    let mut converted = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        let value = stamps::convert(&entry.value, to, now)?;
+        if value.len() != entry.value.len() {
+            let mut entry = entry.clone();
+            entry.value = value.into_owned();
+            if converted.is_empty() {
+                converted.extend_from_slice(&entries[..at]);
+            }
+            converted.push(entry);
+        } else if !converted.is_empty() {
+            converted.push(entry.clone());
+        }
+    }
+    Ok(match converted.is_empty() {
+        true => Cow::Borrowed(entries),
+        false => Cow::Owned(converted),
+    })
 }
 
 impl<K: OwnedKey, V: Send + 'static> AnyStore<K> for TableCell<K, V> {
@@ -244,9 +315,10 @@ impl<K: OwnedKey, V: Send + 'static> AnyStore<K> for TableCell<K, V> {
 
 impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
     fn begin_snapshot(&self) -> Result<()> {
+        let left_out = self.ttl.as_ref().map_or(NEVER, |ttl| ttl.begin_snapshot());
         match &mut self.borrow_mut().place {
             Place::Heap(table) => {
-                (self.format.begin)(table);
+                (self.format.begin)(table, left_out);
                 Ok(())
             }
             Place::Cached(table) => table.begin_delta(),
@@ -299,11 +371,29 @@ impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
     }
 
     fn restore(&mut self, entries: &[KeyedEntry]) -> Result<()> {
+        let now = self.ttl.as_ref().map_or(0, |ttl| ttl.expiry.moment().now);
+        let entries = convert_entries(entries, self.format.stamps, now)?;
         match &mut self.table.get_mut().place {
             Place::Heap(table) => entries
                 .iter()
                 .try_for_each(|entry| (self.format.read)(table, entry)),
-            Place::Cached(table) => table.restore(entries),
+            Place::Cached(table) => table.restore(&entries),
+        }
+    }
+
+    fn has_ttl(&self) -> bool {
+        self.ttl.is_some()
+    }
+
+    fn left_out(&self) -> i64 {
+        self.ttl.as_ref().map_or(NEVER, |ttl| ttl.left_out())
+    }
+
+    fn clean_up(&self, records: usize) {
+        if let Some(ttl) = &self.ttl
+            && let Place::Heap(table) = &mut self.borrow_mut().place
+        {
+            ttl.clean_up(table, records);
         }
     }
 

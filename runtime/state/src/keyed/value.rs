@@ -1,6 +1,7 @@
 //! One value for each key.
 
 use super::store::{Table, TableCell};
+use super::timed::Timed;
 use super::{KeyScope, KeyedState};
 use crate::function::StateValue;
 use hurtig_core::key::OwnedKey;
@@ -46,24 +47,34 @@ handle! {
 }
 
 impl<V: StateValue> ValueState<V> {
+    /// The values of a state that does not expire.
     #[inline]
-    fn cell<K: OwnedKey>(self, state: &KeyedState<K>) -> &TableCell<K, V> {
+    fn cell<K: OwnedKey>(self, state: &KeyedState<K>) -> Option<&TableCell<K, V>> {
+        state.find(self.index)
+    }
+
+    /// The values of a state that does.
+    #[cold]
+    fn timed<K: OwnedKey>(self, state: &KeyedState<K>) -> &TableCell<K, Timed<V>> {
         state.store(self.index)
     }
 
     /// The whole table, for operators that find it once for a batch.
+    ///
+    /// # Panics
+    /// When the state has a time-to-live.
     #[inline]
     pub fn table<K: OwnedKey>(self, state: &KeyedState<K>) -> RefMut<'_, Table<K, V>> {
-        self.cell(state).borrow_mut()
+        state.store::<TableCell<K, V>>(self.index).borrow_mut()
     }
 
     /// The current key's value.
     #[inline]
     pub fn get<'a, C: KeyScope<'a>>(self, cx: C) -> Option<Ref<'a, V>> {
-        Ref::filter_map(self.cell(cx.state()).borrow(), |table| {
-            table.get(cx.hash(), cx.key())
-        })
-        .ok()
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).get_seen(cx);
+        };
+        Ref::filter_map(cell.borrow(), |table| table.get(cx.hash(), cx.key())).ok()
     }
 
     /// A copy of the current key's value.
@@ -74,18 +85,19 @@ impl<V: StateValue> ValueState<V> {
     /// The current key's value, to change it.
     #[inline]
     pub fn get_mut<'a, C: KeyScope<'a>>(self, cx: C) -> Option<RefMut<'a, V>> {
-        RefMut::filter_map(self.cell(cx.state()).borrow_mut(), |table| {
-            table.get_mut(cx.hash(), cx.key())
-        })
-        .ok()
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).get_seen_mut(cx);
+        };
+        RefMut::filter_map(cell.borrow_mut(), |table| table.get_mut(cx.hash(), cx.key())).ok()
     }
 
     /// The current key's value, to change it; `init` makes it when there is none.
     #[inline]
     pub fn get_or<'a, C: KeyScope<'a>>(self, cx: C, init: impl FnOnce() -> V) -> RefMut<'a, V> {
-        RefMut::map(self.cell(cx.state()).borrow_mut(), |table| {
-            table.upsert(cx.hash(), cx.key(), init)
-        })
+        let Some(cell) = self.cell(cx.state()) else {
+            return self.timed(cx.state()).seen_or(cx, init);
+        };
+        RefMut::map(cell.borrow_mut(), |table| table.upsert(cx.hash(), cx.key(), init))
     }
 
     /// Changes the current key's value, which starts as the type's default.
@@ -94,16 +106,21 @@ impl<V: StateValue> ValueState<V> {
     where
         V: Default,
     {
-        change(
-            self.cell(cx.state())
-                .borrow_mut()
-                .upsert(cx.hash(), cx.key(), V::default),
-        )
+        let Some(cell) = self.cell(cx.state()) else {
+            return change(&mut self.timed(cx.state()).seen_or(cx, V::default));
+        };
+        change(cell.borrow_mut().upsert(cx.hash(), cx.key(), V::default))
     }
 
     /// Sets the current key's value.
     pub fn set<'a, C: KeyScope<'a>>(self, cx: C, value: V) {
-        let mut table = self.cell(cx.state()).borrow_mut();
+        let Some(cell) = self.cell(cx.state()) else {
+            if let Some((mut place, value)) = self.timed(cx.state()).set_or(cx, value) {
+                *place = value;
+            }
+            return;
+        };
+        let mut table = cell.borrow_mut();
         let mut value = Some(value);
         let place = table.upsert(cx.hash(), cx.key(), || {
             // `value` was filled two lines above and this runs at most once.
@@ -116,6 +133,9 @@ impl<V: StateValue> ValueState<V> {
 
     /// Forgets the current key's value.
     pub fn clear<'a, C: KeyScope<'a>>(self, cx: C) {
-        self.cell(cx.state()).borrow_mut().remove(cx.hash(), cx.key());
+        match self.cell(cx.state()) {
+            Some(cell) => drop(cell.borrow_mut().remove(cx.hash(), cx.key())),
+            None => self.timed(cx.state()).clear(cx),
+        }
     }
 }
