@@ -19,6 +19,7 @@
 mod backing;
 mod batch;
 mod codec;
+mod convert;
 mod delta;
 mod entry;
 mod evict;

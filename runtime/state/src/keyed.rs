@@ -77,6 +77,8 @@ pub struct KeyedState<K: OwnedKey> {
 struct Stored {
     /// Made for the first of them, and dropped behind them.
     store: Option<Arc<SubtaskStore>>,
+    /// Whether it has come out of a checkpoint.
+    restored: bool,
     /// Deltas of the snapshot that is being taken.
     deltas: Vec<StoredState>,
     /// What becomes of the deltas of the last snapshot, until they have ended.
@@ -133,7 +135,8 @@ impl<K: OwnedKey> KeyedState<K> {
     /// The same with what a restore has found in a store. States are declared afterwards.
     #[must_use]
     pub fn with_store(mut self, restored: RestoredStore) -> Self {
-        self.stored.get_mut().store = Some(restored.into_store());
+        let stored = self.stored.get_mut();
+        (stored.store, stored.restored) = (Some(restored.into_store()), true);
         self
     }
 
@@ -453,7 +456,13 @@ impl<K: OwnedKey> KeyedState<K> {
                     max_parallelism: self.max_parallelism,
                     memory: backend.memory().clone(),
                 };
-                Table::cached(self.byte_store(backend)?, (name, format.codec()), options)?
+                let mut table = Table::cached(self.byte_store(backend)?, (name, format.codec()), options)?;
+                if self.stored.borrow().restored {
+                    let now = self.clock.as_ref().map_or(0, |clock| clock.wall_ms());
+                    let converted = table.convert_stored(format.stamps(), now);
+                    converted.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
+                }
+                table
             }
         };
         Ok(TableCell::new(name, format, table))

@@ -5,7 +5,7 @@ use crate::entries::{key_bytes, read_part};
 use crate::function::StateValue;
 use crate::snapshot::{KeyedEntry, decode, write_named};
 use crate::ttl::NEVER;
-use crate::ttl::stamps::live;
+use crate::ttl::stamps::{Stamps, convert, live};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use hurtig_core::varint;
@@ -219,6 +219,33 @@ impl Layout {
             entries += 1;
         }
         Ok(entries)
+    }
+
+    /// Whether a value of the store has times and should not, or should and has none.
+    pub(super) fn converts(self, value: &[u8], to: Stamps) -> Result<bool> {
+        let first = match self {
+            Self::Value => Some(value),
+            Self::Map => map_parts(value)?.next().transpose()?.map(|(_, value)| value),
+        };
+        let converted = first.map(|value| Ok::<_, Error>(convert(value, to, 0)?.len() != value.len()));
+        converted.transpose().map(|differs| differs == Some(true))
+    }
+
+    /// Appends a value of the store with times or without; those of a value that had none are `now`.
+    pub(super) fn convert(self, out: &mut Vec<u8>, value: &[u8], (to, now): (Stamps, i64)) -> Result<()> {
+        match self {
+            Self::Value => out.extend_from_slice(&convert(value, to, now)?),
+            Self::Map => {
+                let mut parts = value;
+                varint::put(out, varint::take(&mut parts).ok_or_else(no_map)?);
+                for parts in map_parts(value)? {
+                    let (user_key, value) = parts?;
+                    put_bytes(out, user_key);
+                    put_bytes(out, &convert(value, to, now)?);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether two entries of a snapshot, one behind the other, are of one value.

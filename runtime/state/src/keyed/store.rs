@@ -50,6 +50,14 @@ impl<K: OwnedKey, V: 'static> Table<K, V> {
         })
     }
 
+    /// See [`CachedTable::convert_stored`].
+    pub(super) fn convert_stored(&mut self, to: Stamps, now: i64) -> Result<()> {
+        match &mut self.place {
+            Place::Heap(_) => Ok(()),
+            Place::Cached(table) => table.convert_stored(to, now),
+        }
+    }
+
     /// The value of a key.
     #[inline]
     pub fn get<Q>(&self, hash: u64, key: &Q) -> Option<&V>
@@ -162,6 +170,10 @@ impl<K, V> Format<K, V> {
 
     pub(super) fn codec(&self) -> Codec<V> {
         self.codec
+    }
+
+    pub(super) fn stamps(&self) -> Stamps {
+        self.stamps
     }
 }
 

@@ -1,8 +1,11 @@
 //! All kinds of keyed state: access, snapshot and restore at the same and at other parallelisms.
 
 mod backends;
+mod ttl;
+mod ttl_model;
 
 use super::*;
+use crate::StateTtlConfig;
 use hurtig_core::key::{KeyGroupRange, StableKey};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -229,7 +232,7 @@ struct Everything {
 }
 
 /// What an [`Everything`] answers for a key.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 struct Answers {
     visits: Option<Visit>,
     list: Vec<Option<i32>>,
@@ -244,15 +247,23 @@ impl Everything {
     }
 
     fn kept_in(backend: StateBackend, groups: Range<u16>, max_parallelism: u32) -> Self {
-        let mut state = KeyedState::kept_in(backend, groups, max_parallelism);
+        Self::declared(KeyedState::kept_in(backend, groups, max_parallelism), None)
+    }
+
+    /// The states in `state`, with a time-to-live or without.
+    fn declared(mut state: KeyedState<String>, ttl: Option<&StateTtlConfig>) -> Self {
+        let of = |name: &str| match ttl {
+            Some(ttl) => StateDescriptor::new(name).enable_time_to_live(ttl.clone()),
+            None => name.into(),
+        };
         Self {
-            visits: state.value("visits").unwrap(),
-            list: state.list("list").unwrap(),
-            map: state.map("map").unwrap(),
+            visits: state.value(of("visits")).unwrap(),
+            list: state.list(of("list")).unwrap(),
+            map: state.map(of("map")).unwrap(),
             most: state
-                .reducing("most", |most: &mut u64, new| *most = new.max(*most))
+                .reducing(of("most"), |most: &mut u64, new| *most = new.max(*most))
                 .unwrap(),
-            mean: state.aggregating("mean", Mean).unwrap(),
+            mean: state.aggregating(of("mean"), Mean).unwrap(),
             state,
         }
     }

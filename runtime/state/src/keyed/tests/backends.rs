@@ -9,7 +9,7 @@ use tempfile::TempDir;
 const MAX_PARALLELISM: u32 = 128;
 
 /// Stores in a directory, with caches of so many bytes.
-fn stores(dir: &TempDir, bytes: usize) -> StateBackend {
+pub(super) fn stores(dir: &TempDir, bytes: usize) -> StateBackend {
     let factory = Arc::new(ModelFactory);
     let root = ScratchDir::in_dir(dir.path()).unwrap();
     StateBackend::Store(StoreBackend::new(factory, root, CacheMemory::new(bytes)))
