@@ -133,6 +133,8 @@ mod book {
     mod transformations {}
     #[doc = include_str!("../../../docs/programs/keys-and-state.md")]
     mod keys_and_state {}
+    #[doc = include_str!("../../../docs/programs/time-to-live.md")]
+    mod time_to_live {}
     #[doc = include_str!("../../../docs/programs/time.md")]
     mod time {}
     #[doc = include_str!("../../../docs/programs/windows.md")]

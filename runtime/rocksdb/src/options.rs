@@ -122,7 +122,7 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
-    fn new(memory: &RocksMemory, dir: &Path) -> Result<Self> {
+    pub(crate) fn new(memory: &RocksMemory, dir: &Path) -> Result<Self> {
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         Ok(Self {

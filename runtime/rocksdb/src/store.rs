@@ -1,10 +1,11 @@
 //! [`RocksStore`]: states as column families.
 
 use crate::error::{Result, RocksError};
+use crate::expiry::FilterSlot;
 use crate::files;
 use crate::options::Tuning;
 use hurtig_core::error::Result as CoreResult;
-use hurtig_state::store::{ByteStore, Op, Run, StateId, StoreFile, StoreView};
+use hurtig_state::store::{ByteStore, ExpiryFilter, Op, Run, StateId, StoreFile, StoreView};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BoundColumnFamily, DBRawIteratorWithThreadMode, DBWithThreadMode, IngestExternalFileOptions,
@@ -20,6 +21,10 @@ type Db = DBWithThreadMode<MultiThreaded>;
 
 /// Stands before the names of states, since RocksDB has a family `default` of its own.
 const STATE: &str = "state.";
+/// Stands there before the names of states that expire, or once did.
+const EXPIRING: &str = "expiring.";
+/// A state that begins to expire is moved in files of about this size.
+const MOVED_FILE_BYTES: usize = 64 << 20;
 /// Where runs become files before RocksDB takes them in.
 const RUNS: &str = "runs";
 /// Keys looked up at a time: bounds the blocks that are held meanwhile.
@@ -34,9 +39,31 @@ pub(crate) struct RocksStore {
     dir: PathBuf,
     tuning: Tuning,
     /// The family of each state by its number.
-    families: RwLock<Vec<String>>,
+    families: RwLock<Vec<Family>>,
     cut: RwLock<()>,
     runs: AtomicU64,
+}
+
+/// The family of a state.
+struct Family {
+    name: String,
+    /// Who tells what of it has expired.
+    filter: FilterSlot,
+}
+
+impl Family {
+    fn new(name: String) -> Self {
+        let filter = FilterSlot::default();
+        Self { name, filter }
+    }
+
+    /// Its options, with those of all families.
+    fn options(&self, options: &Options) -> Options {
+        match self.name.starts_with(EXPIRING) {
+            true => self.filter.options(options),
+            false => options.clone(),
+        }
+    }
 }
 
 impl RocksStore {
@@ -47,12 +74,13 @@ impl RocksStore {
             Ok(true) => Db::list_cf(&tuning.options, dir).map_err(failed())?,
             _ => Vec::new(),
         };
-        let families: Vec<_> = known.into_iter().filter(|name| name.starts_with(STATE)).collect();
-        let with_options = families.iter().map(|name| (name, tuning.options.clone()));
+        let own = |name: &String| name.starts_with(STATE) || name.starts_with(EXPIRING);
+        let families: Vec<_> = known.into_iter().filter(own).map(Family::new).collect();
+        let with_options = families
+            .iter()
+            .map(|family| (family.name.as_str(), family.options(&tuning.options)));
         let default = (rocksdb::DEFAULT_COLUMN_FAMILY_NAME, tuning.options.clone());
-        let all = with_options
-            .map(|(name, options)| (name.as_str(), options))
-            .chain([default]);
+        let all = with_options.chain([default]);
         let db = Db::open_cf_with_opts(&tuning.options, dir, all).map_err(failed())?;
         let runs = dir.join(RUNS);
         fs::create_dir(&runs).map_err(RocksError::io("create the directory", &runs))?;
@@ -74,7 +102,7 @@ impl RocksStore {
         let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
         let found = families
             .get(state.index())
-            .and_then(|name| self.db.cf_handle(name));
+            .and_then(|family| self.db.cf_handle(&family.name));
         found.ok_or_else(|| RocksError::NoState {
             path: self.dir.clone(),
             index: state.index(),
@@ -105,15 +133,23 @@ impl RocksStore {
         if run.is_empty() {
             return Ok(());
         }
-        let family = self.family(state)?;
+        self.ingest_file(&self.family(state)?, |table| write_run(table, run))
+    }
+
+    /// Has RocksDB take in a file, with what `fill` puts into it.
+    fn ingest_file(
+        &self,
+        family: &Arc<BoundColumnFamily<'_>>,
+        fill: impl FnOnce(&mut SstFileWriter<'_>) -> Result<(), rocksdb::Error>,
+    ) -> Result<()> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let file = self.dir.join(RUNS).join(format!("{number}.sst"));
-        let ingested = write_table(&self.tuning.options, &file, run).and_then(|()| {
+        let ingested = write_table(&self.tuning.options, &file, fill).and_then(|()| {
             let mut options = IngestExternalFileOptions::default();
             options.set_move_files(true);
             let _writing = self.writing();
             self.db
-                .ingest_external_file_cf_opts(&family, &options, vec![&file])
+                .ingest_external_file_cf_opts(family, &options, vec![&file])
         });
         if ingested.is_err() {
             // The failure at hand says more than one to clean up behind it.
@@ -162,6 +198,46 @@ impl RocksStore {
         entries.status().map_err(self.failed("scan"))
     }
 
+    fn create_family(&self, kind: &str, name: &str) -> Result<Family> {
+        let family = Family::new(family_name(kind, name));
+        let _writing = self.writing();
+        let made = self
+            .db
+            .create_cf(&family.name, &family.options(&self.tuning.options));
+        made.map_err(self.failed("create a state"))?;
+        Ok(family)
+    }
+
+    /// Moves a state into a family whose compactions drop what has expired. A family's options cannot be changed.
+    fn move_family(&self, from: &Family, name: &str) -> Result<Family> {
+        let to = self.create_family(EXPIRING, name)?;
+        let handle = |family: &Family| {
+            self.db
+                .cf_handle(&family.name)
+                .ok_or_else(|| RocksError::NoState {
+                    path: self.dir.clone(),
+                    index: 0,
+                })
+        };
+        let (old, new) = (handle(from)?, handle(&to)?);
+        let mut entries = self.db.raw_iterator_cf_opt(&old, (self.tuning.scan)());
+        entries.seek_to_first();
+        while entries.valid() {
+            self.ingest_file(&new, |table| move_some(&mut entries, table))?;
+        }
+        entries.status().map_err(self.failed("scan"))?;
+        drop((entries, old));
+        self.db.drop_cf(&from.name).map_err(self.failed("move a state"))?;
+        Ok(to)
+    }
+
+    /// Compacts all of a state.
+    #[cfg(test)]
+    pub(crate) fn compact(&self, state: StateId) {
+        let family = self.family(state).ok();
+        family.inspect(|family| self.db.compact_range_cf(family, None::<&[u8]>, None::<&[u8]>));
+    }
+
     fn make_checkpoint(&self, dir: &Path) -> Result<Vec<StoreFile>> {
         match fs::exists(dir) {
             Ok(false) => {}
@@ -204,17 +280,40 @@ impl StoreView for RocksView<'_> {
     }
 }
 
-/// Writes a run into a new table file.
-fn write_table(options: &Options, file: &Path, run: &Run<'_>) -> Result<(), rocksdb::Error> {
+/// Writes a new table file.
+fn write_table(
+    options: &Options,
+    file: &Path,
+    fill: impl FnOnce(&mut SstFileWriter<'_>) -> Result<(), rocksdb::Error>,
+) -> Result<(), rocksdb::Error> {
     let mut table = SstFileWriter::create(options);
     table.open(file)?;
+    fill(&mut table)?;
+    table.finish()
+}
+
+fn write_run(table: &mut SstFileWriter<'_>, run: &Run<'_>) -> Result<(), rocksdb::Error> {
     for (key, op) in run.iter() {
         match op {
             Op::Put(value) => table.put(key, value)?,
             Op::Delete => table.delete(key)?,
         }
     }
-    table.finish()
+    Ok(())
+}
+
+/// Writes entries until the table has the size of one.
+fn move_some(
+    entries: &mut DBRawIteratorWithThreadMode<'_, Db>,
+    table: &mut SstFileWriter<'_>,
+) -> Result<(), rocksdb::Error> {
+    let mut bytes = 0;
+    while let Some((key, value)) = entries.item().filter(|_| bytes < MOVED_FILE_BYTES) {
+        table.put(key, value)?;
+        bytes += key.len() + value.len();
+        entries.next();
+    }
+    Ok(())
 }
 
 fn visit_all(
@@ -230,37 +329,57 @@ fn visit_all(
 }
 
 /// The family of a state's name. RocksDB's names end at a zero byte, so that is written otherwise.
-fn family_name(name: &str) -> String {
-    format!("{STATE}{}", name.replace('%', "%25").replace('\0', "%00"))
+fn family_name(kind: &str, name: &str) -> String {
+    format!("{kind}{}", name.replace('%', "%25").replace('\0', "%00"))
 }
 
 /// The state's name of a family.
 fn state_name(family: &str) -> String {
-    let name = family.strip_prefix(STATE).unwrap_or(family);
+    let name = [STATE, EXPIRING]
+        .iter()
+        .find_map(|kind| family.strip_prefix(kind));
+    let name = name.unwrap_or(family);
     name.replace("%00", "\0").replace("%25", "%")
+}
+
+/// The number of a state, in whichever kind of family it is. An operator has few states.
+fn find_state(families: &[Family], name: &str) -> Option<usize> {
+    let named = [STATE, EXPIRING].map(|kind| family_name(kind, name));
+    families.iter().position(|family| named.contains(&family.name))
 }
 
 impl ByteStore for RocksStore {
     fn open_state(&self, name: &str) -> CoreResult<StateId> {
-        let family = family_name(name);
         let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
-        // An operator has few states.
-        let index = match families.iter().position(|known| *known == family) {
+        let index = match find_state(&families, name) {
             Some(index) => index,
             None => {
-                let _writing = self.writing();
-                let made = self.db.create_cf(&family, &self.tuning.options);
-                made.map_err(self.failed("create a state"))?;
-                families.push(family);
+                families.push(self.create_family(STATE, name)?);
                 families.len() - 1
             }
         };
         Ok(StateId::new(index as u32))
     }
 
+    fn open_expiring_state(&self, name: &str, filter: Arc<dyn ExpiryFilter>) -> CoreResult<StateId> {
+        let mut families = self.families.write().unwrap_or_else(PoisonError::into_inner);
+        let index = match find_state(&families, name) {
+            Some(index) => index,
+            None => {
+                families.push(self.create_family(EXPIRING, name)?);
+                families.len() - 1
+            }
+        };
+        if families[index].name.starts_with(STATE) {
+            families[index] = self.move_family(&families[index], name)?;
+        }
+        families[index].filter.set(filter);
+        Ok(StateId::new(index as u32))
+    }
+
     fn state_names(&self) -> Vec<String> {
         let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
-        let mut names: Vec<_> = families.iter().map(|family| state_name(family)).collect();
+        let mut names: Vec<_> = families.iter().map(|family| state_name(&family.name)).collect();
         names.sort();
         names
     }
@@ -329,8 +448,8 @@ impl ByteStore for RocksStore {
 
     fn memory_used(&self) -> usize {
         let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
-        let property = |family: &String, name| {
-            let family = self.db.cf_handle(family)?;
+        let property = |family: &Family, name| {
+            let family = self.db.cf_handle(&family.name)?;
             self.db.property_int_value_cf(&family, name).ok().flatten()
         };
         let names = [

@@ -16,6 +16,7 @@
 //! does.
 
 mod aggregating;
+mod declare;
 mod descriptor;
 mod list;
 mod map;
@@ -37,26 +38,21 @@ pub use scope::{CurrentKey, KeyScope};
 pub use store::Table;
 pub use value::ValueState;
 
-use crate::backend::{RestoredStore, StateBackend, StoreBackend, SubtaskStore};
-use crate::cached::CacheOptions;
-use crate::function::{AggregateFunction, StateValue};
+use crate::backend::{RestoredStore, StateBackend, SubtaskStore};
 use crate::snapshot::OperatorSnapshot;
-use crate::store::ByteStore;
 use crate::stored::{Handover, Outcome, StoredState, StoredStates};
 use crate::table::ScanBudget;
-use crate::table::sweep::Expiring;
-use crate::ttl::Expiry;
+use crate::ttl::NEVER;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use hurtig_core::time::Clock;
 use std::any::Any;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use store::{AnyStore, AnyTable, Format, Section, TableCell};
-use timed::{TimeToLive, Timed, TimedList};
+use store::{AnyStore, AnyTable, Section};
+use timed::LeftOut;
 
 /// All keyed states of one subtask of an operator whose keys are `K`.
 pub struct KeyedState<K: OwnedKey> {
@@ -148,106 +144,6 @@ impl<K: OwnedKey> KeyedState<K> {
     /// How many key groups the job has.
     pub fn max_parallelism(&self) -> u32 {
         self.max_parallelism
-    }
-
-    /// Declares a state of one value for each key. What is given is its name, or a [`StateDescriptor`].
-    ///
-    /// # Errors
-    /// When the name is taken, after [`Self::restore`], when the time-to-live is too short, and when a store fails; so
-    /// for all kinds of state.
-    pub fn value<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ValueState<V>> {
-        let state = state.into();
-        let index = match self.expiry(&state)? {
-            None => self.declare(&state, self.table::<V>(&state, Format::value())?),
-            Some(ttl) => self.declare(
-                &state,
-                self.table(&state, Format::<_, Timed<V>>::timed())?.with_ttl(ttl),
-            ),
-        };
-        index.map(ValueState::at)
-    }
-
-    /// Declares a state of a list for each key. With a time-to-live, elements expire one by one.
-    ///
-    /// # Errors
-    /// As [`Self::value`].
-    pub fn list<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ListState<V>> {
-        let state = state.into();
-        let index = match self.expiry(&state)? {
-            None => self.declare(&state, self.table::<Vec<V>>(&state, Format::value())?),
-            Some(ttl) => {
-                let table = self.table(&state, Format::<_, TimedList<V>>::timed_list())?;
-                self.declare(&state, table.with_ttl(ttl))
-            }
-        };
-        index.map(ListState::at)
-    }
-
-    /// Declares a state of a map for each key. With a time-to-live, user keys expire one by one.
-    ///
-    /// # Errors
-    /// As [`Self::value`].
-    pub fn map<UK: OwnedKey + Ord, UV: StateValue>(
-        &mut self,
-        state: impl Into<StateDescriptor>,
-    ) -> Result<MapState<UK, UV>> {
-        let state = state.into();
-        let index = match self.expiry(&state)? {
-            None => self.declare(&state, self.table::<BTreeMap<UK, UV>>(&state, Format::map())?),
-            Some(ttl) => {
-                let table = self.table(&state, Format::<_, BTreeMap<UK, Timed<UV>>>::timed_map())?;
-                self.declare(&state, table.with_ttl(ttl))
-            }
-        };
-        index.map(MapState::at)
-    }
-
-    /// Declares a state that folds what is added to a key into one value.
-    ///
-    /// # Errors
-    /// As [`Self::value`].
-    pub fn reducing<V: StateValue>(
-        &mut self,
-        state: impl Into<StateDescriptor>,
-        reduce: impl Fn(&mut V, V) + Send + Sync + 'static,
-    ) -> Result<ReducingState<V>> {
-        let (state, reduce) = (state.into(), Arc::new(reduce));
-        let index = match self.expiry(&state)? {
-            None => {
-                let table = self.table::<V>(&state, Format::value())?;
-                self.declare(&state, reducing::Folded::new(table, reduce))
-            }
-            Some(ttl) => {
-                let table = self.table(&state, Format::<_, Timed<V>>::timed())?.with_ttl(ttl);
-                self.declare(&state, reducing::Folded::new(table, reduce))
-            }
-        };
-        index.map(ReducingState::at)
-    }
-
-    /// Declares a state that folds what is added to a key into an accumulator.
-    ///
-    /// # Errors
-    /// As [`Self::value`].
-    pub fn aggregating<A: AggregateFunction>(
-        &mut self,
-        state: impl Into<StateDescriptor>,
-        function: A,
-    ) -> Result<AggregatingState<A>> {
-        let state = state.into();
-        let index = match self.expiry(&state)? {
-            None => {
-                let table = self.table::<A::Acc>(&state, Format::value())?;
-                self.declare(&state, aggregating::Accumulated::new(table, function))
-            }
-            Some(ttl) => {
-                let table = self
-                    .table(&state, Format::<_, Timed<A::Acc>>::timed())?
-                    .with_ttl(ttl);
-                self.declare(&state, aggregating::Accumulated::new(table, function))
-            }
-        };
-        index.map(AggregatingState::at)
     }
 
     /// Begins a snapshot of what all states hold now; [`Self::continue_snapshot`] writes it.
@@ -385,14 +281,15 @@ impl<K: OwnedKey> KeyedState<K> {
             match done.map_err(|e| e.context(format!("cannot snapshot state '{name}'")))? {
                 Some(Section::Whole(entries)) => snapshot.put_encoded(name, entries),
                 Some(Section::Delta(state, layout, delta)) => {
-                    let left_out = cell.left_out();
+                    let LeftOut { until, hold } = cell.left_out();
                     let name = Arc::clone(name);
                     let delta = StoredState {
                         name,
                         state,
                         layout,
                         delta,
-                        left_out,
+                        left_out: until.unwrap_or(NEVER),
+                        _hold: hold,
                     };
                     self.stored.borrow_mut().deltas.push(delta);
                 }
@@ -434,69 +331,6 @@ impl<K: OwnedKey> KeyedState<K> {
     pub fn capacity_bytes(&self) -> usize {
         let cells = self.states.iter().map(|state| state.store.cell());
         cells.map(AnyTable::capacity_bytes).sum()
-    }
-
-    /// The time-to-live of a state that is being declared; `None` when it does not expire.
-    fn expiry<V: Expiring>(&mut self, state: &StateDescriptor) -> Result<Option<TimeToLive<K, V>>> {
-        let Some(ttl) = state.ttl() else {
-            return Ok(None);
-        };
-        let expiry = Expiry::new(&state.name, ttl, self.clock.as_ref())?;
-        self.cleans_up |= expiry.per_access > 0;
-        Ok(Some(TimeToLive::new(expiry)))
-    }
-
-    fn table<V: 'static>(&self, state: &StateDescriptor, format: Format<K, V>) -> Result<TableCell<K, V>> {
-        let name = &*state.name;
-        let table = match &self.backend {
-            StateBackend::Heap => Table::heap(self.groups(), self.max_parallelism),
-            StateBackend::Store(backend) => {
-                let options = CacheOptions {
-                    groups: self.groups(),
-                    max_parallelism: self.max_parallelism,
-                    memory: backend.memory().clone(),
-                };
-                let mut table = Table::cached(self.byte_store(backend)?, (name, format.codec()), options)?;
-                if self.stored.borrow().restored {
-                    let now = self.clock.as_ref().map_or(0, |clock| clock.wall_ms());
-                    let converted = table.convert_stored(format.stamps(), now);
-                    converted.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
-                }
-                table
-            }
-        };
-        Ok(TableCell::new(name, format, table))
-    }
-
-    /// The store of this operator, made for its first state.
-    fn byte_store(&self, backend: &StoreBackend) -> Result<Arc<dyn ByteStore>> {
-        let mut stored = self.stored.borrow_mut();
-        let store = match &stored.store {
-            Some(store) => store,
-            None => stored.store.insert(Arc::new(backend.create()?)),
-        };
-        Ok(Arc::clone(store.get()))
-    }
-
-    fn declare(&mut self, state: &StateDescriptor, store: impl AnyStore<K>) -> Result<u32> {
-        let name = &*state.name;
-        if self.states.iter().any(|state| &*state.name == name) {
-            return Err(Error::user(format!(
-                "keyed state '{name}' is declared twice in one operator; give each state its own name"
-            )));
-        }
-        if self.restored {
-            return Err(Error::user(format!(
-                "keyed state '{name}' is declared after the operator was restored, so it would miss \
-                 its contents; declare states when the operator opens"
-            )));
-        }
-        self.states.push(Declared {
-            name: name.into(),
-            store: Box::new(store),
-        });
-        // An operator's states are counted by hand, far below 2^32.
-        Ok((self.states.len() - 1) as u32)
     }
 
     /// The store behind a handle, if it is an `S`.

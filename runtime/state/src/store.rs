@@ -81,6 +81,17 @@ pub trait ByteStore: Send + Sync {
     /// When the store fails.
     fn open_state(&self, name: &str) -> Result<StateId>;
 
+    /// As [`Self::open_state`], for a state whose entries are of no use once `filter` says so of their values. A store
+    /// may drop them whenever it likes, and need not. Views and checkpoints may lack them too. A state that was opened
+    /// otherwise before begins to expire; opened with [`Self::open_state`] after a restore, it expires no more.
+    ///
+    /// # Errors
+    /// As [`Self::open_state`].
+    fn open_expiring_state(&self, name: &str, filter: Arc<dyn ExpiryFilter>) -> Result<StateId> {
+        let _ = filter;
+        self.open_state(name)
+    }
+
     /// The names of all states, sorted; after a restore those of the checkpoint.
     fn state_names(&self) -> Vec<String>;
 
@@ -168,6 +179,14 @@ pub trait ByteStore: Send + Sync {
     fn check(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Tells what has expired.
+pub trait ExpiryFilter: Send + Sync {
+    /// Whether a value is of no use any more. Once it is not, it never will be.
+    ///
+    /// *Cost*: called for each value that is rewritten, on a thread of the store, where it must not panic.
+    fn has_expired(&self, value: &[u8]) -> bool;
 }
 
 /// Entries of a run from which on they become a file at once instead of going through the store's memory.

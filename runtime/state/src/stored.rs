@@ -11,6 +11,7 @@ use crate::cached::{Delta, Layout, StoredEntry};
 use crate::encoded::EncodedEntries;
 use crate::store::key::{GROUP_BYTES, group_prefix};
 use crate::store::{StateId, StoreFile, StoreView};
+use crate::ttl::filter::Hold;
 use hurtig_core::error::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -44,6 +45,8 @@ pub(crate) struct StoredState {
     pub(crate) delta: Delta,
     /// What was last accessed until then is left out where entries are written.
     pub(crate) left_out: i64,
+    /// Has the store keep what had not expired at the barrier.
+    pub(crate) _hold: Option<Hold>,
 }
 
 impl Drop for Parts {

@@ -1,12 +1,15 @@
 //! Time-to-live: state that expires when it was not written, or not used, for a while.
 //!
-//! [`StateTtlConfig`] is what users say. [`Expiry`] is what accesses of one state need of it, with the clock, and
-//! [`stamps`] how the times of last access stand in snapshots and stores.
+//! [`StateTtlConfig`] is what users say. [`Expiry`] is what accesses of one state need of it, with the clock,
+//! [`stamps`] how the times of last access stand in snapshots and stores, and [`filter`] tells stores what has expired.
 //!
 //! Time is processing time. A value that was last accessed at `t` has expired when the clock shows `t + ttl` or more.
 
+pub(crate) mod filter;
 pub(crate) mod stamps;
 
+use crate::cached::Layout;
+use filter::ExpiredValues;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::time::Clock;
 use std::fmt;
@@ -37,6 +40,8 @@ pub enum StateVisibility {
 
 /// Entries that are looked at for each access, unless something else is said.
 const CLEANUP_SIZE: usize = 5;
+/// Entries that a compaction looks at before it asks the time again, unless something else is said.
+const QUERY_TIME_AFTER: u64 = 1_000;
 
 /// How state expires: Flink's `StateTtlConfig`.
 ///
@@ -55,6 +60,7 @@ pub struct StateTtlConfig {
     full_snapshot: bool,
     background: bool,
     incremental: Incremental,
+    query_time_after: u64,
 }
 
 /// How much of a state in memory is looked at in the background.
@@ -80,6 +86,7 @@ impl StateTtlConfig {
                 entries: CLEANUP_SIZE,
                 per_record: false,
             },
+            query_time_after: QUERY_TIME_AFTER,
         }
     }
 
@@ -119,6 +126,15 @@ impl StateTtlConfig {
         self
     }
 
+    /// How state in RocksDB is cleaned up in the background: a compaction drops what has expired, and asks the time after
+    /// so many entries; 1,000 unless it is said. What a key has is dropped when all of it has expired, of lists and maps
+    /// too.
+    #[must_use]
+    pub fn cleanup_in_rocksdb_compact_filter(mut self, query_time_after_num_entries: u64) -> Self {
+        self.query_time_after = query_time_after_num_entries;
+        self
+    }
+
     /// Leaves expired values where they are until they are accessed, or left out of a snapshot.
     #[must_use]
     pub fn disable_cleanup_in_background(mut self) -> Self {
@@ -146,6 +162,8 @@ pub(crate) struct Expiry {
     /// Entries to look at for each access, and for each record.
     pub(crate) per_access: usize,
     pub(crate) per_record: usize,
+    /// After how many entries a compaction asks the time; `None` when it does not clean up.
+    query_time_after: Option<u64>,
     clock: Arc<dyn Clock>,
 }
 
@@ -184,8 +202,15 @@ impl Expiry {
             full_snapshot: config.full_snapshot,
             per_access,
             per_record: if per_record { per_access } else { 0 },
+            query_time_after: config.background.then_some(config.query_time_after),
             clock: Arc::clone(clock),
         })
+    }
+
+    /// What tells a store which values of a layout have expired; `None` when it is not to drop any.
+    pub(crate) fn filter(&self, layout: Layout) -> Option<Arc<ExpiredValues>> {
+        let filter = ExpiredValues::new(layout, self.query_time_after?, (self.ttl_ms, &self.clock));
+        Some(Arc::new(filter))
     }
 
     /// What the clock shows.

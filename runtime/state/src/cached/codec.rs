@@ -5,7 +5,7 @@ use crate::entries::{key_bytes, read_part};
 use crate::function::StateValue;
 use crate::snapshot::{KeyedEntry, decode, write_named};
 use crate::ttl::NEVER;
-use crate::ttl::stamps::{Stamps, convert, live};
+use crate::ttl::stamps::{Stamps, convert, has_expired, live};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use hurtig_core::varint;
@@ -219,6 +219,24 @@ impl Layout {
             entries += 1;
         }
         Ok(entries)
+    }
+
+    /// Whether all of a value was last accessed until `until`. One without times was not.
+    ///
+    /// # Errors
+    /// When it is no value of this layout.
+    pub(crate) fn has_expired(self, value: &[u8], until: i64) -> Result<bool> {
+        match self {
+            Self::Value => has_expired(value, until),
+            Self::Map => {
+                for parts in map_parts(value)? {
+                    if !has_expired(parts?.1, until)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Whether a value of the store has times and should not, or should and has none.

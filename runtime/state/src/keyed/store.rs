@@ -1,6 +1,6 @@
 //! Where a state's values are: a table in memory, or a cache before a store.
 
-use super::timed::TimeToLive;
+use super::timed::{LeftOut, TimeToLive};
 use crate::cached::{CacheOptions, CachedTable, Codec, Delta, Layout};
 use crate::encoded::EncodedEntries;
 use crate::entries::{begin_values, read_value};
@@ -286,8 +286,8 @@ pub(super) trait AnyTable<K> {
     /// Whether its values expire.
     fn has_ttl(&self) -> bool;
 
-    /// What was last accessed until then is not in the snapshot that has begun.
-    fn left_out(&self) -> i64;
+    /// What the snapshot that has begun does not have.
+    fn left_out(&self) -> LeftOut;
 
     /// Removes some of what has expired, by the accesses since this was last called and the records of the last batch.
     fn clean_up(&self, records: usize);
@@ -397,8 +397,9 @@ impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
         self.ttl.is_some()
     }
 
-    fn left_out(&self) -> i64 {
-        self.ttl.as_ref().map_or(NEVER, |ttl| ttl.left_out())
+    fn left_out(&self) -> LeftOut {
+        let ttl = self.ttl.as_ref();
+        ttl.map_or_else(LeftOut::default, |ttl| ttl.hand_over())
     }
 
     fn clean_up(&self, records: usize) {

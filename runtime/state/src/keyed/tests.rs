@@ -5,7 +5,7 @@ mod ttl;
 mod ttl_model;
 
 use super::*;
-use crate::StateTtlConfig;
+use crate::{AggregateFunction, StateTtlConfig};
 use hurtig_core::key::{KeyGroupRange, StableKey};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};

@@ -11,9 +11,11 @@ pub(super) use list::TimedList;
 
 use crate::table::GroupedTable;
 use crate::table::sweep::{Expiring, Fate, Hand};
+use crate::ttl::filter::{ExpiredValues, Hold};
 use crate::ttl::{Expiry, Moment, NEVER};
 use hurtig_core::key::OwnedKey;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 /// A value and when it was last accessed, in milliseconds since the Unix epoch.
 #[derive(Clone, Debug)]
@@ -43,8 +45,19 @@ pub(super) struct TimeToLive<K, V> {
     /// Entries to look at for the accesses since the last clean-up; less than none after a large one.
     owed: Cell<isize>,
     hand: Cell<Hand>,
-    /// What was last accessed until then is left out of the snapshot that has begun.
-    left_out: Cell<i64>,
+    /// What tells the store what has expired, if it is to drop that.
+    filter: Option<Arc<ExpiredValues>>,
+    /// Of the snapshot that has begun.
+    begun: RefCell<LeftOut>,
+}
+
+/// What a snapshot does not have.
+#[derive(Default)]
+pub(super) struct LeftOut {
+    /// What was last accessed until then.
+    pub(super) until: Option<i64>,
+    /// Has the store keep the rest until the snapshot is written.
+    pub(super) hold: Option<Hold>,
 }
 
 impl<K: OwnedKey, V: Expiring> TimeToLive<K, V> {
@@ -54,7 +67,8 @@ impl<K: OwnedKey, V: Expiring> TimeToLive<K, V> {
             sweep: GroupedTable::sweep,
             owed: Cell::new(0),
             hand: Cell::default(),
-            left_out: Cell::new(NEVER),
+            filter: None,
+            begun: RefCell::default(),
         }
     }
 }
@@ -70,19 +84,24 @@ impl<K, V> TimeToLive<K, V> {
         self.owed.set(self.owed.get().saturating_add_unsigned(entries));
     }
 
-    /// Notes the time of a snapshot, and returns what is left out of it.
-    pub(super) fn begin_snapshot(&self) -> i64 {
-        let expired = match self.expiry.full_snapshot {
-            true => self.expiry.moment().expired,
-            false => NEVER,
-        };
-        self.left_out.set(expired);
-        expired
+    /// The same before a store that drops what has expired, as `filter` tells it.
+    pub(super) fn with_filter(mut self, filter: Arc<ExpiredValues>) -> Self {
+        self.filter = Some(filter);
+        self
     }
 
-    /// What is left out of the snapshot that has begun.
-    pub(super) fn left_out(&self) -> i64 {
-        self.left_out.get()
+    /// Notes the time of a snapshot, and returns what is left out of it.
+    pub(super) fn begin_snapshot(&self) -> i64 {
+        let expired = self.expiry.moment().expired;
+        let until = self.expiry.full_snapshot.then_some(expired);
+        let hold = self.filter.as_ref().map(|filter| filter.hold(expired));
+        *self.begun.borrow_mut() = LeftOut { until, hold };
+        until.unwrap_or(NEVER)
+    }
+
+    /// What the snapshot that has begun does not have.
+    pub(super) fn hand_over(&self) -> LeftOut {
+        self.begun.take()
     }
 
     /// Looks at as many entries as are owed for accesses and records, each at most once.

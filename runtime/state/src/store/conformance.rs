@@ -37,6 +37,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
     ("a range is deleted exactly", contents::delete_range),
     ("an ingested run is a written one", contents::ingest),
     ("a view stays as it was", contents::views),
+    ("only what has expired is dropped", checkpoints::expiring),
     (
         "a store of another kind of directory is refused",
         checkpoints::directories,

@@ -1,8 +1,9 @@
 //! The simplest store: a map for each state.
 
-use super::{ByteStore, ByteStoreFactory, Op, Run, StateId, StoreFile, StoreView};
+use super::{ByteStore, ByteStoreFactory, ExpiryFilter, Op, Run, StateId, StoreFile, StoreView};
 use hurtig_core::error::{Error, Result};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::ops::{Bound, ControlFlow, Range};
@@ -15,10 +16,20 @@ const FILE: &str = "entries";
 type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A [`ByteStore`] in memory: what other stores are compared with, and an example of one.
-#[derive(Debug)]
+///
+/// It drops what has expired with every write, before and after it: as early as a store may.
 pub struct ModelStore {
     dir: PathBuf,
     states: Mutex<BTreeMap<String, (StateId, Entries)>>,
+    filters: Mutex<BTreeMap<StateId, Arc<dyn ExpiryFilter>>>,
+}
+
+impl fmt::Debug for ModelStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ModelStore")
+            .field("dir", &self.dir)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Opens [`ModelStore`]s.
@@ -29,6 +40,19 @@ impl ModelStore {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, (StateId, Entries)>> {
         // Whoever panicked did so between two changes or in a visitor, which changes nothing.
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what has expired of all states.
+    fn drop_expired(&self) {
+        let filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        if filters.is_empty() {
+            return;
+        }
+        for (state, entries) in self.lock().values_mut() {
+            if let Some(filter) = filters.get(state) {
+                entries.retain(|_, value| !filter.has_expired(value));
+            }
+        }
     }
 
     fn with<R>(&self, state: StateId, act: impl FnOnce(&mut Entries) -> R) -> Result<R> {
@@ -51,6 +75,13 @@ impl ByteStore for ModelStore {
         let next = StateId::new(states.len() as u32);
         let state = states.entry(name.to_owned());
         Ok(state.or_insert_with(|| (next, Entries::new())).0)
+    }
+
+    fn open_expiring_state(&self, name: &str, filter: Arc<dyn ExpiryFilter>) -> Result<StateId> {
+        let state = self.open_state(name)?;
+        let mut filters = self.filters.lock().unwrap_or_else(PoisonError::into_inner);
+        filters.insert(state, filter);
+        Ok(state)
     }
 
     fn state_names(&self) -> Vec<String> {
@@ -80,6 +111,7 @@ impl ByteStore for ModelStore {
     }
 
     fn write(&self, state: StateId, run: &Run<'_>) -> Result<()> {
+        self.drop_expired();
         self.with(state, |entries| {
             for (key, op) in run.iter() {
                 match op {
@@ -87,7 +119,9 @@ impl ByteStore for ModelStore {
                     Op::Delete => entries.remove(key),
                 };
             }
-        })
+        })?;
+        self.drop_expired();
+        Ok(())
     }
 
     fn delete_range(&self, state: StateId, range: Range<&[u8]>) -> Result<()> {
@@ -179,6 +213,7 @@ impl ByteStoreFactory for ModelFactory {
         Ok(Arc::new(ModelStore {
             dir: dir.into(),
             states: Mutex::default(),
+            filters: Mutex::default(),
         }))
     }
 
@@ -193,6 +228,7 @@ impl ByteStoreFactory for ModelFactory {
         Ok(Arc::new(ModelStore {
             dir: dir.into(),
             states: Mutex::new(states),
+            filters: Mutex::default(),
         }))
     }
 }

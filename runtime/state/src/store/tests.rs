@@ -30,9 +30,11 @@ enum Fault {
     CutsStatesApart,
     OverwritesDirectories,
     ViewsWhatIsThere,
+    DropsWhatLives,
+    ExpiresInAnotherState,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 13] = [
     Fault::KeepsDeleted,
     Fault::IngestsBelow,
     Fault::MixesStates,
@@ -44,7 +46,18 @@ const FAULTS: [Fault; 11] = [
     Fault::CutsStatesApart,
     Fault::OverwritesDirectories,
     Fault::ViewsWhatIsThere,
+    Fault::DropsWhatLives,
+    Fault::ExpiresInAnotherState,
 ];
+
+/// Says that everything has expired.
+struct Everything;
+
+impl ExpiryFilter for Everything {
+    fn has_expired(&self, _: &[u8]) -> bool {
+        true
+    }
+}
 
 /// A model with a fault.
 struct Faulty {
@@ -77,6 +90,16 @@ impl ByteStore for Faulty {
                 .inner
                 .open_state(&name.to_lowercase().replace("default", "a")),
             _ => self.inner.open_state(name),
+        }
+    }
+
+    fn open_expiring_state(&self, name: &str, filter: Arc<dyn ExpiryFilter>) -> Result<StateId> {
+        match self.fault {
+            Fault::DropsWhatLives => self.inner.open_expiring_state(name, Arc::new(Everything)),
+            Fault::ExpiresInAnotherState => self
+                .inner
+                .open_expiring_state(&format!("expiring {name}"), filter),
+            _ => self.inner.open_expiring_state(name, filter),
         }
     }
 

@@ -107,6 +107,16 @@ pub(crate) fn live(bytes: &[u8], until: i64) -> Result<Option<Cow<'_, [u8]>>> {
     }
 }
 
+/// Whether all of a value was accessed until `until`; one without times was not.
+///
+/// # Errors
+/// When the bytes are cut off.
+pub(crate) fn has_expired(bytes: &[u8], until: i64) -> Result<bool> {
+    let stamped = Stamped::read(bytes)?;
+    // The last time is the newest.
+    Ok(stamped.is_some_and(|stamped| stamped.times().last().is_none_or(|newest| newest <= until)))
+}
+
 /// A MessagePack array without its first `count` elements, which it has.
 fn without_first(array: &[u8], count: usize) -> Result<Vec<u8>> {
     let length = array_length(array)?;

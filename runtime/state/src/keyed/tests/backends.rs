@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::store::ModelFactory;
-use crate::{CacheMemory, ScratchDir};
+use crate::{CacheMemory, ScratchDir, StoreBackend};
 use proptest::prelude::*;
 use tempfile::TempDir;
 

@@ -273,7 +273,7 @@ fn another_kind_of_state_is_refused_by_name() {
     list.extend(scope(&lists, "a"), [1, 2]);
     let mut snapshot = OperatorSnapshot::default();
     finish(&lists, &mut snapshot);
-    let mut values = all_groups().with_clock(clock.clone());
+    let mut values = all_groups().with_clock(clock);
     let _ = values.value::<Vec<u64>>(ttl("state")).unwrap();
     let text = values.restore(&snapshot).unwrap_err().chain();
     assert!(

@@ -1,8 +1,9 @@
 //! What checkpoints hold, and what a restore makes of them.
 
 use super::{Bench, entry, get, run, scan, write};
-use crate::store::{ByteStore, StateId};
+use crate::store::{ByteStore, ExpiryFilter, StateId};
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -220,4 +221,57 @@ fn counted(store: &dyn ByteStore, name: &str) -> u64 {
     let [x, y] = [b"x", b"y"].map(|key| get(store, state, key));
     assert_eq!(x, y, "half of a run is in the checkpoint");
     x.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()))
+}
+
+/// Values that begin with an `x` have expired.
+struct Marked;
+
+impl ExpiryFilter for Marked {
+    fn has_expired(&self, value: &[u8]) -> bool {
+        value.starts_with(b"x")
+    }
+}
+
+pub(super) fn expiring(bench: &Bench<'_>) {
+    let store = bench.create("store");
+    let expiring = |store: &dyn ByteStore, name| store.open_expiring_state(name, Arc::new(Marked)).unwrap();
+    let (born, plain) = (expiring(&*store, "born"), store.open_state("plain").unwrap());
+    let grown = store.open_state("grown").unwrap();
+    let check = |store: &dyn ByteStore, states: [StateId; 3]| {
+        for state in states {
+            assert_eq!(get(store, state, b"live"), Some(b"1".to_vec()));
+            // A value comes and goes with no other.
+            let dead = get(store, state, b"dead");
+            assert!(
+                dead.as_ref().is_none_or(|value| value == b"x") && (state != states[1] || dead.is_some()),
+                "{dead:?}"
+            );
+        }
+        assert_eq!(store.state_names(), ["born", "grown", "plain"]);
+    };
+    for state in [born, plain, grown] {
+        write(&*store, state, &[(b"dead", Some(b"before"))]);
+        write(&*store, state, &[(b"live", Some(b"1")), (b"dead", Some(b"x"))]);
+    }
+    check(&*store, [born, plain, grown]);
+    assert_eq!(expiring(&*store, "grown"), grown, "a name has one state");
+    assert_eq!(store.open_state("born").unwrap(), born, "a name has one state");
+    for name in ["chk-1", "chk-2"] {
+        for state in [born, plain, grown] {
+            write(&*store, state, &[(name.as_bytes(), Some(b"more"))]);
+        }
+        check(&*store, [born, plain, grown]);
+        store.checkpoint(&bench.path(name)).unwrap();
+    }
+    let again = bench.restore("chk-2", "again");
+    let plain = again.open_state("plain").unwrap();
+    check(
+        &*again,
+        [expiring(&*again, "born"), plain, expiring(&*again, "grown")],
+    );
+    let stays = bench.restore("chk-2", "stays");
+    let states = ["born", "plain", "grown"].map(|name| stays.open_state(name).unwrap());
+    check(&*stays, states);
+    write(&*stays, states[0], &[(b"dead", Some(b"x stays"))]);
+    assert_eq!(get(&*stays, states[0], b"dead"), Some(b"x stays".to_vec()));
 }
