@@ -123,7 +123,8 @@ impl<K: OwnedKey> KeyedState<K> {
             return Ok(None);
         };
         let expiry = Expiry::new(&state.name, ttl, self.clock.as_ref())?;
-        self.cleans_up |= expiry.per_access > 0;
+        // Where states are in a store, that drops what has expired.
+        self.cleans_up |= expiry.per_access > 0 && matches!(self.backend, StateBackend::Heap);
         Ok(Some(TimeToLive::new(expiry)))
     }
 

@@ -170,18 +170,27 @@ impl<UK: OwnedKey + Ord, UV: StateValue> MapState<UK, UV> {
 
     /// Copies of the current key's user keys, in order.
     pub fn keys<'a, C: KeyScope<'a>>(self, cx: C) -> Vec<UK> {
-        let mut keys = Vec::new();
-        self.for_each(cx, |user_key, _| keys.push(user_key.clone()));
-        keys
+        self.copies(cx, |user_key, _| user_key.clone())
     }
 
     /// Copies of the current key's user keys and values, in the order of the user keys.
     pub fn entries<'a, C: KeyScope<'a>>(self, cx: C) -> Vec<(UK, UV)> {
-        let mut entries = Vec::new();
-        self.for_each(cx, |user_key, value| {
-            entries.push((user_key.clone(), value.clone()));
-        });
-        entries
+        self.copies(cx, |user_key, value| (user_key.clone(), value.clone()))
+    }
+
+    fn copies<'a, C: KeyScope<'a>, T>(self, cx: C, copy: impl Fn(&UK, &UV) -> T) -> Vec<T> {
+        let Some(cell) = self.cell(cx.state()) else {
+            let mut copies = Vec::new();
+            self.for_each(cx, |user_key, value| copies.push(copy(user_key, value)));
+            return copies;
+        };
+        let table = cell.borrow();
+        let map = table.get(cx.hash(), cx.key());
+        map.map_or_else(Vec::new, |map| {
+            map.iter()
+                .map(|(user_key, value)| copy(user_key, value))
+                .collect()
+        })
     }
 
     /// How many user keys the current key's map has.
