@@ -11,6 +11,9 @@
 //! Where values are is decided by a [`StateBackend`]: in memory, or in a store behind caches, one store for an
 //! operator of a subtask. Functions see no difference.
 //!
+//! A state that is declared with a time-to-live has a table of another type, whose values know when they were last
+//! accessed. Handles are the same, and find out.
+//!
 //! In snapshots each state is a section under its name: one entry for each key with the value in
 //! MessagePack, or for a [`MapState`] one for each user key, whose bytes stand where the namespace
 //! does.

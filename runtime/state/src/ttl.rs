@@ -1,7 +1,7 @@
 //! Time-to-live: state that expires when it was not written, or not used, for a while.
 //!
-//! [`StateTtlConfig`] is what users say. [`Expiry`] is what accesses of one state need of it, with the clock,
-//! [`stamps`] how the times of last access stand in snapshots and stores, and [`filter`] tells stores what has expired.
+//! [`StateTtlConfig`] is what users say. `Expiry` is what accesses of one state need of it, with the clock,
+//! `stamps` how the times of last access stand in snapshots and stores, and `filter` tells stores what has expired.
 //!
 //! Time is processing time. A value that was last accessed at `t` has expired when the clock shows `t + ttl` or more.
 

@@ -191,6 +191,15 @@ fn a_value_that_is_held_is_not_cleaned_up_under_its_holder() {
     assert_eq!((map.get(a, &1).is_none(), map.keys(a), *held), (true, vec![2], 2));
 }
 
+#[test]
+#[should_panic(expected = "state 'value' is changed while a value it returned is still held")]
+fn a_read_that_renews_is_a_change() {
+    let one = One::new(ttl_of(10).update_type(UpdateType::OnReadAndWrite));
+    one.set(1);
+    let _held = one.value.get(scope(&one.state, "a"));
+    one.get();
+}
+
 /// How a snapshot comes into a store: as entries, or as the files of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum From {
