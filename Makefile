@@ -10,16 +10,10 @@ export CARGO_TARGET_DIR
 TOOLS := $(CARGO_TARGET_DIR)/tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-# C parts of dependencies (jemalloc, zstd) look for `cc`; clang takes its place where there is none.
-ifeq ($(shell command -v cc 2>/dev/null),)
-export CC = clang
-export CXX = clang++
-endif
-
-# RocksDB is C++. Where there is a C compiler alone, clang compiles it; `make deps` installs that anyway.
-ifeq ($(shell command -v $(or $(CXX),c++) 2>/dev/null),)
-export CXX = clang++
-endif
+# C parts of dependencies (jemalloc, zstd, RocksDB) look for `cc` and `c++`; clang takes their places where there are
+# none. Looked up before each command, because `make deps` may just have installed them: what changes between two
+# runs is compiled again.
+compilers = $(if $(shell command -v cc 2>/dev/null),,CC=clang )$(if $(shell command -v c++ 2>/dev/null),,CXX=clang++ )
 
 # RocksDB is built once for all profiles, unless the caller has one already.
 ROCKSDB_LIB_DIR ?= $(CARGO_TARGET_DIR)/rocksdb
@@ -37,25 +31,25 @@ help: ## List the targets
 
 # Without RocksDB, which takes many minutes to build and which the demo does not need.
 demo: deps ## Run the access-log job on the shipped sample as a live stream
-	cargo run $(LOCKED) --release -p hurtig --no-default-features --features jemalloc --example access_log -- --demo
+	$(compilers)cargo run $(LOCKED) --release -p hurtig --no-default-features --features jemalloc --example access_log -- --demo
 
 test: deps rocksdb ## Everything that CI checks: format, clippy, docs, all tests
-	@scripts/test
+	@$(compilers)scripts/test
 
 bench: deps rocksdb ## Measure, each figure beside its baseline
-	cargo run $(LOCKED) --release -p hurtig-bench
+	$(compilers)cargo run $(LOCKED) --release -p hurtig-bench
 
 check: deps rocksdb ## Format, clippy and, if cargo-deny is installed, licences and advisories
-	@scripts/check
+	@$(compilers)scripts/check
 
 docs: deps rocksdb ## Build the book (docs/book) and the API documentation
-	@scripts/docs
+	@$(compilers)scripts/docs
 
 deps: ## Install the missing system packages (Debian and its relatives)
 	@scripts/install-deps
 
 rocksdb: deps ## Build RocksDB, which tests and checks link; only the first time
-	@[ "$(ROCKSDB_LIB_DIR)" != "$(CARGO_TARGET_DIR)/rocksdb" ] || scripts/rocksdb
+	@[ "$(ROCKSDB_LIB_DIR)" != "$(CARGO_TARGET_DIR)/rocksdb" ] || $(compilers)scripts/rocksdb
 
 fmt: ## Format the sources
 	cargo fmt --all

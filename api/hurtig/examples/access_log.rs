@@ -10,6 +10,9 @@
 //! | `sessions` | client, start, end, hits, bytes: until a client is silent for `--gap-ms` |
 //! | `late` | time, client, path, status, bytes of lines that came after their minute was complete |
 //!
+//! Which lines are late depends on when watermarks are sent, every 200 ms, and so on how fast the input is read: a few more
+//! or less from run to run.
+//!
 //! `--demo` plays the shipped sample as a live stream.
 //!
 //! ```text

@@ -17,7 +17,7 @@ where
 {
     let prepared = || {
         let interrupt = start()?;
-        let mut line = CommandLine::read(std::env::args())?;
+        let mut line = CommandLine::read(arguments(std::env::args_os())?.into_iter())?;
         let config = read_config(std::mem::take(&mut line.definitions))?;
         Ok::<_, String>((StreamEnv::of_program(config, line, interrupt.clone()), interrupt))
     };
@@ -37,6 +37,15 @@ where
         Ok(interrupt) => drive(&interrupt, main()),
         Err(message) => fail(&message),
     }
+}
+
+/// The command line as text.
+fn arguments(args: impl Iterator<Item = std::ffi::OsString>) -> Result<Vec<String>, String> {
+    let text = |arg: std::ffi::OsString| {
+        arg.into_string()
+            .map_err(|arg| format!("argument '{}' is not UTF-8", arg.display()))
+    };
+    args.map(text).collect()
 }
 
 fn start() -> Result<Interrupt, String> {

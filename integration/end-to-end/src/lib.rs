@@ -63,6 +63,14 @@ pub fn example(name: &str, args: &[&str]) -> Output {
     run(Command::new(path_of(name)).args(args))
 }
 
+/// As [`example`], with arguments that need not be text.
+///
+/// # Panics
+/// As [`example`].
+pub fn example_of_os(name: &str, args: &[&std::ffi::OsStr]) -> Output {
+    run(Command::new(path_of(name)).args(args))
+}
+
 /// As [`example`], with environment variables.
 ///
 /// # Panics

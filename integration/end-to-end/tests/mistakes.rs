@@ -7,6 +7,8 @@
 )]
 
 use hurtig::prelude::*;
+#[cfg(unix)]
+use hurtig_end_to_end::example_of_os;
 use hurtig_end_to_end::{example, example_with, sample};
 use std::future::Future;
 
@@ -150,6 +152,43 @@ fn a_panic_in_a_key_selector_is_told_from_one_in_the_operator_before_it() {
     ] {
         assert!(text.contains(part), "no '{part}' in: {text}");
     }
+}
+
+/// Fails when it is closed.
+struct Unclosable;
+
+impl MapFunction<i64, i64> for Unclosable {
+    fn map(&mut self, n: i64, _: ProcessCx<'_>) -> std::result::Result<i64, UserError> {
+        Ok(n)
+    }
+
+    fn close(&mut self) -> std::result::Result<(), UserError> {
+        Err("it does not close".into())
+    }
+}
+
+#[test]
+fn an_error_at_the_end_names_its_operator() {
+    let env = StreamEnv::new();
+    let before = env.from_sequence(1, 10).map(|n: i64| n).name("Before");
+    let closing = before.map_with(|| Unclosable).name("Closing").uid("closing");
+    closing.map(|n| n).name("Behind").collect();
+    let text = message(&env);
+    assert!(
+        text.contains("'Closing'") && text.contains("it does not close"),
+        "{text}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn an_argument_that_is_not_text_is_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::OsStr::from_bytes(b"in/\xff.txt");
+    let output = example_of_os("word_count", &["--input".as_ref(), path]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is not UTF-8") && said.contains("in/"), "{said}");
 }
 
 #[test]

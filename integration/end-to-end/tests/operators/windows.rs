@@ -135,6 +135,40 @@ fn value_sum() -> Sum<Reading, i64, fn(&Reading) -> i64> {
     Sum::of(|r: &Reading| r.2)
 }
 
+/// The last moments of time are in windows that are cut off there. Several sliding or cumulating windows that are cut off
+/// are one to the operator that shares panes.
+#[test]
+fn records_at_the_end_of_time_are_in_windows() {
+    fn agree<I>(assigner: impl Fn() -> I, cut_off: impl Fn(&(i64, i64, u64)) -> bool)
+    where
+        I: hurtig::IntoAssigner<Reading>,
+        I::Assigner: WindowAssigner<Reading, Window = TimeWindow>,
+    {
+        let env = env(2);
+        let times = [5, i64::MAX - 40, i64::MAX, i64::MAX - 1, i64::MAX];
+        let keyed = stream(&env, &times.map(|time| (1, time, 1))).key_by(|r| r.0);
+        let applied = keyed
+            .window(assigner())
+            .apply(|_, w, elements, out| out.push((w.start, w.end, elements.len() as u64)))
+            .collect();
+        let counted = keyed
+            .window(assigner())
+            .aggregate_then(Count::new(), |_, w, n, out| out.push((w.start, w.end, *n)))
+            .collect();
+        run(&env);
+        let (applied, counted) = (sorted(applied.take()), sorted(counted.take()));
+        let whole = |windows: &[(i64, i64, u64)]| -> Vec<_> {
+            windows.iter().filter(|w| !cut_off(w)).copied().collect()
+        };
+        assert_eq!(whole(&applied), whole(&counted));
+        let last = counted.iter().filter(|w| w.1 == i64::MAX);
+        assert!(last.map(|w| w.2).sum::<u64>() >= 3, "{counted:?}");
+    }
+    agree(|| Tumbling::of(50.millis()), |_| false);
+    agree(|| Sliding::of(90.millis(), 30.millis()), |w| w.1 == i64::MAX);
+    agree(|| Cumulating::of(60.millis(), 20.millis()), |w| w.1 == i64::MAX);
+}
+
 /// Every kind of function on windows of one assigner, in one job.
 fn every_function<I>(parallelism: u32, readings: &[Reading], windows: &Windows, assigner: impl Fn() -> I)
 where

@@ -572,8 +572,13 @@ impl TaskCore {
     }
 
     fn close(&mut self) -> Result<()> {
+        self.at = 0;
         self.head.close()?;
-        self.nodes.iter_mut().try_for_each(|node| node.close())
+        for i in 0..self.nodes.len() {
+            self.at = i + 1;
+            self.nodes[i].close()?;
+        }
+        Ok(())
     }
 
     /// Hands a split to the source.

@@ -157,8 +157,13 @@ impl TimeGrid {
     /// The panes of a window of this grid, in order.
     pub fn panes_in(&self, window: TimeWindow) -> impl Iterator<Item = TimeWindow> + use<> {
         let width = self.pane_width();
-        let count = (window.end.saturating_sub(window.start)) / width;
-        (0..count).map(move |i| TimeWindow::new(window.start + i * width, window.start + (i + 1) * width))
+        let length = window.end.saturating_sub(window.start);
+        // A window at the end of time is cut off there, and so is its last pane.
+        let count = length / width + i64::from(length % width > 0);
+        (0..count).map(move |i| {
+            let start = window.start + i * width;
+            TimeWindow::new(start, start.saturating_add(width))
+        })
     }
 
     /// How many panes the longest window has.

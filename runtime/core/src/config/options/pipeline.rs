@@ -170,8 +170,8 @@ pub static MAX_RECORD_BYTES: ConfigOption<ByteSize> = ConfigOption::new(
     "source.max-record-bytes",
     Scope::Program,
     || ByteSize::mb(64),
-    "Largest record that a source reads. A larger one fails the job instead of exhausting the process's \
-     memory.",
+    "Largest record that a source reads. A larger one is malformed: it is counted or handed out, and does not \
+     exhaust the process's memory.",
 )
 .accepting(
     |size| (ByteSize::kb(1)..=ByteSize::mb(2_048)).contains(size),

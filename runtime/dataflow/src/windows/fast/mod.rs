@@ -50,12 +50,13 @@ fn lateness_clock(domain: TimeDomain, watermark: i64) -> i64 {
     }
 }
 
-/// How many records at the front of a batch have times within `window`, which holds the first.
+/// How many records at the front of a batch have times within `window`, which holds the first: also the last
+/// moment of time, which is in the window that ends there.
 #[inline]
 fn run_length<T>(input: &Batch<T>, window: TimeWindow) -> usize {
     input
         .each_time()
-        .map_or(input.len(), |times| times_within(times, window))
+        .map_or(input.len(), |times| times_within(times, window).max(1))
 }
 
 /// How many times at the front are within `window`.
