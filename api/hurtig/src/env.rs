@@ -12,7 +12,7 @@ use hurtig_cluster::EmbeddedCluster;
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
 use hurtig_connector_socket::SocketSource;
 use hurtig_core::config::{BufferTimeout, Configuration, VertexDescriptionMode, options};
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{JobId, NodeId};
 use hurtig_core::str::Str;
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{
@@ -53,6 +53,8 @@ struct Shared {
     id: ProgramId,
     /// Mistakes made while building, reported by `execute`.
     mistakes: Vec<Mistake>,
+    /// What side outputs carry that somebody reads.
+    side_types: BTreeMap<(NodeId, String), &'static str>,
 }
 
 impl Shared {
@@ -96,6 +98,7 @@ impl StreamEnv {
             interrupt: Interrupt::current(),
             id: ProgramId::default(),
             mistakes: Vec::new(),
+            side_types: BTreeMap::new(),
         };
         Self {
             shared: Arc::new(Mutex::new(shared)),
@@ -264,6 +267,14 @@ impl StreamEnv {
             self.mistake(Some(to), format!("it reads {STRANGER}"));
             return;
         }
+        if let Some((side, other)) = from.side.as_ref().zip(self.side_of_another_type(from)) {
+            let this = std::any::type_name::<T>();
+            let problem = format!(
+                "its side output '{side}' is read as {other} and as {this}: give each type a tag of its own name"
+            );
+            self.mistake(Some(&from.place), problem);
+            return;
+        }
         let (mut shared, to) = (self.lock(), to.node);
         shared.graph.add_edge(from.edge(to, input));
         let name = EdgeName {
@@ -273,6 +284,15 @@ impl StreamEnv {
             side: from.side.clone(),
         };
         shared.program.add_edge(name, from.code());
+    }
+
+    /// The type of which somebody has read this side output, if it was another one.
+    fn side_of_another_type<T: Data>(&self, from: &Upstream<T>) -> Option<&'static str> {
+        let key = (from.place.node, from.side.clone()?);
+        let own = std::any::type_name::<T>();
+        let mut shared = self.lock();
+        let known = *shared.side_types.entry(key).or_insert(own);
+        (known != own).then_some(known)
     }
 
     pub(crate) fn change_node(
@@ -406,6 +426,7 @@ impl StreamEnv {
             let mut shared = self.lock();
             let graph = Self::graph_of(&shared, name)?;
             shared.graph = StreamGraph::new();
+            shared.side_types.clear();
             shared.id = ProgramId::default();
             let program = std::mem::take(&mut shared.program);
             (graph, program, shared.config.clone(), shared.interrupt.clone())

@@ -154,6 +154,19 @@ fn a_panic_in_a_key_selector_is_told_from_one_in_the_operator_before_it() {
     }
 }
 
+#[test]
+fn a_side_output_has_one_type() {
+    let env = StreamEnv::new();
+    let numbers = env.from_sequence(1, 10).map(|n: i64| n).name("Numbers");
+    numbers.side_output(&OutputTag::<i64>::new("odd")).collect();
+    numbers.side_output(&OutputTag::<i64>::new("odd")).collect();
+    numbers.side_output(&OutputTag::<String>::new("odd")).collect();
+    let text = message(&env);
+    for part in ["'Numbers'", "'odd'", "i64", "String", "a tag of its own name"] {
+        assert!(text.contains(part), "no '{part}' in: {text}");
+    }
+}
+
 /// Fails when it is closed.
 struct Unclosable;
 
