@@ -181,3 +181,46 @@ fn keyed_functions_have_side_outputs() {
         assert_eq!(sorted([first, second].concat()), (0..1_000).collect::<Vec<i64>>());
     }
 }
+
+/// Counts a window's records, and hands them on into a side output.
+struct Both {
+    tag: OutputTag<i64>,
+}
+
+impl ProcessWindowFunction<i64, i64, TimeWindow, usize> for Both {
+    type WindowState = ();
+    type GlobalState = ();
+
+    fn process(
+        &mut self,
+        _: &i64,
+        cx: &mut WindowContext<'_, TimeWindow>,
+        elements: Elements<'_, i64>,
+        out: &mut Collector<usize>,
+    ) -> std::result::Result<(), UserError> {
+        out.push(elements.len());
+        for number in elements.iter() {
+            cx.side_output(&self.tag, *number, cx.window.start);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn window_functions_have_side_outputs() {
+    for parallelism in [1, 2, 4] {
+        let env = env(parallelism);
+        let tag = OutputTag::<i64>::new("all");
+        let side = tag.clone();
+        let source = SequenceSource::new(0, 999);
+        let windows = env
+            .from_source(source, Watermarks::bounded(1_000.millis(), |n: &i64| *n))
+            .key_by(|n| n % 7)
+            .window(Tumbling::of(100.millis()))
+            .process(move || Both { tag: side.clone() });
+        let (counts, all) = (windows.collect(), windows.side_output(&tag).collect());
+        run(&env);
+        assert_eq!(counts.take().into_iter().sum::<usize>(), 1_000);
+        assert_eq!(sorted(all.take()), (0..1_000).collect::<Vec<i64>>());
+    }
+}
