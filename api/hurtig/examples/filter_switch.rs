@@ -112,6 +112,7 @@ impl KeyedCoProcessFunction<Str, Reading, Switch, String> for Filter {
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = Args::parse_from(env.args());
+    args.io.apart_from("--switches", &args.switches)?;
     let said = args.out_of_orderness_ms;
     let disorder = shared::disorder(&args.switches, said, 60_000);
     let readings = readings(&args.io.lines(&env), args.io.disorder(said, 60_000));

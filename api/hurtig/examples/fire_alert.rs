@@ -108,6 +108,7 @@ impl KeyedCoProcessFunction<u8, Reading, Smoke, String> for FireAlert {
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = Args::parse_from(env.args());
+    args.io.apart_from("--smoke", &args.smoke)?;
     let said = args.out_of_orderness_ms;
     let disorder = shared::disorder(&args.smoke, said, 60_000);
     let readings = readings(&args.io.lines(&env), args.io.disorder(said, 60_000));

@@ -4,10 +4,25 @@
 //! cargo run --example inspect_savepoint -- /backup/savepoint-5e6f94-48b327cde3747140
 //! ```
 
-#![allow(clippy::print_stdout, reason = "it is what the program is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it is what the program is for"
+)]
 
-fn main() -> hurtig::Result {
-    let path = std::env::args().nth(1).ok_or("usage: inspect_savepoint PATH")?;
-    println!("{}", hurtig::inspect_snapshot(&path)?);
-    Ok(())
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Some(path) = std::env::args().nth(1) else {
+        eprintln!("usage: inspect_savepoint PATH");
+        return ExitCode::FAILURE;
+    };
+    match hurtig::inspect_snapshot(&path) {
+        Ok(described) => println!("{described}"),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
 }

@@ -155,6 +155,16 @@ fn a_panic_in_a_key_selector_is_told_from_one_in_the_operator_before_it() {
 }
 
 #[test]
+fn two_inputs_do_not_share_standard_input() {
+    for (name, option) in [("filter_switch", "--switches"), ("fire_alert", "--smoke")] {
+        let output = example(name, &["--input", "-", option, "-"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(option) && said.contains("standard input"), "{said}");
+    }
+}
+
+#[test]
 fn a_side_output_has_one_type() {
     let env = StreamEnv::new();
     let numbers = env.from_sequence(1, 10).map(|n: i64| n).name("Numbers");

@@ -103,14 +103,13 @@ where
     }
 
     fn validate(&self) -> Result<()> {
-        if self
-            .rate
-            .is_some_and(|rate| rate.records == 0 || rate.per.is_zero())
-        {
-            let text = "the rate of a generator must be at least one record in more than no time; leave it out for no limit";
-            return Err(Error::user(text));
+        match self.rate {
+            Some(Rate { records, per }) if records == 0 || per.is_zero() => Err(Error::user(format!(
+                "a generator cannot emit {records} records in {per:?}: give it a rate of at least one record in some \
+                 time, or none for as fast as possible"
+            ))),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn reader(&self) -> Box<dyn SourceReader<T>> {

@@ -25,11 +25,21 @@ pub struct InOut {
     #[arg(long, default_value = "-")]
     pub output: String,
     /// Subtasks of each operator; otherwise what `-p` or `parallelism.default` says.
-    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=32_768))]
     pub parallelism: Option<u32>,
 }
 
 impl InOut {
+    /// Refuses standard input as another input, if it is this one.
+    pub fn apart_from(&self, option: &str, other: &str) -> Result {
+        if self.input == "-" && other == "-" {
+            let problem =
+                format!("--input and {option} cannot both read standard input: give one of them a file");
+            return Err(problem.into());
+        }
+        Ok(())
+    }
+
     /// The lines of the input, read by as many subtasks as there are.
     pub fn lines(&self, env: &StreamEnv) -> DataStream<Str> {
         if let Some(parallelism) = self.parallelism {
