@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 19] = [
+const FLOORS: [(&str, u8); 20] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
@@ -25,6 +25,7 @@ const FLOORS: [(&str, u8); 19] = [
     ("hurtig-connector-socket", 6),
     ("hurtig-connector-datagen", 6),
     ("hurtig-connector-sqlite", 6),
+    ("hurtig-state-processor", 6),
     // A format of the file sink; programs that want it name it, `hurtig` does not.
     ("hurtig-connector-parquet", 7),
     ("hurtig", 7),

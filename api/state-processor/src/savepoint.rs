@@ -1,0 +1,304 @@
+//! [`Savepoint`]: one that is open, with the names and kinds of all states in it.
+
+use crate::error::{Result, StatePlace, StateProcessorError};
+use hurtig_core::ids::OperatorId;
+use hurtig_state::{OperatorSection, OperatorSnapshot, Redistribution};
+use hurtig_storage::store_files::{FRESH_SECTION, STORE_SECTION};
+use hurtig_storage::{
+    BlobStore, CheckpointMetadata, OperatorStates, SnapshotFolder, StateHandle, StorageError,
+    read_state_groups, verify_file,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// No key group: of a file, only operator state is read.
+const NO_GROUPS: Range<u16> = 0..0;
+
+/// What a state is, as far as a savepoint knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateKind {
+    /// Keyed state: values, lists or maps, timers, or windows. Which of them it is the program knows.
+    Keyed,
+    /// A list whose elements are split between subtasks.
+    List,
+    /// A list of which every subtask gets everything.
+    Union,
+    /// A map that is the same in every subtask.
+    Broadcast,
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Keyed => "keyed state",
+            Self::List => "an operator list",
+            Self::Union => "a union list",
+            Self::Broadcast => "broadcast state",
+        })
+    }
+}
+
+impl From<Redistribution> for StateKind {
+    fn from(how: Redistribution) -> Self {
+        match how {
+            Redistribution::Split => Self::List,
+            Redistribution::Union => Self::Union,
+            Redistribution::Broadcast => Self::Broadcast,
+        }
+    }
+}
+
+/// An operator in a savepoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorInfo {
+    /// To whom the state belongs.
+    pub id: OperatorId,
+    /// The uid that the id was made from, if there was one.
+    pub uid: Option<String>,
+    /// Its name, for people.
+    pub name: String,
+    /// How many subtasks it had.
+    pub parallelism: u32,
+    /// How many key groups its keys are divided into.
+    pub max_parallelism: u32,
+    /// The kinds of its states by their names, those of the engine (timers, windows) among them.
+    pub states: BTreeMap<String, StateKind>,
+}
+
+impl OperatorInfo {
+    /// The uid, or the id of an operator without one: what methods that take a uid know it by.
+    pub fn key(&self) -> String {
+        self.uid.clone().unwrap_or_else(|| self.id.to_string())
+    }
+}
+
+/// A savepoint, or a retained checkpoint, to read.
+///
+/// An operator is named by its uid; one without by its id, 32 hexadecimal digits. Copies are cheap.
+#[derive(Clone)]
+pub struct Savepoint {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folder: SnapshotFolder,
+    store: Arc<dyn BlobStore>,
+    metadata: CheckpointMetadata,
+    operators: Vec<OperatorInfo>,
+}
+
+impl fmt::Debug for Savepoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Savepoint").field(&self.path()).finish()
+    }
+}
+
+impl Savepoint {
+    /// Opens the savepoint or checkpoint in a folder, its `_metadata` included in the path or not.
+    ///
+    /// *Cost*: reads the index and the operator state of each file.
+    ///
+    /// # Errors
+    /// When there is none, and when its metadata or the index of a file is damaged; with the path.
+    pub fn open(path: &str) -> Result<Self> {
+        let folder = SnapshotFolder::of_path(path)?;
+        let metadata = folder.read()?;
+        let store = folder.open()?;
+        let mut inner = Inner {
+            folder,
+            store,
+            metadata,
+            operators: Vec::new(),
+        };
+        let mut files = BTreeMap::new();
+        let found = inner.metadata.operators.iter();
+        let found = found.map(|states| inner.describe(states, &mut files));
+        inner.operators = found.collect::<Result<_>>()?;
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Its whole path.
+    pub fn path(&self) -> String {
+        self.inner.folder.path()
+    }
+
+    /// The name of the job that it was taken of.
+    pub fn job_name(&self) -> &str {
+        &self.inner.metadata.job_name
+    }
+
+    /// Its operators.
+    pub fn operators(&self) -> &[OperatorInfo] {
+        &self.inner.operators
+    }
+
+    /// One of its operators.
+    ///
+    /// # Errors
+    /// [`StateProcessorError::NoOperator`], which names those that there are.
+    pub fn operator(&self, uid: &str) -> Result<&OperatorInfo> {
+        self.place_of(uid).map(|at| &self.inner.operators[at])
+    }
+
+    pub(crate) fn metadata(&self) -> &CheckpointMetadata {
+        &self.inner.metadata
+    }
+
+    /// All bytes of a file, each of them checked.
+    pub(crate) fn sound_file(&self, handle: &StateHandle) -> Result<Vec<u8>> {
+        let (store, path) = (&*self.inner.store, &handle.path);
+        let read = || {
+            let found = verify_file(store, path)?;
+            if (found.bytes, found.checksum) == (handle.bytes, handle.checksum) {
+                return store.get(path);
+            }
+            Err(StorageError::Incompatible {
+                path: path.clone(),
+                problem: "it is not the file that the savepoint's metadata name; put that one back"
+                    .to_owned(),
+            })
+        };
+        read().map_err(|error| self.inner.whole(error))
+    }
+
+    pub(crate) fn stored(&self, uid: &str) -> Result<&OperatorStates> {
+        let at = self.place_of(uid)?;
+        Ok(&self.inner.metadata.operators[at])
+    }
+
+    fn place_of(&self, uid: &str) -> Result<usize> {
+        let operators = &self.inner.operators;
+        let named = operators.iter().position(|operator| operator.key() == uid);
+        named.ok_or_else(|| StateProcessorError::NoOperator {
+            path: self.path(),
+            operator: uid.to_owned(),
+            stored: listed(
+                operators
+                    .iter()
+                    .map(|operator| format!("'{}' ({})", operator.key(), operator.name)),
+                "no operators",
+            ),
+        })
+    }
+
+    /// Where a state of a kind is.
+    pub(crate) fn place(&self, uid: &str, state: &str, wanted: StateKind) -> Result<StatePlace> {
+        let states = &self.operator(uid)?.states;
+        let place = StatePlace {
+            path: self.path(),
+            operator: uid.to_owned(),
+            state: state.to_owned(),
+        };
+        match states.get(state) {
+            Some(stored) if *stored == wanted => Ok(place),
+            Some(stored) => Err(StateProcessorError::OtherKind {
+                place,
+                stored: *stored,
+                wanted,
+            }),
+            None if states.contains_key(&format!("{FRESH_SECTION}{state}")) => {
+                Err(StateProcessorError::InStoreFiles { place })
+            }
+            None if wanted == StateKind::Keyed && states.contains_key(STORE_SECTION) => {
+                Err(StateProcessorError::InStoreFiles { place })
+            }
+            None => Err(StateProcessorError::NoState {
+                place,
+                stored: listed(
+                    states.iter().map(|(name, kind)| format!("'{name}' ({kind})")),
+                    "no state",
+                ),
+            }),
+        }
+    }
+
+    /// What one subtask has in some key groups, and all of its operator state.
+    pub(crate) fn part(
+        &self,
+        handle: &StateHandle,
+        index: u32,
+        groups: Range<u16>,
+    ) -> Result<OperatorSnapshot> {
+        let read = self.inner.read(handle, groups)?;
+        snapshot_at(read, handle, index).map_err(|error| self.inner.whole(error))
+    }
+
+    /// The sections of an operator's state by subtask.
+    pub(crate) fn sections(
+        &self,
+        place: &StatePlace,
+    ) -> impl Iterator<Item = Result<OperatorSection>> + use<'_> {
+        let states = self.stored(&place.operator).ok();
+        let subtasks = states.into_iter().flat_map(|states| states.subtasks.values());
+        let name = place.state.clone();
+        subtasks.filter_map(move |subtask| {
+            let handle = subtask.handle.as_ref()?;
+            let part = self.part(handle, subtask.index_in_file, NO_GROUPS);
+            part.map(|mut part| part.operator.remove(&name)).transpose()
+        })
+    }
+}
+
+impl Inner {
+    fn read(&self, handle: &StateHandle, groups: Range<u16>) -> Result<Vec<OperatorSnapshot>> {
+        read_state_groups(&*self.store, handle, groups).map_err(|error| self.whole(error))
+    }
+
+    /// An error with whole paths.
+    fn whole(&self, error: StorageError) -> StateProcessorError {
+        error.within(&self.folder.store).into()
+    }
+
+    /// `files` remembers what is in those that several operators share.
+    fn describe(
+        &self,
+        states: &OperatorStates,
+        files: &mut BTreeMap<String, Vec<BTreeMap<String, StateKind>>>,
+    ) -> Result<OperatorInfo> {
+        let mut kinds = BTreeMap::new();
+        for subtask in states.subtasks.values() {
+            let Some(handle) = &subtask.handle else { continue };
+            if !files.contains_key(&handle.path) {
+                let read = self.read(handle, NO_GROUPS)?;
+                files.insert(handle.path.clone(), read.iter().map(kinds_of).collect());
+            }
+            let found = files[&handle.path].clone();
+            kinds.extend(snapshot_at(found, handle, subtask.index_in_file).map_err(|e| self.whole(e))?);
+        }
+        Ok(OperatorInfo {
+            id: states.operator,
+            uid: states.uid.clone(),
+            name: states.name.clone(),
+            parallelism: states.parallelism,
+            max_parallelism: states.max_parallelism,
+            states: kinds,
+        })
+    }
+}
+
+fn kinds_of(snapshot: &OperatorSnapshot) -> BTreeMap<String, StateKind> {
+    let keyed = snapshot.keyed.keys().map(|name| (name.clone(), StateKind::Keyed));
+    let operator = snapshot.operator.iter();
+    let operator = operator.map(|(name, section)| (name.clone(), section.redistribution.into()));
+    keyed.chain(operator).collect()
+}
+
+pub(crate) fn snapshot_at<T>(all: Vec<T>, handle: &StateHandle, index: u32) -> Result<T, StorageError> {
+    let found = all.into_iter().nth(index as usize);
+    found.ok_or_else(|| StorageError::Incompatible {
+        path: handle.path.clone(),
+        problem: format!("it holds no state of an operator {index}, which the metadata name"),
+    })
+}
+
+fn listed(names: impl Iterator<Item = String>, none: &str) -> String {
+    let names: Vec<String> = names.collect();
+    match names.is_empty() {
+        true => none.to_owned(),
+        false => names.join(", "),
+    }
+}
