@@ -6,6 +6,7 @@ use crate::savepoint::{Savepoint, StateKind};
 use hurtig_core::Result as CoreResult;
 use hurtig_core::ids::OperatorId;
 use hurtig_core::key::{KeyGroup, MAX_KEY_GROUPS, StableKey, key_group, subtask_of_group};
+use hurtig_dataflow::timers::{EVENT_SECTION, PROCESSING_SECTION, TimeDomain};
 use hurtig_state::snapshot::encode;
 use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
 use hurtig_storage::{OperatorStates, SubtaskState};
@@ -185,6 +186,23 @@ impl OperatorBuilder {
         self.value(state, entries)
     }
 
+    /// Sets timers of a keyed function: the times of each key.
+    ///
+    /// # Errors
+    /// As [`Self::value`].
+    pub fn timers<E>(self, domain: TimeDomain, entries: impl IntoIterator<Item = E>) -> Result<Self>
+    where
+        E: IntoEntry<Key: StableKey, Value = Vec<i64>>,
+    {
+        let section = match domain {
+            TimeDomain::Event => EVENT_SECTION,
+            TimeDomain::Processing => PROCESSING_SECTION,
+        };
+        self.write_keyed(section, entries, |times, put| {
+            times.iter().try_for_each(|time| put(key_bytes(time), Vec::new()))
+        })
+    }
+
     /// Sets a list whose elements are split between subtasks.
     ///
     /// # Errors
@@ -232,6 +250,20 @@ impl OperatorBuilder {
     }
 
     fn keyed_state<E>(
+        self,
+        state: &str,
+        entries: impl IntoIterator<Item = E>,
+        write: impl Fn(&E::Value, &mut dyn FnMut(Vec<u8>, Vec<u8>) -> CoreResult<()>) -> CoreResult<()>,
+    ) -> Result<Self>
+    where
+        E: IntoEntry<Key: StableKey>,
+    {
+        self.check_name(state)?;
+        self.write_keyed(state, entries, write)
+    }
+
+    /// Encodes what `write` puts of each entry: namespaces and values.
+    fn write_keyed<E>(
         mut self,
         state: &str,
         entries: impl IntoIterator<Item = E>,
@@ -277,6 +309,7 @@ impl OperatorBuilder {
         redistribution: Redistribution,
         values: impl IntoIterator<Item = V>,
     ) -> Result<Self> {
+        self.check_name(state)?;
         self.begin(state)?;
         let entries = values.into_iter().map(|value| encode(&value));
         let entries = entries.collect::<CoreResult<_>>();
@@ -288,15 +321,19 @@ impl OperatorBuilder {
         Ok(self)
     }
 
-    /// Takes a name for a state.
-    fn begin(&mut self, state: &str) -> Result<()> {
-        if self.keyed.contains_key(state) || self.operator.contains_key(state) {
-            return Err(self.unwritable(format!("state '{state}' is given twice; give each state once")));
-        }
+    fn check_name(&self, state: &str) -> Result<()> {
         if RESERVED.iter().any(|reserved| state.starts_with(reserved)) {
             return Err(self.unwritable(format!(
                 "names of states do not begin as '{state}' does, which is for the engine's own; choose another one"
             )));
+        }
+        Ok(())
+    }
+
+    /// Takes a name for a state.
+    fn begin(&mut self, state: &str) -> Result<()> {
+        if self.keyed.contains_key(state) || self.operator.contains_key(state) {
+            return Err(self.unwritable(format!("state '{state}' is given twice; give each state once")));
         }
         self.removed.insert(state.to_owned());
         Ok(())

@@ -14,7 +14,7 @@ use hurtig_storage::StateHandle;
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Bound, Range, RangeBounds};
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -29,6 +29,22 @@ pub(crate) struct Piece {
     groups: Range<u16>,
 }
 
+/// Which keys are wanted, by their bytes.
+#[derive(Clone, Debug)]
+enum Filter {
+    Keys(Arc<BTreeSet<Vec<u8>>>),
+    Range(Bound<Vec<u8>>, Bound<Vec<u8>>),
+}
+
+impl Filter {
+    fn passes(&self, key: &Vec<u8>) -> bool {
+        match self {
+            Self::Keys(keys) => keys.contains(key),
+            Self::Range(from, to) => (from.as_ref(), to.as_ref()).contains(key),
+        }
+    }
+}
+
 /// A keyed state of a savepoint: its keys, and what each one has. To be iterated over, or read by a job as its
 /// source.
 pub struct KeyedStates<K, V> {
@@ -36,7 +52,7 @@ pub struct KeyedStates<K, V> {
     place: StatePlace,
     max_parallelism: u32,
     pieces: Arc<[Piece]>,
-    only: Option<Arc<BTreeSet<Vec<u8>>>>,
+    filters: Vec<Filter>,
     key: fn(&KeyedEntry, u32) -> Result<K, Problem>,
     decode: Decode<V>,
 }
@@ -48,7 +64,7 @@ impl<K, V> Clone for KeyedStates<K, V> {
             place: self.place.clone(),
             max_parallelism: self.max_parallelism,
             pieces: self.pieces.clone(),
-            only: self.only.clone(),
+            filters: self.filters.clone(),
             key: self.key,
             decode: self.decode,
         }
@@ -160,7 +176,7 @@ impl<K: OwnedKey, V> KeyedStates<K, V> {
             place,
             max_parallelism: stored.max_parallelism,
             pieces: pieces.into(),
-            only: None,
+            filters: Vec::new(),
             key: entry::key,
             decode,
         })
@@ -188,7 +204,17 @@ impl<K: OwnedKey, V> KeyedStates<K, V> {
             })
         });
         self.pieces = pieces.collect();
-        self.only = Some(Arc::new(only));
+        self.filters.push(Filter::Keys(Arc::new(only)));
+        self
+    }
+
+    /// The same with the keys of a range only, in the order of keys that their bytes have: that of numbers and texts. All key
+    /// groups are read.
+    #[must_use]
+    pub fn only_keys_in(mut self, range: impl RangeBounds<K>) -> Self {
+        let bytes = |bound: Bound<&K>| bound.map(key_bytes);
+        let filter = Filter::Range(bytes(range.start_bound()), bytes(range.end_bound()));
+        self.filters.push(filter);
         self
     }
 }
@@ -207,8 +233,8 @@ impl<K, V> KeyedStates<K, V> {
             .savepoint
             .part(&piece.handle, piece.index, piece.groups.clone())?;
         let mut entries = part.keyed.remove(&self.place.state).unwrap_or_default();
-        if let Some(only) = &self.only {
-            entries.retain(|entry| only.contains(&entry.key));
+        for filter in &self.filters {
+            entries.retain(|entry| filter.passes(&entry.key));
         }
         for entry in &entries {
             (self.key)(entry, self.max_parallelism).map_err(|problem| self.other_type(problem))?;

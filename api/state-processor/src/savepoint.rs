@@ -194,6 +194,8 @@ impl Savepoint {
             state: state.to_owned(),
         };
         match states.get(state) {
+            // A part of the state: what the files do not have.
+            Some(_) if state.starts_with(FRESH_SECTION) => Err(StateProcessorError::InStoreFiles { place }),
             Some(stored) if *stored == wanted => Ok(place),
             Some(stored) => Err(StateProcessorError::OtherKind {
                 place,

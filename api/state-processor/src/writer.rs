@@ -11,6 +11,7 @@ use hurtig_core::ids::{
 };
 use hurtig_core::key::KEY_HASH_VERSION;
 use hurtig_core::time::{Clock, SystemClock};
+use hurtig_storage::store_files::STORE_SECTION;
 use hurtig_storage::{
     BlobStore, CheckpointLayout, CheckpointMetadata, Compression, METADATA_FORMAT_VERSION, METADATA_NAME,
     OperatorStates, SnapshotFolder, SnapshotKind, StateHandle, StorageError, SubtaskState, write_metadata,
@@ -83,11 +84,15 @@ impl Savepoint {
             );
             Err(StateProcessorError::Unwritable { problem })
         };
-        if self.metadata().shared_files().next().is_some() {
+        let has = |section| {
+            self.operators()
+                .iter()
+                .any(|operator| operator.states.contains_key(section))
+        };
+        if has(STORE_SECTION) {
             return refuse("whose keyed state is in files of RocksDB");
         }
-        let mut states = self.operators().iter().map(|operator| &operator.states);
-        if states.any(|states| states.contains_key(IN_FLIGHT)) {
+        if has(IN_FLIGHT) {
             return refuse("with records that barriers have overtaken");
         }
         let operators = self.metadata().operators.iter().zip(self.operators());

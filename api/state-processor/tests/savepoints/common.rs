@@ -26,12 +26,18 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
 
 /// An environment with a backend, and what it begins with.
 pub(crate) fn env(parallelism: u32, backend: &str, local: &Path, restore: Option<&str>) -> StreamEnv {
+    let restore = restore.map(|path| format!("execution.state-recovery.path={path}"));
+    env_with(parallelism, backend, local, restore.as_slice())
+}
+
+/// An environment with a backend and settings.
+pub(crate) fn env_with(parallelism: u32, backend: &str, local: &Path, more: &[String]) -> StreamEnv {
     let mut settings = vec![
         format!("state.backend.type={backend}"),
         format!("state.backend.rocksdb.localdir={}", local.display()),
         "taskmanager.memory.managed.size=4mb".to_owned(),
     ];
-    settings.extend(restore.map(|path| format!("execution.state-recovery.path={path}")));
+    settings.extend_from_slice(more);
     let config = Configuration::builder().definitions(&settings).build().unwrap();
     let env = StreamEnv::with_config(config);
     env.set_parallelism(parallelism);

@@ -10,6 +10,7 @@
 
 mod common;
 mod damage;
+mod model;
 mod reading;
 mod sources;
 mod writing;

@@ -1,12 +1,14 @@
 //! What a job has left is read back, and is what its records come to.
 
-use crate::common::{BACKENDS, KEYS, OfKey, env, expected, rules, stopped};
+use crate::common::{BACKENDS, KEYS, OfKey, env, env_with, expected, program, rules, stopped, wait};
 use hurtig::core::key::OwnedKey;
 use hurtig::prelude::*;
 use hurtig::state::StateValue;
-use hurtig_state_processor::{KeyedStates, Savepoint, StateKind};
+use hurtig_state_processor::{KeyedStates, OperatorBuilder, Savepoint, SavepointWriter, StateKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 /// Where the source stands, as it writes that.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -133,4 +135,107 @@ fn a_filter_reads_its_keys_and_no_others() {
         assert_eq!(found, wanted, "{keys:?}");
     }
     assert_eq!(wanted.len() as u64, KEYS);
+}
+
+#[test]
+fn a_range_of_keys_is_the_range_of_their_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("savepoint").display().to_string();
+    let numbers = OperatorBuilder::new("numbers", 128).unwrap().files(3).unwrap();
+    let numbers = numbers.value("n", (-300..300_i64).map(|n| (n, n))).unwrap();
+    SavepointWriter::new("job")
+        .operator(numbers)
+        .unwrap()
+        .write(&path)
+        .unwrap();
+    let numbers = || {
+        Savepoint::open(&path)
+            .unwrap()
+            .value::<i64, i64>("numbers", "n")
+            .unwrap()
+    };
+    let keys = |states| all(states).into_keys().collect::<Vec<i64>>();
+    assert_eq!(keys(numbers().only_keys_in(-7..4)), (-7..4).collect::<Vec<_>>());
+    assert_eq!(
+        keys(numbers().only_keys_in(256..)),
+        (256..300).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        keys(numbers().only_keys_in(..=-256)),
+        (-300..=-256).collect::<Vec<_>>()
+    );
+    assert_eq!(keys(numbers().only_keys_in(..)).len(), 600);
+    assert_eq!(keys(numbers().only_keys([&1, &5, &900]).only_keys_in(2..)), [5]);
+}
+
+/// Runs the program with checkpoints until some are complete, cancels it, and returns the last one.
+fn checkpointed(folder: &Path, backend: &str, more: &[&str]) -> String {
+    let dir = folder.join("checkpoints");
+    let mut settings = vec![
+        format!("execution.checkpointing.dir={}", dir.display()),
+        "execution.checkpointing.interval=10ms".to_owned(),
+        "execution.checkpointing.externalized-checkpoint-retention=RETAIN_ON_CANCELLATION".to_owned(),
+    ];
+    settings.extend(more.iter().map(|more| (*more).to_owned()));
+    let env = env_with(2, backend, folder, &settings);
+    let records = env.from_source(GeneratorSource::unbounded(|i| i).rate(2_000), Watermarks::none());
+    let _outputs = program(&env, records.set_parallelism(1).uid("records"));
+    wait(async {
+        let job = env.execute_async("remembering").await.unwrap();
+        while job.checkpoint_statistics().await.unwrap().completed < 3 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        job.cancel().await.unwrap();
+    });
+    let job = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();
+    let folders = std::fs::read_dir(job).unwrap().map(|entry| entry.unwrap().path());
+    let mut complete = folders.filter(|folder| folder.join("_metadata").is_file());
+    complete.next().unwrap().display().to_string()
+}
+
+#[test]
+fn a_retained_checkpoint_is_read_and_changed_like_a_savepoint() {
+    for backend in BACKENDS {
+        let folder = tempfile::tempdir().unwrap();
+        let path = checkpointed(
+            folder.path(),
+            backend,
+            &["execution.checkpointing.incremental=false"],
+        );
+        let checkpoint = Savepoint::open(&path).unwrap();
+        let wanted = expected(records(&checkpoint));
+        assert_eq!(remembered(&checkpoint, "remember"), wanted, "{backend}");
+        let copy = folder.path().join("copy").display().to_string();
+        checkpoint.modify().unwrap().write(&copy).unwrap();
+        assert_eq!(remembered(&Savepoint::open(&copy).unwrap(), "remember"), wanted);
+    }
+}
+
+#[test]
+fn an_incremental_checkpoint_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpointed(
+        folder.path(),
+        "rocksdb",
+        &["execution.checkpointing.incremental=true"],
+    );
+    let checkpoint = Savepoint::open(&path).unwrap();
+    assert!(records(&checkpoint) > 0, "operator state can be read");
+    let texts = [
+        checkpoint
+            .value::<String, u64>("remember", "count")
+            .unwrap_err()
+            .to_string(),
+        checkpoint
+            .value::<String, u64>("remember", "store/fresh/count")
+            .unwrap_err()
+            .to_string(),
+        checkpoint.modify().unwrap_err().to_string(),
+    ];
+    for text in texts {
+        assert!(
+            text.contains(&path) && text.contains("RocksDB") && text.contains("take a savepoint"),
+            "{text}"
+        );
+    }
 }

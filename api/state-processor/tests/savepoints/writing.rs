@@ -1,7 +1,10 @@
 //! What jobs begin with that was written here.
 
-use crate::common::{BACKENDS, Mean, OfKey, Outputs, env, expected, goes_on, key_of, rules, stopped};
+use crate::common::{
+    BACKENDS, Done, Mean, OfKey, Outputs, env, expected, goes_on, key_of, rules, stopped, wait,
+};
 use crate::reading::{all, records, remembered};
+use hurtig::prelude::*;
 use hurtig_state_processor::{OperatorBuilder, Savepoint, SavepointWriter};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -205,11 +208,8 @@ fn a_changed_savepoint_of_a_job_is_restored_and_the_rest_is_as_it_was() {
         let changed = Savepoint::open(&path).unwrap();
         assert_eq!(remembered(&changed, "remember"), before);
         assert!(changed.operator("records").is_err());
-        let timers = |savepoint: &Savepoint| {
-            all(savepoint
-                .timers::<String>("remember", hurtig::prelude::TimeDomain::Event)
-                .unwrap())
-        };
+        let timers =
+            |savepoint: &Savepoint| all(savepoint.timers::<String>("remember", TimeDomain::Event).unwrap());
         assert_eq!(timers(&changed), timers(&savepoint), "what was not named is kept");
         restored_everywhere(&path, folder.path(), &before, &rules());
     }
@@ -320,4 +320,57 @@ fn what_makes_no_savepoint_is_refused_and_leaves_nothing() {
     );
     let left = std::fs::read_dir(&other).map_or(0, Iterator::count);
     assert_eq!(left, 0);
+}
+
+/// Says when a timer has fired.
+struct Alarms;
+
+impl KeyedProcessFunction<String, u64, (String, i64)> for Alarms {
+    fn process(&mut self, _: u64, _: KeyedCx<'_, String>, _: &mut Emitter<'_, (String, i64)>) -> Done {
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        time: i64,
+        _: TimeDomain,
+        cx: KeyedCx<'_, String>,
+        out: &mut Emitter<'_, (String, i64)>,
+    ) -> Done {
+        out.emit((cx.key().clone(), time));
+        Ok(())
+    }
+}
+
+#[test]
+fn timers_of_a_new_savepoint_fire() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = at(folder.path(), "savepoint");
+    let timers = [("a", vec![5, -3]), ("b", vec![7]), ("nobody", vec![])];
+    let alarms = OperatorBuilder::new("alarms", 128).unwrap();
+    let alarms = alarms.timers(TimeDomain::Event, timers).unwrap();
+    SavepointWriter::new("alarms")
+        .operator(alarms)
+        .unwrap()
+        .write(&path)
+        .unwrap();
+    let savepoint = Savepoint::open(&path).unwrap();
+    let read = all(savepoint.timers::<String>("alarms", TimeDomain::Event).unwrap());
+    assert_eq!(
+        read,
+        BTreeMap::from([("a".to_owned(), vec![-3, 5]), ("b".to_owned(), vec![7])])
+    );
+    for (parallelism, backend) in [1, 3].into_iter().zip(BACKENDS) {
+        let env = env(parallelism, backend, folder.path(), Some(&path));
+        let records = env
+            .from_collection(vec![0])
+            .uid("others")
+            .key_by(|n: &u64| key_of(*n));
+        let fired = records.process(|_| Ok(Alarms)).uid("alarms").collect();
+        wait(env.execute("alarms")).unwrap();
+        let mut fired = fired.take();
+        fired.sort();
+        let wanted = [("a", -3), ("a", 5), ("b", 7)].map(|(key, time)| (key.to_owned(), time));
+        assert_eq!(fired, wanted);
+    }
 }
