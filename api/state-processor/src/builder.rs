@@ -385,7 +385,8 @@ impl OperatorBuilder {
     }
 }
 
-/// Lists are dealt out in runs whose lengths differ by at most one; the first subtask alone has what all will get.
+/// Lists are dealt out in runs whose lengths differ by at most one; the first subtask alone has what all will get. That
+/// there is nothing is known to every subtask: one without any entry has no file.
 fn own_elements(section: &OperatorSection, index: u32, parallelism: u32) -> Option<Vec<Vec<u8>>> {
     let all = section.entries.len();
     match section.redistribution {
@@ -393,6 +394,8 @@ fn own_elements(section: &OperatorSection, index: u32, parallelism: u32) -> Opti
             let at = |index: u32| all * index as usize / parallelism as usize;
             Some(section.entries[at(index)..at(index + 1)].to_vec())
         }
-        Redistribution::Union | Redistribution::Broadcast => (index == 0).then(|| section.entries.clone()),
+        Redistribution::Union | Redistribution::Broadcast => {
+            (index == 0 || all == 0).then(|| section.entries.clone())
+        }
     }
 }

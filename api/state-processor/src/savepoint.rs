@@ -202,6 +202,8 @@ impl Savepoint {
                 stored: *stored,
                 wanted,
             }),
+            // An operator that left not one entry: whatever its states are, they are empty.
+            None if states.is_empty() => Ok(place),
             None if states.contains_key(&format!("{FRESH_SECTION}{state}")) => {
                 Err(StateProcessorError::InStoreFiles { place })
             }

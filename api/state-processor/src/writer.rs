@@ -329,3 +329,59 @@ impl Output<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_state::{OperatorSnapshot, Redistribution};
+
+    /// A checkpoint whose only operator has a section of this name.
+    fn checkpoint(path: &str, section: &str) -> Savepoint {
+        let folder = SnapshotFolder::of_path(path).unwrap();
+        let store = folder.open().unwrap();
+        let mut snapshot = OperatorSnapshot::default();
+        snapshot
+            .put_operator(section, Redistribution::Split, &[1])
+            .unwrap();
+        let file = format!("{}/state", folder.folder);
+        let handle = write_state(&*store, &file, &[snapshot], Compression::None).unwrap();
+        let mut states = OperatorBuilder::new("operator", 1).unwrap().states;
+        let index_in_file = 0;
+        let finished = false;
+        states.subtasks.insert(
+            0,
+            SubtaskState {
+                handle,
+                index_in_file,
+                finished,
+            },
+        );
+        let metadata = CheckpointMetadata {
+            format_version: METADATA_FORMAT_VERSION,
+            checkpoint_id: CheckpointId(3),
+            kind: SnapshotKind::Checkpoint,
+            job_id: JobId::from_u128(7),
+            job_name: "job".to_owned(),
+            triggered_ms: 0,
+            key_hash_version: KEY_HASH_VERSION,
+            supersedes: Vec::new(),
+            operators: vec![states],
+        };
+        write_metadata(&*store, &folder.folder, &metadata).unwrap();
+        Savepoint::open(path).unwrap()
+    }
+
+    #[test]
+    fn records_that_barriers_have_overtaken_are_not_taken_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let plain = checkpoint(&path("plain"), "list").modify().unwrap();
+        plain.write(&path("copy")).unwrap();
+        assert_eq!(
+            Savepoint::open(&path("copy")).unwrap().metadata().kind,
+            SnapshotKind::Savepoint
+        );
+        let error = checkpoint(&path("unaligned"), IN_FLIGHT).modify().unwrap_err();
+        assert!(error.to_string().contains("overtaken"), "{error}");
+    }
+}

@@ -230,18 +230,26 @@ pub(crate) struct Outputs {
     pub(crate) rules: hurtig::CollectHandle<Vec<(String, u64)>>,
 }
 
+/// How a keyed state is declared.
+pub(crate) type Declare = fn(&str) -> StateDescriptor;
+
 /// Every kind of state over a stream of records.
 pub(crate) fn program(env: &StreamEnv, records: DataStream<u64>) -> Outputs {
+    program_of(env, records, |name| StateDescriptor::new(name))
+}
+
+/// As [`program`], with keyed states that are declared so.
+pub(crate) fn program_of(env: &StreamEnv, records: DataStream<u64>, declare: Declare) -> Outputs {
     let passed = records.process(Lists::new).uid("lists");
     let keyed = passed
         .key_by(|record: &u64| key_of(*record))
-        .process(|ctx| {
+        .process(move |ctx| {
             Ok(Remember {
-                count: ctx.value("count")?,
-                all: ctx.list("all")?,
-                by_digit: ctx.map("by digit")?,
-                max: ctx.reducing("max", |a: &mut u64, b| *a = b.max(*a))?,
-                mean: ctx.aggregating("mean", MeanOf)?,
+                count: ctx.value(declare("count"))?,
+                all: ctx.list(declare("all"))?,
+                by_digit: ctx.map(declare("by digit"))?,
+                max: ctx.reducing(declare("max"), |a: &mut u64, b| *a = b.max(*a))?,
+                mean: ctx.aggregating(declare("mean"), MeanOf)?,
             })
         })
         .uid("remember")
@@ -257,9 +265,13 @@ pub(crate) fn program(env: &StreamEnv, records: DataStream<u64>) -> Outputs {
     Outputs { keyed, rules }
 }
 
-/// Runs the program over some of its records, and stops it with a savepoint. Returns the savepoint's path and how many
-/// records there were.
+/// Runs the program over some of its records, and stops it with a savepoint. Returns the savepoint's path.
 pub(crate) fn stopped(env: &StreamEnv, dir: &Path) -> String {
+    stopped_of(env, dir, |name| StateDescriptor::new(name))
+}
+
+/// As [`stopped`], with keyed states that are declared so.
+pub(crate) fn stopped_of(env: &StreamEnv, dir: &Path, declare: Declare) -> String {
     let made = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&made);
     let source = GeneratorSource::unbounded(move |i| {
@@ -273,7 +285,7 @@ pub(crate) fn stopped(env: &StreamEnv, dir: &Path) -> String {
         )
         .set_parallelism(1)
         .uid("records");
-    let _outputs = program(env, records);
+    let _outputs = program_of(env, records, declare);
     wait(async {
         let job = env.execute_async("remembering").await.unwrap();
         while made.load(Ordering::Relaxed) < 300 {

@@ -1,6 +1,8 @@
 //! What a job has left is read back, and is what its records come to.
 
-use crate::common::{BACKENDS, KEYS, OfKey, env, env_with, expected, program, rules, stopped, wait};
+use crate::common::{
+    BACKENDS, KEYS, OfKey, env, env_with, expected, program, rules, stopped, stopped_of, wait,
+};
 use hurtig::core::key::OwnedKey;
 use hurtig::prelude::*;
 use hurtig::state::StateValue;
@@ -95,6 +97,41 @@ fn all_states_of_a_stopped_job_are_what_its_records_come_to() {
 }
 
 #[test]
+fn states_with_a_time_to_live_are_read_without_their_times_and_get_new_ones() {
+    let timed = |name: &str| {
+        StateDescriptor::new(name).enable_time_to_live(StateTtlConfig::new(Duration::from_secs(3_600)))
+    };
+    for (parallelism, backend) in [1, 3].into_iter().zip(BACKENDS) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = stopped_of(
+            &env(parallelism, backend, folder.path(), None),
+            folder.path(),
+            timed,
+        );
+        let savepoint = Savepoint::open(&path).unwrap();
+        let seen = records(&savepoint);
+        assert_eq!(remembered(&savepoint, "remember"), expected(seen), "{backend}");
+        // Values without times are restored by the job that has them.
+        let copy = folder.path().join("copy").display().to_string();
+        let counts = savepoint.value::<String, u64>("remember", "count").unwrap();
+        let lists = savepoint.list::<String, u64>("remember", "all").unwrap();
+        let copied = savepoint.modify().unwrap();
+        let copied = copied.change_operator("remember", |states| {
+            states.value("count", counts)?.list("all", lists)
+        });
+        copied.unwrap().write(&copy).unwrap();
+        let again = stopped_of(&env(2, backend, folder.path(), Some(&copy)), folder.path(), timed);
+        let again = Savepoint::open(&again).unwrap();
+        assert_eq!(
+            remembered(&again, "remember"),
+            expected(records(&again)),
+            "{backend}"
+        );
+        assert!(records(&again) > seen);
+    }
+}
+
+#[test]
 fn operators_and_the_kinds_of_their_states_are_listed() {
     let folder = tempfile::tempdir().unwrap();
     let path = stopped(&env(3, "hashmap", folder.path(), None), folder.path());
@@ -135,6 +172,30 @@ fn a_filter_reads_its_keys_and_no_others() {
         assert_eq!(found, wanted, "{keys:?}");
     }
     assert_eq!(wanted.len() as u64, KEYS);
+}
+
+#[test]
+fn all_states_of_an_operator_that_left_none_are_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("savepoint").display().to_string();
+    let nothing = OperatorBuilder::new("nothing", 128)
+        .unwrap()
+        .value("n", [(0_u64, 0_u64); 0])
+        .unwrap();
+    SavepointWriter::new("job")
+        .operator(nothing)
+        .unwrap()
+        .write(&path)
+        .unwrap();
+    let savepoint = Savepoint::open(&path).unwrap();
+    assert!(all(savepoint.value::<u64, u64>("nothing", "n").unwrap()).is_empty());
+    assert!(savepoint.union::<u64>("nothing", "union").unwrap().is_empty());
+    assert!(
+        savepoint
+            .broadcast::<u64, u64>("nothing", "rules")
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[test]
