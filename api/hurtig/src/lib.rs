@@ -100,7 +100,9 @@ pub mod prelude {
     pub use hurtig_core::str::Str;
     pub use hurtig_core::time::DurationExt;
     pub use hurtig_core::{Batch, UserError};
-    pub use hurtig_dataflow::broadcast::{BroadcastProcessFunction, KeyedBroadcastProcessFunction};
+    pub use hurtig_dataflow::broadcast::{
+        BroadcastProcessFunction, KeyedBroadcastCx, KeyedBroadcastProcessFunction,
+    };
     pub use hurtig_dataflow::function::{
         CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedCx, KeyedOpenContext, KeyedProcessFunction,
         ProcessCx, ProcessFunction,

@@ -6,10 +6,14 @@
 
 use crate::function::{Emitter, KeyedCx, KeyedOpenContext, ProcessCx};
 use crate::operator::{CheckpointEvent, OpenContext};
-use crate::timers::TimeDomain;
+use crate::timers::{HashedKey, TimeDomain, TimerService};
 use hurtig_core::key::{OwnedKey, StableKey};
+use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Result, UserError};
-use hurtig_state::{BroadcastState, OperatorSnapshot, StateValue};
+use hurtig_state::{BroadcastState, KeyedState, OperatorSnapshot, StateHandle, StateValue};
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::fmt;
 
 /// What a broadcast function keeps of the broadcast stream: one [`BroadcastState`], or a tuple of up to four
 /// with different names.
@@ -138,6 +142,81 @@ pub trait BroadcastProcessFunction<In, B, Out>: Send {
     }
 }
 
+/// The state and timers of all keys of a subtask.
+pub(crate) struct EveryKey<'a, Q: ?Sized + ToOwned<Owned: OwnedKey>> {
+    pub(crate) state: &'a KeyedState<Q::Owned>,
+    pub(crate) timers: &'a RefCell<TimerService<Q::Owned, ()>>,
+}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Clone for EveryKey<'_, Q> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Copy for EveryKey<'_, Q> {}
+
+/// What a keyed function may ask while it handles a record of the broadcast stream, which has no key.
+pub struct KeyedBroadcastCx<'a, Q: ?Sized + ToOwned<Owned: OwnedKey>> {
+    record: ProcessCx<'a>,
+    every_key: EveryKey<'a, Q>,
+}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Clone for KeyedBroadcastCx<'_, Q> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Copy for KeyedBroadcastCx<'_, Q> {}
+
+impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> fmt::Debug for KeyedBroadcastCx<'_, Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyedBroadcastCx").field(&self.record).finish()
+    }
+}
+
+impl<'a, Q> KeyedBroadcastCx<'a, Q>
+where
+    Q: ?Sized + StableKey + ToOwned<Owned: OwnedKey> + 'static,
+{
+    pub(crate) fn new(record: ProcessCx<'a>, every_key: EveryKey<'a, Q>) -> Self {
+        Self { record, every_key }
+    }
+
+    /// The record's times, side outputs, accumulators, and where the function runs.
+    pub fn record(self) -> ProcessCx<'a> {
+        self.record
+    }
+
+    /// Calls `f` for every key of this subtask that has a value of a state, in the order of the keys' bytes: Flink's
+    /// `applyToKeyedState`. It may read and change state of any kind and register timers; what it emits has the
+    /// broadcast record's time.
+    ///
+    /// *Cost*: holds all these keys in memory, and reads the whole state where it is kept in a store. No other
+    /// record is handled meanwhile.
+    ///
+    /// # Errors
+    /// Those of `f`, after which it is not called again, and of the store.
+    pub fn for_each_key(
+        self,
+        state: &impl StateHandle,
+        mut f: impl FnMut(KeyedCx<'_, Q>) -> Result<(), UserError>,
+    ) -> Result<(), UserError> {
+        for key in self.every_key.state.keys(state)? {
+            let key: &Q = key.borrow();
+            f(KeyedCx {
+                cx: self.record.cx(),
+                state: self.every_key.state,
+                timers: self.every_key.timers,
+                key: HashedKey::new(key.stable_hash(), key),
+                time: self.record.timestamp().unwrap_or(NO_TIMESTAMP),
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// A function over a keyed stream and a broadcast stream: with state and timers by key.
 pub trait KeyedBroadcastProcessFunction<Q, In, B, Out>: Send
 where
@@ -164,12 +243,12 @@ where
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError>;
 
-    /// As [`BroadcastProcessFunction::process_broadcast`]. There is no key here.
+    /// As [`BroadcastProcessFunction::process_broadcast`]. There is no key here, but all of them can be visited.
     fn process_broadcast(
         &mut self,
         record: B,
         state: &mut Self::State,
-        cx: ProcessCx<'_>,
+        cx: KeyedBroadcastCx<'_, Q>,
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError>;
 

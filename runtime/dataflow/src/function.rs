@@ -64,6 +64,10 @@ impl<'a> ProcessCx<'a> {
         Self { cx, time }
     }
 
+    pub(crate) fn cx(self) -> Cx<'a> {
+        self.cx
+    }
+
     /// The record's event time in milliseconds; `None` when it has none.
     pub fn timestamp(self) -> Option<i64> {
         Some(self.time).filter(|&time| time != NO_TIMESTAMP)

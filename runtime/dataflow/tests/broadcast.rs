@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use hurtig_core::UserError;
-use hurtig_dataflow::broadcast::{BroadcastProcessFunction, KeyedBroadcastProcessFunction};
+use hurtig_dataflow::broadcast::{BroadcastProcessFunction, KeyedBroadcastCx, KeyedBroadcastProcessFunction};
 use hurtig_dataflow::function::{Emitter, KeyedCx, ProcessCx};
 use hurtig_dataflow::key::ByValue;
 use hurtig_dataflow::operators::{BroadcastProcess, KeyedBroadcastProcess};
@@ -103,7 +103,7 @@ impl KeyedBroadcastProcessFunction<u32, Reading, Rule, (u32, i64, i64)> for Sums
         &mut self,
         (name, value): Rule,
         rules: &mut Self::State,
-        _: ProcessCx<'_>,
+        _: KeyedBroadcastCx<'_, u32>,
         _: &mut Emitter<'_, (u32, i64, i64)>,
     ) -> Done {
         rules.put(name, value);
@@ -157,4 +157,92 @@ fn a_rule_holds_from_its_record_on() {
             "(1, 3) [] Some(2)",
         ]
     );
+}
+
+/// Counts readings by key; a rule called `clear` hands out and forgets the counts of the keys below its value, and sets
+/// timers for the others.
+struct Clears {
+    count: ValueState<i64>,
+}
+
+impl KeyedBroadcastProcessFunction<u32, Reading, Rule, (u32, i64)> for Clears {
+    type State = BroadcastState<String, i64>;
+
+    fn state(&self) -> Self::State {
+        BroadcastState::new("rules")
+    }
+
+    fn process(
+        &mut self,
+        _: Reading,
+        _: &Self::State,
+        cx: KeyedCx<'_, u32>,
+        _: &mut Emitter<'_, (u32, i64)>,
+    ) -> Done {
+        self.count.set(cx, self.count.get_cloned(cx).unwrap_or(0) + 1);
+        Ok(())
+    }
+
+    fn process_broadcast(
+        &mut self,
+        (name, below): Rule,
+        _: &mut Self::State,
+        cx: KeyedBroadcastCx<'_, u32>,
+        out: &mut Emitter<'_, (u32, i64)>,
+    ) -> Done {
+        let time = cx.record().timestamp().unwrap_or(0);
+        cx.for_each_key(&self.count, |cx| {
+            if name != "clear" {
+                return Err("there is no such rule".into());
+            }
+            if i64::from(*cx.key()) < below {
+                out.emit((*cx.key(), self.count.get_cloned(cx).unwrap_or(0)));
+                self.count.clear(cx);
+            } else {
+                cx.register_event_timer(time + 10);
+            }
+            Ok(())
+        })
+    }
+
+    fn on_timer(
+        &mut self,
+        (time, _): (i64, TimeDomain),
+        _: &Self::State,
+        cx: KeyedCx<'_, u32>,
+        out: &mut Emitter<'_, (u32, i64)>,
+    ) -> Done {
+        out.emit((*cx.key(), -time));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_broadcast_record_reaches_the_state_of_every_key() {
+    let by_sensor: fn(&Reading) -> u32 = |reading| reading.0;
+    let mut harness = TwoInputHarness::new(move || {
+        KeyedBroadcastProcess::with_state(Arc::new(ByValue::new(by_sensor)), |ctx| {
+            Ok(Clears {
+                count: ctx.value("count")?,
+            })
+        })
+    })
+    .unwrap();
+    for key in [3, 1, 4, 1, 5] {
+        harness.push_first((key, 0), 1).unwrap();
+    }
+    harness.push_second(("clear".to_owned(), 4), 20).unwrap();
+    assert_eq!(harness.records(), [((1, 2), 20), ((3, 1), 20)]);
+    let snapshot = harness.snapshot().unwrap();
+    let mut harness = harness.restore(&snapshot).unwrap();
+    harness.push_first((1, 0), 21).unwrap();
+    harness.watermark(30).unwrap();
+    let mut fired = harness.records();
+    fired.sort();
+    assert_eq!(fired, [((4, -30), 30), ((5, -30), 30)]);
+    harness.push_second(("clear".to_owned(), 9), 31).unwrap();
+    assert_eq!(harness.records(), [((1, 1), 31), ((4, 1), 31), ((5, 1), 31)]);
+    harness.push_first((1, 0), 32).unwrap();
+    let failed = harness.push_second(("other".to_owned(), 9), 33).unwrap_err();
+    assert!(failed.to_string().contains("no such rule"), "{failed}");
 }

@@ -4,7 +4,7 @@
 
 use hurtig_core::UserError;
 use hurtig_core::ids::CheckpointId;
-use hurtig_dataflow::broadcast::{BroadcastProcessFunction, KeyedBroadcastProcessFunction};
+use hurtig_dataflow::broadcast::{BroadcastProcessFunction, KeyedBroadcastCx, KeyedBroadcastProcessFunction};
 use hurtig_dataflow::function::*;
 use hurtig_dataflow::key::ByValue;
 use hurtig_dataflow::operator::{CheckpointEvent, OpenContext};
@@ -178,7 +178,7 @@ impl KeyedBroadcastProcessFunction<u64, u64, u64, u64> for Noting {
         &mut self,
         _: u64,
         seen: &mut Seen,
-        _: ProcessCx<'_>,
+        _: KeyedBroadcastCx<'_, u64>,
         out: &mut Emitter<'_, u64>,
     ) -> Done {
         seen.put((), seen.get(&()).unwrap_or(&0) + 1);

@@ -23,6 +23,7 @@ mod convert;
 mod delta;
 mod entry;
 mod evict;
+mod keys;
 #[cfg(test)]
 mod measure;
 mod memory;

@@ -42,6 +42,7 @@ pub use store::Table;
 pub use value::ValueState;
 
 use crate::backend::{RestoredStore, StateBackend, SubtaskStore};
+use crate::entries::key_bytes;
 use crate::snapshot::OperatorSnapshot;
 use crate::stored::{Handover, Outcome, StoredState, StoredStates};
 use crate::table::ScanBudget;
@@ -56,6 +57,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use store::{AnyStore, AnyTable, Section};
 use timed::LeftOut;
+
+/// A handle to a state of any kind.
+pub trait StateHandle {
+    /// Which of its operator's states it is, in the order in which they were declared.
+    fn index(&self) -> u32;
+}
 
 /// All keyed states of one subtask of an operator whose keys are `K`.
 pub struct KeyedState<K: OwnedKey> {
@@ -328,6 +335,29 @@ impl<K: OwnedKey> KeyedState<K> {
             restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
         }
         Ok(())
+    }
+
+    /// All keys of the subtask that have a value of a state, sorted by their bytes.
+    ///
+    /// *Cost*: holds all of them in memory, and reads the whole state where it is kept in a store. Of a state that
+    /// expires there may be keys with nothing but expired values.
+    ///
+    /// # Errors
+    /// Those of the store.
+    ///
+    /// # Panics
+    /// When the handle is of another operator's state.
+    pub fn keys(&self, handle: &impl StateHandle) -> Result<Vec<K>> {
+        let index = handle.index();
+        let state = self.states.get(index as usize);
+        let state = state.unwrap_or_else(|| self.wrong_handle(index));
+        let mut keys = Vec::new();
+        state
+            .store
+            .cell()
+            .for_each_key(&mut |key| keys.push(key.clone()))?;
+        keys.sort_by_cached_key(key_bytes);
+        Ok(keys)
     }
 
     /// Bytes of all tables, without what keys and values own elsewhere; of caches what they count.

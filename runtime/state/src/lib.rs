@@ -39,7 +39,7 @@ pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{
     AggregatingState, CurrentKey, KeyScope, KeyedState, ListState, MapState, ReducingState, StateDescriptor,
-    Table, ValueState,
+    StateHandle, Table, ValueState,
 };
 pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};

@@ -130,6 +130,14 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         self.scan = scan;
     }
 
+    /// Calls `each` with every key and its value, in no order.
+    pub fn for_each(&self, each: &mut dyn FnMut(&K, &V)) {
+        let slots = self.segments.iter().flat_map(|segment| segment.iter());
+        for slot in slots.chain(&self.popped) {
+            each(&slot.key, &slot.value);
+        }
+    }
+
     #[inline]
     fn segment_of(&self, hash: u64) -> usize {
         locate(&self.directory, &self.span, hash)

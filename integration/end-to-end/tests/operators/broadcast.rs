@@ -43,7 +43,7 @@ impl KeyedBroadcastProcessFunction<u64, u64, (String, u64), (u64, u64)> for Pric
         &mut self,
         (name, price): (String, u64),
         rules: &mut Self::State,
-        _: ProcessCx<'_>,
+        _: KeyedBroadcastCx<'_, u64>,
         _: &mut Emitter<'_, (u64, u64)>,
     ) -> Done {
         // A sum, so that a record that is given twice or not at all shows.

@@ -2,7 +2,9 @@
 
 use super::keyed::{At, Keyed, MakeKeyed, not_open};
 use super::process::process_all;
-use crate::broadcast::{BroadcastProcessFunction, BroadcastStates, KeyedBroadcastProcessFunction};
+use crate::broadcast::{
+    BroadcastProcessFunction, BroadcastStates, KeyedBroadcastCx, KeyedBroadcastProcessFunction,
+};
 use crate::function::KeyedOpenContext;
 use crate::key::KeySelector;
 use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Progress, TwoInputOperator};
@@ -181,8 +183,9 @@ where
         out: &mut Collector<Out>,
         b: &mut Budget,
     ) -> Result<Progress> {
-        let Informed { function, state } = &mut self.keyed.as_mut().ok_or_else(not_open)?.function;
+        let (Informed { function, state }, every_key) = self.keyed.as_mut().ok_or_else(not_open)?.parts()?;
         process_all(input, At { cx, out, budget: b }, |record, cx, out| {
+            let cx = KeyedBroadcastCx::new(cx, every_key);
             function.process_broadcast(record, state, cx, out)
         })
     }

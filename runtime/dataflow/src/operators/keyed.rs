@@ -1,5 +1,6 @@
 //! What every operator with keys, state and timers consists of.
 
+use crate::broadcast::EveryKey;
 use crate::function::{Emitter, KeyedCx, KeyedOpenContext};
 use crate::key::{KeySelector, owned_key};
 use crate::operator::{Budget, Collector, Cx, OpenContext, Progress};
@@ -106,6 +107,16 @@ where
             time,
         };
         call(&mut self.function, keyed_cx).map_err(user_failure)
+    }
+
+    /// The function, its state and its timers, for what concerns no key.
+    pub(super) fn parts(&mut self) -> Result<(&mut F, EveryKey<'_, Q>)> {
+        self.state.quiet_point()?;
+        let every_key = EveryKey {
+            state: &self.state,
+            timers: &self.timers,
+        };
+        Ok((&mut self.function, every_key))
     }
 
     /// Hands records to `each` until fuel or room ends.

@@ -283,6 +283,9 @@ pub(super) trait AnyTable<K> {
     /// Bytes of the table itself.
     fn capacity_bytes(&self) -> usize;
 
+    /// Calls `each` with every key that has a value, in no order.
+    fn for_each_key(&self, each: &mut dyn FnMut(&K)) -> Result<()>;
+
     /// Whether its values expire.
     fn has_ttl(&self) -> bool;
 
@@ -407,6 +410,16 @@ impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
             && let Place::Heap(table) = &mut self.borrow_mut().place
         {
             ttl.clean_up(table, records);
+        }
+    }
+
+    fn for_each_key(&self, each: &mut dyn FnMut(&K)) -> Result<()> {
+        match &self.borrow().place {
+            Place::Heap(table) => {
+                table.for_each(&mut |key, _| each(key));
+                Ok(())
+            }
+            Place::Cached(table) => table.for_each_key(each),
         }
     }
 

@@ -24,6 +24,12 @@ macro_rules! handle {
             }
         }
 
+        impl<$($parameter),+> $crate::keyed::StateHandle for $name<$($parameter),+> {
+            fn index(&self) -> u32 {
+                self.index
+            }
+        }
+
         impl<$($parameter),+> Clone for $name<$($parameter),+> {
             fn clone(&self) -> Self {
                 *self

@@ -4,6 +4,7 @@ use super::*;
 use crate::store::ModelFactory;
 use crate::{CacheMemory, ScratchDir, StoreBackend};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use tempfile::TempDir;
 
 const MAX_PARALLELISM: u32 = 128;
@@ -20,6 +21,7 @@ pub(super) fn stores(dir: &TempDir, bytes: usize) -> StateBackend {
 enum Step {
     Write(u32, u8, u64),
     Read(u32),
+    Keys,
     QuietPoint,
     Begin,
     Continue(usize),
@@ -31,6 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (0_u32..40, 0_u8..7, any::<u64>()).prop_map(|(key, what, number)| Step::Write(key, what, number)),
         2 => (0_u32..40).prop_map(Step::Read),
+        1 => Just(Step::Keys),
         3 => Just(Step::QuietPoint),
         1 => Just(Step::Begin),
         2 => (0_usize..20).prop_map(Step::Continue),
@@ -69,6 +72,7 @@ impl Pair {
                 let key = format!("k{key}");
                 assert_eq!(self.store.read(&key), self.heap.read(&key));
             }
+            Step::Keys => self.same_keys(),
             Step::QuietPoint => self.store.state.quiet_point().unwrap(),
             Step::Begin if self.begun.is_none() => {
                 self.store.state.begin_snapshot().unwrap();
@@ -78,6 +82,41 @@ impl Pair {
             Step::Continue(entries) => self.continue_snapshot(ScanBudget::new(entries)),
             Step::End(stored) => self.end(stored),
         }
+    }
+
+    /// Both know the same keys, and these are the ones that have something when they are read.
+    fn same_keys(&self) {
+        let keys = |one: &Everything| {
+            let (state, map) = (&one.state, one.state.keys(&one.map));
+            let kinds = [
+                state.keys(&one.visits),
+                state.keys(&one.list),
+                map,
+                state.keys(&one.most),
+            ];
+            kinds.map(Result::unwrap)
+        };
+        let [visits, list, map, most] = keys(&self.heap);
+        assert_eq!(
+            keys(&self.store),
+            [visits.clone(), list.clone(), map.clone(), most.clone()]
+        );
+        let mut all: Vec<String> = (0..40).map(|key| format!("k{key}")).collect();
+        all.sort_by_key(|key| (key.len(), key.clone()));
+        let having = |has: &dyn Fn(&Answers) -> bool| -> Vec<String> {
+            all.iter()
+                .filter(|key| has(&self.heap.read(key)))
+                .cloned()
+                .collect()
+        };
+        let as_set = |keys: Vec<String>| keys.into_iter().collect::<BTreeSet<_>>();
+        assert_eq!(
+            as_set(visits),
+            as_set(having(&|answers| answers.visits.is_some()))
+        );
+        assert_eq!(as_set(list), as_set(having(&|answers| !answers.list.is_empty())));
+        assert_eq!(as_set(map), as_set(having(&|answers| !answers.map.is_empty())));
+        assert_eq!(as_set(most), as_set(having(&|answers| answers.most.is_some())));
     }
 
     fn continue_snapshot(&mut self, mut budget: ScanBudget) {
