@@ -1,7 +1,7 @@
-//! Looking into checkpoints and savepoints without a job.
+//! Looking into checkpoints and savepoints without a job, and deleting savepoints.
 
 use crate::Error;
-use hurtig_storage::{CheckpointMetadata, OperatorStates, SnapshotFolder};
+use hurtig_storage::{CheckpointMetadata, OperatorStates, SnapshotFolder, SnapshotKind};
 use serde_json::{Value, json};
 
 /// What a checkpoint or savepoint consists of, as JSON: of which job and when, and for each operator its
@@ -19,6 +19,30 @@ pub fn inspect_snapshot(path: &str) -> Result<String, Error> {
     let folder = SnapshotFolder::of_path(path).map_err(unreadable)?;
     let metadata = folder.read().map_err(unreadable)?;
     Ok(format!("{:#}", described(&folder, &metadata)))
+}
+
+/// Deletes a savepoint: its metadata first, then the files that they name, then its folder, if nothing else is in it.
+/// Nothing may be restored from it any more, and no job may be reading it.
+///
+/// ```no_run
+/// hurtig::dispose_savepoint("/backup/savepoint-5e6f94-48b327cde3747140")?;
+/// # Ok::<(), hurtig::Error>(())
+/// ```
+///
+/// # Errors
+/// When there is none, its metadata are damaged, or it is a checkpoint, which may share files with others of its job;
+/// when a file cannot be deleted.
+pub fn dispose_savepoint(path: &str) -> Result<(), Error> {
+    let failed = |error: hurtig_storage::StorageError| Error::Input(error.to_string());
+    let folder = SnapshotFolder::of_path(path).map_err(failed)?;
+    let metadata = folder.read().map_err(failed)?;
+    if metadata.kind == SnapshotKind::Checkpoint {
+        return Err(Error::Input(format!(
+            "'{folder}' is a checkpoint of job {}, which may share files with others: only savepoints are disposed of",
+            metadata.job_id
+        )));
+    }
+    folder.delete().map_err(failed)
 }
 
 fn described(folder: &SnapshotFolder, metadata: &CheckpointMetadata) -> Value {

@@ -53,7 +53,7 @@ pub use data::Data;
 pub use env::StreamEnv;
 pub use error::{Error, Result};
 pub use hurtig_macros::{StableKey, main};
-pub use inspect::inspect_snapshot;
+pub use inspect::{dispose_savepoint, inspect_snapshot};
 pub use listener::JobListener;
 pub use parameters::Parameters;
 pub use stream::{

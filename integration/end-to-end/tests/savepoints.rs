@@ -487,6 +487,45 @@ fn what_cannot_be_restored_is_refused_with_its_path() {
     assert_eq!(sorted(counts.take()), all_counts());
 }
 
+#[test]
+fn a_savepoint_is_disposed_of_and_a_checkpoint_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("savepoints");
+    let kept = folder.path().join("checkpoints");
+    let env = env(2, &checkpoints(&kept));
+    let (_, made) = counting(&env, 3_000);
+    let savepoint = wait(async {
+        let job = env.execute_async("counting").await.unwrap();
+        made.at_least(300).await;
+        let savepoint = job.savepoint(dir.to_str()).await.unwrap();
+        while job.checkpoint_statistics().await.unwrap().completed < 2 {
+            tokio::task::yield_now().await;
+        }
+        job.cancel().await.unwrap();
+        savepoint
+    });
+    let beside = Path::new(&savepoint).join("notes.txt");
+    std::fs::write(&beside, "mine").unwrap();
+    hurtig::dispose_savepoint(&savepoint).unwrap();
+    assert_eq!(files(&dir), [beside], "what is not the savepoint's stays");
+    let again = hurtig::dispose_savepoint(&savepoint).unwrap_err().to_string();
+    assert!(
+        again.contains(&savepoint) && again.contains("no checkpoint or savepoint"),
+        "{again}"
+    );
+    let metadata = files(&kept)
+        .into_iter()
+        .find(|file| file.ends_with("_metadata"))
+        .unwrap();
+    let checkpoint = metadata.parent().unwrap().to_str().unwrap();
+    let refused = hurtig::dispose_savepoint(checkpoint).unwrap_err().to_string();
+    assert!(
+        refused.contains(checkpoint) && refused.contains("is a checkpoint"),
+        "{refused}"
+    );
+    assert!(metadata.exists());
+}
+
 /// `latest` finds nothing: the job begins at the beginning, and what another one has written is not its own,
 /// whatever its restart strategy says.
 #[test]
