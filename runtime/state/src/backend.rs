@@ -257,8 +257,14 @@ fn remove_scratch(dir: &Path) {
 }
 
 fn lock_file(path: &Path, new: bool) -> io::Result<File> {
-    let file = File::options().write(true).create_new(new).open(path)?;
+    lock(File::options().write(true).create_new(new).open(path)?, path)
+}
+
+/// Locks a file that was opened by this path. Before that, whoever sweeps may have locked it, removed it and let it go:
+/// a lock on what has no name any more keeps nobody away.
+fn lock(file: File, path: &Path) -> io::Result<File> {
     file.try_lock()?;
+    fs::symlink_metadata(path)?;
     Ok(file)
 }
 
@@ -341,6 +347,18 @@ impl fmt::Debug for SubtaskStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_was_swept_before_it_was_locked_is_nobodys() {
+        let base = tempfile::tempdir().unwrap();
+        let dir = base.path().join(format!("{SCRATCH}3-new"));
+        fs::create_dir(&dir).unwrap();
+        let path = dir.join(LOCK);
+        let file = File::create_new(&path).unwrap();
+        sweep(base.path());
+        assert!(!dir.exists());
+        assert!(is_swept(&lock(file, &path).unwrap_err()), "another one is made");
+    }
 
     #[test]
     fn the_directory_of_an_ended_process_is_swept_and_no_other() {
