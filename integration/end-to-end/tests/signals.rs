@@ -128,7 +128,7 @@ fn a_job_that_cannot_be_suspended_is_cancelled() {
     std::fs::write(&file, "not a folder").unwrap();
     let dir = format!("execution.checkpointing.savepoint-dir={}", file.display());
     let out = out.display().to_string();
-    let mut program = Running::start(&["write", &out, "-D", "execution.on-signal=drain", "-D", &dir]);
+    let mut program = Running::start(&["write", &out, "-D", "execution.on-signal=suspend", "-D", &dir]);
     program.wait_for("5000");
     program.signal("TERM");
     let (status, stderr) = program.end();
