@@ -2,11 +2,10 @@
 //! first record and closed after the last.
 //!
 //! They are process functions under their own names, and run as such; a closure is enough for what
-//! needs no life. A function that remembers something beside keyed state, or wants to be told of checkpoints, is a
-//! [`ProcessFunction`].
+//! needs no life. A function that remembers something is a [`ProcessFunction`].
 
 use crate::function::{Emitter, ProcessCx, ProcessFunction};
-use crate::operator::OpenContext;
+use crate::operator::{CheckpointEvent, OpenContext};
 use hurtig_core::UserError;
 
 /// One record for each record: Flink's `RichMapFunction`.
@@ -19,6 +18,12 @@ pub trait MapFunction<In, Out>: Send {
 
     /// The record that `record` becomes.
     fn map(&mut self, record: In, cx: ProcessCx<'_>) -> Result<Out, UserError>;
+
+    /// As [`ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
+        Ok(())
+    }
 
     /// Called once at the end of a successful run.
     fn close(&mut self) -> Result<(), UserError> {
@@ -36,6 +41,12 @@ pub trait FilterFunction<T>: Send {
 
     /// Whether `record` is kept.
     fn filter(&mut self, record: &T, cx: ProcessCx<'_>) -> Result<bool, UserError>;
+
+    /// As [`ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
+        Ok(())
+    }
 
     /// Called once at the end of a successful run.
     fn close(&mut self) -> Result<(), UserError> {
@@ -58,6 +69,12 @@ pub trait FlatMapFunction<In, Out>: Send {
         cx: ProcessCx<'_>,
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError>;
+
+    /// As [`ProcessFunction::on_checkpoint`].
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        let _ = event;
+        Ok(())
+    }
 
     /// Called once at the end of a successful run.
     fn close(&mut self) -> Result<(), UserError> {
@@ -84,6 +101,10 @@ impl<In, Out, F: MapFunction<In, Out>> ProcessFunction<In, Out> for RichMap<F> {
         Ok(())
     }
 
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        self.0.on_checkpoint(event)
+    }
+
     fn close(&mut self) -> Result<(), UserError> {
         self.0.close()
     }
@@ -103,6 +124,10 @@ impl<T, F: FilterFunction<T>> ProcessFunction<T, T> for RichFilter<F> {
             out.emit(record);
         }
         Ok(())
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        self.0.on_checkpoint(event)
     }
 
     fn close(&mut self) -> Result<(), UserError> {
@@ -126,6 +151,10 @@ impl<In, Out, F: FlatMapFunction<In, Out>> ProcessFunction<In, Out> for RichFlat
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError> {
         self.0.flat_map(record, cx, out)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Result<(), UserError> {
+        self.0.on_checkpoint(event)
     }
 
     fn close(&mut self) -> Result<(), UserError> {

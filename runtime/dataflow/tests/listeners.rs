@@ -9,6 +9,7 @@ use hurtig_dataflow::function::*;
 use hurtig_dataflow::key::ByValue;
 use hurtig_dataflow::operator::{CheckpointEvent, OpenContext};
 use hurtig_dataflow::operators::*;
+use hurtig_dataflow::rich::{FilterFunction, FlatMapFunction, MapFunction, RichFilter, RichFlatMap, RichMap};
 use hurtig_dataflow::testing::{Harness, TwoInputHarness};
 use hurtig_state::{BroadcastState, OperatorSnapshot, Redistribution};
 use std::sync::{Arc, Mutex};
@@ -51,6 +52,19 @@ impl Noting {
     }
 }
 
+/// The hooks that all functions have alike.
+macro_rules! remembers_and_notes {
+    () => {
+        fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Done {
+            self.remember(snapshot)
+        }
+
+        fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
+            self.note(event)
+        }
+    };
+}
+
 impl ProcessFunction<u64, u64> for Noting {
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Done {
         self.begin(ctx.restored())
@@ -60,13 +74,7 @@ impl ProcessFunction<u64, u64> for Noting {
         self.see(out)
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Done {
-        self.remember(snapshot)
-    }
-
-    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
-        self.note(event)
-    }
+    remembers_and_notes!();
 }
 
 impl KeyedProcessFunction<u64, u64, u64> for Noting {
@@ -78,13 +86,7 @@ impl KeyedProcessFunction<u64, u64, u64> for Noting {
         self.see(out)
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Done {
-        self.remember(snapshot)
-    }
-
-    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
-        self.note(event)
-    }
+    remembers_and_notes!();
 }
 
 impl CoProcessFunction<u64, u64, u64> for Noting {
@@ -100,13 +102,7 @@ impl CoProcessFunction<u64, u64, u64> for Noting {
         self.see(out)
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Done {
-        self.remember(snapshot)
-    }
-
-    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
-        self.note(event)
-    }
+    remembers_and_notes!();
 }
 
 impl KeyedCoProcessFunction<u64, u64, u64, u64> for Noting {
@@ -122,13 +118,7 @@ impl KeyedCoProcessFunction<u64, u64, u64, u64> for Noting {
         self.see(out)
     }
 
-    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Done {
-        self.remember(snapshot)
-    }
-
-    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
-        self.note(event)
-    }
+    remembers_and_notes!();
 }
 
 type Seen = BroadcastState<(), u64>;
@@ -189,6 +179,62 @@ impl KeyedBroadcastProcessFunction<u64, u64, u64, u64> for Noting {
     fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
         self.note(event)
     }
+}
+
+impl MapFunction<u64, u64> for Noting {
+    fn map(&mut self, n: u64, _: ProcessCx<'_>) -> Result<u64, UserError> {
+        Ok(n)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
+        self.note(event)
+    }
+}
+
+impl FilterFunction<u64> for Noting {
+    fn filter(&mut self, _: &u64, _: ProcessCx<'_>) -> Result<bool, UserError> {
+        Ok(true)
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
+        self.note(event)
+    }
+}
+
+impl FlatMapFunction<u64, u64> for Noting {
+    fn flat_map(&mut self, n: u64, _: ProcessCx<'_>, out: &mut Emitter<'_, u64>) -> Done {
+        out.emit(n);
+        Ok(())
+    }
+
+    fn on_checkpoint(&mut self, event: CheckpointEvent) -> Done {
+        self.note(event)
+    }
+}
+
+/// Tells a function with a life of two checkpoints.
+fn rich<F: ProcessFunction<u64, u64> + 'static>(wrap: fn(Noting) -> F) {
+    let one = Noting::default();
+    let told = one.told.clone();
+    let mut harness = Harness::new(move || {
+        let one = one.clone();
+        Process::new(move || wrap(one.clone()))
+    })
+    .unwrap();
+    for completed in [true, false] {
+        harness.push(7, 1).unwrap();
+        harness.snapshot().unwrap();
+        harness.end_checkpoint(completed).unwrap();
+    }
+    assert_eq!(*told.lock().unwrap(), EXPECTED);
+    assert_eq!(harness.values(), [7, 7]);
+}
+
+#[test]
+fn rich_functions_are_told_of_checkpoints() {
+    rich(RichMap);
+    rich(RichFilter);
+    rich(RichFlatMap);
 }
 
 fn key() -> Arc<ByValue<fn(&u64) -> u64, u64>> {

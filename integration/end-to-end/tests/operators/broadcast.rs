@@ -3,6 +3,8 @@
 use crate::common::{env, env_with, multiset, run, sorted, wait};
 use hurtig::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 type Done = std::result::Result<(), UserError>;
 
@@ -65,15 +67,22 @@ impl KeyedBroadcastProcessFunction<u64, u64, (String, u64), (u64, u64)> for Pric
     }
 }
 
-fn priced(env: &StreamEnv, rate: u64) -> hurtig::CollectHandle<(u64, u64)> {
+/// The result, and how many records were made.
+fn priced(env: &StreamEnv, rate: u64) -> (hurtig::CollectHandle<(u64, u64)>, Arc<AtomicU64>) {
+    let made = Arc::new(AtomicU64::new(0));
+    let count = made.clone();
+    let number = move |i| {
+        count.fetch_add(1, Ordering::Relaxed);
+        i
+    };
     let numbers = env
         .from_source(
-            GeneratorSource::new(RECORDS, |i| i).rate(rate),
+            GeneratorSource::new(RECORDS, number).rate(rate),
             Watermarks::monotonous(|n: &u64| *n as i64),
         )
         .uid("numbers");
     let rules = env.from_collection(rules()).uid("rules");
-    numbers
+    let priced = numbers
         .key_by(|n| n % KEYS)
         .connect_broadcast(&rules)
         .process(|ctx| {
@@ -82,7 +91,8 @@ fn priced(env: &StreamEnv, rate: u64) -> hurtig::CollectHandle<(u64, u64)> {
             })
         })
         .uid("priced")
-        .collect()
+        .collect();
+    (priced, made)
 }
 
 fn expected() -> Vec<(u64, u64)> {
@@ -94,7 +104,7 @@ fn expected() -> Vec<(u64, u64)> {
 fn every_subtask_knows_every_rule_once() {
     for parallelism in [1, 2, 4] {
         let env = env(parallelism);
-        let priced = priced(&env, 1_000_000);
+        let (priced, _) = priced(&env, 1_000_000);
         run(&env);
         assert_eq!(sorted(priced.take()), expected(), "parallelism {parallelism}");
     }
@@ -108,10 +118,12 @@ fn rules_are_in_savepoints_at_any_parallelism() {
     for parallelism in [2, 3, 1] {
         let settings: Vec<&str> = restore.iter().map(String::as_str).collect();
         let env = env_with(parallelism, &settings);
-        let priced = priced(&env, 1_000);
+        let (priced, made) = priced(&env, 1_000);
         let path = wait(async {
             let job = env.execute_async("priced").await.unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            while made.load(Ordering::Relaxed) < 300 {
+                tokio::task::yield_now().await;
+            }
             job.stop(Some(&dir), false).await.unwrap()
         });
         assert!(priced.take().is_empty(), "nothing fires at a stop");
@@ -119,9 +131,11 @@ fn rules_are_in_savepoints_at_any_parallelism() {
     }
     let settings: Vec<&str> = restore.iter().map(String::as_str).collect();
     let env = env_with(4, &settings);
-    let priced = priced(&env, 1_000_000);
+    let (priced, made) = priced(&env, 1_000_000);
     run(&env);
     assert_eq!(sorted(priced.take()), expected());
+    let made = made.load(Ordering::Relaxed);
+    assert!((1..=RECORDS - 900).contains(&made), "it went on: {made}");
 }
 
 /// Says which subtask was given which rule.

@@ -87,8 +87,8 @@ impl MergedEvents {
             }
         };
         self.ready.extend(update.events());
-        // Event time may end before the input does: a barrier or records may come behind it.
-        if self.aligner.all_ended() && !self.end_sent {
+        // Not when event time ends, which may be before: a barrier or records may come behind its end.
+        if event == Event::EndOfInput && self.aligner.all_ended() && !self.end_sent {
             self.end_sent = true;
             self.ready.push_back(Event::EndOfInput);
         }
