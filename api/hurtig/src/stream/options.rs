@@ -77,3 +77,54 @@ impl<T: Data> DataStream<T> {
         self.change("set_buffer_timeout", |node| node.buffer_timeout = Some(timeout))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::StreamEnv;
+
+    #[test]
+    fn a_description_and_a_max_parallelism_are_those_of_one_operator() {
+        let env = StreamEnv::new();
+        env.set_max_parallelism(256);
+        env.from_collection([1])
+            .key_by(|n| *n)
+            .reduce(|sum, n| *sum += n)
+            .name("Sum")
+            .description("the sum of each <number>")
+            .set_max_parallelism(512)
+            .map(|n| n + 1)
+            .disable_chaining()
+            .discard();
+        let graph = env.job_graph("job").unwrap();
+        let vertex = |name: &str| {
+            let found = graph.vertices.iter().find(|vertex| vertex.name.contains(name));
+            found.unwrap()
+        };
+        assert!(vertex("Sum").description.contains("the sum of each <number>"));
+        assert_eq!(vertex("Sum").max_parallelism, 512);
+        assert_eq!(vertex("Map").max_parallelism, 256);
+        assert!(
+            !vertex("Map").description.contains("sum"),
+            "{}",
+            vertex("Map").description
+        );
+        let plan = graph.plan_json().to_string();
+        assert!(plan.contains("the sum of each &lt;number&gt;"), "{plan}");
+    }
+
+    #[test]
+    fn more_subtasks_than_the_operator_can_have_are_refused() {
+        let env = StreamEnv::new();
+        env.from_collection([1])
+            .map(|n| n + 1)
+            .name("Plus")
+            .set_max_parallelism(3)
+            .set_parallelism(4)
+            .discard();
+        let mistake = env.job_graph("job").unwrap_err().to_string();
+        assert!(
+            mistake.contains("Plus") && mistake.contains('3') && mistake.contains('4'),
+            "{mistake}"
+        );
+    }
+}

@@ -49,7 +49,8 @@ impl<T: Send + 'static> SourceHead<T> {
     ) -> Self {
         Self {
             reader,
-            watermarks: SplitWatermarks::new(strategy, interval),
+            watermarks: SplitWatermarks::new(strategy, interval)
+                .with_metrics(services.cx().metrics().clone()),
             services,
             asked: false,
             request: false,
@@ -264,6 +265,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
     }
 
     fn stats(&self) -> Option<NodeStats> {
+        self.watermarks.publish(self.services.cx().now());
         Some(NodeStats {
             operator: self.services.info().operator.clone(),
             records_in: 0,

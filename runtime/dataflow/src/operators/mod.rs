@@ -6,6 +6,7 @@
 
 pub mod align;
 pub mod merge;
+mod split_metrics;
 pub mod splits;
 pub mod watermark;
 

@@ -5,9 +5,11 @@
 //! finished split no longer counts, and a reader whose splits are all idle is idle.
 
 use super::merge::WatermarkUpdate;
+use super::split_metrics::SplitMetrics;
 use super::watermark::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 use hurtig_core::Batch;
 use hurtig_core::element::WatermarkStatus;
+use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{MAX_WATERMARK, MIN_WATERMARK, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,11 +20,19 @@ struct Split<T> {
     /// On the clock that stands still under back pressure.
     last_record: Time,
     timed_out: bool,
+    metrics: Option<SplitMetrics>,
 }
 
 impl<T> Split<T> {
     fn idle(&self) -> bool {
         self.timed_out || self.output.is_idle()
+    }
+
+    /// Call it also before the split becomes idle or active.
+    fn publish(&self, now: Time) {
+        if let Some(metrics) = &self.metrics {
+            metrics.update(self.output.watermark(), self.idle(), now);
+        }
     }
 }
 
@@ -67,6 +77,8 @@ pub struct SplitWatermarks<T> {
     next_send: Time,
     /// A record or a split's end may have moved the watermark since the last periodic call.
     pending: bool,
+    /// Those of the operator.
+    metrics: Option<MetricGroup>,
 }
 
 impl<T> std::fmt::Debug for SplitWatermarks<T> {
@@ -94,19 +106,30 @@ impl<T: 'static> SplitWatermarks<T> {
             empty_since: None,
             next_send: Time::ZERO,
             pending: false,
+            metrics: None,
+        }
+    }
+
+    /// Publishes each split's watermark, and how long it was active and idle, below the operator's metrics.
+    #[must_use]
+    pub fn with_metrics(self, operator: MetricGroup) -> Self {
+        Self {
+            metrics: Some(operator),
+            ..self
         }
     }
 
     /// The reader has been given a split, which from now on holds the watermark back.
     pub fn split_added(&mut self, split: u64, now: Time) {
         let last_record = self.clock.at(now);
-        let strategy = &self.strategy;
+        let (strategy, metrics) = (&self.strategy, &self.metrics);
         self.empty_since = None;
         self.splits.entry(split).or_insert_with(|| Split {
             generator: strategy.generator(),
             output: WatermarkOutput::default(),
             last_record,
             timed_out: false,
+            metrics: metrics.as_ref().map(|group| SplitMetrics::new(group, split, now)),
         });
     }
 
@@ -125,6 +148,9 @@ impl<T: 'static> SplitWatermarks<T> {
         }
         let seen_at = self.clock.at(now);
         if let Some(state) = self.splits.get_mut(&split) {
+            if state.idle() {
+                state.publish(now);
+            }
             state.output.mark_active();
             state.generator.on_batch(batch, newest, &mut state.output);
             state.last_record = seen_at;
@@ -160,7 +186,11 @@ impl<T: 'static> SplitWatermarks<T> {
             self.empty_since.get_or_insert(active_now);
         }
         for split in self.splits.values_mut() {
-            split.timed_out = Self::timed_out(&self.strategy, split.last_record, active_now);
+            let timed_out = Self::timed_out(&self.strategy, split.last_record, active_now);
+            if timed_out != split.timed_out {
+                split.publish(now);
+            }
+            split.timed_out = timed_out;
             if !split.timed_out {
                 split.generator.on_periodic(&mut split.output);
             }
@@ -200,11 +230,9 @@ impl<T: 'static> SplitWatermarks<T> {
         }
     }
 
-    /// Each split's own watermark, by split.
-    pub fn by_split(&self) -> impl Iterator<Item = (u64, i64)> {
-        self.splits
-            .iter()
-            .map(|(&id, split)| (id, split.output.watermark()))
+    /// Brings the metrics of all splits up to date.
+    pub fn publish(&self, now: Time) {
+        self.splits.values().for_each(|split| split.publish(now));
     }
 
     fn timed_out(strategy: &WatermarkStrategy<T>, since: Time, active_now: Time) -> bool {

@@ -185,3 +185,50 @@ fn records_without_time_say_nothing() {
     splits.on_batch(0, &mut batch, at(1));
     assert_eq!(splits.poll(at(1)), wm(9));
 }
+
+#[test]
+fn each_split_publishes_its_watermark_and_its_time() {
+    use hurtig_core::metrics::{MetricRegistry, MetricScope, MetricValue};
+    let registry = MetricRegistry::new(100);
+    let mut splits = bounded(0).with_metrics(registry.group(MetricScope::root()));
+    let read = |split: &str, name: &str| {
+        let of = |scope: &MetricScope| scope.get("split") == Some(split);
+        let samples = registry.samples();
+        let found = samples
+            .iter()
+            .find(|sample| of(&sample.scope) && sample.name == format!("watermark.{name}"));
+        found.map(|sample| match &sample.value {
+            MetricValue::Counter(count) => i64::try_from(*count).unwrap_or(i64::MAX),
+            MetricValue::Gauge(value) => *value,
+            other => panic!("{other:?}"),
+        })
+    };
+    feed(&mut splits, 1, &[1_000], 0);
+    feed(&mut splits, 2, &[500], 0);
+    let _ = splits.poll(at(0));
+    feed(&mut splits, 2, &[700], 90);
+    let _ = splits.poll(at(90));
+    splits.publish(at(90));
+    assert_eq!(read("1", "currentWatermark"), Some(994));
+    assert_eq!(read("2", "currentWatermark"), Some(694));
+    assert_eq!(read("1", "accumulatedActiveTimeMs"), Some(90));
+    // Split 1 turns idle when its time is up, and is active again at its next record.
+    let _ = splits.poll(at(100));
+    splits.publish(at(150));
+    assert_eq!(read("1", "accumulatedActiveTimeMs"), Some(100));
+    assert_eq!(read("1", "accumulatedIdleTimeMs"), Some(50));
+    feed(&mut splits, 1, &[1_200], 180);
+    let _ = splits.poll(at(180));
+    splits.publish(at(185));
+    assert_eq!(read("1", "accumulatedActiveTimeMs"), Some(105));
+    assert_eq!(read("1", "accumulatedIdleTimeMs"), Some(80));
+    assert_eq!(read("1", "currentWatermark"), Some(1_194));
+    assert_eq!(read("2", "accumulatedActiveTimeMs"), Some(185));
+    splits.split_finished(1);
+    assert_eq!(
+        read("1", "currentWatermark"),
+        None,
+        "a finished split has no metrics"
+    );
+    assert!(read("2", "currentWatermark").is_some());
+}

@@ -2,6 +2,8 @@
 //!
 //! - [`Harness`] and [`TwoInputHarness`] run one operator with the test holding both clocks: push
 //!   records and watermarks, move processing time, look at every output, snapshot, restore.
+//! - [`for_keyed_process_function`] and its like make one around a function.
+//! - [`SourceHarness`] runs the readers of a source and deals out its splits.
 //! - [`torture()`] runs an operator through every way in which the engine may call it and demands
 //!   the same output from all.
 //!
@@ -20,19 +22,26 @@
 //! ```
 
 mod compare;
+mod functions;
 mod harness;
 mod instance;
 mod mode;
 mod output;
 mod run;
 mod script;
+mod source;
 mod torture;
 mod two_input;
 mod violation;
 
+pub use functions::{
+    for_broadcast_process_function, for_co_process_function, for_keyed_broadcast_process_function,
+    for_keyed_co_process_function, for_keyed_process_function, for_process_function,
+};
 pub use harness::{Harness, TwoInputHarness};
 pub use output::Emitted;
 pub use script::{Script, Step};
+pub use source::{SourceHarness, SourceSnapshot};
 pub use torture::{Torture, TortureReport, torture, torture_two_input};
 pub use two_input::{Either, Joined};
 pub use violation::{TortureFailure, Violation};

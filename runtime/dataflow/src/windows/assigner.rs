@@ -1,6 +1,7 @@
 //! Which windows an element belongs to.
 
-use super::{DefaultTrigger, GlobalWindow, TimeGrid, TimeWindow, Window};
+use super::{DefaultTrigger, GlobalWindow, TimeGrid, TimeWindow, Window, WindowStagger};
+use crate::operator::OpenContext;
 use crate::timers::TimeDomain;
 
 use hurtig_core::time::{NO_TIMESTAMP, to_event_millis};
@@ -14,6 +15,11 @@ use std::time::Duration;
 pub trait WindowAssigner<T>: Send + 'static {
     /// What elements are assigned to.
     type Window: Window;
+
+    /// Called once in each subtask, before its first element.
+    fn open(&mut self, ctx: &OpenContext<'_>) {
+        let _ = ctx;
+    }
 
     /// Appends the windows of `element`. `time` is its event time, or the processing time when the
     /// assigner's domain is [`TimeDomain::Processing`].
@@ -103,10 +109,25 @@ impl AlignedWindows {
             ..self
         })
     }
+
+    /// The same windows, staggered: those of one subtask do not end when those of another do.
+    ///
+    /// # Errors
+    /// When the windows are not tumbling.
+    pub fn with_stagger(self, stagger: WindowStagger) -> Result<Self> {
+        Ok(Self {
+            grid: self.grid.with_stagger(stagger)?,
+            ..self
+        })
+    }
 }
 
 impl<T> WindowAssigner<T> for AlignedWindows {
     type Window = TimeWindow;
+
+    fn open(&mut self, ctx: &OpenContext<'_>) {
+        self.grid = self.grid.opened(ctx);
+    }
 
     fn assign(&self, _: &T, time: i64, windows: &mut Vec<TimeWindow>) -> Result<()> {
         if time == NO_TIMESTAMP {

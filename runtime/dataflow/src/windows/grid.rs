@@ -1,6 +1,8 @@
 //! Windows that depend on an element's time alone: tumbling, sliding and cumulating.
 
 use super::TimeWindow;
+use crate::operator::OpenContext;
+use hurtig_core::key::{hash_bytes, hash_int};
 use hurtig_core::{Error, Result};
 
 /// Sizes beyond this (73 million years) are refused, so that window arithmetic cannot overflow.
@@ -15,6 +17,20 @@ enum Shape {
     Cumulating,
 }
 
+/// How tumbling windows of parallel subtasks lie to each other. Windows that end at the same moment everywhere
+/// send all their results at that moment; staggered ones spread them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WindowStagger {
+    /// All windows of all subtasks begin and end together.
+    #[default]
+    Aligned,
+    /// Each subtask shifts its windows by a share of their size that looks like chance. It follows from the
+    /// operator's uid (or name) and the subtask's number, so it is the same after a restart.
+    Random,
+    /// Each subtask shifts its windows by how much of a window has passed, by the clock, when it begins to run.
+    Natural,
+}
+
 /// A regular pattern of windows. `offset` shifts it from the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeGrid {
@@ -22,6 +38,7 @@ pub struct TimeGrid {
     step: i64,
     offset: i64,
     shape: Shape,
+    stagger: WindowStagger,
 }
 
 /// The start of the stretch of `size` that holds `time`, also for times before the epoch.
@@ -52,6 +69,7 @@ impl TimeGrid {
             step: size,
             offset: 0,
             shape: Shape::Sliding,
+            stagger: WindowStagger::Aligned,
         })
     }
 
@@ -67,6 +85,7 @@ impl TimeGrid {
             step: slide,
             offset: 0,
             shape: Shape::Sliding,
+            stagger: WindowStagger::Aligned,
         })
     }
 
@@ -87,6 +106,7 @@ impl TimeGrid {
             step,
             offset: 0,
             shape: Shape::Cumulating,
+            stagger: WindowStagger::Aligned,
         })
     }
 
@@ -103,6 +123,41 @@ impl TimeGrid {
             )));
         }
         Ok(Self { offset, ..self })
+    }
+
+    /// The same pattern, shifted for each subtask by `stagger` when it is [`opened`](Self::opened).
+    ///
+    /// # Errors
+    /// When windows overlap or leave gaps.
+    pub fn with_stagger(self, stagger: WindowStagger) -> Result<Self> {
+        if !self.is_tumbling() {
+            return Err(Error::user(format!(
+                "only tumbling windows can be staggered, not windows of {} ms every {} ms",
+                self.size, self.step
+            )));
+        }
+        Ok(Self { stagger, ..self })
+    }
+
+    /// The pattern of the subtask that opens.
+    #[must_use]
+    pub fn opened(self, ctx: &OpenContext<'_>) -> Self {
+        let shift = match self.stagger {
+            WindowStagger::Aligned => return self,
+            WindowStagger::Random => {
+                let info = ctx.info();
+                let name = info.uid.as_deref().unwrap_or(&info.operator);
+                let chance = hash_int(hash_bytes(name.as_bytes()) ^ hash_int(u64::from(info.index)));
+                // The size is positive, and what is left is smaller.
+                (chance % self.size as u64) as i64
+            }
+            WindowStagger::Natural => ctx.cx().processing_time().rem_euclid(self.size),
+        };
+        Self {
+            offset: (self.offset + shift) % self.size,
+            stagger: WindowStagger::Aligned,
+            ..self
+        }
     }
 
     /// After how many milliseconds the pattern repeats.

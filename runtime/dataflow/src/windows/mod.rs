@@ -42,7 +42,7 @@ pub use function::{
     Elements, Incremental, IncrementalLogic, IncrementalThen, ProcessFn, ProcessWindowFunction, Reduce,
     WindowContext, WindowLogic,
 };
-pub use grid::TimeGrid;
+pub use grid::{TimeGrid, WindowStagger};
 pub use late::{Lateness, NUM_LATE_RECORDS_DROPPED};
 pub use spec::{AllKeys, WindowSpec};
 pub use trigger::{

@@ -9,6 +9,7 @@ mod case;
 mod directed;
 mod driver;
 mod model;
+mod stagger;
 mod subject;
 
 use case::{Case, Drive, Evict, Step, Trig};

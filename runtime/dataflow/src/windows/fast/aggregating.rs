@@ -264,6 +264,7 @@ where
         let info = ctx.info();
         self.open = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
         self.retained = GatheredWindows::new(info.key_groups.clone(), info.max_parallelism);
+        self.parts.grid = self.parts.grid.opened(ctx);
         self.parts.late.open(ctx.cx());
         if let Some(snapshot) = ctx.restored() {
             self.open.restore(OPEN, snapshot)?;

@@ -455,6 +455,7 @@ where
         let info = ctx.info();
         self.keys = GroupedTable::new(info.key_groups.clone(), info.max_parallelism);
         self.globals = GroupedTable::new(info.key_groups.clone(), info.max_parallelism);
+        self.parts.assigner.open(ctx);
         self.parts.late.open(ctx.cx());
         if let Some(snapshot) = ctx.restored() {
             self.restore(snapshot)?;
