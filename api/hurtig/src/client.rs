@@ -79,7 +79,8 @@ fn typed<A: Accumulator>(values: &AccumulatorValues, name: &str) -> Result<A, Er
 /// A running job, as its client sees it. The job's cluster lives as long as this handle.
 #[derive(Clone)]
 pub struct JobClient {
-    cluster: ClusterHandle,
+    /// The job's own cluster, which ends with it.
+    own_cluster: Option<ClusterHandle>,
     /// Shared by clones, so that the interrupt knows when the last one is gone.
     job: Arc<JobHandle>,
     parameters: BTreeMap<String, String>,
@@ -94,13 +95,13 @@ impl std::fmt::Debug for JobClient {
 
 impl JobClient {
     pub(crate) fn new(
-        cluster: ClusterHandle,
+        own_cluster: Option<ClusterHandle>,
         job: JobHandle,
         parameters: BTreeMap<String, String>,
         metrics: MetricRegistry,
     ) -> Self {
         Self {
-            cluster,
+            own_cluster,
             job: Arc::new(job),
             parameters,
             metrics,
@@ -228,13 +229,16 @@ impl JobClient {
         typed(&self.accumulators().await?, name)
     }
 
-    /// Waits for the job's end, then for the end of its cluster.
+    /// Waits for the job's end, then for the end of its cluster if that is the job's own.
     ///
     /// # Errors
     /// When the job failed or was cancelled.
     pub async fn result(&self) -> Result<JobResult, Error> {
         let result = self.job.result().await?;
-        let stopped = self.cluster.shutdown().await;
+        let stopped = match &self.own_cluster {
+            Some(cluster) => cluster.shutdown().await,
+            None => Ok(()),
+        };
         let name = result.name.clone();
         match (result.status, &result.failure) {
             (JobStatus::Finished, _) => {

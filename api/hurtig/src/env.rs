@@ -8,7 +8,7 @@ use crate::interrupt::Interrupt;
 use crate::listener::JobListener;
 use crate::place::{Mistake, Place, ProgramId, STRANGER};
 use crate::stream::{DataStream, Upstream};
-use hurtig_cluster::EmbeddedCluster;
+use hurtig_cluster::{ClusterHandle, EmbeddedCluster};
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
 use hurtig_connector_socket::SocketSource;
 use hurtig_core::config::{BufferTimeout, Configuration, VertexDescriptionMode, options};
@@ -49,6 +49,8 @@ struct Shared {
     listeners: Vec<Arc<dyn JobListener>>,
     args: Vec<String>,
     interrupt: Interrupt,
+    /// Where the program's jobs run; `None` for a cluster of their own.
+    cluster: Option<ClusterHandle>,
     /// Which program the graph is of.
     id: ProgramId,
     /// Mistakes made while building, reported by `execute`.
@@ -96,6 +98,7 @@ impl StreamEnv {
             listeners: Vec::new(),
             args: Vec::new(),
             interrupt: Interrupt::current(),
+            cluster: None,
             id: ProgramId::default(),
             mistakes: Vec::new(),
             side_types: BTreeMap::new(),
@@ -112,6 +115,13 @@ impl StreamEnv {
         (shared.args, shared.client_parallelism) = (line.rest, line.parallelism);
         shared.interrupt = interrupt;
         drop(shared);
+        env
+    }
+
+    /// An environment whose programs run on `cluster`.
+    pub(crate) fn on_cluster(config: Configuration, cluster: ClusterHandle) -> Self {
+        let env = Self::with_config(config);
+        env.lock().cluster = Some(cluster);
         env
     }
 
@@ -422,14 +432,15 @@ impl StreamEnv {
     }
 
     async fn submit(&self, name: &str) -> Result<JobClient, Error> {
-        let (graph, program, config, interrupt) = {
+        let (graph, program, config, interrupt, shared_cluster) = {
             let mut shared = self.lock();
             let graph = Self::graph_of(&shared, name)?;
             shared.graph = StreamGraph::new();
             shared.side_types.clear();
             shared.id = ProgramId::default();
             let program = std::mem::take(&mut shared.program);
-            (graph, program, shared.config.clone(), shared.interrupt.clone())
+            let (config, interrupt) = (shared.config.clone(), shared.interrupt.clone());
+            (graph, program, config, interrupt, shared.cluster.clone())
         };
         let backend = crate::backend::state_backend(&config).map_err(|error| Error::Config(error.chain()))?;
         let setup = crate::settings::job_setup(&config, &backend)?;
@@ -446,9 +457,15 @@ impl StreamEnv {
             linked.with_savepoints(setup.storage)
         };
         let metrics = linked.metrics().clone();
-        let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
+        let (cluster, own) = match shared_cluster {
+            Some(cluster) => (cluster, None),
+            None => {
+                let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
+                (cluster.clone(), Some(cluster))
+            }
+        };
         let job = cluster.submit(graph, Arc::new(linked), setup.options).await?;
-        let client = JobClient::new(cluster, job, parameters, metrics);
+        let client = JobClient::new(own, job, parameters, metrics);
         starting.started(client.job()).await;
         Ok(client)
     }

@@ -41,6 +41,7 @@ mod inspect;
 mod interrupt;
 mod listener;
 mod logging;
+mod mini_cluster;
 mod parameters;
 mod place;
 mod settings;
@@ -83,8 +84,10 @@ pub mod cluster {
     pub use hurtig_cluster::*;
 }
 
-/// Tests of operators and functions without a cluster: the harness and the torture kit.
+/// Tests of functions, operators and sources without a cluster (the harnesses, the torture kit), and of programs
+/// that share one.
 pub mod testing {
+    pub use crate::mini_cluster::MiniCluster;
     pub use hurtig_core::time::ManualClock;
     pub use hurtig_dataflow::testing::*;
 }
