@@ -1,5 +1,7 @@
 use super::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread::{self, ThreadId};
 
 fn conforms(factory: &dyn ByteStoreFactory) -> std::result::Result<(), String> {
     let scratch = tempfile::tempdir().unwrap();
@@ -63,13 +65,28 @@ impl ExpiryFilter for Everything {
 struct Faulty {
     inner: Arc<dyn ByteStore>,
     fault: Fault,
+    written: Mutex<Written>,
+}
+
+/// Who has written last, and how many runs there were.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    last: Option<ThreadId>,
+    runs: u64,
 }
 
 struct FaultyFactory(Fault);
 
 impl Faulty {
     fn wrap(inner: Result<Arc<dyn ByteStore>>, fault: Fault) -> Result<Arc<dyn ByteStore>> {
-        inner.map(|inner| Arc::new(Self { inner, fault }) as Arc<dyn ByteStore>)
+        let written = Mutex::default();
+        inner.map(|inner| {
+            Arc::new(Self {
+                inner,
+                fault,
+                written,
+            }) as Arc<dyn ByteStore>
+        })
     }
 }
 
@@ -137,7 +154,13 @@ impl ByteStore for Faulty {
                 Op::Delete => kept.delete(key),
             }
         }
-        self.inner.write(state, &kept.sort())
+        self.inner.write(state, &kept.sort())?;
+        let mut written = self.written.lock().unwrap();
+        *written = Written {
+            last: Some(thread::current().id()),
+            runs: written.runs + 1,
+        };
+        Ok(())
     }
 
     fn ingest(&self, state: StateId, run: &Run<'_>) -> Result<()> {
@@ -217,7 +240,7 @@ impl StoreView for Live<'_> {
 }
 
 impl Faulty {
-    /// Reads one state, gives writers the time to go on, reads the next.
+    /// Reads one state, waits until a writer beside has gone on, reads the next.
     fn checkpoint_by_state(&self, dir: &Path) -> Result<Vec<StoreFile>> {
         let scratch = tempfile::tempdir().unwrap();
         let copy = ModelFactory.create(&scratch.path().join("copy"))?;
@@ -229,9 +252,18 @@ impl Faulty {
                 ControlFlow::Continue(())
             })?;
             copy.write(to, &run.sort())?;
-            (0..1_000).for_each(|_| std::thread::yield_now());
+            self.wait_for_writer();
         }
         copy.checkpoint(dir)
+    }
+
+    /// If another thread writes, waits for so many runs that both states of `cut` have gone on by more than one.
+    fn wait_for_writer(&self) {
+        let before = *self.written.lock().unwrap();
+        let writes_beside = before.last.is_some_and(|last| last != thread::current().id());
+        while writes_beside && self.written.lock().unwrap().runs < before.runs + 6 {
+            thread::yield_now();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Bench, entry, get, run, scan, write};
 use crate::store::{ByteStore, ExpiryFilter, StateId};
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 pub(super) fn directories(bench: &Bench<'_>) {
@@ -179,20 +179,26 @@ const CUTS: u32 = 5;
 pub(super) fn cut(bench: &Bench<'_>) {
     let store = bench.create("store");
     let states = ["a", "b"].map(|name| store.open_state(name).unwrap());
-    let done = AtomicBool::new(false);
+    let (done, written) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut count = 0_u64;
+            let _ended = Finished(&done);
             while !done.load(Ordering::Relaxed) {
-                count += 1;
+                let count = written.load(Ordering::Relaxed) + 1;
                 let bytes = count.to_be_bytes();
                 for state in states {
                     write(&*store, state, &[(b"x", Some(&bytes)), (b"y", Some(&bytes))]);
                 }
+                written.store(count, Ordering::Relaxed);
             }
         });
         let finished = Finished(&done);
         for number in 0..CUTS {
+            // A checkpoint that nobody writes beside shows nothing.
+            let before = written.load(Ordering::Relaxed);
+            while written.load(Ordering::Relaxed) == before && !done.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
             store.checkpoint(&bench.path(&format!("chk-{number}"))).unwrap();
         }
         drop(finished);
@@ -207,7 +213,7 @@ pub(super) fn cut(bench: &Bench<'_>) {
     }
 }
 
-/// Lets the writer end even when a checkpoint fails.
+/// Lets the other thread end even when this one fails.
 struct Finished<'a>(&'a AtomicBool);
 
 impl Drop for Finished<'_> {
