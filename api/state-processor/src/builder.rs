@@ -2,10 +2,10 @@
 
 use crate::entry::key_bytes;
 use crate::error::{Result, StateProcessorError};
-use crate::savepoint::{Savepoint, StateKind};
+use crate::savepoint::{Kinds, Savepoint, StateKind};
 use hurtig_core::Result as CoreResult;
 use hurtig_core::ids::OperatorId;
-use hurtig_core::key::{KeyGroup, MAX_KEY_GROUPS, StableKey, key_group, subtask_of_group};
+use hurtig_core::key::{KeyGroup, MAX_KEY_GROUPS, StableKey, decode_exact, key_group, subtask_of_group};
 use hurtig_dataflow::timers::{EVENT_SECTION, PROCESSING_SECTION, TimeDomain};
 use hurtig_state::snapshot::encode;
 use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
@@ -57,8 +57,9 @@ pub struct OperatorBuilder {
     pub(crate) states: OperatorStates,
     pub(crate) base: Option<Savepoint>,
     /// The states that it has in the savepoint before.
-    had: BTreeMap<String, StateKind>,
-    removed: BTreeSet<String>,
+    had: Kinds,
+    /// Those of them that are dropped or replaced.
+    removed: Kinds,
     keyed: BTreeMap<String, Vec<KeyedEntry>>,
     operator: BTreeMap<String, OperatorSection>,
 }
@@ -70,11 +71,7 @@ impl OperatorBuilder {
     /// # Errors
     /// When the max parallelism is not from 1 to 32,768, or the uid is empty.
     pub fn new(uid: &str, max_parallelism: u32) -> Result<Self> {
-        if uid.is_empty() {
-            return Err(StateProcessorError::unwritable(
-                "an operator's uid is empty; name the uid that the program gives to it",
-            ));
-        }
+        check_uid(uid)?;
         if max_parallelism == 0 || max_parallelism > MAX_KEY_GROUPS {
             return Err(StateProcessorError::unwritable(format!(
                 "operator '{uid}' cannot have max parallelism {max_parallelism}; it is from 1 to {MAX_KEY_GROUPS}"
@@ -89,19 +86,15 @@ impl OperatorBuilder {
             subtasks: BTreeMap::new(),
             coordinator: None,
         };
-        Ok(Self::of(states, BTreeMap::new(), None))
+        Ok(Self::of(states, Kinds::new(), None))
     }
 
-    pub(crate) fn of(
-        states: OperatorStates,
-        had: BTreeMap<String, StateKind>,
-        base: Option<Savepoint>,
-    ) -> Self {
+    pub(crate) fn of(states: OperatorStates, had: Kinds, base: Option<Savepoint>) -> Self {
         Self {
             states,
             base,
             had,
-            removed: BTreeSet::new(),
+            removed: Kinds::new(),
             keyed: BTreeMap::new(),
             operator: BTreeMap::new(),
         }
@@ -236,16 +229,18 @@ impl OperatorBuilder {
         self.section(state, Redistribution::Broadcast, map)
     }
 
-    /// Drops a state that the operator had before.
+    /// Drops a state that the operator had before, and another one of that name if there is.
     ///
     /// # Errors
     /// When it had none of that name.
     pub fn remove(mut self, state: &str) -> Result<Self> {
-        if self.had.contains_key(state) {
-            self.removed.insert(state.to_owned());
+        let named = self.had.iter().filter(|(name, _)| name == state);
+        let before = self.removed.len();
+        self.removed.extend(named.cloned());
+        if self.removed.len() > before {
             return Ok(self);
         }
-        let names: Vec<&String> = self.had.keys().collect();
+        let names: BTreeSet<&String> = self.had.iter().map(|(name, _)| name).collect();
         Err(self.unwritable(format!("it has no state '{state}' to remove; it has {names:?}")))
     }
 
@@ -272,33 +267,38 @@ impl OperatorBuilder {
     where
         E: IntoEntry<Key: StableKey>,
     {
-        self.begin(state)?;
+        self.begin(state, |kind| kind == StateKind::Keyed)?;
         let mut written = Vec::new();
-        for entry in entries {
+        for (number, entry) in entries.into_iter().enumerate() {
             let (key, value) = entry.into_entry()?;
             // Key groups are below 32,768.
             let group = key_group(key.stable_hash(), self.states.max_parallelism).get() as u16;
             let key = key_bytes(&key);
             let mut put = |namespace, value| {
-                written.push(KeyedEntry {
+                let key = key.clone();
+                let entry = KeyedEntry {
                     group,
-                    key: key.clone(),
+                    key,
                     namespace,
                     value,
-                });
+                };
+                written.push((number, entry));
                 Ok(())
             };
             write(&value, &mut put).map_err(|error| self.unwritable(error.chain()))?;
         }
-        written.sort_by(|a, b| (a.group, &a.key, &a.namespace).cmp(&(b.group, &b.key, &b.namespace)));
-        let same =
-            |pair: &&[KeyedEntry]| (&pair[0].key, &pair[0].namespace) == (&pair[1].key, &pair[1].namespace);
-        if let Some(pair) = written.windows(2).find(same) {
-            let key = &pair[0].key;
-            return Err(self.unwritable(format!(
-                "state '{state}' is given the key with bytes {key:02x?} twice; give each key once"
-            )));
+        written
+            .sort_by(|(_, a), (_, b)| (a.group, &a.key, &a.namespace).cmp(&(b.group, &b.key, &b.namespace)));
+        let twice = written.windows(2).find(|pair| {
+            let [(number, entry), (other, next)] = pair else {
+                return false;
+            };
+            entry.key == next.key && (number != other || entry.namespace == next.namespace)
+        });
+        if let Some([(number, entry), (other, _)]) = twice {
+            return Err(self.given_twice(state, entry, number == other));
         }
+        let written = written.into_iter().map(|(_, entry)| entry).collect();
         self.keyed.insert(state.to_owned(), written);
         Ok(self)
     }
@@ -310,7 +310,7 @@ impl OperatorBuilder {
         values: impl IntoIterator<Item = V>,
     ) -> Result<Self> {
         self.check_name(state)?;
-        self.begin(state)?;
+        self.begin(state, |kind| kind != StateKind::Keyed)?;
         let entries = values.into_iter().map(|value| encode(&value));
         let entries = entries.collect::<CoreResult<_>>();
         let section = OperatorSection {
@@ -330,13 +330,44 @@ impl OperatorBuilder {
         Ok(())
     }
 
-    /// Takes a name for a state.
-    fn begin(&mut self, state: &str) -> Result<()> {
-        if self.keyed.contains_key(state) || self.operator.contains_key(state) {
+    /// Takes a name for a state in place of those that had it before.
+    fn begin(&mut self, state: &str, replaces: fn(StateKind) -> bool) -> Result<()> {
+        let given = match replaces(StateKind::Keyed) {
+            true => self.keyed.contains_key(state),
+            false => self.operator.contains_key(state),
+        };
+        if given {
             return Err(self.unwritable(format!("state '{state}' is given twice; give each state once")));
         }
-        self.removed.insert(state.to_owned());
+        let before = self.had.iter();
+        let replaced = before.filter(|(name, kind)| name == state && replaces(*kind));
+        self.removed.extend(replaced.cloned());
         Ok(())
+    }
+
+    /// What has finished has no part in the job any more that begins with the savepoint.
+    ///
+    /// # Errors
+    /// When a state is set of an operator of which a subtask had finished.
+    pub(crate) fn check_finished(&self) -> Result<()> {
+        let finished = self.states.subtasks.values().any(|subtask| subtask.finished);
+        if finished && !(self.keyed.is_empty() && self.operator.is_empty()) {
+            return Err(self.unwritable(
+                "it had finished, all of it or a part, and a job does not restore what has finished; take the operator out                  with `remove_operator` and add a new one"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// `of_one` is whether a part of one entry, which has been a time of timers, is there twice.
+    fn given_twice(&self, state: &str, entry: &KeyedEntry, of_one: bool) -> StateProcessorError {
+        let key = format!("the key with bytes {:02x?}", entry.key);
+        let what = match decode_exact::<i64>(&entry.namespace) {
+            Ok(time) if of_one => format!("the time {time} of {key}"),
+            _ => key,
+        };
+        self.unwritable(format!("state '{state}' is given {what} twice; give it once"))
     }
 
     fn unwritable(&self, problem: String) -> StateProcessorError {
@@ -348,8 +379,11 @@ impl OperatorBuilder {
     /// replaced, and its part of what is set.
     pub(crate) fn subtask(&self, index: u32) -> Result<OperatorSnapshot> {
         let mut snapshot = self.before(index)?;
-        snapshot.keyed.retain(|name, _| !self.removed.contains(name));
-        snapshot.operator.retain(|name, _| !self.removed.contains(name));
+        let kept = |name: &String, kind| !self.removed.contains(&(name.clone(), kind));
+        snapshot.keyed.retain(|name, _| kept(name, StateKind::Keyed));
+        snapshot
+            .operator
+            .retain(|name, section| kept(name, section.redistribution.into()));
         let (parallelism, max) = (self.states.parallelism, self.states.max_parallelism);
         for (name, entries) in &self.keyed {
             let own = |entry: &&KeyedEntry| {
@@ -382,6 +416,16 @@ impl OperatorBuilder {
             ) => base.part(handle, *index_in_file, 0..u16::MAX),
             _ => Ok(OperatorSnapshot::default()),
         }
+    }
+}
+
+/// Whether a uid is one.
+pub(crate) fn check_uid(uid: &str) -> Result<()> {
+    match uid.is_empty() {
+        false => Ok(()),
+        true => Err(StateProcessorError::unwritable(
+            "an operator's uid is empty; name the uid that the program gives to it",
+        )),
     }
 }
 

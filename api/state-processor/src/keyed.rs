@@ -7,7 +7,7 @@
 use crate::entry::{self, Decode, Problem, key_bytes};
 use crate::error::{Result, StatePlace, StateProcessorError};
 use crate::savepoint::{Savepoint, StateKind};
-use hurtig_core::key::{KeyGroupRange, OwnedKey, StableKey, key_group};
+use hurtig_core::key::{KeyGroupRange, OwnedKey, StableKey, hash_bytes, key_group};
 use hurtig_dataflow::timers::{EVENT_SECTION, PROCESSING_SECTION, TimeDomain};
 use hurtig_state::{KeyedEntry, StateValue};
 use hurtig_storage::StateHandle;
@@ -41,6 +41,26 @@ impl Filter {
         match self {
             Self::Keys(keys) => keys.contains(key),
             Self::Range(from, to) => (from.as_ref(), to.as_ref()).contains(key),
+        }
+    }
+
+    /// Appends bytes that no other filter has.
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Keys(keys) => {
+                (0_u8, keys.len() as u64).encode(out);
+                keys.iter().for_each(|key| key.encode(out));
+            }
+            Self::Range(from, to) => {
+                1_u8.encode(out);
+                for bound in [from, to] {
+                    match bound {
+                        Bound::Unbounded => 0_u8.encode(out),
+                        Bound::Included(key) => (1_u8, key.clone()).encode(out),
+                        Bound::Excluded(key) => (2_u8, key.clone()).encode(out),
+                    }
+                }
+            }
         }
     }
 }
@@ -220,8 +240,36 @@ impl<K: OwnedKey, V> KeyedStates<K, V> {
 }
 
 impl<K, V> KeyedStates<K, V> {
+    pub(crate) fn place(&self) -> &StatePlace {
+        &self.place
+    }
+
     pub(crate) fn pieces(&self) -> usize {
         self.pieces.len()
+    }
+
+    /// A number that tells these entries from those of another savepoint or state, and from those that pass other filters.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let StatePlace { operator, state, .. } = &self.place;
+        let mut bytes = Vec::new();
+        for piece in &*self.pieces {
+            let Range { start, end } = piece.groups;
+            for number in [
+                piece.handle.checksum,
+                piece.index.into(),
+                start.into(),
+                end.into(),
+            ] {
+                number.encode(&mut bytes);
+            }
+        }
+        for text in [operator, state] {
+            text.encode(&mut bytes);
+        }
+        for filter in &self.filters {
+            filter.encode(&mut bytes);
+        }
+        hash_bytes(&bytes)
     }
 
     /// Reads a piece and checks its keys; `None` behind the last one.
@@ -233,11 +281,12 @@ impl<K, V> KeyedStates<K, V> {
             .savepoint
             .part(&piece.handle, piece.index, piece.groups.clone())?;
         let mut entries = part.keyed.remove(&self.place.state).unwrap_or_default();
-        for filter in &self.filters {
-            entries.retain(|entry| filter.passes(&entry.key));
-        }
+        // Before what is filtered: keys of another type would only not be found.
         for entry in &entries {
             (self.key)(entry, self.max_parallelism).map_err(|problem| self.other_type(problem))?;
+        }
+        for filter in &self.filters {
+            entries.retain(|entry| filter.passes(&entry.key));
         }
         let order = |entry: &KeyedEntry| (entry.group, entry.key.clone(), entry.namespace.clone());
         entries.sort_by_cached_key(order);

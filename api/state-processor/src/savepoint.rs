@@ -8,7 +8,7 @@ use hurtig_storage::{
     BlobStore, CheckpointMetadata, OperatorStates, SnapshotFolder, StateHandle, StorageError,
     read_state_groups, verify_file,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 const NO_GROUPS: Range<u16> = 0..0;
 
 /// What a state is, as far as a savepoint knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StateKind {
     /// Keyed state: values, lists or maps, timers, or windows. Which of them it is the program knows.
     Keyed,
@@ -50,6 +50,9 @@ impl From<Redistribution> for StateKind {
     }
 }
 
+/// Names of states with their kinds: a keyed state may have the name of an operator state.
+pub(crate) type Kinds = BTreeSet<(String, StateKind)>;
+
 /// An operator in a savepoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorInfo {
@@ -63,14 +66,26 @@ pub struct OperatorInfo {
     pub parallelism: u32,
     /// How many key groups its keys are divided into.
     pub max_parallelism: u32,
-    /// The kinds of its states by their names, those of the engine (timers, windows) among them.
-    pub states: BTreeMap<String, StateKind>,
+    /// The names and kinds of its states, those of the engine (timers, windows) among them. A keyed state may have the name of
+    /// another one.
+    pub states: BTreeSet<(String, StateKind)>,
 }
 
 impl OperatorInfo {
     /// The uid, or the id of an operator without one: what methods that take a uid know it by.
     pub fn key(&self) -> String {
         self.uid.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// The kinds of the states of a name.
+    pub fn kinds(&self, state: &str) -> impl Iterator<Item = StateKind> {
+        let named = self.states.iter().filter(move |(name, _)| name == state);
+        named.map(|(_, kind)| *kind)
+    }
+
+    /// Whether there is a state of a name.
+    pub fn has(&self, state: &str) -> bool {
+        self.kinds(state).next().is_some()
     }
 }
 
@@ -187,37 +202,37 @@ impl Savepoint {
 
     /// Where a state of a kind is.
     pub(crate) fn place(&self, uid: &str, state: &str, wanted: StateKind) -> Result<StatePlace> {
-        let states = &self.operator(uid)?.states;
+        let operator = self.operator(uid)?;
         let place = StatePlace {
             path: self.path(),
             operator: uid.to_owned(),
             state: state.to_owned(),
         };
-        match states.get(state) {
-            // A part of the state: what the files do not have.
-            Some(_) if state.starts_with(FRESH_SECTION) => Err(StateProcessorError::InStoreFiles { place }),
-            Some(stored) if *stored == wanted => Ok(place),
-            Some(stored) => Err(StateProcessorError::OtherKind {
-                place,
-                stored: *stored,
-                wanted,
-            }),
-            // An operator that left not one entry: whatever its states are, they are empty.
-            None if states.is_empty() => Ok(place),
-            None if states.contains_key(&format!("{FRESH_SECTION}{state}")) => {
-                Err(StateProcessorError::InStoreFiles { place })
-            }
-            None if wanted == StateKind::Keyed && states.contains_key(STORE_SECTION) => {
-                Err(StateProcessorError::InStoreFiles { place })
-            }
-            None => Err(StateProcessorError::NoState {
-                place,
-                stored: listed(
-                    states.iter().map(|(name, kind)| format!("'{name}' ({kind})")),
-                    "no state",
-                ),
-            }),
+        // The fresh part of a state: what the files do not have.
+        let in_files = state.starts_with(FRESH_SECTION) || operator.has(&format!("{FRESH_SECTION}{state}"));
+        if in_files && wanted == StateKind::Keyed {
+            return Err(StateProcessorError::InStoreFiles { place });
         }
+        // An operator that left not one entry: whatever its states are, they are empty.
+        if operator.states.is_empty() || operator.kinds(state).any(|kind| kind == wanted) {
+            return Ok(place);
+        }
+        if let Some(stored) = operator.kinds(state).next() {
+            return Err(StateProcessorError::OtherKind {
+                place,
+                stored,
+                wanted,
+            });
+        }
+        if wanted == StateKind::Keyed && operator.has(STORE_SECTION) {
+            return Err(StateProcessorError::InStoreFiles { place });
+        }
+        let states = operator.states.iter();
+        let stored = listed(
+            states.map(|(name, kind)| format!("'{name}' ({kind})")),
+            "no state",
+        );
+        Err(StateProcessorError::NoState { place, stored })
     }
 
     /// What one subtask has in some key groups, and all of its operator state.
@@ -261,9 +276,9 @@ impl Inner {
     fn describe(
         &self,
         states: &OperatorStates,
-        files: &mut BTreeMap<String, Vec<BTreeMap<String, StateKind>>>,
+        files: &mut BTreeMap<String, Vec<Kinds>>,
     ) -> Result<OperatorInfo> {
-        let mut kinds = BTreeMap::new();
+        let mut kinds = Kinds::new();
         for subtask in states.subtasks.values() {
             let Some(handle) = &subtask.handle else { continue };
             if !files.contains_key(&handle.path) {
@@ -284,7 +299,7 @@ impl Inner {
     }
 }
 
-fn kinds_of(snapshot: &OperatorSnapshot) -> BTreeMap<String, StateKind> {
+fn kinds_of(snapshot: &OperatorSnapshot) -> Kinds {
     let keyed = snapshot.keyed.keys().map(|name| (name.clone(), StateKind::Keyed));
     let operator = snapshot.operator.iter();
     let operator = operator.map(|(name, section)| (name.clone(), section.redistribution.into()));

@@ -18,7 +18,7 @@ const PIECES: &str = "savepoint-pieces";
 /// A piece that is not read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Open {
-    /// How many pieces there were, which tells another savepoint.
+    /// What it is a piece of: see [`KeyedStates::fingerprint`].
     of: u64,
     piece: u64,
     /// Keys that have been read.
@@ -32,6 +32,7 @@ impl<K: Send + 'static, V: Send + 'static> Source<(K, V)> for KeyedStates<K, V> 
 
     fn reader(&self) -> Box<dyn SourceReader<(K, V)>> {
         Box::new(Reader {
+            of: self.fingerprint(),
             states: self.clone(),
             open: VecDeque::new(),
             entries: None,
@@ -45,6 +46,8 @@ impl<K: Send + 'static, V: Send + 'static> Source<(K, V)> for KeyedStates<K, V> 
 
 struct Reader<K, V> {
     states: KeyedStates<K, V>,
+    /// Its fingerprint.
+    of: u64,
     /// The one that is being read in front.
     open: VecDeque<Open>,
     entries: Option<Entries>,
@@ -53,21 +56,20 @@ struct Reader<K, V> {
 impl<K, V> Reader<K, V> {
     /// Every `parallelism`-th piece from `index` on.
     fn own(&self, index: u32, parallelism: u32) -> VecDeque<Open> {
-        let of = self.states.pieces() as u64;
-        let pieces = (u64::from(index)..of).step_by(parallelism.max(1) as usize);
+        let (of, pieces) = (self.of, self.states.pieces() as u64);
+        let pieces = (u64::from(index)..pieces).step_by(parallelism.max(1) as usize);
         pieces.map(|piece| Open { of, piece, done: 0 }).collect()
     }
 
     fn load(&self, open: Open) -> Result<Entries> {
-        let known = self.states.pieces() as u64;
         let other = || {
             Error::user(format!(
-                "the source had read a part of a savepoint of {} pieces, and this one has {known}: give it the savepoint that \
-                 it was reading, or the operator another uid",
-                open.of
+                "the source had read a part of another savepoint, or by other filters, than {}: give it what it was \
+                 reading, or the operator another uid",
+                self.states.place()
             ))
         };
-        if open.of != known {
+        if open.of != self.of {
             return Err(other());
         }
         let entries = self
@@ -189,12 +191,12 @@ mod tests {
         snapshot
     }
 
-    fn savepoint(path: &str) -> KeyedStates<u64, u64> {
+    fn savepoint_of(path: &str, keys: u64) -> KeyedStates<u64, u64> {
         let numbers = OperatorBuilder::new("numbers", 128)
             .unwrap()
             .files(FILES)
             .unwrap();
-        let numbers = numbers.value("n", (0..KEYS).map(|n| (n, n + 1))).unwrap();
+        let numbers = numbers.value("n", (0..keys).map(|n| (n, n + 1))).unwrap();
         SavepointWriter::new("numbers")
             .operator(numbers)
             .unwrap()
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn each_key_comes_once_wherever_reading_is_interrupted_and_at_any_parallelism() {
         let folder = tempfile::tempdir().unwrap();
-        let states = savepoint(&folder.path().join("savepoint").display().to_string());
+        let states = savepoint_of(&folder.path().join("savepoint").display().to_string(), KEYS);
         assert_eq!(states.parallelism_limit(), Some(FILES));
         for (before, after) in [(1, 1), (1, 3), (3, 2), (2, 7), (7, 1)] {
             for calls in [0, 1, 2, 13, 14, 15, 40, 1_000] {
@@ -230,22 +232,43 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_position_in_another_savepoint_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let states = savepoint(&folder.path().join("savepoint").display().to_string());
+    /// What a reader of `states` says to a position in `before`.
+    fn refusal(before: &KeyedStates<u64, u64>, states: &KeyedStates<u64, u64>) -> Option<String> {
         let mut snapshot = OperatorSnapshot::default();
-        drive(&states, (0, 1), None).snapshot(&mut snapshot).unwrap();
-        let other = states.only_keys([&1]);
-        let mut reader = drive(&other, (0, 1), Some(&snapshot));
+        drive(before, (0, 1), None).snapshot(&mut snapshot).unwrap();
+        let mut reader = drive(states, (0, 1), Some(&snapshot));
         let mut cx = Context::from_waker(Waker::noop());
-        let polled = reader.poll_batch(&mut cx, &mut Collector::with_limit(1), &mut Budget::new(1));
-        let Poll::Ready(Err(error)) = polled else {
-            panic!("{polled:?}");
-        };
-        assert!(
-            error.to_string().contains("7 pieces, and this one has 1"),
-            "{error}"
+        match reader.poll_batch(&mut cx, &mut Collector::with_limit(1), &mut Budget::new(1)) {
+            Poll::Ready(polled) => polled.err().map(|error| error.to_string()),
+            Poll::Pending => panic!("it waits for nothing"),
+        }
+    }
+
+    #[test]
+    fn a_position_in_another_savepoint_or_behind_another_filter_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (one, other) = (
+            savepoint_of(&path("one"), KEYS),
+            savepoint_of(&path("other"), KEYS + 1),
         );
+        assert_eq!(one.pieces(), other.pieces());
+        let below = |key: u64| one.clone().only_keys_in(..key);
+        let same = Savepoint::open(&path("one")).unwrap();
+        assert_eq!(refusal(&one, &same.value("numbers", "n").unwrap()), None);
+        assert_eq!(refusal(&below(7), &below(7)), None);
+        for (before, after) in [
+            (&one, &other),
+            (&one, &one.clone().only_keys([&1])),
+            (&one, &below(7)),
+            (&below(7), &below(8)),
+            (&below(7), &one.clone().only_keys_in(..=7)),
+        ] {
+            let text = refusal(before, after).unwrap();
+            assert!(
+                text.contains("another savepoint") && text.contains("'numbers'"),
+                "{text}"
+            );
+        }
     }
 }

@@ -3,9 +3,9 @@
 //! State files of operators that nothing is changed of are copied byte for byte; those of others are written anew. The
 //! `_metadata` come last, so that half a savepoint is none.
 
-use crate::builder::OperatorBuilder;
+use crate::builder::{OperatorBuilder, check_uid};
 use crate::error::{Result, StateProcessorError};
-use crate::savepoint::{Savepoint, StateKind};
+use crate::savepoint::{Kinds, Savepoint};
 use hurtig_core::ids::{
     AttemptNumber, CheckpointId, ExecutionId, JobId, OperatorId, SubtaskId, random_number,
 };
@@ -58,7 +58,7 @@ pub struct SavepointWriter {
 #[derive(Debug)]
 enum Part {
     /// As it is in the savepoint before, maybe under another uid, with the states that it has.
-    Carried(OperatorStates, BTreeMap<String, StateKind>),
+    Carried(OperatorStates, Kinds),
     Built(Box<OperatorBuilder>),
 }
 
@@ -84,11 +84,7 @@ impl Savepoint {
             );
             Err(StateProcessorError::Unwritable { problem })
         };
-        let has = |section| {
-            self.operators()
-                .iter()
-                .any(|operator| operator.states.contains_key(section))
-        };
+        let has = |section| self.operators().iter().any(|operator| operator.has(section));
         if has(STORE_SECTION) {
             return refuse("whose keyed state is in files of RocksDB");
         }
@@ -139,9 +135,10 @@ impl SavepointWriter {
     /// Gives the states of an operator to another uid. So an operator that had none gets one.
     ///
     /// # Errors
-    /// When there is no operator `from`, or one of uid `to`.
+    /// When there is no operator `from`, or one of uid `to`, which is not empty.
     pub fn rename_operator(mut self, from: &str, to: &str) -> Result<Self> {
         let at = self.find(from)?;
+        check_uid(to)?;
         let id = OperatorId::of_uid(to);
         self.is_new(id, Some(to))?;
         match &mut self.operators[at] {
@@ -201,22 +198,7 @@ impl SavepointWriter {
     /// is removed then.
     pub fn write(self, path: &str) -> Result<String> {
         let folder = SnapshotFolder::of_path(path)?;
-        let store = folder.open()?;
-        let whole = |error: StorageError| StateProcessorError::from(error.within(&folder.store));
-        if !store.list(&folder.folder).map_err(whole)?.is_empty() {
-            return Err(StateProcessorError::unwritable(format!(
-                "there is something in '{}' already; name a folder that is new or empty",
-                folder.path()
-            )));
-        }
-        let mut output = Output {
-            store,
-            folder: &folder,
-            copied: BTreeMap::new(),
-            written: Vec::new(),
-        };
-        let written = self.write_to(&mut output);
-        written.inspect_err(|_| output.forget())?;
+        Output::new(&folder)?.write(&self)?;
         Ok(folder.path())
     }
 
@@ -240,7 +222,8 @@ impl SavepointWriter {
             operators,
         };
         let dir = &output.folder.folder;
-        write_metadata(&*output.store, dir, &metadata).map_err(|error| output.whole(error))
+        let written = write_metadata(&*output.store, dir, &metadata);
+        output.noted(format!("{dir}/{METADATA_NAME}"), written)
     }
 }
 
@@ -253,7 +236,38 @@ struct Output<'a> {
     written: Vec<String>,
 }
 
-impl Output<'_> {
+impl<'a> Output<'a> {
+    /// A folder that is new or empty.
+    fn new(folder: &'a SnapshotFolder) -> Result<Self> {
+        let output = Self {
+            store: folder.open()?,
+            folder,
+            copied: BTreeMap::new(),
+            written: Vec::new(),
+        };
+        let found = output.store.list(&folder.folder);
+        if !found.map_err(|error| output.whole(error))?.is_empty() {
+            return Err(StateProcessorError::unwritable(format!(
+                "there is something in '{}' already; name a folder that is new or empty",
+                folder.path()
+            )));
+        }
+        Ok(output)
+    }
+
+    /// Writes all of a savepoint, or nothing.
+    fn write(&mut self, savepoint: &SavepointWriter) -> Result<()> {
+        savepoint.write_to(self).inspect_err(|_| self.forget())
+    }
+
+    /// Remembers a file that was written, or may have been. One that was there is somebody else's.
+    fn noted<T>(&mut self, path: String, written: Result<T, StorageError>) -> Result<T> {
+        if !matches!(written, Err(StorageError::AlreadyExists { .. })) {
+            self.written.push(path);
+        }
+        written.map_err(|error| self.whole(error))
+    }
+
     fn whole(&self, error: StorageError) -> StateProcessorError {
         error.within(&self.folder.store).into()
     }
@@ -277,10 +291,8 @@ impl Output<'_> {
         let bytes = base.sound_file(handle)?;
         let name = handle.path.rsplit('/').next().unwrap_or(&handle.path);
         let path = format!("{}/{name}", self.folder.folder);
-        self.written.push(path.clone());
-        self.store
-            .put_new(&path, &bytes)
-            .map_err(|error| self.whole(error))?;
+        let written = self.store.put_new(&path, &bytes);
+        self.noted(path.clone(), written)?;
         let copy = StateHandle {
             path,
             ..handle.clone()
@@ -291,6 +303,7 @@ impl Output<'_> {
 
     /// A new or changed operator.
     fn build(&mut self, builder: &OperatorBuilder) -> Result<OperatorStates> {
+        builder.check_finished()?;
         let mut states = builder.states.clone();
         for index in 0..states.parallelism {
             let handle = self.write_subtask(builder, index)?;
@@ -316,15 +329,14 @@ impl Output<'_> {
             attempt: AttemptNumber(0),
         };
         let path = CheckpointLayout::state_file(&self.folder.folder, execution, random_number());
-        self.written.push(path.clone());
         let written = write_state(&*self.store, &path, &[snapshot], Compression::default());
-        written.map_err(|error| self.whole(error))
+        self.noted(path, written)
     }
 
-    /// Removes what was written of a savepoint that failed. The failure at hand says more than what this one fails with.
+    /// Removes what was written of a savepoint that failed, the metadata first. The failure at hand says more than what this
+    /// one fails with.
     fn forget(&self) {
-        let metadata = format!("{}/{METADATA_NAME}", self.folder.folder);
-        for path in [metadata].iter().chain(&self.written) {
+        for path in self.written.iter().rev() {
             let _ = self.store.delete(path);
         }
     }
@@ -346,16 +358,17 @@ mod tests {
         let file = format!("{}/state", folder.folder);
         let handle = write_state(&*store, &file, &[snapshot], Compression::None).unwrap();
         let mut states = OperatorBuilder::new("operator", 1).unwrap().states;
-        let index_in_file = 0;
-        let finished = false;
-        states.subtasks.insert(
-            0,
-            SubtaskState {
-                handle,
-                index_in_file,
-                finished,
-            },
-        );
+        let state = SubtaskState {
+            handle,
+            ..SubtaskState::default()
+        };
+        states.subtasks.insert(0, state);
+        of_states(&folder, states);
+        Savepoint::open(path).unwrap()
+    }
+
+    /// Writes the metadata of a checkpoint with one operator.
+    fn of_states(folder: &SnapshotFolder, states: OperatorStates) {
         let metadata = CheckpointMetadata {
             format_version: METADATA_FORMAT_VERSION,
             checkpoint_id: CheckpointId(3),
@@ -367,14 +380,17 @@ mod tests {
             supersedes: Vec::new(),
             operators: vec![states],
         };
-        write_metadata(&*store, &folder.folder, &metadata).unwrap();
-        Savepoint::open(path).unwrap()
+        write_metadata(&*folder.open().unwrap(), &folder.folder, &metadata).unwrap();
+    }
+
+    fn path_in(folder: &tempfile::TempDir, name: &str) -> String {
+        folder.path().join(name).display().to_string()
     }
 
     #[test]
     fn records_that_barriers_have_overtaken_are_not_taken_along() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
+        let path = |name: &str| path_in(&folder, name);
         let plain = checkpoint(&path("plain"), "list").modify().unwrap();
         plain.write(&path("copy")).unwrap();
         assert_eq!(
@@ -383,5 +399,64 @@ mod tests {
         );
         let error = checkpoint(&path("unaligned"), IN_FLIGHT).modify().unwrap_err();
         assert!(error.to_string().contains("overtaken"), "{error}");
+    }
+    /// Between the look into the folder and the first file, somebody else writes a savepoint there.
+    #[test]
+    fn what_another_writer_has_put_into_the_folder_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let numbers = |n: u64| {
+            let numbers = OperatorBuilder::new("numbers", 4).unwrap();
+            SavepointWriter::new("numbers")
+                .operator(numbers.value("n", [(n, n)]).unwrap())
+                .unwrap()
+        };
+        let base = path_in(&dir, "base");
+        numbers(1).write(&base).unwrap();
+        let base = Savepoint::open(&base).unwrap();
+        let copies = || base.modify().unwrap();
+        for (name, first, second) in [("copies", copies(), copies()), ("new", copies(), numbers(2))] {
+            let path = path_in(&dir, name);
+            let folder = SnapshotFolder::of_path(&path).unwrap();
+            let mut late = Output::new(&folder).unwrap();
+            first.write(&path).unwrap();
+            let error = late.write(&second).unwrap_err().to_string();
+            assert!(
+                error.contains("exists already") && error.contains(&path),
+                "{error}"
+            );
+            let found = Savepoint::open(&path).unwrap().value::<u64, u64>("numbers", "n");
+            let found: Vec<_> = found.unwrap().into_iter().map(Result::unwrap).collect();
+            assert_eq!(found, [(1, 1)], "{name}");
+            let files = std::fs::read_dir(&path).unwrap().count();
+            assert_eq!(files, 2, "what the late one wrote is gone: {name}");
+        }
+    }
+
+    #[test]
+    fn what_a_job_would_not_restore_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_in(&dir, "finished");
+        let mut states = OperatorBuilder::new("operator", 1).unwrap().states;
+        let state = SubtaskState {
+            finished: true,
+            ..SubtaskState::default()
+        };
+        states.subtasks.insert(0, state);
+        of_states(&SnapshotFolder::of_path(&path).unwrap(), states);
+        let modify = || Savepoint::open(&path).unwrap().modify().unwrap();
+        let changed = modify().change_operator("operator", |states| states.value("n", [(1_u8, 1_u8)]));
+        let error = changed.unwrap().write(&path_in(&dir, "changed")).unwrap_err();
+        assert!(
+            error.to_string().contains("'operator'") && error.to_string().contains("had finished"),
+            "{error}"
+        );
+        let again = OperatorBuilder::new("operator", 1).unwrap();
+        let again = modify()
+            .remove_operator("operator")
+            .unwrap()
+            .operator(again.value("n", [(1_u8, 1_u8)]).unwrap());
+        again.unwrap().write(&path_in(&dir, "again")).unwrap();
+        let written = Savepoint::open(&path_in(&dir, "again")).unwrap();
+        assert!(!written.metadata().operators[0].subtasks[&0].finished);
     }
 }

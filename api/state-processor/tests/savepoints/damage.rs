@@ -105,7 +105,7 @@ fn numbers_of_the_same_width_are_not_taken_for_each_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("savepoint").display().to_string();
     let numbers = OperatorBuilder::new("numbers", 128).unwrap();
-    let numbers = numbers.value("n", (0..100_i64).map(|n| (n, n))).unwrap();
+    let numbers = numbers.value("n", (0..1_000_i64).map(|n| (n, n))).unwrap();
     SavepointWriter::new("job")
         .operator(numbers)
         .unwrap()
@@ -119,6 +119,12 @@ fn numbers_of_the_same_width_are_not_taken_for_each_other() {
         &wrong.next().unwrap().unwrap_err(),
         &["key group", "u64", "'numbers'"],
     );
+    // A filter by keys of another type does not find nothing: it is refused too.
+    let numbers = || savepoint.value::<u64, i64>("numbers", "n").unwrap();
+    for filtered in [numbers().only_keys([&5]), numbers().only_keys_in(..3)] {
+        let first = filtered.into_iter().next();
+        says(&first.unwrap().unwrap_err(), &["key group", "u64", "'numbers'"]);
+    }
 }
 
 #[test]

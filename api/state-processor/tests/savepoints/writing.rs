@@ -266,7 +266,7 @@ fn operators_get_other_uids_and_states_are_removed() {
         .unwrap();
     let savepoint = Savepoint::open(&second).unwrap();
     assert_eq!(savepoint.operators().len(), 1);
-    assert!(!savepoint.operators()[0].states.contains_key("useless"));
+    assert!(!savepoint.operators()[0].has("useless"));
     let mean = all(savepoint.aggregating::<String, Mean>("remember", "mean").unwrap());
     assert_eq!(mean["key 3"], expected(100)["key 3"].mean);
     restored_everywhere(&second, folder.path(), &expected(100), &BTreeMap::new());
@@ -285,18 +285,32 @@ fn what_makes_no_savepoint_is_refused_and_leaves_nothing() {
         new("counts").files(129).map(drop),
         counts().value("n", [(2_u64, 1_u64)]).map(drop),
         new("counts").value("twice", [(2_u64, 1_u64), (2, 2)]).map(drop),
+        new("counts")
+            .map("twice", [(2_u64, [(1_u8, 1_u8)].into()), (2, [(2, 2)].into())])
+            .map(drop),
         counts().remove("m").map(drop),
         counts().value("hurtig:in-flight", [(2_u64, 1_u64)]).map(drop),
         writer().operator(counts()).unwrap().operator(counts()).map(drop),
         writer().remove_operator("counts").map(drop),
         writer().rename_operator("a", "b").map(drop),
+        writer()
+            .operator(counts())
+            .unwrap()
+            .rename_operator("counts", "other")
+            .map(drop),
     ];
     for refused in refused {
         let text = refused.unwrap_err().to_string();
         assert!(text.starts_with("cannot write a savepoint: "), "{text}");
     }
+    let twice = new("counts").timers(TimeDomain::Event, [("ada", vec![5, 7, 5])]);
+    let text = twice.unwrap_err().to_string();
+    assert!(text.contains("the time 5 of the key with bytes"), "{text}");
     let path = at(folder.path(), "savepoint");
     writer().operator(counts()).unwrap().write(&path).unwrap();
+    let renamed = Savepoint::open(&path).unwrap().modify().unwrap();
+    let text = renamed.rename_operator("counts", "").unwrap_err().to_string();
+    assert!(text.contains("uid is empty"), "{text}");
     let files = bytes_of_files(&path);
     let text = writer()
         .operator(counts())
@@ -373,4 +387,48 @@ fn timers_of_a_new_savepoint_fire() {
         let wanted = [("a", -3), ("a", 5), ("b", 7)].map(|(key, time)| (key.to_owned(), time));
         assert_eq!(fired, wanted);
     }
+}
+
+/// Keyed and operator state of one name are two states, of programs too: a keyed function with broadcast state has both.
+#[test]
+fn a_keyed_state_may_have_the_name_of_an_operator_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second, third] = ["first", "second", "third"].map(|name| at(folder.path(), name));
+    let both = OperatorBuilder::new("both", 128).unwrap();
+    let both = both.value("rules", [(1_u64, 10_u64), (2, 20)]).unwrap();
+    let both = both.broadcast("rules", rules()).unwrap();
+    SavepointWriter::new("job")
+        .operator(both)
+        .unwrap()
+        .write(&first)
+        .unwrap();
+    let keyed = |path: &str| {
+        let savepoint = Savepoint::open(path).unwrap();
+        all(savepoint.value::<u64, u64>("both", "rules").unwrap())
+    };
+    let broadcast = |path: &str| {
+        let savepoint = Savepoint::open(path).unwrap();
+        savepoint.broadcast::<String, u64>("both", "rules").unwrap()
+    };
+    assert_eq!(keyed(&first), BTreeMap::from([(1, 10), (2, 20)]));
+    assert_eq!(broadcast(&first), rules());
+    let modify = |path: &str| Savepoint::open(path).unwrap().modify().unwrap();
+    modify(&first)
+        .change_operator("both", |states| states.value("rules", [(3_u64, 30_u64)]))
+        .unwrap()
+        .write(&second)
+        .unwrap();
+    assert_eq!(
+        (keyed(&second), broadcast(&second)),
+        (BTreeMap::from([(3, 30)]), rules())
+    );
+    modify(&second)
+        .change_operator("both", |states| {
+            states.broadcast("rules", [("new".to_owned(), 1_u64)])
+        })
+        .unwrap()
+        .write(&third)
+        .unwrap();
+    assert_eq!(keyed(&third), BTreeMap::from([(3, 30)]));
+    assert_eq!(broadcast(&third), BTreeMap::from([("new".to_owned(), 1)]));
 }
