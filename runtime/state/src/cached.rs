@@ -30,6 +30,7 @@ mod memory;
 mod reads;
 #[cfg(test)]
 mod tests;
+mod trim;
 
 pub use codec::{Codec, Layout};
 pub(crate) use codec::{decode_map, encode_map};

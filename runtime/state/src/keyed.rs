@@ -190,8 +190,8 @@ impl<K: OwnedKey> KeyedState<K> {
         }
     }
 
-    /// To be called between batches, with the number of records since the last call: where states are in memory,
-    /// removes some of what has expired.
+    /// To be called between batches, with the number of records since the last call: removes some of what has expired
+    /// of states in memory, and parts of lists and maps in caches.
     ///
     /// *Cost*: one branch when no state expires; else as much as [`StateTtlConfig`](crate::StateTtlConfig) says.
     #[inline]

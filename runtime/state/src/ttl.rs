@@ -119,7 +119,8 @@ impl StateTtlConfig {
 
     /// How state in memory is cleaned up in the background: for each access, so many entries are looked at and
     /// removed if they have expired; with `per_record` for each record too. 5 entries, not for each record, unless it
-    /// is said. An entry is what a key has.
+    /// is said. An entry is what a key has, and of a map as much as it has user keys. Of lists and maps in RocksDB, it is
+    /// how many of those in its cache are looked at, which lose what of them has expired.
     #[must_use]
     pub fn cleanup_incrementally(mut self, entries: usize, per_record: bool) -> Self {
         self.incremental = Incremental { entries, per_record };
@@ -128,7 +129,7 @@ impl StateTtlConfig {
 
     /// How state in RocksDB is cleaned up in the background: a compaction drops what has expired, and asks the time after
     /// so many entries; 1,000 unless it is said. What a key has is dropped when all of it has expired, of lists and maps
-    /// too.
+    /// too; for their parts see [`Self::cleanup_incrementally`].
     #[must_use]
     pub fn cleanup_in_rocksdb_compact_filter(mut self, query_time_after_num_entries: u64) -> Self {
         self.query_time_after = query_time_after_num_entries;

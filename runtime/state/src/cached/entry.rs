@@ -163,6 +163,17 @@ impl<V> Entry<V> {
         }
     }
 
+    /// The value, to change it without keeping it in the cache for that.
+    pub(super) fn value_unused_mut(&mut self) -> Option<&mut V> {
+        match self {
+            Self::Live { marks, value, .. } => {
+                marks.set(marks.get() | DIRTY | FRESH);
+                Some(value)
+            }
+            Self::Dead { .. } => None,
+        }
+    }
+
     /// Gives a dead key a value.
     pub(super) fn revive(&mut self, value: V, charged: u32) -> &mut V {
         let marks = Cell::new(self.marks().get() | USED | DIRTY | FRESH);

@@ -118,13 +118,14 @@ impl<K: OwnedKey> KeyedState<K> {
     }
 
     /// The time-to-live of a state that is being declared; `None` when it does not expire.
-    fn expiry<V: Expiring>(&mut self, state: &StateDescriptor) -> Result<Option<TimeToLive<K, V>>> {
+    fn expiry<V: Expiring + 'static>(&mut self, state: &StateDescriptor) -> Result<Option<TimeToLive<K, V>>> {
         let Some(ttl) = state.ttl() else {
             return Ok(None);
         };
         let expiry = Expiry::new(&state.name, ttl, self.clock.as_ref())?;
-        // Where states are in a store, that drops what has expired.
-        self.cleans_up |= expiry.per_access > 0 && matches!(self.backend, StateBackend::Heap);
+        // Where states are in a store, that drops what has expired as a whole.
+        let here = V::IN_PARTS || matches!(self.backend, StateBackend::Heap);
+        self.cleans_up |= expiry.per_access > 0 && here;
         Ok(Some(TimeToLive::new(expiry)))
     }
 

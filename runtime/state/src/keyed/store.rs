@@ -406,10 +406,10 @@ impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
     }
 
     fn clean_up(&self, records: usize) {
-        if let Some(ttl) = &self.ttl
-            && let Place::Heap(table) = &mut self.borrow_mut().place
-        {
-            ttl.clean_up(table, records);
+        let Some(ttl) = &self.ttl else { return };
+        match &mut self.borrow_mut().place {
+            Place::Heap(table) => ttl.clean_up(table, records),
+            Place::Cached(table) => ttl.clean_up_cached(table, records),
         }
     }
 

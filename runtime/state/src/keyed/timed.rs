@@ -9,6 +9,7 @@ mod value;
 
 pub(super) use list::TimedList;
 
+use crate::cached::CachedTable;
 use crate::table::GroupedTable;
 use crate::table::sweep::{Expiring, Fate, Hand};
 use crate::ttl::filter::{ExpiredValues, Hold};
@@ -25,6 +26,8 @@ pub(super) struct Timed<V> {
 }
 
 impl<V> Expiring for Timed<V> {
+    const IN_PARTS: bool = false;
+
     fn fate(&self, expired: i64) -> Fate {
         match self.at <= expired {
             true => Fate::Drop,
@@ -35,13 +38,15 @@ impl<V> Expiring for Timed<V> {
     fn trim(&mut self, _: i64) {}
 }
 
-/// Removes some of what has expired.
-type Sweep<K, V> = fn(&mut GroupedTable<K, V>, &mut Hand, &mut isize, i64);
+/// Removes some of what has expired from a table `T`.
+type Sweep<T> = fn(&mut T, &mut Hand, &mut isize, i64);
 
 /// The time-to-live of one state, and how far its clean-up has come.
 pub(super) struct TimeToLive<K, V> {
     pub(super) expiry: Expiry,
-    sweep: Sweep<K, V>,
+    sweep: Sweep<GroupedTable<K, V>>,
+    /// The same of values in a cache, where parts of them expire. What expires as a whole is the store's to drop.
+    trim: Option<Sweep<CachedTable<K, V>>>,
     /// Entries to look at for the accesses since the last clean-up; less than none after a large one.
     owed: Cell<isize>,
     hand: Cell<Hand>,
@@ -60,11 +65,13 @@ pub(super) struct LeftOut {
     pub(super) hold: Option<Hold>,
 }
 
-impl<K: OwnedKey, V: Expiring> TimeToLive<K, V> {
+impl<K: OwnedKey, V: Expiring + 'static> TimeToLive<K, V> {
     pub(super) fn new(expiry: Expiry) -> Self {
+        let trim: Sweep<CachedTable<K, V>> = CachedTable::trim;
         Self {
             expiry,
             sweep: GroupedTable::sweep,
+            trim: V::IN_PARTS.then_some(trim),
             owed: Cell::new(0),
             hand: Cell::default(),
             filter: None,
@@ -104,15 +111,36 @@ impl<K, V> TimeToLive<K, V> {
         self.begun.take()
     }
 
-    /// Looks at as many entries as are owed for accesses and records, each at most once.
+    /// Looks at as many entries of a table in memory as are owed for accesses and records, each at most once.
     pub(super) fn clean_up(&self, table: &mut GroupedTable<K, V>, records: usize) {
+        let all = table.len();
+        self.look_at(all, records, |hand, parts, expired| {
+            (self.sweep)(table, hand, parts, expired);
+        });
+    }
+
+    /// The same of a cache, where values lose parts.
+    pub(super) fn clean_up_cached(&self, table: &mut CachedTable<K, V>, records: usize)
+    where
+        K: OwnedKey,
+        V: 'static,
+    {
+        if let Some(trim) = self.trim {
+            let all = table.cached_keys();
+            self.look_at(all, records, |hand, parts, expired| {
+                trim(table, hand, parts, expired);
+            });
+        }
+    }
+
+    fn look_at(&self, all: usize, records: usize, sweep: impl FnOnce(&mut Hand, &mut isize, i64)) {
         self.owe(self.expiry.per_record.saturating_mul(records));
         if self.owed.get() <= 0 {
             return;
         }
-        let all = isize::try_from(table.len()).unwrap_or(isize::MAX);
+        let all = isize::try_from(all).unwrap_or(isize::MAX);
         let (mut hand, mut parts) = (self.hand.get(), self.owed.get().min(all));
-        (self.sweep)(table, &mut hand, &mut parts, self.expiry.moment().expired);
+        sweep(&mut hand, &mut parts, self.expiry.moment().expired);
         self.hand.set(hand);
         self.owed.set(parts.min(0));
     }

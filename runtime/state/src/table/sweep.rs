@@ -20,6 +20,9 @@ pub(crate) enum Fate {
 
 /// Values that can tell what of them is not needed any more.
 pub(crate) trait Expiring {
+    /// Whether a part of it can go before the rest.
+    const IN_PARTS: bool;
+
     /// What becomes of it when what was last accessed until `expired` goes.
     fn fate(&self, expired: i64) -> Fate;
 

@@ -157,6 +157,32 @@ fn what_has_expired_is_cleaned_up_little_by_little() {
     }
 }
 
+/// A key that is written all the time never expires as a whole; parts of what it has do.
+#[test]
+fn what_is_written_again_and_again_does_not_grow_for_ever() {
+    let dir = TempDir::new().unwrap();
+    for backend in [StateBackend::Heap, stores(&dir, 0), stores(&dir, 1 << 20)] {
+        let clock = ManualClock::new();
+        let mut state = KeyedState::<String>::kept_in(backend.clone(), 0..128, 128).with_clock(clock.clone());
+        let of = |name: &str| StateDescriptor::new(name).enable_time_to_live(ttl_of(10));
+        let list = state.list::<i64>(of("list")).unwrap();
+        let map = state.map::<i64, i64>(of("map")).unwrap();
+        for now in 0..500 {
+            clock.set_wall_ms(now);
+            state.quiet_point().unwrap();
+            list.add(scope(&state, "a"), now);
+            map.put(scope(&state, "a"), now, now);
+            state.clean_up(1);
+        }
+        let mut snapshot = OperatorSnapshot::default();
+        finish(&state, &mut snapshot);
+        snapshot.decode_sections().unwrap();
+        let (entries, bytes) = (snapshot.keyed("map").len(), snapshot.keyed("list")[0].value.len());
+        assert!((10..40).contains(&entries), "{entries} user keys in {backend:?}");
+        assert!((10 * 9..40 * 12).contains(&bytes), "{bytes} bytes in {backend:?}");
+    }
+}
+
 #[test]
 fn without_a_background_nothing_goes_by_itself() {
     let one = One::new(ttl_of(10).disable_cleanup_in_background());

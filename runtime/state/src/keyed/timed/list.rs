@@ -49,6 +49,8 @@ impl<V> TimedList<V> {
 }
 
 impl<V> Expiring for TimedList<V> {
+    const IN_PARTS: bool = true;
+
     fn fate(&self, expired: i64) -> Fate {
         match self.before(expired) {
             0 if !self.is_empty() => Fate::Keep,

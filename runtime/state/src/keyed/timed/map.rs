@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 type Map<UK, UV> = BTreeMap<UK, Timed<UV>>;
 
 impl<UK: Ord, UV> Expiring for Map<UK, UV> {
+    const IN_PARTS: bool = true;
+
     fn fate(&self, expired: i64) -> Fate {
         let gone = self.values().filter(|timed| timed.at <= expired).count();
         match gone {
