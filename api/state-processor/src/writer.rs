@@ -154,18 +154,27 @@ impl SavepointWriter {
     /// Changes the states of an operator: those that `change` sets or removes; others stay as they are.
     ///
     /// # Errors
-    /// When there is none of this uid, and what `change` fails with.
+    /// When there is none of this uid, or `change` returns one of another uid, and what `change` fails with.
     pub fn change_operator(
         mut self,
         uid: &str,
         change: impl FnOnce(OperatorBuilder) -> Result<OperatorBuilder>,
     ) -> Result<Self> {
         let at = self.find(uid)?;
+        let id = self.operators[at].states().operator;
         let builder = match self.operators.remove(at) {
             Part::Carried(states, had) => OperatorBuilder::of(states, had, self.base.clone()),
             Part::Built(builder) => *builder,
         };
-        self.operators.insert(at, Part::Built(Box::new(change(builder)?)));
+        let changed = change(builder)?;
+        if changed.states.operator != id {
+            let other = changed.states.uid.as_deref().unwrap_or_default();
+            return Err(StateProcessorError::unwritable(format!(
+                "the change of operator '{uid}' returns operator '{other}'; return the one that it is handed, or add another \
+                 one with `operator`"
+            )));
+        }
+        self.operators.insert(at, Part::Built(Box::new(changed)));
         Ok(self)
     }
 

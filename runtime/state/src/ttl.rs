@@ -216,7 +216,7 @@ impl Expiry {
 
     /// What the clock shows.
     pub(crate) fn moment(&self) -> Moment {
-        let now = self.clock.wall_ms();
+        let now = shown(&*self.clock);
         let expired = now.saturating_sub(self.ttl_ms);
         Moment {
             now,
@@ -228,6 +228,11 @@ impl Expiry {
 
 /// A time before all others: what was accessed until then is nothing.
 pub(crate) const NEVER: i64 = i64::MIN;
+
+/// What a clock shows, which is not [`NEVER`].
+pub(crate) fn shown(clock: &dyn Clock) -> i64 {
+    clock.wall_ms().max(NEVER + 1)
+}
 
 /// A point of processing time, with what it means for values.
 #[derive(Clone, Copy, Debug)]

@@ -296,6 +296,11 @@ fn what_makes_no_savepoint_is_refused_and_leaves_nothing() {
         writer()
             .operator(counts())
             .unwrap()
+            .change_operator("counts", |_| OperatorBuilder::new("other", 128))
+            .map(drop),
+        writer()
+            .operator(counts())
+            .unwrap()
             .rename_operator("counts", "other")
             .map(drop),
     ];

@@ -11,7 +11,7 @@ use crate::cached::CacheOptions;
 use crate::function::{AggregateFunction, StateValue};
 use crate::store::ByteStore;
 use crate::table::sweep::Expiring;
-use crate::ttl::Expiry;
+use crate::ttl::{Expiry, shown};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use std::collections::BTreeMap;
@@ -158,7 +158,7 @@ impl<K: OwnedKey> KeyedState<K> {
                 };
                 let mut table = Table::cached(self.byte_store(backend)?, (name, format.codec()), options)?;
                 if self.stored.borrow().restored {
-                    let now = self.clock.as_ref().map_or(0, |clock| clock.wall_ms());
+                    let now = self.clock.as_ref().map_or(0, |clock| shown(&**clock));
                     let converted = table.convert_stored(format.stamps(), now);
                     converted.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
                 }

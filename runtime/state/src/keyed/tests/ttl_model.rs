@@ -2,9 +2,10 @@
 
 use super::backends::stores;
 use super::*;
-use crate::{StateVisibility, UpdateType};
-use hurtig_core::time::ManualClock;
+use crate::{KeyedEntry, StateVisibility, UpdateType};
+use hurtig_core::time::{ManualClock, Time};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -340,7 +341,7 @@ impl Bench {
 pub(super) fn declared(
     backend: StateBackend,
     restored: Option<RestoredStore>,
-    (clock, ttl): (&Arc<ManualClock>, Option<&StateTtlConfig>),
+    (clock, ttl): (&Arc<impl Clock + 'static>, Option<&StateTtlConfig>),
 ) -> Everything {
     let mut state = KeyedState::kept_in(backend, 0..128, 128).with_clock(clock.clone());
     if let Some(restored) = restored {
@@ -390,4 +391,87 @@ proptest! {
             bench.read(&format!("k{key}"));
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Wherever the clock goes, back too and to the ends of time, both backends say the same when nobody cleans up, and
+    /// so does what is restored.
+    #[test]
+    fn both_backends_say_the_same_whatever_the_clock_shows(
+        steps in steps(),
+        rules in rules(),
+        times in proptest::collection::vec(any_time(), 1..40),
+        memory in prop_oneof![Just(0), Just(3_000)],
+    ) {
+        let rules = Rules { background: None, ..rules }.config();
+        let (dir, clock) = (TempDir::new().unwrap(), Arc::new(AnyClock::default()));
+        let backends = [StateBackend::Heap, stores(&dir, memory)];
+        let mut both = backends.clone().map(|backend| declared(backend, None, (&clock, Some(&rules))));
+        let mut times = times.into_iter().cycle();
+        for step in steps {
+            match step {
+                Step::Write(key, what, number) => {
+                    both.iter().for_each(|states| states.write(&format!("k{key}"), what, number));
+                }
+                Step::Read(key) => {
+                    let [heap, store] = both.each_ref().map(|states| states.read(&format!("k{key}")));
+                    prop_assert_eq!(heap, store);
+                }
+                Step::Advance(_) => times.next().into_iter().for_each(|time| clock.0.store(time, Ordering::Relaxed)),
+                Step::BatchEnd(records) => for states in &both {
+                    states.state.clean_up(records);
+                    states.state.quiet_point().unwrap();
+                }
+                Step::Restore(_) => {
+                    let snapshots = both.each_ref().map(|states| {
+                        let mut snapshot = OperatorSnapshot::default();
+                        finish(&states.state, &mut snapshot);
+                        snapshot
+                    });
+                    let [heap, store] = &snapshots;
+                    prop_assert_eq!(sorted(heap), sorted(store));
+                    // Each goes on with what the other one has left.
+                    both = backends.clone().map(|backend| declared(backend, None, (&clock, Some(&rules))));
+                    for (states, snapshot) in both.iter_mut().zip(snapshots.iter().rev()) {
+                        states.state.restore(snapshot).unwrap();
+                    }
+                }
+                Step::Begin | Step::Continue(_) => {}
+            }
+        }
+    }
+}
+
+/// A clock that is set back too.
+#[derive(Default, Debug)]
+struct AnyClock(AtomicI64);
+
+impl Clock for AnyClock {
+    fn now(&self) -> Time {
+        Time::ZERO
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn any_time() -> impl Strategy<Value = i64> {
+    prop_oneof![
+        8 => 1_000_i64..1_300,
+        1 => -150_i64..150,
+        1 => prop_oneof![Just(i64::MIN), Just(i64::MIN + 50), Just(i64::MAX - 50), Just(i64::MAX)],
+    ]
+}
+
+/// All keyed entries of a snapshot, in an order that does not depend on the backend.
+fn sorted(snapshot: &OperatorSnapshot) -> Vec<(String, KeyedEntry)> {
+    let sections = snapshot.keyed.iter();
+    let entries =
+        sections.flat_map(|(name, entries)| entries.iter().map(|entry| (name.clone(), entry.clone())));
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by(|(a, x), (b, y)| (a, &x.key, &x.namespace).cmp(&(b, &y.key, &y.namespace)));
+    entries
 }
