@@ -271,9 +271,13 @@ impl<'a> Output<'a> {
 
     /// Remembers a file that was written, or may have been. One that was there is somebody else's.
     fn noted<T>(&mut self, path: String, written: Result<T, StorageError>) -> Result<T> {
-        if !matches!(written, Err(StorageError::AlreadyExists { .. })) {
-            self.written.push(path);
+        if matches!(written, Err(StorageError::AlreadyExists { .. })) {
+            return Err(StateProcessorError::unwritable(format!(
+                "somebody else has just written to '{}'; name a folder that is new or empty",
+                self.folder.path()
+            )));
         }
+        self.written.push(path);
         written.map_err(|error| self.whole(error))
     }
 
@@ -430,7 +434,7 @@ mod tests {
             first.write(&path).unwrap();
             let error = late.write(&second).unwrap_err().to_string();
             assert!(
-                error.contains("exists already") && error.contains(&path),
+                error.contains("somebody else") && error.contains(&path),
                 "{error}"
             );
             let found = Savepoint::open(&path).unwrap().value::<u64, u64>("numbers", "n");
