@@ -109,8 +109,16 @@ pub(crate) fn map<UK: OwnedKey + Ord, UV: DeserializeOwned>(
 
 /// Times of timers, in order.
 pub(crate) fn timers(entries: &[KeyedEntry]) -> Result<Vec<i64>, Problem> {
-    let times = entries.iter().map(|entry| part("time", &entry.namespace));
-    times.collect()
+    let time = |entry: &KeyedEntry| {
+        match entry.namespace.len() {
+        length if length > size_of::<i64>() => Err(
+            "its timers have something beside the key and the time: they are those of windows, which cannot be read yet"
+                .to_owned(),
+        ),
+        _ => part("time", &entry.namespace),
+    }
+    };
+    entries.iter().map(time).collect()
 }
 
 #[cfg(test)]
@@ -123,6 +131,24 @@ mod tests {
         assert!(value::<u64>(&[7, 7]).unwrap_err().contains("1 bytes are left"));
         assert!(value::<u64>(&[]).is_err());
         assert!(value::<(u64, u64)>(&[0x92, 7]).is_err());
+    }
+
+    #[test]
+    fn timers_of_windows_are_called_so() {
+        let timer = |namespace: &(i64, i64)| KeyedEntry {
+            group: 0,
+            key: key_bytes(&7_u64),
+            namespace: key_bytes(namespace),
+            value: Vec::new(),
+        };
+        assert!(
+            timers(&[timer(&(3, 4))])
+                .unwrap_err()
+                .contains("those of windows")
+        );
+        let mut plain = timer(&(3, 4));
+        plain.namespace.truncate(8);
+        assert_eq!(timers(&[plain]), Ok(vec![3]));
     }
 
     /// As states with a time-to-live are written: C1, how many times, the times, the value.
