@@ -353,7 +353,8 @@ impl OperatorBuilder {
         let finished = self.states.subtasks.values().any(|subtask| subtask.finished);
         if finished && !(self.keyed.is_empty() && self.operator.is_empty()) {
             return Err(self.unwritable(
-                "it had finished, all of it or a part, and a job does not restore what has finished; take the operator out                  with `remove_operator` and add a new one"
+                "it had finished, all of it or a part, and a job does not restore what has finished; take the operator out \
+                 with `remove_operator` and add a new one"
                     .to_owned(),
             ));
         }

@@ -1,8 +1,9 @@
 //! The engine's table of counts while a snapshot of it is being written, without anything around it.
 #![allow(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
+use crate::baselines::columns::hash_all;
 use crate::work::{BATCH, Work};
-use hurtig_core::key::hash_int;
+
 use hurtig_state::encoded::put_entry;
 use hurtig_state::{Change, GroupedTable, ScanBudget};
 use std::time::{Duration, Instant};
@@ -99,7 +100,7 @@ pub(crate) fn hashmap_update(work: Work) -> u64 {
         keys.clear();
         keys.extend((from..to).map(|index| work.key(index)));
         hashes.clear();
-        hashes.extend(keys.iter().copied().map(hash_int));
+        hash_all(&keys, &mut hashes);
         table.change_each(&hashes, keys.iter().copied(), &Counting, &mut sum);
         from = to;
         snapshots.go_on(&mut table, started.elapsed());

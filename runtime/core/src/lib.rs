@@ -17,6 +17,7 @@ pub mod str;
 pub mod time;
 pub mod types;
 pub mod varint;
+pub mod vector;
 
 pub use batch::Batch;
 pub use element::{Barrier, Element, Event, WatermarkStatus};

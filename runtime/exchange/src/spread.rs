@@ -1,5 +1,7 @@
 //! Which records of a batch go to which lane, found without a branch for each.
 
+use hurtig_core::key::group_selector;
+use hurtig_core::vector::{PLACES, Vectors};
 use std::ops::Range;
 
 /// Places that are written to one list or another are taken so many at a time: they then need one check, and
@@ -24,7 +26,9 @@ impl Spread {
     /// Lists the places of every lane: record `i` goes to lane `targets[i]`.
     pub(crate) fn assign(&mut self, targets: &[u16], lanes: usize) {
         if lanes == 2 {
-            return self.split(targets, |&target| target != 0);
+            return self.split(targets, |zeros, ones| {
+                split_places(targets, 0, |&target| target != 0, (zeros, ones))
+            });
         }
         self.lanes.resize_with(lanes, Lane::default);
         self.lanes.iter_mut().for_each(|lane| lane.places.clear());
@@ -36,19 +40,35 @@ impl Spread {
         }
     }
 
-    /// Lists the places of two lanes: record `i` goes to the second if `is_second(&column[i])`.
+    /// Lists the places of two lanes: record `i` goes to the second if the selector of `hashes[i]` is at least `bound`.
+    pub(crate) fn split_by_hash(&mut self, hashes: &[u64], bound: u32) {
+        self.split(hashes, |zeros, ones| {
+            let (from, second) = match Vectors::get() {
+                Some(vectors) => {
+                    let whole = hashes.len() / PLACES * PLACES;
+                    (whole, vectors.split_places(hashes, bound, zeros, ones))
+                }
+                None => (0, 0),
+            };
+            let is_second = |&hash: &u64| group_selector(hash) >= bound;
+            let (zeros, ones) = (&mut zeros[from - second..], &mut ones[second..]);
+            second + split_places(&hashes[from..], from, is_second, (zeros, ones))
+        });
+    }
+
+    /// Lists the places of two lanes as `list` does, which returns how many are in the second.
     #[inline]
-    pub(crate) fn split<V>(&mut self, column: &[V], is_second: impl Fn(&V) -> bool) {
+    fn split<V>(&mut self, column: &[V], list: impl FnOnce(&mut [u32], &mut [u32]) -> usize) {
         self.lanes.resize_with(2, Lane::default);
         let [first, second] = &mut self.lanes[..] else {
             unreachable!("it was given two lanes");
         };
         for lane in [&mut *first, &mut *second] {
             // As long as the longest batch so far: it is filled only when it grows.
-            let length = (column.len() + CHUNK).max(lane.places.len());
+            let length = (column.len() + CHUNK.max(PLACES)).max(lane.places.len());
             lane.places.resize(length, 0);
         }
-        let ones = split_places(column, is_second, &mut first.places, &mut second.places);
+        let ones = list(&mut first.places, &mut second.places);
         first.left = 0..column.len() - ones;
         second.left = 0..ones;
     }
@@ -68,19 +88,21 @@ impl Spread {
 }
 
 /// Writes the places of those that are not second to `zeros` and of the others, whose number it returns, to
-/// `ones`. Each has room for a chunk more than there are places.
+/// `ones`. Each has room for a chunk more than there are places. The first of `column` has place `first`.
 ///
 /// Every place is written to where it would be in either, and one of the two positions advances: lanes
 /// alternate at random, so that a branch would be mispredicted for every other record.
 #[inline]
 fn split_places<V>(
     column: &[V],
+    first: usize,
     is_second: impl Fn(&V) -> bool,
-    zeros: &mut [u32],
-    ones: &mut [u32],
+    (zeros, ones): (&mut [u32], &mut [u32]),
 ) -> usize {
     let (chunks, rest) = column.as_chunks::<CHUNK>();
-    let mut place = 0;
+    // A batch is far shorter than that.
+    let first = first as u32;
+    let mut place = first;
     // How many of the places that are done are second.
     let mut done = 0;
     for (chunk, before) in chunks.iter().zip((0..).step_by(CHUNK)) {
@@ -100,7 +122,7 @@ fn split_places<V>(
         done += second;
     }
     for value in rest {
-        zeros[place as usize - done] = place;
+        zeros[(place - first) as usize - done] = place;
         ones[done] = place;
         done += usize::from(is_second(value));
         place += 1;
@@ -114,6 +136,27 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn two_lanes_get_their_places_by_hash(
+            batches in prop::collection::vec(prop::collection::vec(any::<u64>(), 0..100), 1..4),
+            bound in prop_oneof![any::<u32>(), Just(0), Just(u32::MAX), Just(1 << 31)],
+            room in 1_usize..50,
+        ) {
+            let mut spread = Spread::default();
+            for hashes in batches {
+                spread.split_by_hash(&hashes, bound);
+                for lane in 0..2 {
+                    let mut got = Vec::new();
+                    while spread.has(lane) {
+                        got.extend_from_slice(spread.take(lane, room));
+                    }
+                    let belongs =
+                        |&place: &u32| (group_selector(hashes[place as usize]) >= bound) == (lane == 1);
+                    prop_assert_eq!(got, (0..hashes.len() as u32).filter(belongs).collect::<Vec<_>>());
+                }
+            }
+        }
+
         #[test]
         fn each_lane_gets_its_places_in_order(
             lanes in 1_usize..6,

@@ -3,7 +3,6 @@
 use crate::channel::{SendOutcome, Sender};
 use crate::partition::Partitioner;
 use crate::spread::Spread;
-use hurtig_core::key::group_selector;
 use hurtig_core::time::Time;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Event};
@@ -149,9 +148,7 @@ impl<T: Clone> EdgeWriter<T> {
         let lanes = self.lanes.len();
         if first {
             match self.partitioner.first_of_second(lanes) {
-                Some(from) => self
-                    .spread
-                    .split(batch.hashes(), |&hash| group_selector(hash) >= from),
+                Some(from) => self.spread.split_by_hash(batch.hashes(), from),
                 None => {
                     self.partitioner.route(batch, lanes, &mut self.targets);
                     self.spread.assign(&self.targets, lanes);

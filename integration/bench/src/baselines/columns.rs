@@ -2,6 +2,17 @@
 
 use crate::work::{BATCH, Events, Work};
 use hurtig_core::key::hash_int;
+use hurtig_core::vector::Vectors;
+
+/// Appends the hash of each key, several at once where the processor can, as the engine does.
+pub(crate) fn hash_all(keys: &[u64], hashes: &mut Vec<u64>) {
+    let mut all = || hashes.extend(keys.iter().copied().map(hash_int));
+    if let Some(vectors) = Vectors::get() {
+        vectors.run(all);
+    } else {
+        all();
+    }
+}
 
 /// A source's batches of keys, times and hashes. Memory is used again.
 pub(crate) struct Batches {
@@ -34,7 +45,7 @@ impl Batches {
             self.keys.push(event.key);
             self.times.push(event.at);
         }
-        self.hashes.extend(self.keys.iter().copied().map(hash_int));
+        hash_all(&self.keys, &mut self.hashes);
         !self.keys.is_empty()
     }
 }

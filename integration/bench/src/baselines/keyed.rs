@@ -1,6 +1,7 @@
 //! Keyed counts: every record adds one to its key's count and hands the new count on.
 
 use super::Loop;
+use super::columns::hash_all;
 use super::counts::Counts;
 use crate::work::{BATCH, Work};
 use hurtig_core::key::hash_int;
@@ -35,7 +36,7 @@ fn batched<const TOUCH: bool>(work: Work) -> u64 {
         keys.clear();
         keys.extend((from..to).map(|index| work.key(index)));
         hashes.clear();
-        hashes.extend(keys.iter().copied().map(hash_int));
+        hash_all(&keys, &mut hashes);
         if TOUCH {
             counts.touch_batch(&keys, &hashes);
         }

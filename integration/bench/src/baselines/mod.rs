@@ -1,6 +1,6 @@
 //! The loops that a good engineer would write by hand. `baselines.md` lists them.
 
-mod columns;
+pub(crate) mod columns;
 pub(crate) mod counts;
 pub(crate) mod keyed;
 pub(crate) mod open_loop;

@@ -92,6 +92,9 @@ pub const KEY_HASH_VERSION: u32 = 1;
     note = "floating-point numbers, maps and sets are never keys; key by an integer or a string made from them"
 )]
 pub trait StableKey: Eq {
+    /// Whether the hash is a few steps of arithmetic, so that processors can compute several at once.
+    const ARITHMETIC: bool = false;
+
     /// Writes the key's bytes (see the [module](self) for each type's).
     fn encode_to<W: KeyWriter>(&self, out: &mut W);
 
@@ -171,6 +174,8 @@ pub fn shape_fingerprint<K: StableKey + ?Sized>() -> u64 {
 }
 
 impl<K: StableKey + ?Sized> StableKey for &K {
+    const ARITHMETIC: bool = K::ARITHMETIC;
+
     #[inline]
     fn encode_to<W: KeyWriter>(&self, out: &mut W) {
         (**self).encode_to(out);

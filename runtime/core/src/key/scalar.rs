@@ -17,6 +17,8 @@ macro_rules! integer_hash {
 macro_rules! unsigned_keys {
     ($($int:ty, $hash:ident;)*) => {$(
         impl StableKey for $int {
+            const ARITHMETIC: bool = size_of::<$int>() <= 8;
+
             #[inline]
             fn encode_to<W: KeyWriter>(&self, out: &mut W) {
                 out.put(&self.to_be_bytes());
@@ -45,6 +47,8 @@ macro_rules! unsigned_keys {
 macro_rules! signed_keys {
     ($($int:ty, $extended:ty, $hash:ident;)*) => {$(
         impl StableKey for $int {
+            const ARITHMETIC: bool = size_of::<$int>() <= 8;
+
             #[inline]
             fn encode_to<W: KeyWriter>(&self, out: &mut W) {
                 out.put(&(self ^ <$int>::MIN).to_be_bytes());
@@ -73,6 +77,8 @@ macro_rules! signed_keys {
 macro_rules! platform_keys {
     ($($int:ty, $fixed:ty;)*) => {$(
         impl StableKey for $int {
+            const ARITHMETIC: bool = size_of::<$int>() <= 8;
+
             #[inline]
             fn encode_to<W: KeyWriter>(&self, out: &mut W) {
                 (*self as $fixed).encode_to(out);
@@ -106,6 +112,8 @@ signed_keys! { i8, i64, word; i16, i64, word; i32, i64, word; i64, i64, word; i1
 platform_keys! { usize, u64; isize, i64; }
 
 impl StableKey for bool {
+    const ARITHMETIC: bool = true;
+
     #[inline]
     fn encode_to<W: KeyWriter>(&self, out: &mut W) {
         out.put(&[u8::from(*self)]);
@@ -129,6 +137,8 @@ impl OwnedKey for bool {
 }
 
 impl StableKey for char {
+    const ARITHMETIC: bool = true;
+
     #[inline]
     fn encode_to<W: KeyWriter>(&self, out: &mut W) {
         out.put(&u32::from(*self).to_be_bytes());
