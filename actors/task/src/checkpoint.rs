@@ -7,8 +7,8 @@ use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{InFlightRestore, TaskCut};
 use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
-    BlobStore, CheckpointLayout, Compression, Reader, Scale, SharedFolder, SnapshotFolder, StateHandle,
-    StorageError, forget_files, has_store, open_store, read_state_groups, redistribute, save_store,
+    BlobStore, BlobStores, CheckpointLayout, Compression, Reader, Scale, SharedFolder, SnapshotFolder,
+    StateHandle, StorageError, forget_files, has_store, read_state_groups, redistribute, save_store,
     write_state,
 };
 use std::collections::BTreeMap;
@@ -20,6 +20,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct CheckpointStorage {
     store: Arc<dyn BlobStore>,
+    /// Opens the stores of savepoints, and of what a job begins with.
+    places: BlobStores,
     compression: Compression,
     /// Where cuts go, whatever their checkpoint; `None`: into the folder of their checkpoint.
     folder: Option<String>,
@@ -51,11 +53,18 @@ impl CheckpointStorage {
     pub fn new(store: Arc<dyn BlobStore>, compression: Compression) -> Self {
         Self {
             store,
+            places: BlobStores::local(),
             compression,
             folder: None,
             stores: None,
             without_in_flight: None,
         }
+    }
+
+    /// The same with savepoints wherever these can be opened, not in local directories only.
+    #[must_use]
+    pub fn with_places(self, places: BlobStores) -> Self {
+        Self { places, ..self }
     }
 
     /// The same that restores a checkpoint without the records that were in flight when it was taken.
@@ -80,7 +89,8 @@ impl CheckpointStorage {
     /// When the folder's location names no store.
     pub fn within(&self, folder: &SnapshotFolder) -> hurtig_storage::Result<Self> {
         Ok(Self {
-            store: folder.open()?,
+            store: folder.open(&self.places)?,
+            places: self.places.clone(),
             compression: self.compression,
             folder: Some(folder.folder.clone()),
             stores: None,
@@ -91,6 +101,11 @@ impl CheckpointStorage {
     fn folder_of(&self, job: JobId, checkpoint: CheckpointId) -> String {
         let own = || CheckpointLayout::new(job).checkpoint(checkpoint);
         self.folder.clone().unwrap_or_else(own)
+    }
+
+    /// What opens other stores.
+    pub fn places(&self) -> &BlobStores {
+        &self.places
     }
 
     /// The store itself.
@@ -158,7 +173,7 @@ impl CheckpointStorage {
         channels: &[ChannelName],
     ) -> Result<Restored, LoadError> {
         let store = match &restore.store {
-            Some(location) => open_store(location).map_err(Error::from)?,
+            Some(location) => self.places.open(location).map_err(Error::from)?,
             None => self.store.clone(),
         };
         let ignored = self.without_in_flight == Some(restore.checkpoint);

@@ -138,7 +138,8 @@ fn parallelism(text: Option<String>) -> Result<u32, String> {
 /// The environment variable that names a YAML file of settings.
 const CONF_FILE: &str = "HURTIG_CONFIG";
 
-fn read_config(definitions: Vec<String>) -> Result<Configuration, String> {
+/// The settings of this process: of the file that the environment names, the environment, and `definitions`.
+pub(crate) fn read_config(definitions: Vec<String>) -> Result<Configuration, String> {
     let mut builder = Configuration::builder();
     if let Some(path) = std::env::var_os(CONF_FILE) {
         let path = path.to_string_lossy().into_owned();

@@ -1,11 +1,12 @@
 //! Looking into checkpoints and savepoints without a job, and deleting savepoints.
 
 use crate::Error;
-use hurtig_storage::{CheckpointMetadata, OperatorStates, SnapshotFolder, SnapshotKind};
+use hurtig_storage::{BlobStores, CheckpointMetadata, OperatorStates, SnapshotFolder, SnapshotKind};
 use serde_json::{Value, json};
 
 /// What a checkpoint or savepoint consists of, as JSON: of which job and when, and for each operator its
-/// uid, parallelism and state files. `path` is its folder. State files are named and not read.
+/// uid, parallelism and state files. `path` is its folder, which may be a URL; what its store needs to be opened is read from
+/// the settings file and the environment, as programs do. State files are named and not read.
 ///
 /// ```no_run
 /// println!("{}", hurtig::inspect_snapshot("/backup/savepoint-5e6f94-48b327cde3747140")?);
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 pub fn inspect_snapshot(path: &str) -> Result<String, Error> {
     let unreadable = |error: hurtig_storage::StorageError| Error::Input(error.to_string());
     let folder = SnapshotFolder::of_path(path).map_err(unreadable)?;
-    let metadata = folder.read().map_err(unreadable)?;
+    let metadata = folder.read(&stores()?).map_err(unreadable)?;
     Ok(format!("{:#}", described(&folder, &metadata)))
 }
 
@@ -35,14 +36,21 @@ pub fn inspect_snapshot(path: &str) -> Result<String, Error> {
 pub fn dispose_savepoint(path: &str) -> Result<(), Error> {
     let failed = |error: hurtig_storage::StorageError| Error::Input(error.to_string());
     let folder = SnapshotFolder::of_path(path).map_err(failed)?;
-    let metadata = folder.read().map_err(failed)?;
+    let stores = stores()?;
+    let metadata = folder.read(&stores).map_err(failed)?;
     if metadata.kind == SnapshotKind::Checkpoint {
         return Err(Error::Input(format!(
             "'{folder}' is a checkpoint of job {}, which may share files with others: only savepoints are disposed of",
             metadata.job_id
         )));
     }
-    folder.delete().map_err(failed)
+    folder.delete(&stores).map_err(failed)
+}
+
+/// The stores that the process's settings open.
+fn stores() -> Result<BlobStores, Error> {
+    let config = crate::entry::read_config(Vec::new()).map_err(Error::Config)?;
+    Ok(crate::stores::blob_stores(&config))
 }
 
 fn described(folder: &SnapshotFolder, metadata: &CheckpointMetadata) -> Value {

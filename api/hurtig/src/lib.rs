@@ -45,6 +45,7 @@ mod mini_cluster;
 mod parameters;
 mod place;
 mod settings;
+mod stores;
 mod stream;
 mod window;
 
@@ -57,6 +58,7 @@ pub use hurtig_macros::{StableKey, main};
 pub use inspect::{dispose_savepoint, inspect_snapshot};
 pub use listener::JobListener;
 pub use parameters::Parameters;
+pub use stores::blob_stores;
 pub use stream::{
     BroadcastConnectedStreams, CollectHandle, CollectSink, ConnectedStreams, DataStream, DiscardingSink,
     KeyedBroadcastConnectedStreams, KeyedConnectedStreams, KeyedStream, StreamSink,

@@ -13,9 +13,11 @@ use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
-use hurtig_storage::{BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder, latest_checkpoint};
+use hurtig_storage::{
+    BlobStore, BlobStores, Compression, METADATA_NAME, MemoryStore, SnapshotFolder, is_whole,
+    latest_checkpoint,
+};
 use hurtig_task::{BarrierSettings, CheckpointStorage, TaskSettings};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,13 +178,11 @@ impl JobSetup {
 /// Where a job with its state in `backend` keeps its checkpoints, and how.
 pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Result<JobSetup, Error> {
     check_barriers(config)?;
-    let local = config.get(&options::CHECKPOINT_DIR);
-    let local = local.map(|dir| LocalStore::open(&dir)).transpose();
-    let local =
-        local.map_err(|error| Error::Config(format!("{}: {error}", options::CHECKPOINT_DIR.key())))?;
+    let places = crate::stores::blob_stores(config);
+    let durable = durable_store(config, &places)?;
     let restore = config
         .get(&options::RESTORE_PATH)
-        .map(|path| restore_from(config, &path, local.as_ref()))
+        .map(|path| restore_from(config, &path, durable.as_deref(), &places))
         .transpose()?;
     let interval = config.get(&options::CHECKPOINT_INTERVAL);
     let options = JobOptions {
@@ -199,20 +199,33 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
         restore,
         savepoint_dir: config.get(&options::SAVEPOINT_DIR),
     };
-    let takes_checkpoints = interval.is_some() || local.is_some();
-    let store: Arc<dyn BlobStore> = match local {
-        Some(local) => Arc::new(local),
-        None => Arc::new(MemoryStore::default()),
-    };
+    let takes_checkpoints = interval.is_some() || durable.is_some();
+    let store = durable.unwrap_or_else(|| Arc::new(MemoryStore::default()));
     let without = config
         .get(&options::RECOVER_WITHOUT_CHANNEL_STATE)
         .map(CheckpointId);
-    let storage = CheckpointStorage::new(store, compression(config)).without_in_flight_of(without);
+    let storage = CheckpointStorage::new(store, compression(config))
+        .with_places(places)
+        .without_in_flight_of(without);
     Ok(JobSetup {
         options,
         storage: crate::backend::with_stores(storage, config, backend),
         takes_checkpoints,
     })
+}
+
+/// The store that survives the process, if one is set, after a look at it: a job that cannot keep its
+/// checkpoints is not begun.
+fn durable_store(config: &Configuration, places: &BlobStores) -> Result<Option<Arc<dyn BlobStore>>, Error> {
+    let Some(dir) = config.get(&options::CHECKPOINT_DIR) else {
+        return Ok(None);
+    };
+    let checked = places.open(&dir).and_then(|store| store.check().map(|()| store));
+    let checked = checked.map_err(|error| {
+        let error = hurtig_core::Error::from(error);
+        Error::Config(format!("{}: {}", options::CHECKPOINT_DIR.key(), error.chain()))
+    })?;
+    Ok(Some(checked))
 }
 
 fn retention(config: &Configuration) -> CheckpointRetention {
@@ -235,7 +248,8 @@ fn compression(config: &Configuration) -> Compression {
 fn restore_from(
     config: &Configuration,
     path: &str,
-    store: Option<&LocalStore>,
+    store: Option<&dyn BlobStore>,
+    places: &BlobStores,
 ) -> Result<RestoreFrom, Error> {
     let (key, dir) = (options::RESTORE_PATH.key(), options::CHECKPOINT_DIR.key());
     let checkpoint = match (path, store) {
@@ -247,7 +261,7 @@ fn restore_from(
             )));
         }
         (path, store) => RestoreTarget::Folder(
-            folder_of(store, path).map_err(|error| Error::Config(format!("{key}: {error}")))?,
+            folder_of(store, path, places).map_err(|error| Error::Config(format!("{key}: {error}")))?,
         ),
     };
     Ok(RestoreFrom {
@@ -262,20 +276,28 @@ fn restore_from(
 
 /// The folder that a path names: in the checkpoint directory if it is relative and there, else by the
 /// process's working directory.
-fn folder_of(store: Option<&LocalStore>, path: &str) -> hurtig_storage::Result<SnapshotFolder> {
-    let within = store
-        .filter(|_| !path.starts_with('/') && !path.contains("://"))
-        .map(|store| store.root().join(path))
-        .filter(|within| within.exists());
-    match within.as_deref().and_then(Path::to_str) {
-        Some(within) => SnapshotFolder::of_path(within),
-        None => SnapshotFolder::of_path(path),
+fn folder_of(
+    store: Option<&dyn BlobStore>,
+    path: &str,
+    places: &BlobStores,
+) -> hurtig_storage::Result<SnapshotFolder> {
+    let bare = path.trim_end_matches('/').trim_end_matches(METADATA_NAME);
+    let bare = bare.trim_end_matches('/');
+    if let Some(store) = store.filter(|_| !is_whole(path) && !bare.is_empty())
+        && let Some(root) = store.location()
+        && store.exists(&format!("{bare}/{METADATA_NAME}")).unwrap_or(false)
+    {
+        return SnapshotFolder::of_path(&format!("{}/{bare}", root.trim_end_matches('/')));
     }
+    let folder = SnapshotFolder::of_path(path)?;
+    folder.open(places)?;
+    Ok(folder)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn config(definitions: &[&str]) -> Configuration {
         Configuration::builder().definitions(definitions).build().unwrap()
@@ -366,7 +388,7 @@ mod tests {
         let claim = "execution.state-recovery.claim-mode=CLAIM";
         let claimed = restore("/s/savepoint-1", &[claim]).unwrap();
         assert_eq!(claimed, Some((folder("/s", "savepoint-1"), true)));
-        for path in ["/", "/_metadata", "s3://bucket/save"] {
+        for path in ["/", "/_metadata", "s3://bucket", "gs://bucket/save"] {
             let error = restore(path, &[]).unwrap_err().to_string();
             assert!(
                 error.contains("execution.state-recovery.path") && error.contains(path),
@@ -378,12 +400,16 @@ mod tests {
     #[test]
     fn a_relative_path_counts_from_the_checkpoint_directory_if_it_leads_somewhere() {
         let root = tempfile::tempdir().unwrap();
-        std::fs::create_dir(root.path().join("save")).unwrap();
-        let store = LocalStore::open(root.path().to_str().unwrap()).unwrap();
-        let found = folder_of(Some(&store), "save").unwrap();
-        assert_eq!(Path::new(&found.store), root.path());
+        let places = BlobStores::local();
+        let store = places.open(root.path().to_str().unwrap()).unwrap();
+        store.put_new("save/_metadata", b"").unwrap();
+        for path in ["save", "save/", "save/_metadata"] {
+            let found = folder_of(Some(&*store), path, &places).unwrap();
+            assert_eq!(Path::new(&found.store), root.path());
+            assert_eq!(found.folder, "save");
+        }
         let here = std::env::current_dir().unwrap();
-        let found = folder_of(Some(&store), "other").unwrap();
+        let found = folder_of(Some(&*store), "other", &places).unwrap();
         assert_eq!(Path::new(&found.store), here);
     }
 

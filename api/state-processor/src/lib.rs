@@ -25,6 +25,7 @@ mod writer;
 
 pub use builder::{IntoEntry, OperatorBuilder};
 pub use error::{Result, StatePlace, StateProcessorError};
+pub use hurtig_storage::BlobStores;
 pub use keyed::{KeyedStates, KeyedStatesIter};
 pub use savepoint::{OperatorInfo, Savepoint, StateKind};
 pub use writer::SavepointWriter;

@@ -5,7 +5,7 @@ use hurtig_core::ids::OperatorId;
 use hurtig_state::{OperatorSection, OperatorSnapshot, Redistribution};
 use hurtig_storage::store_files::{FRESH_SECTION, STORE_SECTION};
 use hurtig_storage::{
-    BlobStore, CheckpointMetadata, OperatorStates, SnapshotFolder, StateHandle, StorageError,
+    BlobStore, BlobStores, CheckpointMetadata, OperatorStates, SnapshotFolder, StateHandle, StorageError,
     read_state_groups, verify_file,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,9 +118,17 @@ impl Savepoint {
     /// # Errors
     /// When there is none, and when its metadata or the index of a file is damaged; with the path.
     pub fn open(path: &str) -> Result<Self> {
+        Self::open_in(path, &BlobStores::local())
+    }
+
+    /// As [`open`](Self::open), in any of these stores.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_in(path: &str, stores: &BlobStores) -> Result<Self> {
         let folder = SnapshotFolder::of_path(path)?;
-        let metadata = folder.read()?;
-        let store = folder.open()?;
+        let metadata = folder.read(stores)?;
+        let store = folder.open(stores)?;
         let mut inner = Inner {
             folder,
             store,

@@ -13,9 +13,9 @@ use hurtig_core::key::KEY_HASH_VERSION;
 use hurtig_core::time::{Clock, SystemClock};
 use hurtig_storage::store_files::STORE_SECTION;
 use hurtig_storage::{
-    BlobStore, CheckpointLayout, CheckpointMetadata, Compression, METADATA_FORMAT_VERSION, METADATA_NAME,
-    OperatorStates, SnapshotFolder, SnapshotKind, StateHandle, StorageError, SubtaskState, write_metadata,
-    write_state,
+    BlobStore, BlobStores, CheckpointLayout, CheckpointMetadata, Compression, METADATA_FORMAT_VERSION,
+    METADATA_NAME, OperatorStates, SnapshotFolder, SnapshotKind, StateHandle, StorageError, SubtaskState,
+    write_metadata, write_state,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -206,8 +206,16 @@ impl SavepointWriter {
     /// When the folder has something in it, a file of the savepoint before is damaged, or the disk fails; what was written
     /// is removed then.
     pub fn write(self, path: &str) -> Result<String> {
+        self.write_in(path, &BlobStores::local())
+    }
+
+    /// As [`write`](Self::write), in any of these stores.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_in(self, path: &str, stores: &BlobStores) -> Result<String> {
         let folder = SnapshotFolder::of_path(path)?;
-        Output::new(&folder)?.write(&self)?;
+        Output::new(&folder, stores)?.write(&self)?;
         Ok(folder.path())
     }
 
@@ -247,9 +255,9 @@ struct Output<'a> {
 
 impl<'a> Output<'a> {
     /// A folder that is new or empty.
-    fn new(folder: &'a SnapshotFolder) -> Result<Self> {
+    fn new(folder: &'a SnapshotFolder, stores: &BlobStores) -> Result<Self> {
         let output = Self {
-            store: folder.open()?,
+            store: folder.open(stores)?,
             folder,
             copied: BTreeMap::new(),
             written: Vec::new(),
@@ -363,7 +371,7 @@ mod tests {
     /// A checkpoint whose only operator has a section of this name.
     fn checkpoint(path: &str, section: &str) -> Savepoint {
         let folder = SnapshotFolder::of_path(path).unwrap();
-        let store = folder.open().unwrap();
+        let store = folder.open(&BlobStores::local()).unwrap();
         let mut snapshot = OperatorSnapshot::default();
         snapshot
             .put_operator(section, Redistribution::Split, &[1])

@@ -35,7 +35,7 @@ pub enum StorageError {
     },
     /// A place for checkpoints that no store can be opened for.
     #[error(
-        "cannot store checkpoints at '{location}': {problem}; use 'file:///absolute/path' or a plain path"
+        "cannot store checkpoints at '{location}': {problem}; use a plain path, 'file:///absolute/path' or 's3://bucket/path'"
     )]
     BadLocation {
         /// What was given.

@@ -8,8 +8,9 @@
 use crate::error::{Result, StorageError};
 use crate::layout::is_checkpoint;
 use crate::metadata::{CheckpointMetadata, METADATA_NAME, SnapshotKind, read_metadata};
-use crate::path::{below, check_path, join};
+use crate::path::{below, check_path, join, scheme_of};
 use crate::store::{BlobStore, LocalStore};
+use crate::stores::BlobStores;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -17,18 +18,10 @@ use std::sync::Arc;
 #[cfg(test)]
 mod tests;
 
-/// Opens the store at a plain path or a `file:///` URL.
-///
-/// # Errors
-/// [`StorageError::BadLocation`] for what names no store that this build knows.
-pub fn open_store(location: &str) -> Result<Arc<dyn BlobStore>> {
-    Ok(Arc::new(LocalStore::open(location)?))
-}
-
 /// A folder of a store that is named by its location.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SnapshotFolder {
-    /// Where the store is, as [`open_store`] takes it.
+    /// Where the store is, as [`BlobStores::open`] takes it.
     pub store: String,
     /// The folder's path in the store.
     pub folder: String,
@@ -36,10 +29,10 @@ pub struct SnapshotFolder {
 
 impl SnapshotFolder {
     /// The folder that a whole path names, its `_metadata` included or not. A relative path counts from
-    /// the process's working directory.
+    /// the process's working directory. Whether there is a store for a URL is seen when it is opened.
     ///
     /// # Errors
-    /// [`StorageError::BadLocation`] for the root of a store, and for what names no store.
+    /// [`StorageError::BadLocation`] for the root of a store, and for what is no path.
     pub fn of_path(path: &str) -> Result<Self> {
         let bare = path.trim_end_matches('/');
         let bare = bare
@@ -52,15 +45,26 @@ impl SnapshotFolder {
         if bare.is_empty() && !path.is_empty() {
             return Err(bad());
         }
-        let whole = LocalStore::open(bare)?.root().to_string_lossy().into_owned();
-        let whole = whole.trim_end_matches('/');
-        let (above, name) = whole.rsplit_once('/').ok_or_else(bad)?;
+        let (begin, rest) = match scheme_of(bare).filter(|scheme| *scheme != "file") {
+            // A bucket is a store, and never a folder.
+            Some(scheme) => {
+                let bucket = bare[scheme.len() + 3..].split('/').next().unwrap_or_default();
+                let (begin, rest) = bare.split_at(scheme.len() + 3 + bucket.len());
+                (begin.to_owned(), rest.to_owned())
+            }
+            None => {
+                let root = LocalStore::open(bare)?.root().to_string_lossy().into_owned();
+                (String::new(), root)
+            }
+        };
+        let (above, name) = rest.trim_end_matches('/').rsplit_once('/').ok_or_else(bad)?;
         let (store, folder) = match above.rsplit_once('/') {
             Some((store, job)) if is_checkpoint(&join(job, name)) => (store, join(job, name)),
             _ => (above, name.to_owned()),
         };
         check_path(&folder).map_err(|_| bad())?;
-        let store = if store.is_empty() { "/" } else { store }.to_owned();
+        let store = format!("{begin}{store}");
+        let store = if store.is_empty() { "/".to_owned() } else { store };
         Ok(Self { store, folder })
     }
 
@@ -72,9 +76,9 @@ impl SnapshotFolder {
     /// Opens its store.
     ///
     /// # Errors
-    /// As [`open_store`].
-    pub fn open(&self) -> Result<Arc<dyn BlobStore>> {
-        open_store(&self.store)
+    /// As [`BlobStores::open`].
+    pub fn open(&self, stores: &BlobStores) -> Result<Arc<dyn BlobStore>> {
+        stores.open(&self.store)
     }
 
     /// Reads its metadata.
@@ -82,8 +86,8 @@ impl SnapshotFolder {
     /// # Errors
     /// As [`read_metadata`], with whole paths; [`StorageError::Incompatible`] for a checkpoint that names
     /// files outside of its folder and was moved away from them.
-    pub fn read(&self) -> Result<CheckpointMetadata> {
-        let metadata = read_metadata(&*self.open()?, &self.folder).map_err(|error| match error {
+    pub fn read(&self, stores: &BlobStores) -> Result<CheckpointMetadata> {
+        let metadata = read_metadata(&*self.open(stores)?, &self.folder).map_err(|error| match error {
             StorageError::NotFound { .. } => StorageError::NoSnapshot { folder: self.path() },
             error => error.within(&self.store),
         })?;
@@ -106,8 +110,8 @@ impl SnapshotFolder {
     ///
     /// # Errors
     /// As [`delete_snapshot`].
-    pub fn delete(&self) -> Result<()> {
-        delete_snapshot(&*self.open()?, &self.folder).map_err(|error| error.within(&self.store))
+    pub fn delete(&self, stores: &BlobStores) -> Result<()> {
+        delete_snapshot(&*self.open(stores)?, &self.folder).map_err(|error| error.within(&self.store))
     }
 }
 

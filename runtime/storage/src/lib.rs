@@ -6,7 +6,8 @@
 //!
 //! | Room | Holds |
 //! |---|---|
-//! | [`store`] | [`BlobStore`]: objects by path; [`LocalStore`], [`MemoryStore`] |
+//! | [`store`] | [`BlobStore`]: objects by path; [`LocalStore`], [`MemoryStore`]; what every store must do |
+//! | [`stores`] | [`BlobStores`]: stores by their location |
 //! | [`format`](mod@format) | header, blocks and checksums of every file; [`verify_file`] |
 //! | [`state_file`] | [`write_state`], [`read_state`], [`read_state_groups`] |
 //! | [`metadata`] | [`CheckpointMetadata`]: what a checkpoint consists of |
@@ -30,19 +31,22 @@ pub mod state_file;
 pub mod stop_record;
 pub mod store;
 pub mod store_files;
+pub mod stores;
 #[cfg(test)]
 mod tests;
 
 pub use error::{Result, StorageError};
-pub use folder::{SnapshotFolder, delete_snapshot, open_store};
+pub use folder::{SnapshotFolder, delete_snapshot};
 pub use format::{Compression, FileInfo, FileKind, verify_file};
 pub use layout::{CheckpointLayout, latest_checkpoint};
 pub use metadata::{
     CheckpointMetadata, METADATA_FORMAT_VERSION, METADATA_NAME, OperatorStates, SnapshotKind, SubtaskState,
     read_metadata, write_metadata,
 };
+pub use path::is_whole;
 pub use rescale::{Scale, redistribute};
 pub use state_file::{StateHandle, read_state, read_state_groups, write_state};
 pub use stop_record::{STOP_RECORD_NAME, StopRecord};
-pub use store::{BlobStore, LocalStore, MemoryStore};
+pub use store::{BlobStore, LocalStore, MemoryStore, conformance};
 pub use store_files::{Reader, SharedFolder, checkpoint_of, forget_files, has_store, save_store};
+pub use stores::{BlobStores, OpenStore};

@@ -8,7 +8,7 @@ use crate::format::Compression;
 use crate::format::header::FileKind;
 use crate::format::reader::data_of;
 use crate::format::writer::{FileImage, FileWriter};
-use crate::path::{below, check_path, join};
+use crate::path::{below, check_path, join, scheme_of};
 use crate::rescale::Scale;
 use crate::state_file::StateHandle;
 use crate::store::BlobStore;
@@ -57,7 +57,7 @@ pub struct CheckpointMetadata {
     /// [`KEY_HASH_VERSION`] of the job.
     pub key_hash_version: u32,
     /// Folders of checkpoints of jobs that have ended, which this one was restored from and takes the
-    /// place of: whoever owns this one deletes them. One that begins with a slash is a whole path, of a
+    /// place of: whoever owns this one deletes them. One that begins with a slash, or is a URL, is a whole path, of a
     /// folder in another store.
     pub supersedes: Vec<String>,
     /// The state of all operators.
@@ -232,7 +232,8 @@ fn check(metadata: &CheckpointMetadata) -> Result<(), String> {
     }
     // Folders that will be deleted: the empty one would be the whole store.
     for folder in &metadata.supersedes {
-        let path = folder.strip_prefix('/').unwrap_or(folder);
+        let rest = scheme_of(folder).map(|scheme| &folder[scheme.len() + 3..]);
+        let path = rest.unwrap_or_else(|| folder.strip_prefix('/').unwrap_or(folder));
         check_path(path).map_err(|e| format!("it supersedes a checkpoint: {e}"))?;
     }
     let mut seen = BTreeMap::new();

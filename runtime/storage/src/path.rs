@@ -32,6 +32,18 @@ pub fn check_path(path: &str) -> Result<()> {
     }
 }
 
+/// The scheme of a URL; `None` for a plain path.
+pub(crate) fn scheme_of(location: &str) -> Option<&str> {
+    let (scheme, _) = location.split_once("://")?;
+    let letters = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    (!scheme.is_empty() && scheme.chars().all(letters)).then_some(scheme)
+}
+
+/// Whether a path says which store it lies in: it is absolute, or a URL.
+pub fn is_whole(path: &str) -> bool {
+    path.starts_with('/') || scheme_of(path).is_some()
+}
+
 /// Checks the path of a folder; the empty one is the whole store.
 pub(crate) fn check_folder(folder: &str) -> Result<()> {
     if folder.is_empty() {

@@ -18,7 +18,7 @@ use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, SubtaskId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
-use hurtig_storage::{CheckpointMetadata, SnapshotKind};
+use hurtig_storage::{CheckpointMetadata, SnapshotKind, is_whole};
 use hurtig_task::interface::{CheckpointPart, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -153,7 +153,7 @@ impl JobMasterBrain {
         // A folder of another store is known by its whole path.
         let whole = |folder: &str| match &store {
             None => folder.to_owned(),
-            Some(_) if folder.starts_with('/') => folder.to_owned(),
+            Some(_) if is_whole(folder) => folder.to_owned(),
             Some(store) => format!("{}/{folder}", store.trim_end_matches('/')),
         };
         let dir = whole(&folder);

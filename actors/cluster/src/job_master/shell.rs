@@ -19,7 +19,7 @@ use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_dataflow::source::{Assignment, SplitEnumerator};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Panicked, Reply, ShellCx};
-use hurtig_storage::{CheckpointLayout, SnapshotFolder, open_store};
+use hurtig_storage::{BlobStores, CheckpointLayout, SnapshotFolder};
 use hurtig_task::interface::{SavepointOrder, TaskFactory, TaskFailure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -266,14 +266,14 @@ impl JobMaster {
         let dir = dir.or_else(|| self.settings.savepoint_dir.clone()).ok_or(
             "nobody said where it goes: name a directory, or set execution.checkpointing.savepoint-dir",
         )?;
-        let store = open_store(&dir).map_err(|error| error.to_string())?;
+        let storage = self.factory.checkpoints();
+        let places = storage.as_ref().map(|storage| storage.places().clone());
+        let store = places.unwrap_or_else(BlobStores::local).open(&dir);
+        let store = store.map_err(|error| error.to_string())?;
         let store = store
             .location()
             .ok_or_else(|| format!("the directory '{dir}' cannot be named: its path is not Unicode"))?;
-        let checkpoints = self
-            .factory
-            .checkpoints()
-            .and_then(|storage| storage.store().location());
+        let checkpoints = storage.and_then(|storage| storage.store().location());
         // Such folders are deleted with the checkpoints of their jobs.
         let within = checkpoints.and_then(|root| {
             let rest = store

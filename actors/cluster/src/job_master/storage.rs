@@ -9,8 +9,8 @@ use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Fault};
 use hurtig_kit::{Panicked, guard};
 use hurtig_storage::{
-    BlobStore, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SnapshotFolder, StopRecord,
-    checkpoint_of, delete_snapshot, latest_checkpoint, open_store, read_metadata, write_metadata,
+    BlobStore, BlobStores, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SnapshotFolder, StopRecord,
+    checkpoint_of, delete_snapshot, is_whole, latest_checkpoint, read_metadata, write_metadata,
 };
 use hurtig_task::CheckpointStorage;
 use hurtig_task::interface::TaskFailure;
@@ -58,6 +58,13 @@ impl JobStorage {
             .ok_or_else(|| Error::internal("the job has no checkpoint storage"))
     }
 
+    fn places(&self) -> BlobStores {
+        let storage = self.storage.as_ref();
+        storage
+            .map(|storage| storage.places().clone())
+            .unwrap_or_default()
+    }
+
     fn load(&self, from: &RestoreFrom) -> Result<Option<Box<FoundCheckpoint>>, TaskFailure> {
         let load = || match &from.checkpoint {
             RestoreTarget::Folder(folder) => self.named(folder).map(Some),
@@ -75,7 +82,7 @@ impl JobStorage {
 
     fn named(&self, folder: &SnapshotFolder) -> Result<FoundCheckpoint, Error> {
         let metadata = folder
-            .read()
+            .read(&self.places())
             .map_err(|error| Error::from(error).context(format!("cannot restore the job from '{folder}'")))?;
         let store = self.store()?;
         let own = store.location();
@@ -124,7 +131,7 @@ impl JobStorage {
         let Some((savepoint, stop)) = savepoint else {
             return Ok(write_metadata(self.store()?, &dir, &metadata)?);
         };
-        write_metadata(&*savepoint.open()?, &savepoint.folder, &metadata)?;
+        write_metadata(&*savepoint.open(&self.places())?, &savepoint.folder, &metadata)?;
         if stop {
             reached(Step::SavepointComplete);
             // Before anybody commits: a restore of the latest checkpoint must not go back behind that.
@@ -137,9 +144,13 @@ impl JobStorage {
         let (store, layout) = (self.store()?, CheckpointLayout::new(self.job));
         match work {
             StorageWork::DiscardCheckpoint(id) => discard_folder(store, &layout.checkpoint(*id)),
-            StorageWork::DiscardSavepoint(folder) => discard_folder(&*folder.open()?, &folder.folder),
-            StorageWork::DiscardClaimed(dir) => discard_claimed(store, dir),
-            StorageWork::DiscardState(handle, Some(other)) => Ok(open_store(other)?.delete(&handle.path)?),
+            StorageWork::DiscardSavepoint(folder) => {
+                discard_folder(&*folder.open(&self.places())?, &folder.folder)
+            }
+            StorageWork::DiscardClaimed(dir) => discard_claimed(store, dir, &self.places()),
+            StorageWork::DiscardState(handle, Some(other)) => {
+                Ok(self.places().open(other)?.delete(&handle.path)?)
+            }
             StorageWork::DiscardState(handle, None) => Ok(store.delete(&handle.path)?),
             StorageWork::SweepShared { up_to, kept } => sweep_shared(store, layout, (*up_to, kept)),
             StorageWork::DiscardJob => Ok(store.delete_all(&layout.root())?),
@@ -194,10 +205,10 @@ fn discard_all_but(
 
 /// Deletes a checkpoint of another job, and with it all that the job left: it has ended. Of a savepoint, or
 /// of a checkpoint that was moved, it deletes no more than what it names: others may have put files there.
-fn discard_claimed(store: &dyn BlobStore, dir: &str) -> Result<(), Error> {
-    if dir.starts_with('/') {
+fn discard_claimed(store: &dyn BlobStore, dir: &str, places: &BlobStores) -> Result<(), Error> {
+    if is_whole(dir) {
         let SnapshotFolder { store, folder } = SnapshotFolder::of_path(dir)?;
-        return discard_claimed(&*open_store(&store)?, &folder);
+        return discard_claimed(&*places.open(&store)?, &folder, places);
     }
     let root = dir.rsplit_once('/').map(|(root, _)| root);
     let Some(root) = root.filter(|root| root.parse::<JobId>().is_ok()) else {

@@ -59,11 +59,25 @@ fn a_path_is_divided_where_the_store_begins() {
         (&format!("/s/{chk}"), folder("/s", &chk)),
         (&format!("/{chk}"), folder("/", &chk)),
         ("/s/x/chk-7", folder("/s/x", "chk-7")),
+        ("s3://bucket/save", folder("s3://bucket", "save")),
+        (
+            "s3://bucket/a/b/save/_metadata",
+            folder("s3://bucket/a/b", "save"),
+        ),
+        (&format!("s3://bucket/{chk}"), folder("s3://bucket", &chk)),
+        (&format!("s3://bucket/a/{chk}/"), folder("s3://bucket/a", &chk)),
     ] {
         assert_eq!(SnapshotFolder::of_path(path).unwrap(), want, "{path}");
     }
     assert_eq!(folder("/", "save").path(), "/save");
-    for bad in ["/", "", "s3://bucket/save", "/_metadata"] {
+    for bad in [
+        "/",
+        "",
+        "s3://bucket",
+        "s3://bucket/_metadata",
+        "s3://",
+        "/_metadata",
+    ] {
         assert!(
             matches!(
                 SnapshotFolder::of_path(bad),
@@ -78,23 +92,26 @@ fn a_path_is_divided_where_the_store_begins() {
 fn what_is_missing_or_damaged_is_told_with_its_whole_path() {
     let dir = tempfile::tempdir().unwrap();
     let place = folder(dir.path().to_str().unwrap(), "savepoint-1");
-    let error = place.read().unwrap_err().to_string();
+    let error = place.read(&BlobStores::local()).unwrap_err().to_string();
     assert!(
         error.contains(&place.path()) && error.contains("no checkpoint or savepoint"),
         "{error}"
     );
     write_metadata(
-        &*place.open().unwrap(),
+        &*place.open(&BlobStores::local()).unwrap(),
         &place.folder,
         &metadata(SnapshotKind::Savepoint, &["savepoint-1/a"]),
     )
     .unwrap();
-    assert_eq!(place.read().unwrap().checkpoint_id, CheckpointId(7));
+    assert_eq!(
+        place.read(&BlobStores::local()).unwrap().checkpoint_id,
+        CheckpointId(7)
+    );
     let file = dir.path().join("savepoint-1/_metadata");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[60] ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    let error = place.read().unwrap_err().to_string();
+    let error = place.read(&BlobStores::local()).unwrap_err().to_string();
     assert!(
         error.contains(file.to_str().unwrap()) && error.contains("damaged at byte"),
         "{error}"
@@ -109,10 +126,10 @@ fn a_checkpoint_that_was_moved_away_from_its_files_is_refused_and_one_beside_the
     let beside = folder(root, &format!("{JOB}/chk-7"));
     let moved = folder(root, "moved");
     for place in [&beside, &moved] {
-        write_metadata(&*place.open().unwrap(), &place.folder, &names).unwrap();
+        write_metadata(&*place.open(&BlobStores::local()).unwrap(), &place.folder, &names).unwrap();
     }
-    beside.read().unwrap();
-    let error = moved.read().unwrap_err().to_string();
+    beside.read(&BlobStores::local()).unwrap();
+    let error = moved.read(&BlobStores::local()).unwrap_err().to_string();
     assert!(
         error.contains("shared/a") && error.contains("was moved"),
         "{error}"
@@ -123,11 +140,11 @@ fn a_checkpoint_that_was_moved_away_from_its_files_is_refused_and_one_beside_the
 fn only_what_the_metadata_name_is_deleted() {
     let dir = tempfile::tempdir().unwrap();
     let place = folder(dir.path().to_str().unwrap(), "save");
-    let store = place.open().unwrap();
+    let store = place.open(&BlobStores::local()).unwrap();
     for file in ["save/a", "save/mine.txt", "beside"] {
         store.put_new(file, b"x").unwrap();
     }
-    place.delete().unwrap();
+    place.delete(&BlobStores::local()).unwrap();
     assert_eq!(
         store.list("").unwrap().len(),
         3,
@@ -135,10 +152,10 @@ fn only_what_the_metadata_name_is_deleted() {
     );
     let names = metadata(SnapshotKind::Checkpoint, &["save/a", "beside"]);
     write_metadata(&*store, "save", &names).unwrap();
-    place.delete().unwrap();
+    place.delete(&BlobStores::local()).unwrap();
     assert_eq!(store.list("").unwrap(), ["beside", "save/mine.txt"]);
     store.delete("save/mine.txt").unwrap();
     write_metadata(&*store, "save", &metadata(SnapshotKind::Savepoint, &["save/b"])).unwrap();
-    place.delete().unwrap();
+    place.delete(&BlobStores::local()).unwrap();
     assert!(!dir.path().join("save").exists());
 }

@@ -1,5 +1,6 @@
 //! [`BlobStore`]: immutable objects by path, and the places that hold them.
 
+pub mod conformance;
 mod local;
 #[cfg(test)]
 mod local_tests;
@@ -19,12 +20,21 @@ use std::ops::Range;
 /// of paths before a slash; the empty folder is the whole store. Paths are checked by
 /// [`check_path`](crate::path::check_path), and a bad one is refused with `BadPath`.
 ///
-/// A store from outside implements this trait and passes the crate's tests of stores.
+/// A store from outside implements this trait and passes [`conformance::check`].
 pub trait BlobStore: Send + Sync {
-    /// Where it is, as [`open_store`](crate::folder::open_store) takes it; `None` for one that cannot be
+    /// Where it is, as [`BlobStores::open`](crate::BlobStores::open) takes it; `None` for one that cannot be
     /// opened a second time.
     fn location(&self) -> Option<String> {
         None
+    }
+
+    /// Whether checkpoints can be kept there at all, as far as that can be told without writing: what is wrong is
+    /// said before a job runs. A folder that does not exist yet is no reason.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    fn check(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Creates an object. It is whole and durable when this returns; readers never see a part.

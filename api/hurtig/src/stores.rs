@@ -1,0 +1,16 @@
+//! Which stores of checkpoints and savepoints a program can open.
+
+use hurtig_core::config::Configuration;
+use hurtig_storage::BlobStores;
+
+/// The stores that programs with these settings open: directories. For tools that read savepoints; jobs have theirs already.
+///
+/// ```
+/// let config = hurtig::core::config::Configuration::builder().build()?;
+/// let stores = hurtig::blob_stores(&config);
+/// assert!(stores.open("/var/lib/checkpoints").is_ok());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn blob_stores(_config: &Configuration) -> BlobStores {
+    BlobStores::local()
+}
