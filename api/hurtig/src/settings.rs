@@ -289,9 +289,9 @@ fn folder_of(
     {
         return SnapshotFolder::of_path(&format!("{}/{bare}", root.trim_end_matches('/')));
     }
-    let folder = SnapshotFolder::of_path(path)?;
-    folder.open(places)?;
-    Ok(folder)
+    // A URL of a store that nobody opens is refused before a job begins.
+    places.open(path)?;
+    SnapshotFolder::of_path(path)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 20] = [
+const FLOORS: [(&str, u8); 22] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
@@ -26,12 +26,15 @@ const FLOORS: [(&str, u8); 20] = [
     ("hurtig-connector-datagen", 6),
     ("hurtig-connector-sqlite", 6),
     ("hurtig-state-processor", 6),
+    ("hurtig-object-store", 6),
     // A format of the file sink; programs that want it name it, `hurtig` does not.
     ("hurtig-connector-parquet", 7),
     ("hurtig", 7),
     ("hurtig-house", 8),
     ("hurtig-bench", 8),
     ("hurtig-end-to-end", 8),
+    // For tests: an S3 server of somebody else's.
+    ("hurtig-s3-server", 8),
 ];
 
 /// Storeys, bottom up, and what no crate in them may depend on: exact names, or prefixes ending in `-`.

@@ -43,6 +43,14 @@ pub enum StorageError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A store that does not let itself be used as it is set up.
+    #[error("cannot use the store '{location}': {problem}")]
+    Refused {
+        /// The store.
+        location: String,
+        /// What it says, and what to do.
+        problem: String,
+    },
     /// The disk, or whatever stands in its place, failed.
     #[error("cannot {action} '{path}'")]
     Io {
@@ -103,6 +111,7 @@ impl StorageError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::BadLocation { .. }
+            | Self::Refused { .. }
             | Self::Incompatible { .. }
             | Self::NoSnapshot { .. }
             | Self::Rescale { .. } => Fault::User,
@@ -129,6 +138,7 @@ impl StorageError {
             | Self::Incompatible { path, .. } => *path = format!("{}/{path}", root.trim_end_matches('/')),
             Self::NoSnapshot { .. }
             | Self::BadLocation { .. }
+            | Self::Refused { .. }
             | Self::Rescale { .. }
             | Self::State(_)
             | Self::Internal(_) => {}

@@ -45,7 +45,10 @@ pub fn is_whole(path: &str) -> bool {
 }
 
 /// Checks the path of a folder; the empty one is the whole store.
-pub(crate) fn check_folder(folder: &str) -> Result<()> {
+///
+/// # Errors
+/// As [`check_path`].
+pub fn check_folder(folder: &str) -> Result<()> {
     if folder.is_empty() {
         Ok(())
     } else {

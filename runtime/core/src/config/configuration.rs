@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,14 +16,17 @@ use super::{
 ///
 /// Every setting was checked when it was made, so [`Self::get`] cannot fail. A serialized
 /// configuration is checked again when it is read.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "BTreeMap<String, Setting>", into = "BTreeMap<String, Setting>")]
 pub struct Configuration {
     settings: BTreeMap<&'static str, Setting>,
 }
 
+/// What is shown in place of a secret.
+pub(super) const HIDDEN: &str = "******";
+
 /// One value that a layer set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Setting {
     /// The value in its option's canonical text.
     value: String,
@@ -34,7 +38,7 @@ struct Setting {
 pub struct Entry<'a> {
     /// The option.
     pub option: &'static dyn AnyOption,
-    /// Its value as text.
+    /// Its value as text, as it may be shown: asterisks for a secret.
     pub value: String,
     /// Where it was set; `None` for a default.
     pub source: Option<&'a Source>,
@@ -96,7 +100,7 @@ impl Configuration {
         all().map(|option| match self.settings.get(option.key()) {
             Some(setting) => Entry {
                 option,
-                value: setting.value.clone(),
+                value: shown(option, &setting.value).to_owned(),
                 source: Some(&setting.source),
             },
             None => Entry {
@@ -153,6 +157,20 @@ impl Configuration {
                 }
             }
         }
+    }
+}
+
+fn shown<'a>(option: &dyn AnyOption, value: &'a str) -> &'a str {
+    if option.is_secret() { HIDDEN } else { value }
+}
+
+impl fmt::Debug for Configuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = self.entries().filter_map(|entry| {
+            let source = entry.source?;
+            Some((entry.option.key(), (entry.value, source)))
+        });
+        f.debug_map().entries(set).finish()
     }
 }
 

@@ -87,6 +87,8 @@ impl ConfigError {
             expected: option.expected().into_owned(),
             found: if found.is_empty() {
                 "nothing".to_owned()
+            } else if option.is_secret() {
+                "something else".to_owned()
             } else {
                 format!("`{found}`")
             },

@@ -37,6 +37,7 @@ pub struct ConfigOption<T: 'static> {
     doc: &'static str,
     flink: Option<&'static str>,
     condition: Option<Condition<T>>,
+    secret: bool,
 }
 
 impl<T> ConfigOption<T> {
@@ -49,12 +50,19 @@ impl<T> ConfigOption<T> {
             doc,
             flink: None,
             condition: None,
+            secret: false,
         }
     }
 
     /// Notes that Flink has this option, under the same key, with this default.
     pub(super) const fn flink(mut self, default: &'static str) -> Self {
         self.flink = Some(default);
+        self
+    }
+
+    /// Keeps its value out of everything that is printed.
+    pub(super) const fn secret(mut self) -> Self {
+        self.secret = true;
         self
     }
 
@@ -95,6 +103,8 @@ pub trait AnyOption: Sync {
     fn doc(&self) -> &'static str;
     /// The default of Flink's option with the same key, when it has one.
     fn flink_default(&self) -> Option<&'static str>;
+    /// Whether its value is printed nowhere.
+    fn is_secret(&self) -> bool;
     /// The name of its type.
     fn type_name(&self) -> Cow<'static, str>;
     /// What it looks like in YAML.
@@ -122,6 +132,10 @@ impl<T: ConfigValue> AnyOption for ConfigOption<T> {
 
     fn flink_default(&self) -> Option<&'static str> {
         self.flink
+    }
+
+    fn is_secret(&self) -> bool {
+        self.secret
     }
 
     fn type_name(&self) -> Cow<'static, str> {

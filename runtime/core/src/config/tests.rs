@@ -264,3 +264,18 @@ fn lists_read_yaml_sequences_and_text() {
     assert_eq!(Vec::<String>::type_name(), "list of string");
     assert_eq!(BTreeMap::<String, u32>::parse("a:1,a:2"), None, "a key twice");
 }
+
+#[test]
+fn secrets_are_read_and_not_shown() {
+    let text = "s3.secret-key: hunter2\ns3.access-key: me\n";
+    let config = Configuration::builder().yaml("c.yaml", text).build().unwrap();
+    assert_eq!(config.get(&options::S3_SECRET_KEY).as_deref(), Some("hunter2"));
+    let shown: Vec<String> = config.entries().map(|entry| entry.value).collect();
+    let debug = format!("{config:?} {shown:?}");
+    assert!(!debug.contains("hunter2") && debug.contains("******"), "{debug}");
+    assert!(debug.contains("me"), "{debug}");
+    // Whoever is sent the configuration has it too.
+    let sent = serde_json::to_string(&config).unwrap();
+    let got: Configuration = serde_json::from_str(&sent).unwrap();
+    assert_eq!(got.get(&options::S3_SECRET_KEY).as_deref(), Some("hunter2"));
+}

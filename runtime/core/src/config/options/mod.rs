@@ -5,12 +5,14 @@
 
 mod checkpoints;
 mod cluster;
+mod object_stores;
 mod pipeline;
 mod restart;
 mod state;
 
 pub use checkpoints::*;
 pub use cluster::*;
+pub use object_stores::*;
 pub use pipeline::*;
 pub use restart::*;
 pub use state::*;
@@ -45,6 +47,12 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "Checkpoints",
         doc: "When a job's state is made durable, where, and what a job begins with.",
         options: checkpoints::OPTIONS,
+    },
+    Section {
+        title: "Object stores",
+        doc: "How `s3://bucket/path` is reached, wherever a checkpoint or savepoint may lie there. Programs need the feature \
+              `s3` of the crate `hurtig`.",
+        options: object_stores::OPTIONS,
     },
     Section {
         title: "Task managers",
