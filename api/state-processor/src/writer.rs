@@ -401,7 +401,12 @@ mod tests {
             supersedes: Vec::new(),
             operators: vec![states],
         };
-        write_metadata(&*folder.open().unwrap(), &folder.folder, &metadata).unwrap();
+        write_metadata(
+            &*folder.open(&BlobStores::local()).unwrap(),
+            &folder.folder,
+            &metadata,
+        )
+        .unwrap();
     }
 
     fn path_in(folder: &tempfile::TempDir, name: &str) -> String {
@@ -438,7 +443,7 @@ mod tests {
         for (name, first, second) in [("copies", copies(), copies()), ("new", copies(), numbers(2))] {
             let path = path_in(&dir, name);
             let folder = SnapshotFolder::of_path(&path).unwrap();
-            let mut late = Output::new(&folder).unwrap();
+            let mut late = Output::new(&folder, &BlobStores::local()).unwrap();
             first.write(&path).unwrap();
             let error = late.write(&second).unwrap_err().to_string();
             assert!(
