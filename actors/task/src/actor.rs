@@ -1,5 +1,6 @@
 //! The Task actor: polls a [`TaskCore`] as an actor future and serves its mailbox between batches.
 
+use crate::alarm::Alarm;
 use crate::checkpoint::{CheckpointStorage, Restored};
 use crate::in_flight::ChannelName;
 use crate::interface::{
@@ -245,7 +246,7 @@ impl Actor for TaskActor {
 pub(crate) struct TaskLoop {
     /// What the operators begin with, until they are opened.
     begins: Option<Beginning>,
-    alarm: Option<(Time, Pin<Box<tokio::time::Sleep>>)>,
+    alarm: Alarm,
 }
 
 /// How a task begins.
@@ -264,23 +265,17 @@ impl TaskLoop {
     pub(crate) fn new(begins: Beginning) -> Self {
         Self {
             begins: Some(begins),
-            alarm: None,
+            alarm: Alarm::default(),
         }
     }
 
-    /// Arranges to be polled at `at` by the runtime's timer.
+    /// Arranges to be polled at `at`.
     fn sleep_until(&mut self, at: Option<Time>, now: Time, task: &mut std::task::Context<'_>) {
         let Some(at) = at else {
-            self.alarm = None;
+            self.alarm.clear();
             return;
         };
-        if self.alarm.as_ref().is_none_or(|(set, _)| *set != at) {
-            self.alarm = Some((at, Box::pin(tokio::time::sleep(at.since(now)))));
-        }
-        if let Some((_, alarm)) = &mut self.alarm
-            && alarm.as_mut().poll(task).is_ready()
-        {
-            self.alarm = None;
+        if self.alarm.poll(at, now, task).is_ready() {
             yield_to_runtime(task);
         }
     }

@@ -6,6 +6,7 @@
 //! nothing here blocks an arbiter. Refuses to know who schedules tasks and why.
 
 mod actor;
+mod alarm;
 mod assemble;
 mod channels;
 mod checkpoint;
