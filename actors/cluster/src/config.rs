@@ -54,9 +54,9 @@ pub enum RestartStrategyConfig {
         /// Time between failure and restart.
         delay: Duration,
     },
-    /// Restarts with growing delays. The first failure after a stable time restarts at once.
+    /// Restarts with growing delays.
     ExponentialDelay {
-        /// The delay of the second restart.
+        /// The delay of the first restart; none is shorter.
         initial: Duration,
         /// The longest delay.
         max: Duration,
@@ -78,6 +78,16 @@ pub enum RestartStrategyConfig {
         /// Time between failure and restart.
         delay: Duration,
     },
+}
+
+/// What is started again after a failure (`jobmanager.execution.failover-strategy`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailoverStrategy {
+    /// The pipelined regions that it has hit: the tasks that are connected with the one that failed.
+    #[default]
+    Region,
+    /// Every task.
+    Full,
 }
 
 /// What becomes of a job's checkpoints when it ends without having finished
@@ -118,6 +128,8 @@ pub enum RestoreTarget {
 pub struct JobOptions {
     /// What happens after a failure.
     pub restart: RestartStrategyConfig,
+    /// What is started again after one.
+    pub failover: FailoverStrategy,
     /// When checkpoints are taken.
     pub checkpoints: CheckpointSettings,
     /// Complete checkpoints that are kept (`execution.checkpointing.num-retained`); at least one.

@@ -19,7 +19,8 @@ mod result;
 mod task_manager;
 
 pub use config::{
-    CheckpointRetention, ClusterConfig, JobOptions, RestartStrategyConfig, RestoreFrom, RestoreTarget,
+    CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig, RestoreFrom,
+    RestoreTarget,
 };
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
@@ -27,7 +28,7 @@ pub use error::ClusterError;
 pub use job_master::checkpoints;
 pub use job_master::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint};
 pub use job_master::{
-    FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy, StorageWork,
+    EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy, Restarts, StorageWork,
 };
 pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};

@@ -9,6 +9,7 @@ use crate::checkpoint::CheckpointStorage;
 use hurtig_core::error::{Error, Fault};
 use hurtig_core::ids::{AllocationId, CheckpointId, EdgeId, ExecutionId, JobId, NodeId};
 use hurtig_core::key::KeyGroupRange;
+use hurtig_core::metrics::MetricGroup;
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
@@ -72,7 +73,7 @@ pub struct TaskDescriptor {
     pub slot: AllocationId,
     /// Whether it needs a thread of its own.
     pub blocking: bool,
-    /// The deployment: goes into every [`hurtig_core::ids::ChannelId`] of the task.
+    /// The deployment of its region: goes into every [`hurtig_core::ids::ChannelId`] of the task.
     pub generation: u32,
     /// Its inputs.
     pub inputs: Vec<InputDescriptor>,
@@ -363,7 +364,12 @@ pub trait TaskFactory: Send + Sync {
         None
     }
 
-    /// All tasks of a generation are over: channels that nobody took may be dropped.
+    /// The group of the job's own metrics, if they are kept.
+    fn job_metrics(&self) -> Option<MetricGroup> {
+        None
+    }
+
+    /// All tasks of a generation of a region are over: channels that nobody took may be dropped.
     fn generation_ended(&self, generation: u32) {
         let _ = generation;
     }

@@ -112,11 +112,14 @@ impl LinkedProgram {
     }
 }
 
+fn scope_of_job(graph: &JobGraph) -> MetricScope {
+    MetricScope::root().child("job", &graph.name)
+}
+
 /// What a subtask's metrics are about. Names need not be unique, ids are.
 fn scope_of(graph: &JobGraph, subtask: SubtaskId) -> MetricScope {
     let vertex = graph.vertex(subtask.vertex);
-    MetricScope::root()
-        .child("job", &graph.name)
+    scope_of_job(graph)
         .child("task", vertex.map_or("", |vertex| &vertex.name))
         .child("task_id", &subtask.vertex.to_string())
         .child("subtask", &subtask.index.to_string())
@@ -168,6 +171,10 @@ impl TaskFactory for LinkedProgram {
 
     fn checkpoints(&self) -> Option<&CheckpointStorage> {
         self.checkpoints.as_ref()
+    }
+
+    fn job_metrics(&self) -> Option<MetricGroup> {
+        Some(self.metrics.group(scope_of_job(&self.graph)))
     }
 
     fn generation_ended(&self, generation: u32) {

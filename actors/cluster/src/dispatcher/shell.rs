@@ -123,6 +123,7 @@ impl Dispatcher {
         let config = &self.setup.config;
         let settings = JobSettings {
             restart: job.options.restart,
+            failover: job.options.failover,
             checkpoints: job.options.checkpoints,
             retained_checkpoints: job.options.retained_checkpoints,
             retention: job.options.retention,

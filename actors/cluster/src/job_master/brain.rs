@@ -3,24 +3,26 @@
 use super::accumulators::AccumulatorKinds;
 use super::checkpointing::JobCheckpoints;
 use super::descriptors::describe;
-use super::events::{Effects, JobEffect, JobEvent, JobSettings, StorageWork};
+use super::events::{Effects, JobEffect, JobEvent, JobSettings, Restarts, StorageWork};
+use super::failover::Failover;
 use super::failures::{FailureHistory, locate};
-use super::metadata;
+use super::recovery::Hit;
 use super::restart::RestartStrategy;
 use super::savepoints::JobSavepoints;
-use super::slots::SlotPool;
+use super::slots::{Slot, SlotPool};
 use super::splits::{Asked, SplitCoordinators};
 use super::statistics::CheckpointStatistics;
+use crate::config::FailoverStrategy;
 use crate::messages::JobMasterMessage;
 use crate::result::{JobFailure, JobResult};
 use hurtig_core::Fault;
 use hurtig_core::accumulators::{AccumulatorValues, merge_accumulators};
 use hurtig_core::ids::{AllocationId, ExecutionId, NodeId, TaskManagerId};
 use hurtig_core::time::Time;
-use hurtig_dataflow::graph::{ExecutionGraph, JobGraph, JobStatus, NodeKind, StateChange, TaskState};
+use hurtig_dataflow::graph::{ExecutionGraph, JobGraph, JobStatus, RegionId, StateChange, TaskState};
 use hurtig_dataflow::source::{Assignment, Split};
 use hurtig_task::interface::{TaskFailure, TaskReport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,40 +31,41 @@ use std::time::Duration;
 pub struct JobMasterBrain {
     pub(super) settings: JobSettings,
     pub(super) graph: ExecutionGraph,
-    slots: SlotPool,
+    pub(super) slots: SlotPool,
     pub(super) splits: SplitCoordinators,
     pub(super) checkpoints: JobCheckpoints,
     pub(super) savepoints: JobSavepoints,
-    strategy: RestartStrategy,
-    failures: FailureHistory,
-    reports: BTreeMap<ExecutionId, TaskReport>,
-    kinds: AccumulatorKinds,
+    pub(super) strategy: RestartStrategy,
+    pub(super) failures: FailureHistory,
+    /// What does not run and will.
+    pub(super) failover: Failover,
+    pub(super) reports: BTreeMap<ExecutionId, TaskReport>,
+    pub(super) kinds: AccumulatorKinds,
     submitted: Time,
-    restarts: u32,
-    /// Slots and enumerators of this generation are being waited for.
-    preparing: bool,
-    /// The delay before the restart is over.
-    restart_due: bool,
+    pub(super) restarts: Restarts,
 }
 
 impl JobMasterBrain {
     /// The JobMaster of a job that was submitted now.
     pub fn new(graph: Arc<JobGraph>, settings: JobSettings, now: Time) -> Self {
         let seed = u64::try_from(graph.id.0.as_u128() & u128::from(u64::MAX)).unwrap_or(0);
+        let graph = match settings.failover {
+            FailoverStrategy::Region => ExecutionGraph::new(graph, now),
+            FailoverStrategy::Full => ExecutionGraph::as_one_region(graph, now),
+        };
         Self {
-            graph: ExecutionGraph::new(graph, now),
+            graph,
             slots: SlotPool::default(),
             splits: SplitCoordinators::default(),
             checkpoints: JobCheckpoints::new(settings.checkpoints.clone()),
             savepoints: JobSavepoints::default(),
             strategy: RestartStrategy::new(settings.restart.clone(), seed),
             failures: FailureHistory::new(settings.exception_history),
+            failover: Failover::default(),
             reports: BTreeMap::new(),
             kinds: AccumulatorKinds::default(),
             submitted: now,
-            restarts: 0,
-            preparing: false,
-            restart_due: false,
+            restarts: Restarts::default(),
             settings,
         }
     }
@@ -102,11 +105,11 @@ impl JobMasterBrain {
         match event {
             JobEvent::Start => self.start(now, out),
             JobEvent::Message(message) => self.on_message(now, message, out),
-            JobEvent::RestartDue { generation } if self.is_present(generation) => {
-                self.restart_due = true;
+            JobEvent::RestartDue { restart } => {
+                self.failover.due(restart);
                 self.settle(now, out);
             }
-            JobEvent::CancellationDeadline { generation } if self.is_present(generation) => self.give_up(out),
+            JobEvent::CancellationDeadline => self.give_up(now, out),
             JobEvent::SlotDeadline => self.on_slot_deadline(now, out),
             JobEvent::CheckpointTimer(timer) => self.on_checkpoint_timer(now, timer, out),
             JobEvent::CheckpointPublished(checkpoint, result) => {
@@ -159,14 +162,14 @@ impl JobMasterBrain {
         }
     }
 
-    /// Events of the enumerators of the present generation.
+    /// Events of the present enumerators.
     fn on_coordination(&mut self, now: Time, event: JobEvent, out: &mut Effects) {
         match event {
             JobEvent::EnumeratorStarted {
                 generation,
                 node,
                 enumerates,
-            } if self.is_present(generation) => {
+            } if self.splits.is_present(node, generation) => {
                 self.splits.started(node, enumerates);
                 self.proceed(now, out);
             }
@@ -174,23 +177,27 @@ impl JobMasterBrain {
                 generation,
                 node,
                 failure,
-            } if self.is_present(generation) => {
+            } if self.splits.is_present(node, generation) => {
                 let failure = self.enumerator_failure(now, node, failure);
-                self.fail(now, failure, out);
+                self.fail(now, failure, Hit::Source(node), out);
             }
             JobEvent::SplitAssigned {
                 generation,
                 node,
                 reader,
                 assignment,
-            } if self.is_present(generation) => {
+            } if self.splits.is_present(node, generation) => {
                 self.on_assignment(node, reader, assignment, out);
+            }
+            JobEvent::SplitsTakenBack { generation, node } if self.splits.is_present(node, generation) => {
+                let next = self.splits.taken_back(node);
+                self.take_turn(node, next, out);
             }
             JobEvent::AskAgain {
                 generation,
                 node,
                 reader,
-            } if self.is_present(generation) => {
+            } if self.splits.is_present(node, generation) => {
                 let next = self.splits.again(node, reader);
                 self.take_turn(node, next, out);
             }
@@ -199,18 +206,14 @@ impl JobMasterBrain {
                 node,
                 checkpoint,
                 snapshot,
-            } if self.is_present(generation) => {
+            } if self.splits.is_present(node, generation) => {
                 self.on_enumerator_snapshot((node, checkpoint), snapshot, out);
             }
-            late => tracing::debug!(?late, "event of an earlier generation ignored"),
+            late => tracing::debug!(?late, "event of an earlier enumerator ignored"),
         }
     }
 
-    fn is_present(&self, generation: u32) -> bool {
-        generation == self.graph.generation()
-    }
-
-    fn set_status(&mut self, to: JobStatus, now: Time, out: &mut Effects) {
+    pub(super) fn set_status(&mut self, to: JobStatus, now: Time, out: &mut Effects) {
         if self.graph.set_status(to, now) {
             out.push(JobEffect::StatusChanged(to));
         }
@@ -234,40 +237,15 @@ impl JobMasterBrain {
         ));
         match self.settings.restore.clone() {
             Some(from) => out.push(JobEffect::Store(StorageWork::Load(from))),
-            None => self.prepare(now, out),
+            None => self.prepare_all(now, out),
         }
     }
 
-    /// Begins a generation: its enumerators are made anew, and begin where the latest checkpoint stood.
-    pub(super) fn prepare(&mut self, now: Time, out: &mut Effects) {
-        self.preparing = true;
-        let sources = self.sources();
-        self.splits = SplitCoordinators::starting(sources.iter().map(|source| source.0));
-        if !sources.is_empty() {
-            out.push(JobEffect::StartEnumerators {
-                generation: self.graph.generation(),
-                sources,
-            });
-        }
-        self.proceed(now, out);
-    }
-
-    fn sources(&self) -> Vec<(NodeId, u32, Option<Vec<u8>>)> {
-        let latest = self.checkpoints.latest();
-        let vertices = self.graph.job_graph().vertices.iter();
-        let operators = vertices.flat_map(|vertex| {
-            vertex
-                .operators
-                .iter()
-                .map(move |operator| (operator, vertex.parallelism))
-        });
-        let sources = operators.filter(|(operator, _)| operator.kind == NodeKind::Source);
-        sources
-            .map(|(operator, parallelism)| {
-                let state = latest.and_then(|found| metadata::enumerator_state(&found.metadata, operator));
-                (operator.node, parallelism, state)
-            })
-            .collect()
+    /// The first start of everything.
+    pub(super) fn prepare_all(&mut self, now: Time, out: &mut Effects) {
+        let regions = self.all_regions();
+        self.failover.start(regions.clone());
+        self.prepare(now, &regions, out);
     }
 
     fn on_slots(&mut self, now: Time, from: TaskManagerId, allocations: &[AllocationId], out: &mut Effects) {
@@ -275,44 +253,43 @@ impl JobMasterBrain {
         self.proceed(now, out);
     }
 
-    /// Deploys as soon as every slot and every enumerator is there.
-    fn proceed(&mut self, now: Time, out: &mut Effects) {
-        if !self.preparing || !self.splits.all_started() {
-            return;
-        }
-        let Some(slots) = self.slots.assign(self.graph.job_graph()) else {
+    /// Deploys what has every slot and every enumerator.
+    pub(super) fn proceed(&mut self, now: Time, out: &mut Effects) {
+        let graph = self.graph.job_graph().clone();
+        let Some(slots) = self.slots.assign(&graph) else {
             return;
         };
-        self.preparing = false;
-        self.set_status(JobStatus::Running, now, out);
-        let graph = self.graph.job_graph().clone();
-        for vertex in &graph.vertices {
-            for execution in self.attempts(|id| id.subtask.vertex == vertex.id) {
-                let slot = slots[&execution.subtask];
-                self.graph.set_state(execution, TaskState::Scheduled, now);
-                self.graph.set_state(execution, TaskState::Deploying, now);
-                self.graph.set_location(execution, slot);
-                let descriptor = Box::new(describe(
-                    &self.graph,
-                    vertex,
-                    execution,
-                    slot,
-                    self.checkpoints.latest(),
-                ));
-                out.push(JobEffect::Deploy {
-                    to: slot.0,
-                    descriptor,
-                });
+        while let Some(regions) = self.take_prepared() {
+            for execution in self.attempts_of(&regions) {
+                self.deploy(now, execution, slots[&execution.subtask], out);
+            }
+            if self.failover.is_over() {
+                self.set_status(JobStatus::Running, now, out);
             }
         }
     }
 
-    fn attempts(&self, wanted: impl Fn(ExecutionId) -> bool) -> Vec<ExecutionId> {
-        self.graph
-            .executions()
-            .map(|execution| execution.id)
-            .filter(|id| wanted(*id))
-            .collect()
+    fn take_prepared(&mut self) -> Option<BTreeSet<RegionId>> {
+        let mut failover = std::mem::take(&mut self.failover);
+        let regions = failover.take_prepared(|regions| self.have_enumerators(regions));
+        self.failover = failover;
+        regions
+    }
+
+    fn deploy(&mut self, now: Time, execution: ExecutionId, slot: Slot, out: &mut Effects) {
+        let graph = self.graph.job_graph().clone();
+        let Some(vertex) = graph.vertex(execution.subtask.vertex) else {
+            return;
+        };
+        self.graph.set_state(execution, TaskState::Scheduled, now);
+        self.graph.set_state(execution, TaskState::Deploying, now);
+        self.graph.set_location(execution, slot);
+        let latest = self.checkpoints.latest();
+        let descriptor = Box::new(describe(&self.graph, vertex, execution, slot, latest));
+        out.push(JobEffect::Deploy {
+            to: slot.0,
+            descriptor,
+        });
     }
 
     fn on_slot_deadline(&mut self, now: Time, out: &mut Effects) {
@@ -326,7 +303,7 @@ impl JobMasterBrain {
              taskmanager.numberOfTaskSlots"
         );
         let failure = JobFailure::of_job(Fault::User, message, self.after(now));
-        self.fail(now, failure, out);
+        self.fail(now, failure, Hit::Job, out);
     }
 
     // Tasks.
@@ -352,7 +329,7 @@ impl JobMasterBrain {
             TaskState::Failed => {
                 let cause = failure.unwrap_or_else(|| unexplained(execution));
                 let failure = locate(self.graph.job_graph(), execution, cause, self.after(now));
-                self.fail(now, failure, out);
+                self.fail(now, failure, Hit::Task(execution.subtask), out);
             }
             TaskState::Running => self.start_checkpoints(now, out),
             TaskState::Finished => {
@@ -370,62 +347,14 @@ impl JobMasterBrain {
         }
         let mistake = self.kinds.check(&report.accumulators);
         self.reports.insert(execution, report);
-        if let Some(mistake) = mistake.filter(|_| self.status() == JobStatus::Running) {
+        let region = self.graph.region_of(execution.subtask);
+        let runs = region.is_some_and(|region| self.failover.runs(region));
+        let runs = runs && matches!(self.status(), JobStatus::Running | JobStatus::Restarting);
+        if let Some(mistake) = mistake.filter(|_| runs) {
             let cause = TaskFailure::new(&mistake, None);
             let failure = locate(self.graph.job_graph(), execution, cause, self.after(now));
-            self.fail(now, failure, out);
+            self.fail(now, failure, Hit::Task(execution.subtask), out);
         }
-    }
-
-    // Failures.
-
-    /// The first failure decides; what comes while it is dealt with is kept beside it.
-    pub(super) fn fail(&mut self, now: Time, failure: JobFailure, out: &mut Effects) {
-        let is_new = match self.status() {
-            JobStatus::Restarting => self.preparing,
-            JobStatus::Cancelling | JobStatus::Failing => false,
-            _ => true,
-        };
-        if !is_new {
-            self.failures.add_concurrent(failure);
-            return self.settle(now, out);
-        }
-        tracing::warn!(job = %self.graph.job_graph().id, %failure, "failure");
-        let permanent = failure.cause.permanent;
-        self.savepoints.because = Some(failure.to_string());
-        self.failures.add_root(failure);
-        self.stop_checkpoints(now, out);
-        self.savepoints.because = None;
-        self.decide(now, permanent, out);
-        self.stop_tasks(now, out);
-    }
-
-    /// Restart or fail. A job that never ran fails: what keeps it from starting will not go away.
-    fn decide(&mut self, now: Time, permanent: bool, out: &mut Effects) {
-        let hopeful = !permanent && self.status() != JobStatus::Created;
-        match self.strategy.on_failure(now).filter(|_| hopeful) {
-            None => self.set_status(JobStatus::Failing, now, out),
-            Some(delay) => {
-                if self.status() != JobStatus::Restarting {
-                    self.set_status(JobStatus::Restarting, now, out);
-                }
-                self.restart_due = false;
-                let generation = self.graph.generation();
-                out.push(JobEffect::After(delay, JobEvent::RestartDue { generation }));
-            }
-        }
-    }
-
-    fn enumerator_failure(&self, now: Time, node: NodeId, cause: TaskFailure) -> JobFailure {
-        let graph = self.graph.job_graph();
-        let vertex = graph.vertex_of(node);
-        let operator = vertex.and_then(|vertex| vertex.operators.iter().find(|one| one.node == node));
-        let mut failure = JobFailure::of_job(cause.fault.into(), String::new(), self.after(now));
-        failure.cause = cause;
-        failure.operator = operator.map(|operator| operator.name.clone());
-        failure.uid = operator.and_then(|operator| operator.uid.clone());
-        failure.vertex = vertex.map(|vertex| vertex.name.clone());
-        failure
     }
 
     // Ending.
@@ -436,75 +365,26 @@ impl JobMasterBrain {
         }
         self.stop_checkpoints(now, out);
         self.set_status(JobStatus::Cancelling, now, out);
-        self.stop_tasks(now, out);
+        self.failover.give_up();
+        self.stop_tasks(now, &self.all_regions(), out);
     }
 
-    /// Stops every task that is not over: at once where nobody runs it, else by its TaskManager.
-    fn stop_tasks(&mut self, now: Time, out: &mut Effects) {
-        self.preparing = false;
-        let mut told = false;
-        for execution in self.attempts(|_| true) {
-            let Some(current) = self.current(execution) else {
-                continue;
-            };
-            let (state, location) = (current.state(), current.location);
-            match location.filter(|_| state.is_deployed()) {
-                Some((to, _)) => {
-                    told = true;
-                    self.graph.set_state(execution, TaskState::Canceling, now);
-                    out.push(JobEffect::CancelTask { to, execution });
-                }
-                None if state.can_become(TaskState::Canceled) && state != TaskState::Canceling => {
-                    self.graph.set_state(execution, TaskState::Canceled, now);
-                }
-                None => {}
-            }
-        }
-        if told {
-            let deadline = JobEvent::CancellationDeadline {
-                generation: self.graph.generation(),
-            };
-            out.push(JobEffect::After(self.settings.cancellation_timeout, deadline));
-        }
-        self.settle(now, out);
-    }
-
-    /// Goes on when every task is over.
-    fn settle(&mut self, now: Time, out: &mut Effects) {
-        if !self.graph.all(TaskState::is_terminal) {
-            return;
-        }
+    /// Goes on when tasks are over.
+    pub(super) fn settle(&mut self, now: Time, out: &mut Effects) {
         match self.status() {
+            JobStatus::Restarting => self.restart_stopped(now, out),
+            _ if !self.graph.all(TaskState::is_terminal) => {}
             JobStatus::Running if self.graph.all(|state| state == TaskState::Finished) => {
                 self.end(now, JobStatus::Finished, out);
             }
             JobStatus::Cancelling => self.end(now, JobStatus::Canceled, out),
             JobStatus::Failing => self.end(now, JobStatus::Failed, out),
-            JobStatus::Restarting if self.restart_due => self.restart(now, out),
             _ => {}
         }
     }
 
-    fn restart(&mut self, now: Time, out: &mut Effects) {
-        self.end_generation(out);
-        self.graph.restart(now);
-        self.restarts += 1;
-        self.restart_due = false;
-        self.reports.clear();
-        self.kinds = AccumulatorKinds::default();
-        self.prepare(now, out);
-    }
-
-    fn end_generation(&self, out: &mut Effects) {
-        let generation = self.graph.generation();
-        out.push(JobEffect::EndGeneration {
-            at: self.slots.task_managers(),
-            generation,
-        });
-    }
-
     fn end(&mut self, now: Time, status: JobStatus, out: &mut Effects) {
-        self.end_generation(out);
+        self.end_generations(&self.all_regions(), out);
         self.savepoints.because = Some(format!("it is {status}"));
         self.stop_checkpoints(now, out);
         self.savepoints.because = None;
@@ -524,32 +404,9 @@ impl JobMasterBrain {
             accumulators: self.accumulators(),
             failure: self.failures.last_root().filter(|_| failed).cloned(),
             failures: self.failures.entries(),
-            restarts: self.restarts,
+            restarts: self.restarts.all,
             duration: self.after(now),
         }
-    }
-
-    /// Tasks do not stop. Nothing in this process can stop them.
-    fn give_up(&self, out: &mut Effects) {
-        let hanging = self
-            .graph
-            .executions()
-            .filter(|execution| execution.state() == TaskState::Canceling);
-        let names: Vec<String> = hanging.map(|execution| self.task_name(execution.id)).collect();
-        if names.is_empty() {
-            return;
-        }
-        out.push(JobEffect::Fatal(format!(
-            "{} did not stop within task.cancellation.timeout ({:?}): user code blocks or loops without end",
-            names.join(", "),
-            self.settings.cancellation_timeout
-        )));
-    }
-
-    fn task_name(&self, execution: ExecutionId) -> String {
-        let vertex = self.graph.job_graph().vertex(execution.subtask.vertex);
-        let (name, of) = vertex.map_or(("", 0), |vertex| (vertex.name.as_str(), vertex.parallelism));
-        format!("task '{name}' ({} of {of})", execution.subtask.index + 1)
     }
 
     // Splits.
@@ -575,22 +432,25 @@ impl JobMasterBrain {
         assignment: Assignment,
         out: &mut Effects,
     ) {
-        let next = self
-            .splits
-            .answered(node, reader, !matches!(assignment, Assignment::Later(_)));
+        let settled = !matches!(assignment, Assignment::Later(_));
         match assignment {
-            Assignment::Split(split) => self.send_split(reader, node, Some(split), out),
+            Assignment::Split(split) if self.current(reader).is_none() => self.splits.unclaimed(node, split),
+            Assignment::Split(split) => {
+                // A reader that is being stopped gives it back when it starts again.
+                self.splits.assigned(node, reader, &split);
+                self.send_split(reader, node, Some(split), out);
+            }
             Assignment::NoMore => self.send_split(reader, node, None, out),
             Assignment::Later(millis) => {
-                let generation = self.graph.generation();
                 let again = JobEvent::AskAgain {
-                    generation,
+                    generation: self.splits.generation(node),
                     node,
                     reader,
                 };
                 out.push(JobEffect::After(Duration::from_millis(millis), again));
             }
         }
+        let next = self.splits.answered(node, reader, settled);
         self.take_turn(node, next, out);
     }
 

@@ -8,6 +8,7 @@ use super::checkpoints::{
 };
 use super::events::{Effects, FoundCheckpoint, JobEffect, JobEvent, StorageWork};
 use super::metadata;
+use super::recovery::Hit;
 use super::shared::SharedFiles;
 use super::splits::Turn;
 use super::statistics::Statistics;
@@ -43,7 +44,7 @@ pub(super) struct JobCheckpoints {
     /// kept.
     claimed: Vec<String>,
     pub(super) statistics: Statistics,
-    /// Whether checkpoints are taken of the present generation.
+    /// Whether checkpoints are taken: all tasks run.
     started: bool,
     /// Whether anything may have been stored.
     any: bool,
@@ -123,7 +124,7 @@ impl JobMasterBrain {
             Ok(found) => {
                 let adopted = found.map_or(Ok(()), |found| self.adopt(&from, found));
                 match adopted {
-                    Ok(()) => self.prepare(now, out),
+                    Ok(()) => self.prepare_all(now, out),
                     Err(problem) => self.refuse(
                         now,
                         JobFailure::of_job(Fault::User, problem, self.after(now)),
@@ -140,7 +141,7 @@ impl JobMasterBrain {
     }
 
     fn refuse(&mut self, now: Time, failure: JobFailure, out: &mut Effects) {
-        self.fail(now, failure, out);
+        self.fail(now, failure, Hit::Job, out);
     }
 
     fn adopt(&mut self, from: &RestoreFrom, found: FoundCheckpoint) -> Result<(), String> {
@@ -180,7 +181,7 @@ impl JobMasterBrain {
 
     // Beginning and ending.
 
-    /// Checkpoints are taken once every task of the generation runs.
+    /// Checkpoints are taken once every task runs.
     pub(super) fn start_checkpoints(&mut self, now: Time, out: &mut Effects) {
         let ready = |state| matches!(state, TaskState::Running | TaskState::Finished);
         let wanted = !self.checkpoints.started && !self.savepoints.has_stopped();
@@ -190,10 +191,16 @@ impl JobMasterBrain {
         }
     }
 
-    /// The job restarts or ends.
+    /// The whole job restarts, or it ends.
     pub(super) fn stop_checkpoints(&mut self, now: Time, out: &mut Effects) {
         self.checkpoints.started = false;
         self.coordinate(now, out, |coordinator, effects| coordinator.stop(now, effects));
+    }
+
+    /// Some tasks start again, and the others may need a checkpoint to end.
+    pub(super) fn suspend_checkpoints(&mut self, now: Time, out: &mut Effects) {
+        self.checkpoints.started = false;
+        self.coordinate(now, out, |coordinator, effects| coordinator.suspend(now, effects));
     }
 
     /// Deletes what nobody will restore.
@@ -346,7 +353,7 @@ impl JobMasterBrain {
             }
             CheckpointEffect::FailJob(problem) => {
                 let failure = JobFailure::of_job(Fault::External, problem, self.after(now));
-                self.fail(now, failure, out);
+                self.fail(now, failure, Hit::Job, out);
             }
         }
     }
@@ -409,7 +416,7 @@ impl JobMasterBrain {
         snapshot: Vec<u8>,
         out: &mut Effects,
     ) {
-        let turn = self.splits.snapshot_taken(node);
+        let turn = self.splits.snapshot_taken(node, checkpoint);
         self.take_turn(node, turn, out);
         let current = self.checkpoints.current.as_mut();
         if let Some(current) = current.filter(|current| current.checkpoint == checkpoint)
@@ -422,13 +429,18 @@ impl JobMasterBrain {
 
     /// What an enumerator does next.
     pub(super) fn take_turn(&self, node: NodeId, turn: Option<Turn>, out: &mut Effects) {
-        let generation = self.graph.generation();
+        let generation = self.splits.generation(node);
         let checkpoint = self
             .checkpoints
             .current
             .as_ref()
             .map(|current| current.checkpoint);
         out.extend(turn.and_then(|turn| match turn {
+            Turn::TakeBack(splits) => Some(JobEffect::ReturnSplits {
+                generation,
+                node,
+                splits,
+            }),
             Turn::Answer(reader) => Some(JobEffect::AskEnumerator {
                 generation,
                 node,
@@ -511,6 +523,7 @@ impl JobMasterBrain {
                 stopped: false,
             });
         }
+        self.splits.completed(checkpoint);
         self.notify(CheckpointEvent::Completed(checkpoint), out);
         self.checkpoints.retained.push_back(checkpoint);
         while self.checkpoints.retained.len() > self.settings.retained_checkpoints.max(1) {

@@ -26,11 +26,17 @@ pub(super) fn describe(
         key_groups: ExecutionGraph::key_groups(vertex, index),
         slot: slot.1,
         blocking: vertex.blocking,
-        generation: graph.generation(),
+        generation: generation_of(graph, execution),
         inputs: inputs(graph, vertex, index),
         outputs: outputs(graph, vertex, index),
         restore: restore.map(|found| restore_of(found, vertex, index)),
     }
+}
+
+fn generation_of(graph: &ExecutionGraph, execution: ExecutionId) -> u32 {
+    let region = graph.region_of(execution.subtask);
+    let region = region.and_then(|region| graph.region(region));
+    region.map_or(0, |region| region.generation)
 }
 
 fn inputs(graph: &ExecutionGraph, vertex: &JobVertex, index: u32) -> Vec<InputDescriptor> {

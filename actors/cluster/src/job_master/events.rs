@@ -1,7 +1,7 @@
 //! What reaches a JobMaster's brain, and what it wants done.
 
 use super::checkpoints::{CheckpointSettings, CheckpointTimer, SavepointId};
-use crate::config::{CheckpointRetention, RestartStrategyConfig, RestoreFrom};
+use crate::config::{CheckpointRetention, FailoverStrategy, RestartStrategyConfig, RestoreFrom};
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
 use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, TaskManagerId};
@@ -22,6 +22,8 @@ pub(super) type Effects = Vec<JobEffect>;
 pub struct JobSettings {
     /// What happens after a failure.
     pub restart: RestartStrategyConfig,
+    /// What is started again after one.
+    pub failover: FailoverStrategy,
     /// How long slots may be waited for.
     pub slot_request_timeout: Duration,
     /// How long tasks may take to stop.
@@ -49,7 +51,7 @@ pub enum JobEvent {
     Message(JobMasterMessage),
     /// A source's enumerator has found its splits, or there is none.
     EnumeratorStarted {
-        /// For which generation it was made.
+        /// Which enumerator of the source: they are numbered.
         generation: u32,
         /// The source.
         node: NodeId,
@@ -58,7 +60,7 @@ pub enum JobEvent {
     },
     /// An enumerator has answered a reader.
     SplitAssigned {
-        /// For which generation it was made.
+        /// Which enumerator of the source: they are numbered.
         generation: u32,
         /// The source.
         node: NodeId,
@@ -69,7 +71,7 @@ pub enum JobEvent {
     },
     /// An enumerator has said what it remembers.
     EnumeratorSnapshot {
-        /// For which generation it was made.
+        /// Which enumerator of the source: they are numbered.
         generation: u32,
         /// The source.
         node: NodeId,
@@ -88,16 +90,23 @@ pub enum JobEvent {
     SavepointRequested(SavepointId, SavepointOrder),
     /// An enumerator has failed, at its start, with an answer or with its snapshot.
     EnumeratorFailed {
-        /// For which generation it was made.
+        /// Which enumerator of the source: they are numbered.
         generation: u32,
         /// The source.
         node: NodeId,
         /// How.
         failure: TaskFailure,
     },
+    /// An enumerator has taken back splits.
+    SplitsTakenBack {
+        /// Which enumerator of the source: they are numbered.
+        generation: u32,
+        /// The source.
+        node: NodeId,
+    },
     /// Timer: a reader that was told to wait may ask again.
     AskAgain {
-        /// For which generation.
+        /// Of which enumerator.
         generation: u32,
         /// The source.
         node: NodeId,
@@ -106,14 +115,11 @@ pub enum JobEvent {
     },
     /// Timer: the delay before a restart is over.
     RestartDue {
-        /// The generation that is to be replaced.
-        generation: u32,
+        /// Which restart: they are numbered.
+        restart: u32,
     },
-    /// Timer: tasks had time enough to stop.
-    CancellationDeadline {
-        /// Of which generation.
-        generation: u32,
-    },
+    /// Timer: tasks that were told to stop had time enough.
+    CancellationDeadline,
     /// Timer: slots were waited for long enough.
     SlotDeadline,
 }
@@ -132,6 +138,28 @@ pub struct FoundCheckpoint {
     pub record: Option<String>,
 }
 
+/// How often tasks of a job were started again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restarts {
+    /// In all (`numRestarts`).
+    pub all: u32,
+    /// All tasks at once (`fullRestarts`).
+    pub full: u32,
+}
+
+/// An enumerator that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnumeratorStart {
+    /// The source.
+    pub node: NodeId,
+    /// To be repeated in the answers.
+    pub generation: u32,
+    /// How many readers the source has.
+    pub parallelism: u32,
+    /// What it begins with.
+    pub state: Option<Vec<u8>>,
+}
+
 /// What a JobMaster wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobEffect {
@@ -139,12 +167,16 @@ pub enum JobEffect {
     RequireSlots(u32),
     /// Give everything back: nothing of the job runs any more.
     Release(Vec<TaskManagerId>),
-    /// Make and start the enumerators of these sources, given the readers of each; answer for each.
-    StartEnumerators {
-        /// To be repeated in the answers.
+    /// Make and start the enumerators of these sources in place of those that they had; answer for each.
+    StartEnumerators(Vec<EnumeratorStart>),
+    /// Give splits back to an enumerator; answered by [`JobEvent::SplitsTakenBack`].
+    ReturnSplits {
+        /// To be repeated in the answer.
         generation: u32,
-        /// Sources, their parallelism, and what their enumerators begin with.
-        sources: Vec<(NodeId, u32, Option<Vec<u8>>)>,
+        /// The source.
+        node: NodeId,
+        /// The splits, in the order in which they were dealt out.
+        splits: Vec<Split>,
     },
     /// Ask an enumerator what it remembers.
     SnapshotEnumerator {
@@ -222,7 +254,7 @@ pub enum JobEffect {
         /// The split; `None`: no more.
         split: Option<Split>,
     },
-    /// All tasks of a generation are over.
+    /// All tasks of a generation of a region are over.
     EndGeneration {
         /// Where its tasks were.
         at: Vec<TaskManagerId>,
@@ -233,6 +265,8 @@ pub enum JobEffect {
     After(Duration, JobEvent),
     /// Tell who watches.
     StatusChanged(JobStatus),
+    /// Tasks are being started again: so often by now.
+    Restarted(Restarts),
     /// The job is over; the last effect.
     Ended(Box<JobResult>),
     /// Tasks cannot be stopped: the process that they run in has to end.

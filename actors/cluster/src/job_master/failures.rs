@@ -1,4 +1,4 @@
-//! The history of a job's failures: the first one wins, those that follow from it are grouped.
+//! The history of a job's failures: one that has consequences, with those that came while they were dealt with.
 
 use crate::result::{FailureEntry, JobFailure};
 use hurtig_core::ids::ExecutionId;
@@ -10,10 +10,15 @@ use std::time::Duration;
 /// Failures that are kept with the one that they came after.
 const CONCURRENT: usize = 16;
 
+/// Names an entry of the history, also when it has been dropped from it.
+pub(super) type EntryId = u64;
+
 /// What failed so far, oldest first.
 #[derive(Clone, Debug)]
 pub(super) struct FailureHistory {
     entries: VecDeque<FailureEntry>,
+    /// Of the first entry that is kept.
+    first: EntryId,
     capacity: usize,
 }
 
@@ -21,29 +26,36 @@ impl FailureHistory {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             entries: VecDeque::new(),
+            first: 0,
             capacity: capacity.max(1),
         }
     }
 
-    /// A failure that has consequences.
-    pub(super) fn add_root(&mut self, root: JobFailure) {
+    /// A failure that has consequences of its own.
+    pub(super) fn add_root(&mut self, root: JobFailure) -> EntryId {
         if self.entries.len() == self.capacity {
             self.entries.pop_front();
+            self.first += 1;
         }
         self.entries.push_back(FailureEntry {
             root,
             concurrent: Vec::new(),
         });
+        self.first + self.entries.len() as u64 - 1
     }
 
-    /// A failure that came while the last one is dealt with.
-    pub(super) fn add_concurrent(&mut self, failure: JobFailure) {
-        let Some(entry) = self.entries.back_mut() else {
-            return self.add_root(failure);
-        };
-        if entry.concurrent.len() < CONCURRENT {
+    /// A failure that came while that one was dealt with.
+    pub(super) fn add_concurrent(&mut self, to: EntryId, failure: JobFailure) {
+        let place = to.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        let entry = place.and_then(|place| self.entries.get_mut(place));
+        if let Some(entry) = entry.filter(|entry| entry.concurrent.len() < CONCURRENT) {
             entry.concurrent.push(failure);
         }
+    }
+
+    /// The last one that had consequences.
+    pub(super) fn last(&self) -> Option<EntryId> {
+        (self.first + self.entries.len() as u64).checked_sub(1)
     }
 
     /// What the last consequences came from.
@@ -80,5 +92,37 @@ pub(super) fn locate(
         subtask: vertex.map(|vertex| (execution.subtask.index, vertex.parallelism)),
         attempt: Some(execution.attempt.0),
         after,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::Fault;
+
+    fn failure(name: &str) -> JobFailure {
+        JobFailure::of_job(Fault::User, name, Duration::ZERO)
+    }
+
+    fn shown(history: &FailureHistory) -> Vec<(String, usize)> {
+        let entries = history.entries();
+        entries
+            .iter()
+            .map(|entry| (entry.root.cause.message.clone(), entry.concurrent.len()))
+            .collect()
+    }
+
+    #[test]
+    fn the_last_entries_are_kept_each_with_its_own() {
+        let mut history = FailureHistory::new(2);
+        assert_eq!(history.last(), None);
+        let [one, two] = ["one", "two"].map(|name| history.add_root(failure(name)));
+        history.add_concurrent(one, failure("with one"));
+        let three = history.add_root(failure("three"));
+        assert_eq!(history.last(), Some(three));
+        history.add_concurrent(one, failure("with one, which is not there any more"));
+        (0..100).for_each(|_| history.add_concurrent(two, failure("with two")));
+        assert_eq!(shown(&history), [("two".to_owned(), CONCURRENT), ("three".to_owned(), 0)]);
+        assert_eq!(history.last_root().unwrap().cause.message, "three");
     }
 }

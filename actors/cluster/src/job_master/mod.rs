@@ -1,13 +1,17 @@
 //! The JobMaster: runs one job's ExecutionGraph from submission to its one result.
 
 mod accumulators;
+mod assignments;
 mod brain;
 mod checkpointing;
 pub mod checkpoints;
 mod descriptors;
 mod events;
+mod failover;
 mod failures;
 mod metadata;
+mod metrics;
+mod recovery;
 mod restart;
 mod savepoints;
 mod shared;
@@ -20,7 +24,7 @@ mod storage;
 mod tests;
 
 pub use brain::JobMasterBrain;
-pub use events::{FoundCheckpoint, JobEffect, JobEvent, JobSettings, StorageWork};
+pub use events::{EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobSettings, Restarts, StorageWork};
 pub use restart::RestartStrategy;
 pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks, SavepointCall};
 pub use statistics::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint};

@@ -28,6 +28,12 @@ impl RestartStrategy {
         }
     }
 
+    /// Whether a failure now belongs to the restart that an earlier one leads to, and is no attempt of its own:
+    /// under `exponential-delay`, until that restart.
+    pub fn is_same_attempt(&self, now: Time) -> bool {
+        self.next_restart.is_some_and(|restart| now <= restart)
+    }
+
     /// A failure happened: the delay until the restart, or `None` when the job has to fail.
     pub fn on_failure(&mut self, now: Time) -> Option<Duration> {
         match self.config {
@@ -67,7 +73,7 @@ impl RestartStrategy {
             return None;
         };
         if let Some(restart) = self.next_restart {
-            if now <= restart {
+            if self.is_same_attempt(now) {
                 return Some(restart.since(now));
             }
             if now.since(restart) >= reset_after {

@@ -4,6 +4,7 @@
 use super::brain::JobMasterBrain;
 use super::checkpoints::{AbortReason, SavepointId, SavepointRequest};
 use super::events::{Effects, JobEffect, StorageWork};
+use super::recovery::Hit;
 use crate::result::JobFailure;
 use hurtig_core::Fault;
 use hurtig_core::ids::{CheckpointId, ExecutionId};
@@ -80,6 +81,14 @@ impl JobSavepoints {
     /// Whether the job has stopped with a savepoint: it only has to commit and to end.
     pub(super) fn has_stopped(&self) -> bool {
         self.stopped.is_some()
+    }
+
+    /// Whether all tasks have to be started again when one is: their input was ended for a savepoint that is under
+    /// way, or the job has stopped with one.
+    pub(super) fn binds_all(&self) -> bool {
+        let current = self.current.as_ref();
+        let drained = |current: &UnderWay| current.triggered && current.order.stop == Some(StopMode::Drain);
+        self.has_stopped() || current.is_some_and(drained)
     }
 
     /// Tasks were told to begin this checkpoint.
@@ -260,7 +269,7 @@ impl JobMasterBrain {
                 "the job's input was ended to stop it with a savepoint, and the savepoint failed: {reason}"
             );
             let failure = JobFailure::of_job(Fault::External, problem, self.after(now));
-            self.fail(now, failure, out);
+            self.fail(now, failure, Hit::Job, out);
         }
         true
     }

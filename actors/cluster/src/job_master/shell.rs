@@ -2,7 +2,8 @@
 
 use super::brain::JobMasterBrain;
 use super::checkpoints::SavepointId;
-use super::events::{JobEffect, JobEvent, JobSettings, StorageWork};
+use super::events::{EnumeratorStart, JobEffect, JobEvent, JobSettings, StorageWork};
+use super::metrics::RestartMetrics;
 use super::statistics::CheckpointStatistics;
 use super::storage::{JobStorage, StorageQueue, failure_of};
 use crate::dispatcher::DispatcherInput;
@@ -17,7 +18,7 @@ use hurtig_core::steps::{Step, reached};
 use hurtig_core::{Error, Fault};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
-use hurtig_dataflow::source::{Assignment, SplitEnumerator};
+use hurtig_dataflow::source::{Assignment, Split, SplitEnumerator};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Panicked, Reply, ShellCx};
 use hurtig_storage::{BlobStores, CheckpointLayout, SnapshotFolder};
 use hurtig_task::interface::{SavepointOrder, TaskFactory, TaskFailure};
@@ -53,6 +54,8 @@ pub(crate) enum JobMasterEvent {
         ExecutionId,
         Result<(Enumerator, Assignment), TaskFailure>,
     ),
+    /// An enumerator comes back that was given splits back.
+    TookBack(u32, NodeId, Result<Enumerator, TaskFailure>),
     /// An enumerator comes back with what it remembers.
     Remembered(
         u32,
@@ -105,8 +108,10 @@ pub(crate) struct JobMaster {
     brain: Option<JobMasterBrain>,
     out: Option<Outboxes>,
     enumerators: BTreeMap<NodeId, Enumerator>,
+    /// Which enumerator is each source's.
+    generations: BTreeMap<NodeId, u32>,
     task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
-    generation: u32,
+    metrics: Option<RestartMetrics>,
     queue: StorageQueue,
     /// Those who wait for savepoints.
     askers: BTreeMap<SavepointId, Reply<Result<String, ClusterError>>>,
@@ -132,8 +137,9 @@ impl JobMaster {
             brain: None,
             out: None,
             enumerators: BTreeMap::new(),
+            generations: BTreeMap::new(),
             task_managers: BTreeMap::new(),
-            generation: 0,
+            metrics: None,
             queue: StorageQueue::default(),
             askers: BTreeMap::new(),
             next_savepoint: 0,
@@ -162,9 +168,16 @@ impl JobMaster {
                 self.to_resource_manager(ResourceManagerEvent::Require(job, slots, cx.mailbox()));
             }
             JobEffect::Release(task_managers) => self.release(&task_managers),
-            JobEffect::StartEnumerators { generation, sources } => {
-                self.start_enumerators(generation, sources, cx);
+            JobEffect::StartEnumerators(sources) => {
+                sources
+                    .into_iter()
+                    .for_each(|source| self.start_enumerator(source, cx));
             }
+            JobEffect::ReturnSplits {
+                generation,
+                node,
+                splits,
+            } => self.give_back((generation, node), splits, cx),
             JobEffect::AskEnumerator {
                 generation,
                 node,
@@ -228,6 +241,7 @@ impl JobMaster {
                 cx.after(delay, JobMasterEvent::Job(event));
             }
             JobEffect::StatusChanged(status) => self.publish(status),
+            JobEffect::Restarted(restarts) => self.metrics.iter().for_each(|metrics| metrics.set(restarts)),
             JobEffect::Ended(result) => {
                 self.result = Some(result);
                 self.end_when_stored();
@@ -369,28 +383,29 @@ impl JobMaster {
     // Enumerators are user code that may block: made, started, asked and dropped on the blocking
     // pool, one call at a time each.
 
-    fn start_enumerators(
-        &mut self,
-        generation: u32,
-        sources: Vec<(NodeId, u32, Option<Vec<u8>>)>,
-        cx: &mut ShellCx<'_, Self>,
-    ) {
-        self.generation = generation;
-        self.drop_enumerators(cx);
-        for (node, parallelism, state) in sources {
-            let factory = self.factory.clone();
-            let work = move || {
-                let mut enumerator = factory.enumerator(node);
-                let started = enumerator.as_mut().map_or(Ok(()), |one| match &state {
-                    Some(state) => one.restore(state, parallelism),
-                    None => one.start(parallelism),
-                });
-                started.map(|()| enumerator)
-            };
-            cx.blocking(work, move |result| {
-                JobMasterEvent::Started(generation, node, flatten(result, node))
-            });
+    fn start_enumerator(&mut self, start: EnumeratorStart, cx: &mut ShellCx<'_, Self>) {
+        let EnumeratorStart {
+            node,
+            generation,
+            parallelism,
+            state,
+        } = start;
+        self.generations.insert(node, generation);
+        if let Some(old) = self.enumerators.remove(&node) {
+            cx.blocking(move || drop(old), |_| JobMasterEvent::Dropped);
         }
+        let factory = self.factory.clone();
+        let work = move || {
+            let mut enumerator = factory.enumerator(node);
+            let started = enumerator.as_mut().map_or(Ok(()), |one| match &state {
+                Some(state) => one.restore(state, parallelism),
+                None => one.start(parallelism),
+            });
+            started.map(|()| enumerator)
+        };
+        cx.blocking(work, move |result| {
+            JobMasterEvent::Started(generation, node, flatten(result, node))
+        });
     }
 
     fn drop_enumerators(&mut self, cx: &mut ShellCx<'_, Self>) {
@@ -431,6 +446,44 @@ impl JobMaster {
         });
     }
 
+    fn give_back(
+        &mut self,
+        (generation, node): (u32, NodeId),
+        splits: Vec<Split>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let Some(mut enumerator) = self.enumerators.remove(&node) else {
+            return self.on_missing(generation, node, cx);
+        };
+        let work = move || {
+            enumerator.add_back(splits);
+            Ok(enumerator)
+        };
+        cx.blocking(work, move |result| {
+            JobMasterEvent::TookBack(generation, node, flatten(result, node))
+        });
+    }
+
+    fn on_taken_back(
+        &mut self,
+        (generation, node): (u32, NodeId),
+        answer: Result<Enumerator, TaskFailure>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let event = match answer {
+            Err(failure) => JobEvent::EnumeratorFailed {
+                generation,
+                node,
+                failure,
+            },
+            Ok(enumerator) => {
+                self.keep(generation, node, enumerator, cx);
+                JobEvent::SplitsTakenBack { generation, node }
+            }
+        };
+        self.decide(event, cx);
+    }
+
     fn on_missing(&mut self, generation: u32, node: NodeId, cx: &mut ShellCx<'_, Self>) {
         let error = Error::internal("an enumerator was asked while it was not there");
         let event = JobEvent::EnumeratorFailed {
@@ -466,9 +519,9 @@ impl JobMaster {
         self.decide(event, cx);
     }
 
-    /// Keeps an enumerator of the present generation; one that was overtaken is dropped.
+    /// Keeps the present enumerator of a source; one that was replaced is dropped.
     fn keep(&mut self, generation: u32, node: NodeId, enumerator: Enumerator, cx: &mut ShellCx<'_, Self>) {
-        if generation == self.generation {
+        if self.generations.get(&node) == Some(&generation) {
             self.enumerators.insert(node, enumerator);
         } else {
             cx.blocking(move || drop(enumerator), |_| JobMasterEvent::Dropped);
@@ -577,6 +630,7 @@ impl Component for JobMaster {
     fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         let brain = JobMasterBrain::new(self.graph.clone(), self.settings.clone(), cx.now());
         self.brain = Some(brain);
+        self.metrics = self.factory.job_metrics().map(|group| RestartMetrics::new(&group));
         self.out = Some(Outboxes {
             dispatcher: cx.outbox("job master to dispatcher", self.links.dispatcher.clone(), OUTBOX),
             resource_manager: cx.outbox(
@@ -607,6 +661,9 @@ impl Component for JobMaster {
             }
             JobMasterEvent::Answered(generation, node, reader, answer) => {
                 self.on_answered((generation, node, reader), answer, cx);
+            }
+            JobMasterEvent::TookBack(generation, node, answer) => {
+                self.on_taken_back((generation, node), answer, cx);
             }
             JobMasterEvent::Remembered(generation, node, checkpoint, answer) => {
                 self.on_remembered((generation, node, checkpoint), answer, cx);

@@ -3,6 +3,7 @@
 
 use super::channels::{consumers_of, producers_of};
 use super::job::{JobEdge, JobGraph, JobVertex};
+use super::regions::{Region, RegionId, pipelined_regions, subtasks};
 use super::states::{JobStatus, TaskState};
 use hurtig_core::ids::{AllocationId, AttemptNumber, ExecutionId, SubtaskId, TaskManagerId};
 use hurtig_core::key::KeyGroupRange;
@@ -59,6 +60,8 @@ pub struct ExecutionVertex {
     pub current: Execution,
     /// Earlier attempts, oldest first; bounded.
     pub previous: Vec<Execution>,
+    /// What it starts and fails with.
+    pub region: RegionId,
 }
 
 /// What became of a reported state.
@@ -91,39 +94,49 @@ pub struct ExecutionGraph {
     status: JobStatus,
     entered: BTreeMap<JobStatus, Time>,
     subtasks: BTreeMap<SubtaskId, ExecutionVertex>,
-    generation: u32,
+    regions: Vec<Region>,
+    /// The next deployment of a region.
+    next_generation: u32,
 }
 
 impl ExecutionGraph {
-    /// One subtask for every parallel instance of every vertex, all CREATED.
+    /// One subtask for every parallel instance of every vertex, all CREATED, in pipelined regions.
     pub fn new(graph: Arc<JobGraph>, now: Time) -> Self {
-        let subtasks = graph.vertices.iter().flat_map(|vertex| {
-            (0..vertex.parallelism).map(|index| SubtaskId {
-                vertex: vertex.id,
-                index,
-            })
-        });
-        let subtasks = subtasks
-            .map(|subtask| {
+        let regions = pipelined_regions(&graph);
+        Self::of_regions(graph, regions, now)
+    }
+
+    /// The same in one region, so that all subtasks start and fail together.
+    pub fn as_one_region(graph: Arc<JobGraph>, now: Time) -> Self {
+        let regions = vec![subtasks(&graph).collect()];
+        Self::of_regions(graph, regions, now)
+    }
+
+    fn of_regions(graph: Arc<JobGraph>, regions: Vec<Vec<SubtaskId>>, now: Time) -> Self {
+        let mut all = BTreeMap::new();
+        let mut numbered = Vec::with_capacity(regions.len());
+        for (generation, subtasks) in (0..).zip(regions) {
+            for subtask in &subtasks {
                 let id = ExecutionId {
-                    subtask,
+                    subtask: *subtask,
                     attempt: AttemptNumber(0),
                 };
-                (
-                    subtask,
-                    ExecutionVertex {
-                        current: Execution::new(id, now),
-                        previous: Vec::new(),
-                    },
-                )
-            })
-            .collect();
+                let vertex = ExecutionVertex {
+                    current: Execution::new(id, now),
+                    previous: Vec::new(),
+                    region: RegionId(generation),
+                };
+                all.insert(*subtask, vertex);
+            }
+            numbered.push(Region { subtasks, generation });
+        }
         Self {
             graph,
             status: JobStatus::Initializing,
             entered: BTreeMap::from([(JobStatus::Initializing, now)]),
-            subtasks,
-            generation: 0,
+            subtasks: all,
+            next_generation: u32::try_from(numbered.len()).unwrap_or(u32::MAX),
+            regions: numbered,
         }
     }
 
@@ -142,9 +155,26 @@ impl ExecutionGraph {
         self.entered.get(&status).copied()
     }
 
-    /// How often all subtasks were started again; channels of different generations never meet.
-    pub fn generation(&self) -> u32 {
-        self.generation
+    /// The regions, by their ids.
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// What a subtask starts and fails with.
+    pub fn region_of(&self, subtask: SubtaskId) -> Option<RegionId> {
+        self.subtasks.get(&subtask).map(|subtask| subtask.region)
+    }
+
+    /// A region; `None` when there is none of this name.
+    pub fn region(&self, id: RegionId) -> Option<&Region> {
+        self.regions.get(id.0 as usize)
+    }
+
+    /// Whether every present attempt of a region is in a state for which `holds` is true.
+    pub fn all_of(&self, region: RegionId, holds: impl Fn(TaskState) -> bool) -> bool {
+        let subtasks = self.region(region).map_or(&[][..], |region| &region.subtasks);
+        let mut executions = subtasks.iter().filter_map(|id| self.subtasks.get(id));
+        executions.all(|subtask| holds(subtask.current.state))
     }
 
     /// Moves the job to another state. False, with nothing changed, when the table forbids it.
@@ -250,20 +280,28 @@ impl ExecutionGraph {
         }
     }
 
-    /// Replaces every subtask's attempt by the next one, CREATED, with new channels.
+    /// Replaces every attempt of a region by the next one, CREATED, with new channels.
     ///
     /// # Panics
-    /// When an attempt is not over: two attempts of one subtask would run at once.
-    pub fn restart(&mut self, now: Time) {
+    /// When an attempt is not over: two attempts of one subtask would run at once. When there is no such region.
+    pub fn restart(&mut self, region: RegionId, now: Time) {
         assert!(
-            self.all(TaskState::is_terminal),
+            self.all_of(region, TaskState::is_terminal),
             "an attempt is replaced only after it is over"
         );
-        self.generation += 1;
-        for (&subtask, vertex) in &mut self.subtasks {
-            let attempt = AttemptNumber(vertex.current.id.attempt.0 + 1);
-            let next = Execution::new(ExecutionId { subtask, attempt }, now);
-            vertex.previous.push(std::mem::replace(&mut vertex.current, next));
+        let region = &mut self.regions[region.0 as usize];
+        region.generation = self.next_generation;
+        self.next_generation += 1;
+        for subtask in &region.subtasks {
+            let Some(vertex) = self.subtasks.get_mut(subtask) else {
+                continue;
+            };
+            let id = ExecutionId {
+                subtask: *subtask,
+                attempt: AttemptNumber(vertex.current.id.attempt.0 + 1),
+            };
+            let before = std::mem::replace(&mut vertex.current, Execution::new(id, now));
+            vertex.previous.push(before);
             if vertex.previous.len() > ATTEMPT_HISTORY {
                 vertex.previous.remove(0);
             }

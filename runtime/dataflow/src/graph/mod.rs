@@ -17,6 +17,7 @@ mod identity;
 mod job;
 mod names;
 mod plan;
+mod regions;
 mod resolve;
 mod settings;
 mod states;
@@ -30,6 +31,7 @@ pub use error::GraphError;
 pub use execution::{Execution, ExecutionGraph, ExecutionVertex, StateChange};
 pub use identity::{Fingerprint, OperatorId};
 pub use job::{JobEdge, JobGraph, JobOperator, JobVertex};
+pub use regions::{Region, RegionId};
 pub use settings::{DescriptionMode, GraphSettings};
 pub use states::{JobStatus, TaskState};
 pub use stream::{

@@ -239,8 +239,14 @@ impl<H: Clone> CheckpointCoordinator<H> {
     /// The job restarts or ends: no checkpoint is triggered before the next [`Self::start`]. Savepoints that
     /// have not begun go on waiting; [`Self::end`] gives them up.
     pub fn stop(&mut self, now: Time, out: &mut Effects<H>) {
-        (self.started, self.requested) = (false, false);
-        self.due = None;
+        self.requested = false;
+        self.suspend(now, out);
+    }
+
+    /// As [`Self::stop`], for a while in which some tasks run on: what they have asked for is done at the next
+    /// [`Self::start`].
+    pub fn suspend(&mut self, now: Time, out: &mut Effects<H>) {
+        (self.started, self.due) = (false, None);
         self.abort(now, AbortReason::Stopped, out);
     }
 

@@ -48,7 +48,7 @@ impl Bench {
     }
 
     pub(super) fn remembered(&mut self, checkpoint: CheckpointId, snapshot: &[u8]) {
-        let generation = self.brain.graph().generation();
+        let generation = self.brain.splits.generation(SOURCE);
         self.event(JobEvent::EnumeratorSnapshot {
             generation,
             node: SOURCE,
@@ -136,7 +136,7 @@ fn enumerators_are_asked_before_sources_are_told() {
     bench.take();
     bench.trigger();
     assert_eq!(bench.triggered(), [], "the enumerator is answering");
-    let generation = bench.brain.graph().generation();
+    let generation = bench.brain.splits.generation(SOURCE);
     bench.event(JobEvent::SplitAssigned {
         generation,
         node: SOURCE,
@@ -234,10 +234,9 @@ fn a_restart_begins_with_the_latest_checkpoint() {
         [StorageWork::DiscardCheckpoint(CheckpointId(2))]
     );
     bench.all(TaskState::Canceled);
-    let generation = bench.brain.graph().generation();
-    bench.event(JobEvent::RestartDue { generation });
+    bench.restart();
     let state = bench.effects.iter().find_map(|effect| match effect {
-        JobEffect::StartEnumerators { sources, .. } => sources[0].2.clone(),
+        JobEffect::StartEnumerators(sources) => sources[0].state.clone(),
         _ => None,
     });
     assert_eq!(state.as_deref(), Some(&b"enumerator"[..]));
@@ -284,8 +283,7 @@ fn who_has_no_producer_left_is_told_of_the_checkpoint() {
 
     bench.state(sinks[0], TaskState::Failed);
     bench.all(TaskState::Canceled);
-    let generation = bench.brain.graph().generation();
-    bench.event(JobEvent::RestartDue { generation });
+    bench.restart();
     bench.started(true);
     let finished: Vec<bool> = bench
         .deployments()

@@ -168,6 +168,7 @@ fn tasks_that_do_not_stop_are_fatal_and_named() {
     executions[1..]
         .iter()
         .for_each(|execution| bench.state(*execution, TaskState::Canceled));
+    bench.now = bench.now.after(*delay);
     bench.event(deadline.clone());
     let fatal = bench.effects.iter().find_map(|effect| match effect {
         JobEffect::Fatal(text) => Some(text.clone()),
@@ -232,7 +233,7 @@ fn asked(bench: &mut Bench) -> Vec<ExecutionId> {
 }
 
 fn answer(bench: &mut Bench, reader: ExecutionId, assignment: Assignment) {
-    let generation = bench.brain.graph().generation();
+    let generation = bench.brain.splits.generation(SOURCE);
     bench.event(JobEvent::SplitAssigned {
         generation,
         node: SOURCE,

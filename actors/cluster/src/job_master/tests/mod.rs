@@ -8,7 +8,7 @@ mod savepoints;
 
 use super::checkpoints::CheckpointSettings;
 use super::{JobEffect, JobEvent, JobMasterBrain, JobSettings};
-use crate::config::{CheckpointRetention, RestartStrategyConfig};
+use crate::config::{CheckpointRetention, FailoverStrategy, RestartStrategyConfig};
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
 use hurtig_core::Error;
@@ -48,6 +48,7 @@ pub(super) fn job() -> Arc<JobGraph> {
 pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
     JobSettings {
         restart,
+        failover: FailoverStrategy::Region,
         slot_request_timeout: Duration::from_secs(300),
         cancellation_timeout: Duration::from_secs(30),
         exception_history: 4,
@@ -129,7 +130,7 @@ impl Bench {
     }
 
     pub(super) fn started(&mut self, enumerates: bool) {
-        let generation = self.brain.graph().generation();
+        let generation = self.brain.splits.generation(SOURCE);
         self.event(JobEvent::EnumeratorStarted {
             generation,
             node: SOURCE,
@@ -202,6 +203,27 @@ impl Bench {
             _ => None,
         });
         timers.collect()
+    }
+
+    /// The timer of the last restart that was decided on.
+    #[track_caller]
+    pub(super) fn restart_timer(&self) -> (Duration, JobEvent) {
+        let timers = self.timers().into_iter();
+        let mut restarts = timers.filter(|(_, event)| matches!(event, JobEvent::RestartDue { .. }));
+        restarts.next_back().unwrap()
+    }
+
+    /// Its delay is over.
+    #[track_caller]
+    pub(super) fn restart(&mut self) {
+        let (delay, due) = self.restart_timer();
+        self.now = self.now.after(delay);
+        self.event(due);
+    }
+
+    /// The deployment of the region of the first task.
+    pub(super) fn generation(&self) -> u32 {
+        self.brain.graph().regions()[0].generation
     }
 
     #[track_caller]

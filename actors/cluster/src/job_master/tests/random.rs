@@ -145,7 +145,7 @@ impl World {
             Step::Offer(slots) => self.bench.offer(slots),
             Step::Enumerator(true) => self.bench.started(true),
             Step::Enumerator(false) => {
-                let generation = self.bench.brain.graph().generation();
+                let generation = self.bench.brain.splits.generation(SOURCE);
                 let failure = failure("no input");
                 self.bench.event(JobEvent::EnumeratorFailed {
                     generation,

@@ -120,15 +120,6 @@ proptest! {
     }
 }
 
-/// The timer of a restart, among other timers.
-fn restart_timer(bench: &Bench) -> (Duration, JobEvent) {
-    let timers = bench.timers();
-    timers
-        .into_iter()
-        .rfind(|(_, event)| matches!(event, JobEvent::RestartDue { .. }))
-        .unwrap()
-}
-
 #[test]
 fn a_restart_waits_for_all_tasks_and_for_its_delay() {
     for delay_first in [true, false] {
@@ -136,18 +127,18 @@ fn a_restart_waits_for_all_tasks_and_for_its_delay() {
         let old = bench.executions();
         bench.state(old[0], TaskState::Failed);
         bench.is(JobStatus::Restarting);
-        let (delay, due) = restart_timer(&bench);
+        let (delay, due) = bench.restart_timer();
         assert_eq!(delay, secs(1));
         if delay_first {
             bench.event(due.clone());
         }
-        assert_eq!(bench.brain.graph().generation(), 0);
+        assert_eq!(bench.generation(), 0);
         bench.all(TaskState::Canceled);
         if !delay_first {
-            assert_eq!(bench.brain.graph().generation(), 0);
+            assert_eq!(bench.generation(), 0);
             bench.event(due.clone());
         }
-        assert_eq!(bench.brain.graph().generation(), 1);
+        assert_eq!(bench.generation(), 1);
         assert!(bench.effects.contains(&JobEffect::EndGeneration {
             at: vec![HOST],
             generation: 0
@@ -173,7 +164,7 @@ fn the_second_failure_is_not_forgiven_and_both_are_remembered() {
     let execution = bench.executions()[0];
     bench.state(execution, TaskState::Failed);
     bench.all(TaskState::Canceled);
-    let due = restart_timer(&bench).1;
+    let due = bench.restart_timer().1;
     bench.event(due);
     bench.started(true);
     bench.run_all();
@@ -191,7 +182,7 @@ fn a_cancel_wins_over_a_restart() {
     let mut bench = Bench::running(fixed(1));
     let execution = bench.executions()[0];
     bench.state(execution, TaskState::Failed);
-    let due = restart_timer(&bench).1;
+    let due = bench.restart_timer().1;
     bench.message(JobMasterMessage::Cancel);
     bench.event(due);
     bench.all(TaskState::Canceled);
@@ -211,7 +202,7 @@ fn an_enumerator_that_fails_again_uses_up_restarts() {
         bench.all(TaskState::Canceled);
         if generation < 2 {
             bench.is(JobStatus::Restarting);
-            let due = restart_timer(&bench).1;
+            let due = bench.restart_timer().1;
             bench.event(due);
         }
     }
@@ -229,7 +220,7 @@ fn answers_for_an_earlier_generation_are_ignored() {
     });
     bench.state(reader, TaskState::Failed);
     bench.all(TaskState::Canceled);
-    let due = restart_timer(&bench).1;
+    let due = bench.restart_timer().1;
     bench.event(due);
     bench.take();
     let assignment = hurtig_dataflow::source::Assignment::NoMore;

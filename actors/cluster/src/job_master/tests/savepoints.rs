@@ -132,8 +132,7 @@ fn a_savepoint_is_no_checkpoint() {
     let all = bench.executions();
     bench.state(all[0], TaskState::Failed);
     bench.all(TaskState::Canceled);
-    let generation = bench.brain.graph().generation();
-    bench.event(JobEvent::RestartDue { generation });
+    bench.restart();
     bench.started(true);
     let deployed = bench.deployments();
     assert!(
@@ -294,8 +293,7 @@ fn after_the_savepoint_of_a_stop_it_only_goes_forward() {
     bench.state(all[4], TaskState::Failed);
     bench.all(TaskState::Canceled);
     bench.is(JobStatus::Restarting);
-    let generation = bench.brain.graph().generation();
-    bench.event(JobEvent::RestartDue { generation });
+    bench.restart();
     bench.take();
     bench.started(true);
     for descriptor in bench.deployments() {

@@ -1,6 +1,6 @@
 use super::{Sketch, line};
 use crate::graph::{
-    Distribution, ExecutionGraph, JobStatus, PartitionKind, StateChange, StreamEdge, TaskState, consumers_of,
+    Distribution, ExecutionGraph, JobStatus, PartitionKind, RegionId, StateChange, StreamEdge, TaskState, consumers_of,
     producers_of,
 };
 use hurtig_core::ids::{AttemptNumber, ExecutionId, SubtaskId, VertexId};
@@ -75,7 +75,7 @@ fn reports_are_applied_once_and_late_ones_change_nothing() {
     );
     assert_eq!(graph.report(id, Running, NOW), StateChange::Stale);
     assert_eq!(graph.report(id, Failed, NOW), StateChange::Stale);
-    graph.restart(NOW);
+    graph.restart(graph.region_of(id.subtask).unwrap(), NOW);
     assert_eq!(graph.report(id, Finished, NOW), StateChange::Stale);
     let future = ExecutionId {
         attempt: AttemptNumber(9),
@@ -122,8 +122,9 @@ fn restarting_keeps_a_bounded_history_and_new_channels() {
             graph.set_state(id, TaskState::Canceled, NOW),
             StateChange::Applied { .. }
         ));
-        graph.restart(NOW);
-        assert_eq!(graph.generation(), attempt + 1);
+        let region = graph.region_of(id.subtask).unwrap();
+        graph.restart(region, NOW);
+        assert_eq!(graph.region(region).unwrap().generation, attempt + 1);
     }
     let subtask = graph.subtask(id.subtask).unwrap();
     assert_eq!(subtask.current.id.attempt, AttemptNumber(20));
@@ -134,7 +135,7 @@ fn restarting_keeps_a_bounded_history_and_new_channels() {
 #[test]
 #[should_panic(expected = "only after it is over")]
 fn two_attempts_never_run_at_once() {
-    graph().0.restart(NOW);
+    graph().0.restart(RegionId(0), NOW);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod chains;
 mod execution;
 mod jobs;
 mod mistakes;
+mod regions;
 
 use super::{GraphSettings, JobGraph, NodeKind, StreamEdge, StreamGraph, StreamNode};
 use hurtig_core::ids::{JobId, NodeId};
