@@ -28,7 +28,8 @@ pub use error::ClusterError;
 pub use job_master::checkpoints;
 pub use job_master::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint};
 pub use job_master::{
-    EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy, Restarts, StorageWork,
+    EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,
+    Restarts, StorageWork,
 };
 pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};

@@ -2,8 +2,8 @@
 //!
 //! Regions that a failure has stopped are started again together: they form a *restart*. It waits until its tasks
 //! are over and its delay has passed, then until what it needs is there (enumerators, slots). A failure that hits
-//! regions of a restart that has not begun to prepare is a part of it; one that reaches beyond it makes a new
-//! restart, which takes in every restart that it touches.
+//! regions of a one restart that has not begun to prepare is a part of it; one that reaches beyond it makes a
+//! new restart, which takes in every restart that it touches.
 
 use super::failures::EntryId;
 use hurtig_dataflow::graph::RegionId;
@@ -73,18 +73,12 @@ impl Failover {
         id
     }
 
-    /// What a failure of these regions is a part of: they are being stopped already, all of them.
+    /// What a failure of these regions is a part of: one restart stops them all already. Two that do are not
+    /// enough, since what has failed may have to begin again with all of them.
     pub(super) fn part_of(&self, regions: &BTreeSet<RegionId>) -> Option<EntryId> {
-        let stopping = |region: &RegionId| {
-            self.restarts.values().find(|restart| {
-                restart.stage != Stage::Preparing && restart.regions.contains(region)
-            })
-        };
-        let first = stopping(regions.first()?)?;
-        regions
-            .iter()
-            .all(|region| stopping(region).is_some())
-            .then_some(first.cause)?
+        let mut restarts = self.restarts.values();
+        let around = restarts.find(|restart| restart.regions.is_superset(regions))?;
+        around.cause.filter(|_| around.stage != Stage::Preparing)
     }
 
     /// The delay of a restart is over.
@@ -97,10 +91,7 @@ impl Failover {
     }
 
     /// The next restart whose delay is over and whose regions all are; it is preparing from now on.
-    pub(super) fn take_stopped(
-        &mut self,
-        over: impl Fn(RegionId) -> bool,
-    ) -> Option<BTreeSet<RegionId>> {
+    pub(super) fn take_stopped(&mut self, over: impl Fn(RegionId) -> bool) -> Option<BTreeSet<RegionId>> {
         let due = Stage::Stopping { due: true };
         let restart = self
             .restarts
@@ -116,9 +107,8 @@ impl Failover {
         ready: impl Fn(&BTreeSet<RegionId>) -> bool,
     ) -> Option<BTreeSet<RegionId>> {
         let mut restarts = self.restarts.iter();
-        let (id, _) = restarts.find(|(_, restart)| {
-            restart.stage == Stage::Preparing && ready(&restart.regions)
-        })?;
+        let (id, _) =
+            restarts.find(|(_, restart)| restart.stage == Stage::Preparing && ready(&restart.regions))?;
         let id = *id;
         self.restarts.remove(&id).map(|restart| restart.regions)
     }
@@ -158,7 +148,11 @@ mod tests {
         assert!(failover.runs(RegionId(0)) && !failover.runs(RegionId(1)));
         assert_eq!(failover.take_stopped(|_| true), None, "its delay is not over");
         failover.due(id);
-        assert_eq!(failover.take_stopped(|region| region.0 == 1), None, "region 2 is not");
+        assert_eq!(
+            failover.take_stopped(|region| region.0 == 1),
+            None,
+            "region 2 is not"
+        );
         assert_eq!(failover.take_stopped(|_| true), Some(set([1, 2])));
         assert_eq!(failover.take_stopped(|_| true), None, "once");
         assert_eq!(failover.take_prepared(|_| false), None);
@@ -172,6 +166,12 @@ mod tests {
         let (id, _) = failover.stop(set([1, 2]), 7);
         assert_eq!(failover.part_of(&set([2])), Some(7));
         assert_eq!(failover.part_of(&set([2, 3])), None, "region 3 ran");
+        failover.stop(set([3]), 8);
+        assert_eq!(
+            failover.part_of(&set([2, 3])),
+            None,
+            "they would not begin together"
+        );
         failover.due(id);
         failover.take_stopped(|_| true);
         assert_eq!(failover.part_of(&set([2])), None, "it was being started");

@@ -46,7 +46,9 @@ impl FailureHistory {
 
     /// A failure that came while that one was dealt with.
     pub(super) fn add_concurrent(&mut self, to: EntryId, failure: JobFailure) {
-        let place = to.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        let place = to
+            .checked_sub(self.first)
+            .and_then(|place| usize::try_from(place).ok());
         let entry = place.and_then(|place| self.entries.get_mut(place));
         if let Some(entry) = entry.filter(|entry| entry.concurrent.len() < CONCURRENT) {
             entry.concurrent.push(failure);
@@ -122,7 +124,10 @@ mod tests {
         assert_eq!(history.last(), Some(three));
         history.add_concurrent(one, failure("with one, which is not there any more"));
         (0..100).for_each(|_| history.add_concurrent(two, failure("with two")));
-        assert_eq!(shown(&history), [("two".to_owned(), CONCURRENT), ("three".to_owned(), 0)]);
+        assert_eq!(
+            shown(&history),
+            [("two".to_owned(), CONCURRENT), ("three".to_owned(), 0)]
+        );
         assert_eq!(history.last_root().unwrap().cause.message, "three");
     }
 }

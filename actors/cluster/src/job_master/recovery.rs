@@ -115,7 +115,9 @@ impl JobMasterBrain {
                 let vertex = self.graph.job_graph().vertex_of(node).map(|vertex| vertex.id);
                 let readers = self.graph.executions().map(|execution| execution.id.subtask);
                 let readers = readers.filter(|subtask| Some(subtask.vertex) == vertex);
-                readers.filter_map(|reader| self.graph.region_of(reader)).collect()
+                readers
+                    .filter_map(|reader| self.graph.region_of(reader))
+                    .collect()
             }
         }
     }
@@ -253,12 +255,14 @@ impl JobMasterBrain {
                 });
                 continue;
             }
-            let again = readers.iter().filter(|reader| {
-                region_of(reader).is_some_and(|region| regions.contains(&region))
-            });
+            let again = readers
+                .iter()
+                .filter(|reader| region_of(reader).is_some_and(|region| regions.contains(&region)));
             let again: Vec<u32> = again.map(|reader| reader.index).collect();
             if !again.is_empty() {
-                again.iter().for_each(|reader| self.splits.reset(source.node, *reader));
+                again
+                    .iter()
+                    .for_each(|reader| self.splits.reset(source.node, *reader));
                 let turn = self.splits.next(source.node);
                 self.take_turn(source.node, turn, out);
             }
@@ -272,7 +276,8 @@ impl JobMasterBrain {
     fn sources(&self) -> Vec<JobSource> {
         let latest = self.checkpoints.latest();
         let vertices = self.graph.job_graph().vertices.iter();
-        let operators = vertices.flat_map(|vertex| vertex.operators.iter().map(move |operator| (operator, vertex)));
+        let operators =
+            vertices.flat_map(|vertex| vertex.operators.iter().map(move |operator| (operator, vertex)));
         let sources = operators.filter(|(operator, _)| operator.kind == NodeKind::Source);
         sources
             .map(|(operator, vertex)| JobSource {
@@ -287,11 +292,15 @@ impl JobMasterBrain {
     /// Whether the enumerators of the sources in these regions are there.
     pub(super) fn have_enumerators(&self, regions: &BTreeSet<RegionId>) -> bool {
         let graph = self.graph.job_graph();
-        regions.iter().filter_map(|region| self.graph.region(*region)).all(|region| {
-            let vertices: BTreeSet<VertexId> = region.subtasks.iter().map(|subtask| subtask.vertex).collect();
-            let operators = vertices.iter().filter_map(|vertex| graph.vertex(*vertex));
-            let mut operators = operators.flat_map(|vertex| &vertex.operators);
-            operators.all(|operator| self.splits.has_started(operator.node))
-        })
+        regions
+            .iter()
+            .filter_map(|region| self.graph.region(*region))
+            .all(|region| {
+                let vertices: BTreeSet<VertexId> =
+                    region.subtasks.iter().map(|subtask| subtask.vertex).collect();
+                let operators = vertices.iter().filter_map(|vertex| graph.vertex(*vertex));
+                let mut operators = operators.flat_map(|vertex| &vertex.operators);
+                operators.all(|operator| self.splits.has_started(operator.node))
+            })
     }
 }

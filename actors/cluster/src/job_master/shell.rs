@@ -630,7 +630,10 @@ impl Component for JobMaster {
     fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         let brain = JobMasterBrain::new(self.graph.clone(), self.settings.clone(), cx.now());
         self.brain = Some(brain);
-        self.metrics = self.factory.job_metrics().map(|group| RestartMetrics::new(&group));
+        self.metrics = self
+            .factory
+            .job_metrics()
+            .map(|group| RestartMetrics::new(&group));
         self.out = Some(Outboxes {
             dispatcher: cx.outbox("job master to dispatcher", self.links.dispatcher.clone(), OUTBOX),
             resource_manager: cx.outbox(

@@ -351,24 +351,38 @@ mod tests {
         deal(&mut splits, 1, "c");
         splits.completed(ONE);
         splits.reset(NODE, 0);
-        assert_eq!(splits.next(NODE), Some(Turn::TakeBack(vec![split("b")])), "a is in its part");
+        assert_eq!(
+            splits.next(NODE),
+            Some(Turn::TakeBack(vec![split("b")])),
+            "a is in its part"
+        );
         // Whoever asks meanwhile may get it, so they wait.
         assert_eq!(splits.request(NODE, reader(1)), Asked::Wait);
         assert_eq!(splits.want_snapshot(NODE), None);
         assert_eq!(splits.taken_back(NODE), Some(Turn::Snapshot), "which has it");
         splits.reset(NODE, 0);
-        assert_eq!(splits.snapshot_taken(NODE, CheckpointId(2)), None, "nothing was dealt since");
+        assert_eq!(
+            splits.snapshot_taken(NODE, CheckpointId(2)),
+            None,
+            "nothing was dealt since"
+        );
     }
 
     #[test]
     fn an_answer_for_a_reader_that_was_replaced_is_given_back_before_a_snapshot() {
         let mut splits = started();
-        assert_eq!(splits.request(NODE, reader(0)), Asked::Turn(Turn::Answer(reader(0))));
+        assert_eq!(
+            splits.request(NODE, reader(0)),
+            Asked::Turn(Turn::Answer(reader(0)))
+        );
         splits.reset(NODE, 0);
         assert_eq!(splits.next(NODE), None, "it is answering");
         assert_eq!(splits.want_snapshot(NODE), None);
         splits.unclaimed(NODE, split("a"));
-        assert_eq!(splits.answered(NODE, reader(0), true), Some(Turn::TakeBack(vec![split("a")])));
+        assert_eq!(
+            splits.answered(NODE, reader(0), true),
+            Some(Turn::TakeBack(vec![split("a")]))
+        );
         assert_eq!(splits.taken_back(NODE), Some(Turn::Snapshot));
         assert_eq!(splits.again(NODE, reader(0)), None, "it does not wait any more");
     }

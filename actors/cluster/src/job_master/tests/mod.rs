@@ -3,6 +3,7 @@
 mod checkpoints;
 mod lives;
 mod random;
+mod regions;
 mod restarts;
 mod savepoints;
 
@@ -80,7 +81,11 @@ impl Bench {
     }
 
     pub(super) fn with(settings: JobSettings) -> Self {
-        let brain = JobMasterBrain::new(job(), settings, Time::ZERO);
+        Self::of_job(job(), settings)
+    }
+
+    pub(super) fn of_job(job: Arc<JobGraph>, settings: JobSettings) -> Self {
+        let brain = JobMasterBrain::new(job, settings, Time::ZERO);
         let mut bench = Self {
             brain,
             now: Time::ZERO,

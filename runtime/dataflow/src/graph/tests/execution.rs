@@ -1,7 +1,7 @@
 use super::{Sketch, line};
 use crate::graph::{
-    Distribution, ExecutionGraph, JobStatus, PartitionKind, RegionId, StateChange, StreamEdge, TaskState, consumers_of,
-    producers_of,
+    Distribution, ExecutionGraph, JobStatus, PartitionKind, RegionId, StateChange, StreamEdge, TaskState,
+    consumers_of, producers_of,
 };
 use hurtig_core::ids::{AttemptNumber, ExecutionId, SubtaskId, VertexId};
 use hurtig_core::time::Time;

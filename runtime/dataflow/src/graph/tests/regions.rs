@@ -143,7 +143,8 @@ fn random_graph(widths: &[u32], edges: &[(usize, usize, PartitionKind)]) -> JobG
 fn reachable(graph: &ExecutionGraph, start: SubtaskId) -> BTreeSet<SubtaskId> {
     let mut found = BTreeSet::from([start]);
     let mut next = vec![start];
-    let tasks = |vertex: VertexId, range: std::ops::Range<u32>| range.map(move |index| SubtaskId { vertex, index });
+    let tasks =
+        |vertex: VertexId, range: std::ops::Range<u32>| range.map(move |index| SubtaskId { vertex, index });
     while let Some(task) = next.pop() {
         let job = graph.job_graph();
         let ahead = job
