@@ -3,7 +3,8 @@
 use crate::Error;
 use hurtig_cluster::checkpoints::CheckpointSettings;
 use hurtig_cluster::{
-    CheckpointRetention, ClusterConfig, JobOptions, RestartStrategyConfig, RestoreFrom, RestoreTarget,
+    CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig, RestoreFrom,
+    RestoreTarget,
 };
 use hurtig_core::config::{
     BufferTimeout, CheckpointingMode, ClaimMode, Configuration, Limit, RestartStrategy, SignalAction,
@@ -86,6 +87,7 @@ pub(crate) fn cluster_config(config: &Configuration) -> ClusterConfig {
             .is_set(&options::TASK_SLOTS)
             .then(|| config.get(&options::TASK_SLOTS)),
         cancellation_timeout: config.get(&options::CANCELLATION_TIMEOUT),
+        exception_history: config.get(&options::EXCEPTION_HISTORY_SIZE) as usize,
         ..defaults
     }
 }
@@ -152,6 +154,14 @@ fn restart_strategy(config: &Configuration) -> RestartStrategyConfig {
     }
 }
 
+fn failover_strategy(config: &Configuration) -> FailoverStrategy {
+    use hurtig_core::config::FailoverStrategy as Setting;
+    match config.get(&options::FAILOVER_STRATEGY) {
+        Setting::Region => FailoverStrategy::Region,
+        Setting::Full => FailoverStrategy::Full,
+    }
+}
+
 /// How a job is run, and where its checkpoints are kept.
 pub(crate) struct JobSetup {
     pub(crate) options: JobOptions,
@@ -187,6 +197,7 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
     let interval = config.get(&options::CHECKPOINT_INTERVAL);
     let options = JobOptions {
         restart: restart_strategy(config),
+        failover: failover_strategy(config),
         checkpoints: CheckpointSettings {
             interval,
             timeout: config.get(&options::CHECKPOINT_TIMEOUT),
@@ -319,6 +330,19 @@ mod tests {
         ));
         let none = restart(&[interval, "restart-strategy.type=none"]);
         assert_eq!(none, RestartStrategyConfig::None);
+    }
+
+    #[test]
+    fn regions_are_started_again_unless_everything_is_to_be() {
+        let strategy = |definitions: &[&str]| {
+            let setup = job_setup(&config(definitions), &StateBackend::Heap);
+            setup.unwrap().options.failover
+        };
+        assert_eq!(strategy(&[]), FailoverStrategy::Region);
+        let full = "jobmanager.execution.failover-strategy=full";
+        assert_eq!(strategy(&[full]), FailoverStrategy::Full);
+        let history = cluster_config(&config(&["web.exception-history-size=3"])).exception_history;
+        assert_eq!(history, 3);
     }
 
     #[test]

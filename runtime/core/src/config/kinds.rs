@@ -155,6 +155,16 @@ config_enum! {
 }
 
 config_enum! {
+    /// What is started again after a failure.
+    pub enum FailoverStrategy {
+        /// The pipelined regions that it has hit.
+        Region = "region",
+        /// Every task.
+        Full = "full",
+    }
+}
+
+config_enum! {
     /// How the operators of a vertex are described in plans.
     pub enum VertexDescriptionMode {
         /// One operator a line, indented.

@@ -50,8 +50,9 @@ pub use configuration::{Configuration, Entry};
 pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
-    BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, Limit, MaxParallelism, RestartStrategy,
-    SignalAction, SnapshotCompression, StateBackendKind, VertexDescriptionMode,
+    BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, Limit,
+    MaxParallelism, RestartStrategy, SignalAction, SnapshotCompression, StateBackendKind,
+    VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use registry::{all, find};

@@ -497,7 +497,7 @@ impl World {
             JobEffect::AskEnumerator { reader, .. } => {
                 self.later += 1;
                 let assignment = match enumerator.waiting.front() {
-                    _ if self.later % 5 == 0 => Assignment::Later(10),
+                    _ if self.later.is_multiple_of(5) => Assignment::Later(10),
                     Some(_) => Assignment::Split(split(enumerator.waiting.pop_front().unwrap())),
                     None => Assignment::NoMore,
                 };

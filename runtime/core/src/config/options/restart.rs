@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{AnyOption, ConfigOption, Limit, RestartStrategy, Scope};
+use crate::config::{AnyOption, ConfigOption, FailoverStrategy, Limit, RestartStrategy, Scope};
 
 /// The strategy.
 pub static RESTART_STRATEGY: ConfigOption<Option<RestartStrategy>> = ConfigOption::new(
@@ -121,6 +121,26 @@ pub static FAILURE_RATE_DELAY: ConfigOption<Duration> = ConfigOption::new(
 )
 .flink("1 s");
 
+/// What is started again.
+pub static FAILOVER_STRATEGY: ConfigOption<FailoverStrategy> = ConfigOption::new(
+    "jobmanager.execution.failover-strategy",
+    Scope::Program,
+    || FailoverStrategy::Region,
+    "What is started again after a failure: `region`, the tasks that channels connect with the one that failed; \
+     `full`, every task of the job.",
+)
+.flink("region");
+
+/// Failures that are remembered.
+pub static EXCEPTION_HISTORY_SIZE: ConfigOption<u32> = ConfigOption::new(
+    "web.exception-history-size",
+    Scope::Cluster,
+    || 16,
+    "Failures that a job remembers, each with up to 16 that came while it was dealt with.",
+)
+.flink("16")
+.accepting(|size| (1..=10_000).contains(size), "an integer from 1 to 10000");
+
 /// All of this file.
 pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &RESTART_STRATEGY,
@@ -135,4 +155,6 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &FAILURE_RATE_MAX_FAILURES,
     &FAILURE_RATE_INTERVAL,
     &FAILURE_RATE_DELAY,
+    &FAILOVER_STRATEGY,
+    &EXCEPTION_HISTORY_SIZE,
 ];
