@@ -102,7 +102,7 @@ impl<T: Send> ProcessFunction<T, T> for Trips {
         reason = "the job has to last for a while, whatever it does"
     )]
     fn process(&mut self, record: T, cx: ProcessCx<'_>, out: &mut Emitter<'_, T>) -> Done {
-        let pause = 500 + self.random.below(8_000);
+        let pause = 500 + self.random.below(4_000);
         if self.own.is_fatal(cx.info().index, &self.other, pause) {
             return Err("told to fail".into());
         }
@@ -200,8 +200,12 @@ impl Trial {
             "restart-strategy.fixed-delay.attempts=infinite".to_owned(),
             "restart-strategy.fixed-delay.delay=25ms".to_owned(),
         ];
-        let all = own.into_iter().chain(self.settings.iter().map(ToString::to_string));
-        let config = Configuration::builder().definitions(all.collect::<Vec<_>>()).build();
+        let all = own
+            .into_iter()
+            .chain(self.settings.iter().map(ToString::to_string));
+        let config = Configuration::builder()
+            .definitions(all.collect::<Vec<_>>())
+            .build();
         let env = StreamEnv::with_config(config.unwrap());
         env.set_parallelism(2);
         let (wide, keyed, seed) = (Arc::clone(&self.wide), Arc::clone(&self.keyed), self.seed);
@@ -237,7 +241,10 @@ impl Trial {
             found.next().unwrap().value.clone()
         };
         let (all, full) = (metric("numRestarts"), metric("fullRestarts"));
-        same(&self.folder.path().join("wide"), (0..LINES).map(|line| format!("line {line}")));
+        same(
+            &self.folder.path().join("wide"),
+            (0..LINES).map(|line| format!("line {line}")),
+        );
         let generated = (0..GENERATED).map(|i| format!("{} {}", i % KEYS, i / KEYS));
         same(&self.folder.path().join("keyed"), generated);
         (result, [all, full])
@@ -250,7 +257,10 @@ fn seed() -> u64 {
 
 const SETTINGS: [&[&str]; 3] = [
     &["state.backend.type=hashmap"],
-    &["state.backend.type=rocksdb", "execution.checkpointing.incremental=true"],
+    &[
+        "state.backend.type=rocksdb",
+        "execution.checkpointing.incremental=true",
+    ],
     &["execution.checkpointing.unaligned.enabled=true"],
 ];
 
@@ -263,7 +273,11 @@ fn a_region_fails_and_the_others_go_on() {
         assert_eq!(trial.wide.left.load(SeqCst), 0, "it failed as often as it should");
         assert_eq!(Fates::read(&trial.keyed.attempts), [0, 0], "nothing failed there");
         let failures = Fates::read(&trial.wide.failures);
-        assert_eq!(Fates::read(&trial.wide.attempts), failures, "each subtask is a region of its own");
+        assert_eq!(
+            Fates::read(&trial.wide.attempts),
+            failures,
+            "each subtask is a region of its own"
+        );
         assert_eq!(result.restarts, FAILURES);
         assert_eq!(metrics, [MetricValue::Gauge(5), MetricValue::Gauge(0)]);
         assert!(trial.wide.went_on.load(SeqCst) > 0, "records flowed meanwhile");
@@ -276,7 +290,11 @@ fn a_shuffled_region_fails_and_the_readers_of_another_go_on() {
     trial.trip(&trial.keyed);
     let (result, _) = trial.run();
     assert_eq!(Fates::read(&trial.wide.attempts), [0, 0], "nothing failed there");
-    assert_eq!(Fates::read(&trial.keyed.attempts), [FAILURES; 2], "all that are connected start again");
+    assert_eq!(
+        Fates::read(&trial.keyed.attempts),
+        [FAILURES; 2],
+        "all that are connected start again"
+    );
     assert_eq!(result.restarts, FAILURES);
 }
 
@@ -296,5 +314,8 @@ fn with_the_full_strategy_everything_starts_again() {
     let all = trial.keyed.attempts[0].load(SeqCst);
     assert!(all > 0, "it was started again");
     assert_eq!(Fates::read(&trial.wide.attempts), [all; 2]);
-    assert_eq!(metrics, [MetricValue::Gauge(all.into()), MetricValue::Gauge(all.into())]);
+    assert_eq!(
+        metrics,
+        [MetricValue::Gauge(all.into()), MetricValue::Gauge(all.into())]
+    );
 }

@@ -232,8 +232,12 @@ impl Rig {
     }
 
     fn cut(&mut self) -> Option<Vec<Vec<i64>>> {
+        self.cut_of(STOP)
+    }
+
+    fn cut_of(&mut self, checkpoint: CheckpointId) -> Option<Vec<Vec<i64>>> {
         let cut = self.core.take_cut()?;
-        assert_eq!(cut.checkpoint, STOP);
+        assert_eq!(cut.checkpoint, checkpoint);
         Some(
             cut.operators
                 .iter()
@@ -369,4 +373,29 @@ fn a_job_that_stops_again_opens_and_closes_and_does_nothing_else() {
     rig.wait();
     assert_eq!(rig.run(), (vec![], true));
     assert_eq!(rig.told(), ["close", "close"]);
+}
+
+#[test]
+fn a_split_that_was_dealt_out_behind_a_checkpoint_is_not_part_of_it() {
+    for given_up in [false, true] {
+        let mut rig = source(1);
+        // Nobody takes what it emits, so the barrier waits.
+        rig.turn();
+        rig.core.trigger(STOP).unwrap();
+        let split = Split {
+            id: "late".to_owned(),
+            bytes: Vec::new(),
+        };
+        rig.core.add_split(Some(split)).unwrap();
+        if given_up {
+            rig.core.on_checkpoint(CheckpointEvent::Aborted(STOP)).unwrap();
+        }
+        rig.run();
+        let splits = |cut: Vec<Vec<i64>>| cut[0][1];
+        assert_eq!(rig.cut().map(splits), (!given_up).then_some(0));
+        let next = CheckpointId(STOP.0 + 1);
+        rig.core.trigger(next).unwrap();
+        rig.run();
+        assert_eq!(rig.cut_of(next).map(splits), Some(1), "of the next one it is");
+    }
 }

@@ -25,6 +25,8 @@ pub struct SourceHead<T> {
     services: Services,
     asked: bool,
     request: bool,
+    /// The answer to the request, until the reader has it.
+    arrived: Option<Option<Split>>,
     events: VecDeque<Event>,
     /// Checkpoints whose barriers are to be sent before anything else.
     barriers: VecDeque<Barrier>,
@@ -54,6 +56,7 @@ impl<T: Send + 'static> SourceHead<T> {
             services,
             asked: false,
             request: false,
+            arrived: None,
             events: VecDeque::new(),
             barriers: VecDeque::new(),
             passed: None,
@@ -103,6 +106,20 @@ impl<T: Send + 'static> SourceHead<T> {
             self.asked = true;
             self.request = true;
         }
+    }
+
+    /// Gives the reader the split that came, unless a barrier is to pass first: the split came behind it, and the
+    /// enumerator's part of that checkpoint has it.
+    fn hand_over(&mut self) -> Result<()> {
+        if !self.barriers.is_empty() {
+            return Ok(());
+        }
+        if let Some(split) = self.arrived.take() {
+            self.asked = false;
+            self.reader.add_split(split)?;
+            self.ask_for_split();
+        }
+        Ok(())
     }
 
     fn read(&mut self, link: &mut Link<T>, turn: &mut Turn<'_, '_>) -> Result<Turned> {
@@ -165,6 +182,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
             self.remember(barrier.checkpoint)?;
             self.passed = Some(barrier);
             link.event = Some(Event::Barrier(barrier));
+            self.hand_over()?;
             return Ok(Turned::Worked);
         }
         if let Some(event) = self.events.pop_front() {
@@ -198,10 +216,8 @@ impl<T: Send + 'static> Head for SourceHead<T> {
     }
 
     fn add_split(&mut self, split: Option<Split>) -> Result<()> {
-        self.asked = false;
-        self.reader.add_split(split)?;
-        self.ask_for_split();
-        Ok(())
+        self.arrived = Some(split);
+        self.hand_over()
     }
 
     fn take_split_request(&mut self) -> bool {
@@ -253,7 +269,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
     fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {
         self.barriers.retain(|barrier| barrier.checkpoint != checkpoint);
         self.taken.retain(|(id, _)| *id != checkpoint);
-        Ok(())
+        self.hand_over()
     }
 
     fn close(&mut self) -> Result<()> {
