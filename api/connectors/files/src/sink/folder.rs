@@ -224,10 +224,18 @@ where
 pub(super) const REMEDY: &str =
     "name another one, or allow its part files to be deleted with overwrite(true)";
 
+/// Something that readers of the folder see. Buckets of a job that was killed before its first checkpoint hold only
+/// hidden parts.
 fn visible_entry(folder: &Path) -> Result<Option<String>> {
-    let entries = super::names::entries(folder)?;
-    let mut names = entries.into_iter().map(|(name, _)| name);
-    Ok(names.find(|name| !name.starts_with('.')))
+    for (name, is_folder) in super::names::entries(folder)? {
+        if name.starts_with('.') {
+            continue;
+        }
+        if !is_folder || visible_entry(&folder.join(&name))?.is_some() {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 impl<F, B> FileSink<F, B> {

@@ -391,6 +391,19 @@ fn a_single_file_appears_complete() {
 }
 
 #[test]
+fn output_in_a_bucket_is_refused_too() {
+    let dir = tempfile::tempdir().unwrap();
+    // A job was killed before anything was visible.
+    for bucket in ["a", "a/b"] {
+        crate::testing::write(&dir.path().join(bucket), ".part-0-0.inprogress", "lost");
+    }
+    Sink::<&str>::validate(&FileSink::lines(dir.path())).unwrap();
+    crate::testing::write(&dir.path().join("a/b"), "part-0-0", "old");
+    let error = Sink::<&str>::validate(&FileSink::lines(dir.path())).unwrap_err();
+    assert!(error.to_string().contains("it holds 'a'"), "{error}");
+}
+
+#[test]
 fn a_single_file_says_what_it_refuses() {
     let dir = tempfile::tempdir().unwrap();
     crate::testing::write(dir.path(), "full", "x");
