@@ -6,7 +6,7 @@ use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, SubmitJob}
 use crate::error::ClusterError;
 use crate::job_master::{CheckpointStatistics, SavepointCall};
 use crate::resource_manager::ResourceManager;
-use crate::result::{JobOverview, JobResult};
+use crate::result::{FailureEntry, JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
 use actix::{Arbiter, ArbiterHandle, System};
 use hurtig_core::accumulators::AccumulatorValues;
@@ -335,6 +335,17 @@ impl JobHandle {
             .ask("checkpoint statistics", move |reply| {
                 DispatcherInput::Checkpoints(id, reply)
             })
+            .await
+    }
+
+    /// What failed in it so far, oldest first; also after its end.
+    ///
+    /// # Errors
+    /// When the cluster has ended.
+    pub async fn exceptions(&self) -> Result<Vec<FailureEntry>, ClusterError> {
+        let id = self.id;
+        self.cluster
+            .ask("exceptions", move |reply| DispatcherInput::Exceptions(id, reply))
             .await
     }
 

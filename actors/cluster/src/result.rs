@@ -2,7 +2,7 @@
 
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobStatus;
 use hurtig_task::interface::{TaskFailure, TaskFault};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub struct JobFailure {
     pub subtask: Option<(u32, u32)>,
     /// Which try it was.
     pub attempt: Option<u32>,
+    /// Where the task ran.
+    pub task_manager: Option<TaskManagerId>,
     /// When, since the job was submitted.
     pub after: Duration,
 }
@@ -46,6 +48,7 @@ impl JobFailure {
             vertex: None,
             subtask: None,
             attempt: None,
+            task_manager: None,
             after,
         }
     }

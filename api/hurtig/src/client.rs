@@ -1,7 +1,7 @@
 //! The handle to a running job.
 
 use crate::Error;
-use hurtig_cluster::{CheckpointStatistics, ClusterError, ClusterHandle, JobHandle};
+use hurtig_cluster::{CheckpointStatistics, ClusterError, ClusterHandle, FailureEntry, JobHandle};
 use hurtig_core::accumulators::{Accumulator, AccumulatorValue, AccumulatorValues};
 use hurtig_core::ids::JobId;
 use hurtig_core::metrics::{MetricRegistry, MetricSample};
@@ -22,8 +22,10 @@ pub struct JobResult {
     pub duration: Duration,
     /// Accumulators, merged over all subtasks.
     pub accumulators: AccumulatorValues,
-    /// How often it was restarted after a failure.
+    /// How often tasks of it were restarted after a failure.
     pub restarts: u32,
+    /// Failures that led to that, oldest first, as many as `web.exception-history-size` says.
+    pub exceptions: Vec<FailureEntry>,
 }
 
 impl JobResult {
@@ -149,6 +151,15 @@ impl JobClient {
         Ok(self.job.cancel().await?)
     }
 
+    /// What failed in the job so far, oldest first: each failure that had consequences, with those that came while
+    /// it was dealt with.
+    ///
+    /// # Errors
+    /// When the job's cluster has ended.
+    pub async fn exceptions(&self) -> Result<Vec<FailureEntry>, Error> {
+        Ok(self.job.exceptions().await?)
+    }
+
     /// What became of the job's checkpoints and savepoints so far: counts, the last ones with sizes and
     /// durations, the last failure with its cause.
     ///
@@ -249,6 +260,7 @@ impl JobClient {
                     duration: result.duration,
                     accumulators: result.accumulators.clone(),
                     restarts: result.restarts,
+                    exceptions: result.failures.clone(),
                 })
             }
             (JobStatus::Canceled, _) => Err(Error::JobCanceled { job: name }),

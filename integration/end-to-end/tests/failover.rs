@@ -106,7 +106,7 @@ impl<T: Send> ProcessFunction<T, T> for Trips {
         if self.own.is_fatal(cx.info().index, &self.other, pause) {
             return Err("told to fail".into());
         }
-        if pause % 64 == 0 {
+        if pause.is_multiple_of(64) {
             std::thread::sleep(Duration::from_micros(500));
         }
         out.emit(record);
@@ -279,6 +279,12 @@ fn a_region_fails_and_the_others_go_on() {
             "each subtask is a region of its own"
         );
         assert_eq!(result.restarts, FAILURES);
+        let told = result
+            .exceptions
+            .iter()
+            .map(|entry| entry.root.cause.message.as_str());
+        assert!(told.eq(["told to fail"; FAILURES as usize]));
+        assert!(result.exceptions[0].root.task_manager.is_some());
         assert_eq!(metrics, [MetricValue::Gauge(5), MetricValue::Gauge(0)]);
         assert!(trial.wide.went_on.load(SeqCst) > 0, "records flowed meanwhile");
     }

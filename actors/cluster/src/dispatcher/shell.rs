@@ -8,7 +8,7 @@ use crate::job_master::{
 };
 use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::resource_manager::ResourceManagerEvent;
-use crate::result::{JobOverview, JobResult};
+use crate::result::{FailureEntry, JobOverview, JobResult};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
@@ -56,6 +56,8 @@ pub(crate) enum DispatcherInput {
     Accumulators(JobId, Answer<AccumulatorValues>),
     /// What became of the checkpoints of a job that runs.
     Checkpoints(JobId, Answer<CheckpointStatistics>),
+    /// What failed in a job so far.
+    Exceptions(JobId, Answer<Vec<FailureEntry>>),
     /// Take a savepoint of a job. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(JobId, SavepointCall, Answer<String>),
     /// End: cancel every job. Answered when all have ended.
@@ -211,6 +213,22 @@ impl Dispatcher {
         cx.detach(relayed);
     }
 
+    fn exceptions(&self, job: JobId, answer: Answer<Vec<FailureEntry>>, cx: &mut ShellCx<'_, Self>) {
+        let Some(master) = self.masters.get(&job) else {
+            let ended = self.brain.result(job).map(|result| result.failures.clone());
+            return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
+        };
+        let (mailbox, deadline) = (master.outbox.mailbox().clone(), self.setup.config.ask_timeout);
+        let relayed = async move {
+            let asked = mailbox.ask(JobMasterEvent::Exceptions, deadline).await;
+            answer.send(asked.map_err(|source| ClusterError::Ask {
+                what: "exceptions",
+                source,
+            }));
+        };
+        cx.detach(relayed);
+    }
+
     fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>) {
         match (self.masters.get(&job), self.brain.status(job)) {
             (Some(master), _) => master.outbox.send(JobMasterEvent::Savepoint(call, answer)),
@@ -261,6 +279,7 @@ impl Component for Dispatcher {
             DispatcherInput::Result(job, answer) => self.result(job, answer),
             DispatcherInput::Accumulators(job, answer) => self.accumulators(job, answer, cx),
             DispatcherInput::Checkpoints(job, answer) => self.checkpoints(job, answer, cx),
+            DispatcherInput::Exceptions(job, answer) => self.exceptions(job, answer, cx),
             DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer),
             DispatcherInput::ShutDown(answer) => {
                 self.shutting_down.push(answer);

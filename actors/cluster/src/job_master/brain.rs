@@ -14,7 +14,7 @@ use super::splits::{Asked, SplitCoordinators};
 use super::statistics::CheckpointStatistics;
 use crate::config::FailoverStrategy;
 use crate::messages::JobMasterMessage;
-use crate::result::{JobFailure, JobResult};
+use crate::result::{FailureEntry, JobFailure, JobResult};
 use hurtig_core::Fault;
 use hurtig_core::accumulators::{AccumulatorValues, merge_accumulators};
 use hurtig_core::ids::{AllocationId, ExecutionId, NodeId, TaskManagerId};
@@ -87,6 +87,11 @@ impl JobMasterBrain {
             merge_accumulators(&mut merged, &report.accumulators);
         }
         merged
+    }
+
+    /// What failed so far, oldest first.
+    pub fn exceptions(&self) -> Vec<FailureEntry> {
+        self.failures.entries()
     }
 
     /// What became of checkpoints and savepoints so far.
@@ -328,7 +333,7 @@ impl JobMasterBrain {
         match to {
             TaskState::Failed => {
                 let cause = failure.unwrap_or_else(|| unexplained(execution));
-                let failure = locate(self.graph.job_graph(), execution, cause, self.after(now));
+                let failure = locate(&self.graph, execution, cause, self.after(now));
                 self.fail(now, failure, Hit::Task(execution.subtask), out);
             }
             TaskState::Running => self.start_checkpoints(now, out),
@@ -352,7 +357,7 @@ impl JobMasterBrain {
         let runs = runs && matches!(self.status(), JobStatus::Running | JobStatus::Restarting);
         if let Some(mistake) = mistake.filter(|_| runs) {
             let cause = TaskFailure::new(&mistake, None);
-            let failure = locate(self.graph.job_graph(), execution, cause, self.after(now));
+            let failure = locate(&self.graph, execution, cause, self.after(now));
             self.fail(now, failure, Hit::Task(execution.subtask), out);
         }
     }
@@ -403,7 +408,7 @@ impl JobMasterBrain {
             status: self.status(),
             accumulators: self.accumulators(),
             failure: self.failures.last_root().filter(|_| failed).cloned(),
-            failures: self.failures.entries(),
+            failures: self.exceptions(),
             restarts: self.restarts.all,
             duration: self.after(now),
         }

@@ -2,7 +2,7 @@
 
 use crate::result::{FailureEntry, JobFailure};
 use hurtig_core::ids::ExecutionId;
-use hurtig_dataflow::graph::JobGraph;
+use hurtig_dataflow::graph::ExecutionGraph;
 use hurtig_task::interface::TaskFailure;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -72,12 +72,16 @@ impl FailureHistory {
 
 /// A task's failure with its place.
 pub(super) fn locate(
-    graph: &JobGraph,
+    graph: &ExecutionGraph,
     execution: ExecutionId,
     cause: TaskFailure,
     after: Duration,
 ) -> JobFailure {
-    let vertex = graph.vertex(execution.subtask.vertex);
+    let vertex = graph.job_graph().vertex(execution.subtask.vertex);
+    let current = graph.subtask(execution.subtask).map(|subtask| &subtask.current);
+    let location = current
+        .filter(|current| current.id == execution)
+        .and_then(|current| current.location);
     let operators = vertex
         .map(|vertex| vertex.operators.as_slice())
         .unwrap_or_default();
@@ -93,6 +97,7 @@ pub(super) fn locate(
         vertex: vertex.map(|vertex| vertex.name.clone()),
         subtask: vertex.map(|vertex| (execution.subtask.index, vertex.parallelism)),
         attempt: Some(execution.attempt.0),
+        task_manager: location.map(|(task_manager, _)| task_manager),
         after,
     }
 }

@@ -10,7 +10,7 @@ use crate::dispatcher::DispatcherInput;
 use crate::error::ClusterError;
 use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMessage};
 use crate::resource_manager::ResourceManagerEvent;
-use crate::result::JobResult;
+use crate::result::{FailureEntry, JobResult};
 use crate::task_manager::TaskManagerInput;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId, random_number};
@@ -43,6 +43,8 @@ pub(crate) enum JobMasterEvent {
     Accumulators(Reply<AccumulatorValues>),
     /// Somebody asks what became of checkpoints.
     Checkpoints(Reply<CheckpointStatistics>),
+    /// Somebody asks what failed.
+    Exceptions(Reply<Vec<FailureEntry>>),
     /// Somebody wants a savepoint. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(SavepointCall, Reply<Result<String, ClusterError>>),
     /// An enumerator has started; `None`: the source has none.
@@ -657,6 +659,10 @@ impl Component for JobMaster {
                         .map(|brain| brain.checkpoint_statistics().clone())
                         .unwrap_or_default(),
                 );
+            }
+            JobMasterEvent::Exceptions(reply) => {
+                let brain = self.brain.as_ref();
+                reply.send(brain.map(JobMasterBrain::exceptions).unwrap_or_default());
             }
             JobMasterEvent::Savepoint(call, reply) => self.savepoint(call, reply, cx),
             JobMasterEvent::Started(generation, node, started) => {

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod lives;
 mod random;
+mod region_model;
 mod regions;
 mod restarts;
 mod savepoints;

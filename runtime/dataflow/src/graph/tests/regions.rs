@@ -64,7 +64,8 @@ fn pipelines_that_share_nothing_are_regions_of_their_own() {
 fn a_restart_of_a_region_leaves_the_others_as_they_are() {
     let mut sketch = Sketch::default();
     for name in ["a", "b", "c"] {
-        sketch.source(name);
+        let source = sketch.source(name);
+        sketch.sink("out", &[source]);
     }
     let mut graph = ExecutionGraph::new(Arc::new(sketch.job()), NOW);
     let before: Vec<_> = graph.regions().to_vec();
@@ -87,7 +88,8 @@ fn a_restart_of_a_region_leaves_the_others_as_they_are() {
 fn one_region_has_everything() {
     let mut sketch = Sketch::default();
     for name in ["a", "b"] {
-        sketch.source(name);
+        let source = sketch.source(name);
+        sketch.sink("out", &[source]);
     }
     let graph = ExecutionGraph::as_one_region(Arc::new(sketch.job()), NOW);
     assert_eq!(graph.regions().len(), 1);
@@ -127,6 +129,10 @@ fn random_graph(widths: &[u32], edges: &[(usize, usize, PartitionKind)]) -> JobG
             node
         })
         .collect();
+    for at in (0..widths.len()).filter(|at| links.iter().all(|(from, ..)| from != at)) {
+        let sink = sketch.sink("out", &[nodes[at]]);
+        sketch.node(sink).parallelism = Some(widths[at]);
+    }
     for (from, to, kind) in links {
         // Only equal numbers of subtasks can be forwarded.
         let kind = match kind {
