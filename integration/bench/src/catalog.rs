@@ -37,6 +37,17 @@ pub(crate) enum Kind {
     RocksDbCached,
     /// Delay of each record of a running count with a checkpoint every second.
     CheckpointDelay,
+    /// How fast a job is back that begins with a savepoint.
+    Restore(Backend, Values),
+}
+
+/// What a job keeps for each key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// A number.
+    Numbers,
+    /// 100 bytes.
+    Texts,
 }
 
 /// Where a job keeps its state.
@@ -57,6 +68,8 @@ pub(crate) enum Bar {
     PeerRatio(f64),
     /// Delay in milliseconds.
     DelayMs(f64),
+    /// The figure itself, at parallelism 2.
+    OfTwo(f64),
 }
 
 /// A bench; its ids are `<name>.p1` and `<name>.p2`.
@@ -77,7 +90,7 @@ pub(crate) const PARALLELISMS: [u32; 2] = [1, 2];
 pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
 
 /// All benches.
-pub(crate) const BENCHES: [Bench; 17] = [
+pub(crate) const BENCHES: [Bench; 21] = [
     bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
     bench(
         "keyed_count_1m",
@@ -123,7 +136,31 @@ pub(crate) const BENCHES: [Bench; 17] = [
         Some(Bar::PeerRatio(0.75)),
     ),
     bench("sync_phase", Kind::CheckpointDelay, Some(Bar::DelayMs(10.0))),
+    bench(
+        "restore_hashmap",
+        restore(Backend::HashMap, Values::Numbers),
+        Some(Bar::OfTwo(5e6)),
+    ),
+    bench(
+        "restore_hashmap_100b",
+        restore(Backend::HashMap, Values::Texts),
+        Some(Bar::OfTwo(250.0)),
+    ),
+    bench(
+        "restore_rocksdb",
+        restore(Backend::RocksDb, Values::Numbers),
+        Some(Bar::OfTwo(5e6)),
+    ),
+    bench(
+        "restore_rocksdb_100b",
+        restore(Backend::RocksDb, Values::Texts),
+        Some(Bar::OfTwo(250.0)),
+    ),
 ];
+
+const fn restore(backend: Backend, values: Values) -> Kind {
+    Kind::Restore(backend, values)
+}
 
 const fn bench(name: &'static str, kind: Kind, bar: Option<Bar>) -> Bench {
     Bench { name, kind, bar }
@@ -135,6 +172,7 @@ impl Bar {
         match self {
             Bar::LoopRatio(least) | Bar::PeerRatio(least) => ratio >= least,
             Bar::DelayMs(most) => value <= most,
+            Bar::OfTwo(least) => value >= least,
         }
     }
 }
@@ -144,6 +182,7 @@ impl fmt::Display for Bar {
         match self {
             Bar::LoopRatio(least) | Bar::PeerRatio(least) => write!(f, "ratio >= {least}"),
             Bar::DelayMs(most) => write!(f, "<= {most} ms"),
+            Bar::OfTwo(least) => write!(f, ">= {least}"),
         }
     }
 }
@@ -183,7 +222,7 @@ mod tests {
 
     #[test]
     fn prefixes_select() {
-        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(34));
+        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(42));
         assert_eq!(
             ids(&["keyed_count_1k.p2"]),
             Ok(vec!["keyed_count_1k.p2".to_owned()])

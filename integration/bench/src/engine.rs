@@ -23,7 +23,7 @@ fn in_order() -> WatermarkStrategy<Event> {
 }
 
 /// An environment with as many threads as subtasks, so that a figure per core is one.
-fn environment(parallelism: u32) -> Result<StreamEnv, Failure> {
+pub(crate) fn environment(parallelism: u32) -> Result<StreamEnv, Failure> {
     let threads = format!("taskmanager.worker-threads={parallelism}");
     let config = Configuration::builder().definitions([threads]).build()?;
     let env = StreamEnv::with_config(config);
@@ -69,10 +69,11 @@ pub(crate) fn keyed_count(parallelism: u32, work: Work) -> Result<u64, Failure> 
 }
 
 /// A folder that is gone when this is.
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    /// One that is not there yet.
+    pub(crate) fn new() -> Self {
         let name = format!("hurtig-bench-{}-{:x}", std::process::id(), random_number());
         Self(std::env::temp_dir().join(name))
     }

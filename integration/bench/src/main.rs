@@ -9,6 +9,7 @@ mod engine;
 mod measure;
 mod probes;
 mod report;
+mod restore;
 mod schedule;
 mod snapshots;
 mod suite;

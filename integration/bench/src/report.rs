@@ -145,7 +145,7 @@ fn line(cells: &[String; 7]) -> String {
 /// A figure as people read it.
 fn figure(value: f64, unit: &str) -> String {
     match unit {
-        "records/s" => format!("{:.1} M/s", value / 1e6),
+        "records/s" | "entries/s" => format!("{:.1} M/s", value / 1e6),
         unit => format!("{value:.2} {unit}"),
     }
 }

@@ -5,6 +5,7 @@ use crate::catalog::{Backend, Bar, Bench, Kind, TIMELY_BAR};
 use crate::engine;
 use crate::measure::{Contender, Failure, Measured, Role, Sample, interleaved, rate};
 use crate::report::{Row, rounded};
+use crate::restore;
 use crate::schedule::Schedule;
 use crate::snapshots;
 use crate::timely_peer;
@@ -65,7 +66,9 @@ pub(crate) fn run(bench: Bench, parallelism: u32, scale: Scale) -> Result<Vec<Ro
     let table = Table {
         id,
         unit: plan.unit,
-        bar: bench.bar,
+        bar: bench
+            .bar
+            .filter(|bar| !matches!(bar, Bar::OfTwo(_)) || parallelism == 2),
         parallelism,
         params,
     };
@@ -164,6 +167,15 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
                 ],
                 unit: RATE,
                 params: json!({"records": work.records, "keys": work.keys}),
+                expected: None,
+            }
+        }
+        Kind::Restore(backend, values) => {
+            let entries = restore::entries(values, scale.divisor);
+            Plan {
+                contenders: restore::contenders(p, backend, values, entries),
+                unit: restore::unit(values),
+                params: json!({"entries": entries}),
                 expected: None,
             }
         }
