@@ -38,7 +38,7 @@ pub use delta::Delta;
 pub use memory::CacheMemory;
 
 use crate::encoded::EncodedEntries;
-use crate::entries::{read_key, twice};
+use crate::entries::{of_key, read_key, twice};
 use crate::snapshot::KeyedEntry;
 use crate::store::key::{GROUP_BYTES, group_prefix, split_key};
 use crate::store::{ByteStore, RunBuilder, StateId};
@@ -285,7 +285,8 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
                     .map(|entry| (&entry.namespace[..], &entry.value[..])),
             );
             // Better now than when a record comes for it.
-            self.backing.codec().decode(&value)?;
+            let decoded = self.backing.codec().decode(&value);
+            decoded.map_err(|e| of_key::<K>(e, &first.key))?;
             self.run.put(&key, &value);
             if self.run.len() == RESTORE_ENTRIES {
                 self.backing.ingest(&self.run.sort())?;

@@ -4,7 +4,7 @@ use crate::encoded::put_entry;
 use crate::snapshot::{KeyedEntry, decode};
 use crate::table::GroupedTable;
 use hurtig_core::error::{Error, Result};
-use hurtig_core::key::{OwnedKey, StableKey, decode_exact};
+use hurtig_core::key::{OwnedKey, StableKey, decode_exact, shape_of};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Begins to encode an entry for each value that `table` has now.
@@ -37,7 +37,8 @@ pub(crate) fn read_with<K: OwnedKey, V>(
     let Some((hash, key)) = read_key(table, entry)? else {
         return Ok(());
     };
-    match table.insert(hash, key, decode(&entry.value)?) {
+    let value = decode(&entry.value).map_err(|e| of_key::<K>(e, &entry.key))?;
+    match table.insert(hash, key, value) {
         None => Ok(()),
         Some(_) => Err(twice(entry)),
     }
@@ -61,6 +62,34 @@ pub(crate) fn read_key<K: OwnedKey, V>(
         )));
     }
     Ok(table.groups().contains(&group).then_some((hash, key)))
+}
+
+/// An error that befell the value of a key.
+pub(crate) fn of_key<K: OwnedKey>(error: Error, key: &[u8]) -> Error {
+    error.context(format!(
+        "the value of key {} cannot be read",
+        key_text(&shape_of::<K>(), key)
+    ))
+}
+
+/// A key for people: numbers and strings as such, others as their bytes.
+pub(crate) fn key_text(shape: &str, bytes: &[u8]) -> String {
+    fn text<K: OwnedKey>(bytes: &[u8], show: impl Fn(K) -> String) -> Option<String> {
+        decode_exact(bytes).ok().map(show)
+    }
+    let known = match shape {
+        "str" => text::<String>(bytes, |key| format!("'{key}'")),
+        "u8" => text::<u8>(bytes, |key| key.to_string()),
+        "u16" => text::<u16>(bytes, |key| key.to_string()),
+        "u32" => text::<u32>(bytes, |key| key.to_string()),
+        "u64" => text::<u64>(bytes, |key| key.to_string()),
+        "i8" => text::<i8>(bytes, |key| key.to_string()),
+        "i16" => text::<i16>(bytes, |key| key.to_string()),
+        "i32" => text::<i32>(bytes, |key| key.to_string()),
+        "i64" => text::<i64>(bytes, |key| key.to_string()),
+        _ => None,
+    };
+    known.unwrap_or_else(|| format!("with bytes {bytes:02x?}"))
 }
 
 /// The bytes of a key or namespace.

@@ -43,6 +43,7 @@ pub use value::ValueState;
 
 use crate::backend::{RestoredStore, StateBackend, SubtaskStore};
 use crate::entries::key_bytes;
+use crate::shape::{self, Shape, StateShape, StateShapes};
 use crate::snapshot::OperatorSnapshot;
 use crate::stored::{Handover, Outcome, StoredState, StoredStates};
 use crate::table::ScanBudget;
@@ -93,6 +94,8 @@ struct Stored {
 
 struct Declared<K> {
     name: Arc<str>,
+    /// Its types, and those that its values may have from before.
+    shape: StateShape,
     store: Box<dyn AnyStore<K>>,
 }
 
@@ -282,7 +285,7 @@ impl<K: OwnedKey> KeyedState<K> {
         snapshot: &mut OperatorSnapshot,
         budget: &mut ScanBudget,
     ) -> Result<bool> {
-        for Declared { name, store } in &self.states {
+        for Declared { name, store, .. } in &self.states {
             let cell = store.cell();
             if !cell.is_scanning() {
                 continue;
@@ -307,6 +310,7 @@ impl<K: OwnedKey> KeyedState<K> {
             }
         }
         self.hand_over(snapshot);
+        snapshot.shapes.extend(self.shapes());
         Ok(true)
     }
 
@@ -330,11 +334,29 @@ impl<K: OwnedKey> KeyedState<K> {
     /// another, or when a key comes twice; the text names the state.
     pub fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         self.restored = true;
-        for Declared { name, store } in &mut self.states {
-            let restored = store.cell_mut().restore(snapshot.keyed(name));
+        let kept_as_bytes = matches!(self.backend, StateBackend::Store(_));
+        for Declared { name, shape, store } in &mut self.states {
+            shape::check(name, shape, &snapshot.shapes)?;
+            let section = shape.name_in(name, &snapshot.keyed);
+            let restored = store.cell_mut().restore(snapshot.keyed(section));
             restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
+            if kept_as_bytes {
+                match snapshot.shapes.get(shape.name_in(name, &snapshot.shapes)) {
+                    Some(before) => shape.written_before(&before.values),
+                    None if snapshot.shapes.is_empty() => shape.written_before(&[Shape::unknown()]),
+                    None => {}
+                }
+            }
         }
         Ok(())
+    }
+
+    /// The types of the declared states, by name. Where values are kept as bytes, they have the shapes of before too.
+    pub fn shapes(&self) -> StateShapes {
+        let states = self.states.iter();
+        states
+            .map(|state| (state.name.to_string(), state.shape.clone()))
+            .collect()
     }
 
     /// All keys of the subtask that have a value of a state, sorted by their bytes.

@@ -17,6 +17,7 @@
 //! | [`backend`] | [`StateBackend`]: which of both an operator's keyed states are in |
 //! | [`stored`] | [`StoredStates`]: the states of a store on their way into a checkpoint |
 //! | [`ttl`] | [`StateTtlConfig`]: how state expires |
+//! | [`shape`] | [`Shape`]: what types of state look like in bytes, and whether one can be read as another |
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
 pub mod backend;
@@ -27,6 +28,7 @@ pub mod function;
 pub mod keyed;
 pub mod namespaced;
 pub mod operator;
+pub mod shape;
 pub mod snapshot;
 pub mod store;
 pub mod stored;
@@ -43,6 +45,7 @@ pub use keyed::{
 };
 pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
+pub use shape::{Shape, StateShape, StateShapes};
 pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
 pub use store::{ByteStore, ByteStoreFactory};
 pub use stored::{SettledFiles, SettledStates, StoredStates};

@@ -172,7 +172,7 @@ impl<K: StateValue + Ord, V: StateValue> BroadcastState<K, V> {
     pub fn snapshot(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         let entries: Vec<_> = self.map.iter().collect();
         snapshot
-            .put_operator(&self.name, Redistribution::Broadcast, &entries)
+            .put_operator_as::<(K, V)>(&self.name, Redistribution::Broadcast, &entries)
             .map_err(|e| e.context(format!("cannot snapshot broadcast state '{}'", self.name)))
     }
 
@@ -286,6 +286,14 @@ mod tests {
             .restore(&snapshot)
             .unwrap_err()
             .chain();
+        assert!(
+            text.contains("cannot restore operator state 'offsets': state 'offsets' holds values")
+                && text.contains("the value is String and was u64"),
+            "{text}"
+        );
+        snapshot.shapes.clear();
+        let untyped = OperatorListState::<String>::split("offsets").restore(&snapshot);
+        let text = untyped.unwrap_err().chain();
         assert!(
             text.contains("cannot restore operator state 'offsets': cannot decode"),
             "{text}"

@@ -6,11 +6,13 @@
 
 use crate::backend::RestoredStore;
 use crate::encoded::EncodedEntries;
+use crate::shape::{self, Asked, StateShape, StateShapes};
 use crate::stored::StoredStates;
 use hurtig_core::error::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// One entry of keyed state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -61,6 +63,12 @@ pub struct OperatorSnapshot {
     pub restored: Option<RestoredStore>,
     /// Sections without key by state name.
     pub operator: BTreeMap<String, OperatorSection>,
+    /// The types of the states, as far as they are known. Files of state do not hold them.
+    #[serde(default)]
+    pub shapes: StateShapes,
+    /// When nothing is restored and only the types of state are to be learned, what is asked for.
+    #[serde(skip)]
+    pub asked: Option<Arc<Asked>>,
 }
 
 impl OperatorSnapshot {
@@ -131,11 +139,21 @@ impl OperatorSnapshot {
     }
 
     /// Adds a section without key, encoding its entries.
-    pub fn put_operator<V: Serialize>(
+    pub fn put_operator<V: Serialize + DeserializeOwned>(
         &mut self,
         name: &str,
         how: Redistribution,
         values: &[V],
+    ) -> Result<()> {
+        self.put_operator_as::<V>(name, how, values)
+    }
+
+    /// As [`Self::put_operator`], for values that are to be read as `V`.
+    pub(crate) fn put_operator_as<V: DeserializeOwned>(
+        &mut self,
+        name: &str,
+        how: Redistribution,
+        values: &[impl Serialize],
     ) -> Result<()> {
         let entries = values.iter().map(encode).collect::<Result<_>>()?;
         let section = OperatorSection {
@@ -144,11 +162,21 @@ impl OperatorSnapshot {
         };
         let old = self.operator.insert(name.to_owned(), section);
         assert!(old.is_none(), "operator state '{name}' was snapshotted twice");
+        self.shapes.insert(name.to_owned(), StateShape::operator::<V>());
         Ok(())
     }
 
     /// Decoded entries of a section without key; none when it does not exist.
+    ///
+    /// # Errors
+    /// When the type has changed so that they cannot be read, and when they are no entries.
     pub fn operator<V: DeserializeOwned>(&self, name: &str) -> Result<Vec<V>> {
+        if let Some(asked) = &self.asked {
+            asked.note(name, StateShape::operator::<V>());
+        }
+        if self.shapes.contains_key(name) {
+            shape::check(name, &StateShape::operator::<V>(), &self.shapes)?;
+        }
         let Some(section) = self.operator.get(name) else {
             return Ok(Vec::new());
         };
@@ -181,6 +209,8 @@ impl OperatorSnapshot {
             stored: None,
             restored: self.restored.clone(),
             operator: self.operator.clone(),
+            shapes: self.shapes.clone(),
+            asked: None,
         }
     }
 }

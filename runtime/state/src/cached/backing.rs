@@ -2,10 +2,11 @@
 
 use super::codec::Codec;
 use super::entry::Entry;
+use crate::entries::key_text;
 use crate::store::key::{GROUP_BYTES, write_key};
 use crate::store::{ByteStore, Run, RunBuilder, StateId, bring_in};
 use hurtig_core::error::{Error, Result};
-use hurtig_core::key::{OwnedKey, StableKey, decode_exact, key_group};
+use hurtig_core::key::{OwnedKey, StableKey, decode_exact, key_group, shape_of};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::sync::Arc;
 
@@ -109,10 +110,10 @@ impl<V> Backing<V> {
         let mut value = self.value.borrow_mut();
         let found = self.store.get(self.state, &bytes, &mut value);
         match found {
-            Ok(found) => self.entry(bytes.len(), found.then_some(&value)),
+            Ok(found) => self.entry::<Q>(&bytes, found.then_some(&value)),
             Err(error) => {
                 self.fail(error);
-                self.entry(bytes.len(), None)
+                self.entry::<Q>(&bytes, None)
             }
         }
     }
@@ -137,7 +138,8 @@ impl<V> Backing<V> {
     }
 
     /// The entry of a key from what the store has found.
-    pub(super) fn entry(&self, key_bytes: usize, found: Option<&[u8]>) -> Entry<V> {
+    pub(super) fn entry<Q: StableKey + ?Sized>(&self, key: &[u8], found: Option<&[u8]>) -> Entry<V> {
+        let key_bytes = key.len();
         let decoded = found.map(|bytes| self.codec.decode(bytes).map(|value| (value, bytes.len())));
         match decoded.transpose() {
             Ok(Some((value, length))) => {
@@ -146,7 +148,8 @@ impl<V> Backing<V> {
             }
             Ok(None) => Entry::absent(self.charge_new(key_bytes)),
             Err(error) => {
-                self.fail(error);
+                let key = key_text(&shape_of::<Q>(), key.get(GROUP_BYTES..).unwrap_or_default());
+                self.fail(error.context(format!("the value of key {key} cannot be read")));
                 Entry::absent(self.charge_new(key_bytes))
             }
         }

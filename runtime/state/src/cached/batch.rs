@@ -61,7 +61,7 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
         let mut answered = 0;
         let read = store.multi_get(state, &keys, &mut |at, found| {
             let (bytes, hash, key) = &missing[at];
-            table.insert(*hash, key.clone().detach(), backing.entry(bytes.len(), found));
+            table.insert(*hash, key.clone().detach(), backing.entry::<K>(bytes, found));
             answered += 1;
         });
         if let Err(error) = read {

@@ -9,12 +9,15 @@ use super::{
 use crate::backend::{StateBackend, StoreBackend};
 use crate::cached::CacheOptions;
 use crate::function::{AggregateFunction, StateValue};
-use crate::store::ByteStore;
+use crate::shape::StateShape;
+use crate::store::key::group_prefix;
+use crate::store::{ByteStore, RunBuilder, bring_in};
 use crate::table::sweep::Expiring;
 use crate::ttl::{Expiry, shown};
 use hurtig_core::error::{Error, Result};
-use hurtig_core::key::OwnedKey;
+use hurtig_core::key::{OwnedKey, shape_of};
 use std::collections::BTreeMap;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 impl<K: OwnedKey> KeyedState<K> {
@@ -26,8 +29,8 @@ impl<K: OwnedKey> KeyedState<K> {
     pub fn value<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ValueState<V>> {
         let state = state.into();
         let index = match self.expiry(&state)? {
-            None => self.declare(&state, self.table::<V>(&state, Format::value())?),
-            Some(ttl) => self.declare(
+            None => self.declare::<V>(&state, self.table::<V>(&state, Format::value())?),
+            Some(ttl) => self.declare::<V>(
                 &state,
                 self.timed_table(&state, (Format::<_, Timed<V>>::timed(), ttl))?,
             ),
@@ -42,10 +45,10 @@ impl<K: OwnedKey> KeyedState<K> {
     pub fn list<V: StateValue>(&mut self, state: impl Into<StateDescriptor>) -> Result<ListState<V>> {
         let state = state.into();
         let index = match self.expiry(&state)? {
-            None => self.declare(&state, self.table::<Vec<V>>(&state, Format::value())?),
+            None => self.declare::<Vec<V>>(&state, self.table::<Vec<V>>(&state, Format::value())?),
             Some(ttl) => {
                 let table = self.timed_table(&state, (Format::<_, TimedList<V>>::timed_list(), ttl))?;
-                self.declare(&state, table)
+                self.declare::<Vec<V>>(&state, table)
             }
         };
         index.map(ListState::at)
@@ -61,14 +64,16 @@ impl<K: OwnedKey> KeyedState<K> {
     ) -> Result<MapState<UK, UV>> {
         let state = state.into();
         let index = match self.expiry(&state)? {
-            None => self.declare(&state, self.table::<BTreeMap<UK, UV>>(&state, Format::map())?),
+            None => self.declare::<UV>(&state, self.table::<BTreeMap<UK, UV>>(&state, Format::map())?),
             Some(ttl) => {
                 let format = Format::<_, BTreeMap<UK, Timed<UV>>>::timed_map();
                 let table = self.timed_table(&state, (format, ttl))?;
-                self.declare(&state, table)
+                self.declare::<UV>(&state, table)
             }
         };
-        index.map(MapState::at)
+        let index = index?;
+        self.states[index as usize].shape.namespace = Some(shape_of::<UK>());
+        Ok(MapState::at(index))
     }
 
     /// Declares a state that folds what is added to a key into one value.
@@ -84,11 +89,11 @@ impl<K: OwnedKey> KeyedState<K> {
         let index = match self.expiry(&state)? {
             None => {
                 let table = self.table::<V>(&state, Format::value())?;
-                self.declare(&state, reducing::Folded::new(table, reduce))
+                self.declare::<V>(&state, reducing::Folded::new(table, reduce))
             }
             Some(ttl) => {
                 let table = self.timed_table(&state, (Format::<_, Timed<V>>::timed(), ttl))?;
-                self.declare(&state, reducing::Folded::new(table, reduce))
+                self.declare::<V>(&state, reducing::Folded::new(table, reduce))
             }
         };
         index.map(ReducingState::at)
@@ -107,18 +112,23 @@ impl<K: OwnedKey> KeyedState<K> {
         let index = match self.expiry(&state)? {
             None => {
                 let table = self.table::<A::Acc>(&state, Format::value())?;
-                self.declare(&state, aggregating::Accumulated::new(table, function))
+                self.declare::<A::Acc>(&state, aggregating::Accumulated::new(table, function))
             }
             Some(ttl) => {
                 let table = self.timed_table(&state, (Format::<_, Timed<A::Acc>>::timed(), ttl))?;
-                self.declare(&state, aggregating::Accumulated::new(table, function))
+                self.declare::<A::Acc>(&state, aggregating::Accumulated::new(table, function))
             }
         };
         index.map(AggregatingState::at)
     }
 
-    /// The time-to-live of a state that is being declared; `None` when it does not expire.
+    /// The time-to-live of a state that is being declared; `None` when it does not expire. Comes first.
     fn expiry<V: Expiring + 'static>(&mut self, state: &StateDescriptor) -> Result<Option<TimeToLive<K, V>>> {
+        if let StateBackend::Store(backend) = &self.backend
+            && self.stored.borrow().restored
+        {
+            self.continue_former(state, &*self.byte_store(backend)?)?;
+        }
         let Some(ttl) = state.ttl() else {
             return Ok(None);
         };
@@ -144,6 +154,19 @@ impl<K: OwnedKey> KeyedState<K> {
             ttl = ttl.with_filter(filter);
         }
         Ok(self.table(state, format)?.with_ttl(ttl))
+    }
+
+    /// Has a restored store know a state by its name that it knows by a former one.
+    fn continue_former(&self, state: &StateDescriptor, store: &dyn ByteStore) -> Result<()> {
+        let known = store.state_names();
+        let former = state.aliases.iter().find(|alias| known.contains(alias));
+        match former {
+            Some(former) if !known.contains(&state.name) => {
+                let moved = move_state(store, former, &state.name, self.groups());
+                moved.map_err(|e| e.context(format!("cannot continue state '{former}' as '{}'", state.name)))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn table<V: 'static>(&self, state: &StateDescriptor, format: Format<K, V>) -> Result<TableCell<K, V>> {
@@ -178,7 +201,8 @@ impl<K: OwnedKey> KeyedState<K> {
         Ok(Arc::clone(store.get()))
     }
 
-    fn declare(&mut self, state: &StateDescriptor, store: impl AnyStore<K>) -> Result<u32> {
+    /// Adds a state whose values are stored as `V`.
+    fn declare<V: StateValue>(&mut self, state: &StateDescriptor, store: impl AnyStore<K>) -> Result<u32> {
         let name = &*state.name;
         if self.states.iter().any(|state| &*state.name == name) {
             return Err(Error::user(format!(
@@ -193,9 +217,30 @@ impl<K: OwnedKey> KeyedState<K> {
         }
         self.states.push(Declared {
             name: name.into(),
+            shape: StateShape {
+                aliases: state.aliases.clone(),
+                ..StateShape::keyed::<K, V>()
+            },
             store: Box::new(store),
         });
         // An operator's states are counted by hand, far below 2^32.
         Ok((self.states.len() - 1) as u32)
     }
+}
+
+/// Writes all entries of a state under another name, those of a key group at a time in memory, and deletes them.
+fn move_state(store: &dyn ByteStore, from: &str, to: &str, groups: Range<u16>) -> Result<()> {
+    let (old, new) = (store.open_state(from)?, store.open_state(to)?);
+    for group in groups {
+        let prefix = group_prefix(group);
+        let mut run = RunBuilder::new();
+        store.scan(old, &prefix, &mut |key, value| {
+            run.put(key, value);
+            ControlFlow::Continue(())
+        })?;
+        bring_in(store, new, &run.sort())?;
+        let next = group_prefix(group + 1);
+        store.delete_range(old, &prefix..&next)?;
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use crate::ttl::StateTtlConfig;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateDescriptor {
     pub(super) name: String,
+    pub(super) aliases: Vec<String>,
     ttl: Option<StateTtlConfig>,
 }
 
@@ -15,6 +16,7 @@ impl StateDescriptor {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            aliases: Vec::new(),
             ttl: None,
         }
     }
@@ -23,6 +25,16 @@ impl StateDescriptor {
     #[must_use]
     pub fn enable_time_to_live(mut self, ttl: StateTtlConfig) -> Self {
         self.ttl = Some(ttl);
+        self
+    }
+
+    /// Lets the state continue one of another name: a state that was renamed finds at a restore what it held under
+    /// its old name, if there is nothing under its own.
+    ///
+    /// *Cost*: where state is kept in a store, it is written anew when it is restored.
+    #[must_use]
+    pub fn alias(mut self, former_name: impl Into<String>) -> Self {
+        self.aliases.push(former_name.into());
         self
     }
 
