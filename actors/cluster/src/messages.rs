@@ -320,7 +320,10 @@ mod tests {
             JobMasterMessage::CheckpointAcknowledged {
                 execution,
                 checkpoint,
-                part: CheckpointPart { handle: None },
+                part: CheckpointPart {
+                    handle: None,
+                    shapes: vec![],
+                },
             },
             JobMasterMessage::CheckpointDeclined {
                 execution,

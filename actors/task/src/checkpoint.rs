@@ -119,6 +119,10 @@ impl CheckpointStorage {
         let dir = self.folder_of(task.job, cut.checkpoint);
         let path = CheckpointLayout::state_file(&dir, task.execution, random_number());
         let operators = cut.operators.get_mut(task.skip..).unwrap_or_default();
+        let shapes = operators
+            .iter_mut()
+            .map(|operator| std::mem::take(&mut operator.shapes));
+        let shapes = shapes.collect();
         if let (Some(in_flight), Some(first)) = (cut.in_flight, operators.first_mut()) {
             in_flight::put(in_flight, &task.channels, first)?;
         }
@@ -133,7 +137,7 @@ impl CheckpointStorage {
         if let Some(handle) = &mut handle {
             handle.shared = shared;
         }
-        Ok(CheckpointPart { handle })
+        Ok(CheckpointPart { handle, shapes })
     }
 
     /// Writes files of the operators' stores, if checkpoints consist of them.
@@ -248,6 +252,7 @@ fn load_operator(
     let index = task.execution.subtask.index as usize;
     let mut own = dealt.swap_remove(index);
     own.restored = restored;
+    own.shapes.clone_from(&operator.shapes);
     Ok((own, in_flight))
 }
 

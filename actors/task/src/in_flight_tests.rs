@@ -216,6 +216,7 @@ fn records_in_flight_are_restored_unless_they_are_not_wanted() {
         operators: vec![Some(OperatorRestore {
             parallelism: 1,
             max_parallelism: GROUPS,
+            shapes: [].into(),
             subtasks: [(0, state)].into(),
         })],
     };

@@ -14,6 +14,7 @@ use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Split, SplitEnumerator};
+use hurtig_state::StateShapes;
 use hurtig_storage::{Scale, SnapshotFolder, StateHandle, SubtaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -107,6 +108,8 @@ pub struct OperatorRestore {
     pub parallelism: u32,
     /// How many key groups it had.
     pub max_parallelism: u32,
+    /// The types of its states; none when nothing was written down of them.
+    pub shapes: StateShapes,
     /// The state of each subtask.
     pub subtasks: BTreeMap<u32, SubtaskState>,
 }
@@ -134,6 +137,8 @@ pub struct SavepointOrder {
 pub struct CheckpointPart {
     /// The file that holds the state of its operators in their order; none when they have no state.
     pub handle: Option<StateHandle>,
+    /// The types of the states of its operators, in their order.
+    pub shapes: Vec<StateShapes>,
 }
 
 /// Why a task failed, as it crosses processes: the chain of causes is text by then.
@@ -358,6 +363,12 @@ pub trait TaskFactory: Send + Sync {
     /// # Errors
     /// When the task cannot be built; nothing of it is left then.
     fn start_task(&self, descriptor: TaskDescriptor, link: Box<dyn TaskLink>) -> Result<TaskHandle, Error>;
+
+    /// What states the operators declare, see `Operator::declare`; those that cannot be asked are missing. It may block,
+    /// and runs functions of the user.
+    fn declared_states(&self) -> BTreeMap<NodeId, StateShapes> {
+        BTreeMap::new()
+    }
 
     /// Where the job's checkpoints are kept; `None`: it takes none.
     fn checkpoints(&self) -> Option<&CheckpointStorage> {

@@ -14,6 +14,7 @@ mod cuts;
 mod metrics;
 mod program;
 mod savepoints;
+mod states;
 
 pub mod accumulators;
 mod in_flight;

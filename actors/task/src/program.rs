@@ -15,20 +15,21 @@ use hurtig_dataflow::graph::{JobGraph, NodeKind};
 use hurtig_dataflow::operator::JobParameters;
 use hurtig_dataflow::program::{NodeCode, Program};
 use hurtig_dataflow::source::SplitEnumerator;
-use hurtig_state::StateBackend;
+use hurtig_state::{StateBackend, StateShapes};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The graph of a job with the code that runs it.
 pub struct LinkedProgram {
-    graph: JobGraph,
-    program: Program,
+    pub(crate) graph: JobGraph,
+    pub(crate) program: Program,
     settings: TaskSettings,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     channels: Channels,
-    parameters: Arc<JobParameters>,
+    pub(crate) parameters: Arc<JobParameters>,
     metrics: MetricRegistry,
     checkpoints: Option<CheckpointStorage>,
-    takes_checkpoints: bool,
+    pub(crate) takes_checkpoints: bool,
     backend: StateBackend,
 }
 
@@ -167,6 +168,10 @@ impl TaskFactory for LinkedProgram {
             descriptor,
         };
         Ok(TaskActor::start(core, setup))
+    }
+
+    fn declared_states(&self) -> BTreeMap<NodeId, StateShapes> {
+        self.learn_states()
     }
 
     fn checkpoints(&self) -> Option<&CheckpointStorage> {

@@ -432,20 +432,33 @@ impl StreamEnv {
     }
 
     async fn submit(&self, name: &str) -> Result<JobClient, Error> {
-        let (graph, program, config, interrupt, shared_cluster) = {
+        let (graph, program, config, interrupt, shared_cluster, without_uid) = {
             let mut shared = self.lock();
             let graph = Self::graph_of(&shared, name)?;
+            let without_uid: Vec<String> = shared
+                .graph
+                .stateful_without_uid()
+                .map(|node| format!("'{}'", node.name))
+                .collect();
             shared.graph = StreamGraph::new();
             shared.side_types.clear();
             shared.id = ProgramId::default();
             let program = std::mem::take(&mut shared.program);
             let (config, interrupt) = (shared.config.clone(), shared.interrupt.clone());
-            (graph, program, config, interrupt, shared.cluster.clone())
+            let cluster = shared.cluster.clone();
+            (graph, program, config, interrupt, cluster, without_uid)
         };
         let backend = crate::backend::state_backend(&config).map_err(|error| Error::Config(error.chain()))?;
         let setup = crate::settings::job_setup(&config, &backend)?;
         program.validate(setup.goes_on(name)).map_err(Error::job)?;
         crate::settings::check_slots(&config, &graph)?;
+        if setup.takes_checkpoints && !without_uid.is_empty() {
+            tracing::warn!(
+                "job '{name}' takes checkpoints, and operators with state have no uid: {}. A program that has changed may \
+                 not find their state again; give each one by .uid(\"…\")",
+                without_uid.join(", ")
+            );
+        }
         let starting = interrupt.starting(name, crate::settings::on_signal(&config)?)?;
         let settings = crate::settings::task_settings(&config);
         let parameters = graph.parameters.clone();

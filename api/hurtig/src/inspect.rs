@@ -87,5 +87,6 @@ fn operator(states: &OperatorStates) -> Value {
         "max_parallelism": states.max_parallelism,
         "coordinator_bytes": states.coordinator.as_ref().map(Vec::len),
         "subtasks": subtasks.collect::<Vec<_>>(),
+        "states": states.states,
     })
 }

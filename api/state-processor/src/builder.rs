@@ -5,10 +5,14 @@ use crate::error::{Result, StateProcessorError};
 use crate::savepoint::{Kinds, Savepoint, StateKind};
 use hurtig_core::Result as CoreResult;
 use hurtig_core::ids::OperatorId;
-use hurtig_core::key::{KeyGroup, MAX_KEY_GROUPS, StableKey, decode_exact, key_group, subtask_of_group};
+use hurtig_core::key::{
+    KeyGroup, MAX_KEY_GROUPS, StableKey, decode_exact, key_group, shape_of, subtask_of_group,
+};
 use hurtig_dataflow::timers::{EVENT_SECTION, PROCESSING_SECTION, TimeDomain};
 use hurtig_state::snapshot::encode;
-use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
+use hurtig_state::{
+    KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution, Shape, StateShape, StateShapes,
+};
 use hurtig_storage::{OperatorStates, SubtaskState};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +54,8 @@ impl<K, V> IntoEntry for Result<(K, V)> {
 
 /// The states of an operator, to be written.
 ///
+/// Of the types of values nothing is written down: whether a job can read them is seen when it does.
+///
 /// A key is of a type that has the same bytes as the one that the program keys by, such as `&str` for `String`. A value is what
 /// the program declares. Entries are kept in memory, encoded, until they are written.
 #[derive(Debug)]
@@ -85,6 +91,7 @@ impl OperatorBuilder {
             max_parallelism,
             subtasks: BTreeMap::new(),
             coordinator: None,
+            states: StateShapes::default(),
         };
         Ok(Self::of(states, Kinds::new(), None))
     }
@@ -151,10 +158,14 @@ impl OperatorBuilder {
         UK: StableKey,
         UV: Serialize,
     {
-        self.keyed_state(state, entries, |map, put| {
+        let mut changed = self.keyed_state(state, entries, |map, put| {
             map.iter()
                 .try_for_each(|(user_key, value)| put(key_bytes(user_key), encode(value)?))
-        })
+        })?;
+        if let Some(shape) = changed.states.states.keyed.get_mut(state) {
+            shape.namespace = Some(shape_of::<UK>());
+        }
+        Ok(changed)
     }
 
     /// Sets the value of a state that folds what is added to a key.
@@ -191,9 +202,12 @@ impl OperatorBuilder {
             TimeDomain::Event => EVENT_SECTION,
             TimeDomain::Processing => PROCESSING_SECTION,
         };
-        self.write_keyed(section, entries, |times, put| {
+        let mut changed = self.write_keyed(section, entries, |times, put| {
             times.iter().try_for_each(|time| put(key_bytes(time), Vec::new()))
-        })
+        })?;
+        let shape = StateShape::timers::<E::Key>().by::<()>();
+        changed.states.states.insert(section, shape);
+        Ok(changed)
     }
 
     /// Sets a list whose elements are split between subtasks.
@@ -238,6 +252,8 @@ impl OperatorBuilder {
         let before = self.removed.len();
         self.removed.extend(named.cloned());
         if self.removed.len() > before {
+            self.states.states.keyed.remove(state);
+            self.states.states.operator.remove(state);
             return Ok(self);
         }
         let names: BTreeSet<&String> = self.had.iter().map(|(name, _)| name).collect();
@@ -300,6 +316,11 @@ impl OperatorBuilder {
         }
         let written = written.into_iter().map(|(_, entry)| entry).collect();
         self.keyed.insert(state.to_owned(), written);
+        let shape = StateShape {
+            values: vec![Shape::unknown()],
+            ..StateShape::timers::<E::Key>()
+        };
+        self.states.states.insert(state, shape);
         Ok(self)
     }
 
@@ -318,6 +339,11 @@ impl OperatorBuilder {
             entries: entries.map_err(|error| self.unwritable(error.chain()))?,
         };
         self.operator.insert(state.to_owned(), section);
+        let shape = StateShape {
+            values: vec![Shape::unknown()],
+            ..StateShape::default()
+        };
+        self.states.states.insert(state, shape);
         Ok(self)
     }
 

@@ -155,6 +155,24 @@ fn a_panic_in_a_key_selector_is_told_from_one_in_the_operator_before_it() {
 }
 
 #[test]
+fn operators_with_state_and_no_uid_are_named_when_a_job_takes_checkpoints() {
+    let input = sample("sensors.csv");
+    let said = |more: &[&str]| {
+        let args = [&["--input", input.as_str()][..], more].concat();
+        let output = example("word_count", &args);
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let text = said(&["-D", "execution.checkpointing.interval=10s"]);
+    assert!(
+        text.contains("operators with state have no uid: 'Input Files', 'Count Words'.")
+            && text.contains("give each one by .uid("),
+        "{text}"
+    );
+    assert!(!said(&[]).contains("uid"));
+}
+
+#[test]
 fn two_inputs_do_not_share_standard_input() {
     for (name, option) in [("filter_switch", "--switches"), ("fire_alert", "--smoke")] {
         let output = example(name, &["--input", "-", option, "-"]);

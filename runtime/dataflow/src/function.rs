@@ -103,7 +103,8 @@ impl<'a> ProcessCx<'a> {
 ///
 /// *Errors*: any error fails the task; so for every function here.
 pub trait ProcessFunction<In, Out>: Send {
-    /// Called once before any record.
+    /// Called once before any record; for a job that is restored also on a function that is dropped then, see
+    /// [`OpenContext::is_trial`]. So for every function.
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<(), UserError> {
         let _ = ctx;
         Ok(())
@@ -211,6 +212,11 @@ impl<'a, K: OwnedKey> KeyedOpenContext<'a, K> {
     /// Where the function registers metrics of its own.
     pub fn metrics(&self) -> &'a MetricGroup {
         self.cx.metrics()
+    }
+
+    /// As [`OpenContext::is_trial`].
+    pub fn is_trial(&self) -> bool {
+        self.restored.is_some_and(|snapshot| snapshot.asked.is_some())
     }
 
     /// What the subtask begins with; `None` on a fresh start. Keyed state needs no look at it.

@@ -17,6 +17,7 @@ use hurtig_core::ids::NodeId;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Error, Result};
 use hurtig_exchange::{ChannelKind, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel};
+use hurtig_state::StateShapes;
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -161,6 +162,18 @@ pub enum NodeCode {
 }
 
 impl NodeCode {
+    /// The types of the operator's states, learned without running it, see [`Operator::declare`].
+    ///
+    /// # Errors
+    /// Those of a function that cannot be opened.
+    pub fn states(&self, services: Services) -> Result<StateShapes> {
+        match self {
+            NodeCode::Source(code) => code.states(services),
+            NodeCode::OneInput(code) => code.states(services),
+            NodeCode::TwoInput(code) => code.states(services),
+        }
+    }
+
     /// The stream that the operator emits.
     pub fn output(&self) -> &dyn StreamCode {
         match self {
@@ -177,6 +190,8 @@ pub trait SourceCode: Send + Sync {
     fn validate(&self) -> Result<()>;
     /// The head of one subtask.
     fn head(&self, services: Services, watermark_interval: Duration) -> Box<dyn Head>;
+    /// The types of the states of its readers.
+    fn states(&self, services: Services) -> Result<StateShapes>;
     /// The source's enumerator, if it has splits.
     fn enumerator(&self) -> Option<Box<dyn SplitEnumerator>>;
     /// The stream that it emits.
@@ -189,6 +204,8 @@ pub trait OneInputCode: Send + Sync {
     fn validate(&self) -> Result<()> {
         Ok(())
     }
+    /// The types of the operator's states, see [`Operator::declare`].
+    fn states(&self, services: Services) -> Result<StateShapes>;
     /// The node of one subtask.
     fn node(&self, services: Services) -> Box<dyn Node>;
     /// The head that reads the operator's input, given the `Receiver`s.
@@ -201,6 +218,8 @@ pub trait OneInputCode: Send + Sync {
 
 /// Makes heads of an operator with two inputs.
 pub trait TwoInputCode: Send + Sync {
+    /// The types of the operator's states, see [`Operator::declare`].
+    fn states(&self, services: Services) -> Result<StateShapes>;
     /// The head of one subtask, given the `Receiver`s of both inputs.
     fn head(&self, first: Vec<Erased>, second: Vec<Erased>, services: Services) -> Result<Box<dyn Head>>;
     /// The stream that it emits.
@@ -237,6 +256,11 @@ impl<T: Clone + Send + 'static, S: Source<T>> SourceCode for TypedSource<T, S> {
             watermark_interval,
             services,
         ))
+    }
+
+    fn states(&self, services: Services) -> Result<StateShapes> {
+        let mut reader = self.source.reader();
+        services.learn_states(|ctx| reader.declare(ctx))
     }
 
     fn enumerator(&self) -> Option<Box<dyn SplitEnumerator>> {
@@ -289,6 +313,11 @@ where
         self.validate.as_ref().map_or(Ok(()), |validate| validate())
     }
 
+    fn states(&self, services: Services) -> Result<StateShapes> {
+        let mut operator = (self.make)();
+        services.learn_states(|ctx| operator.declare(ctx))
+    }
+
     fn node(&self, services: Services) -> Box<dyn Node> {
         Box::new(OperatorNode::new((self.make)(), services))
     }
@@ -337,6 +366,11 @@ where
     O: TwoInputOperator<A, B, Out> + 'static,
     F: Fn() -> O + Send + Sync,
 {
+    fn states(&self, services: Services) -> Result<StateShapes> {
+        let mut operator = (self.make)();
+        services.learn_states(|ctx| operator.declare(ctx))
+    }
+
     fn head(&self, first: Vec<Erased>, second: Vec<Erased>, services: Services) -> Result<Box<dyn Head>> {
         Ok(Box::new(TwoInputHead::new(
             (self.make)(),

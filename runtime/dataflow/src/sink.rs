@@ -14,6 +14,12 @@ pub trait SinkWriter<T>: Send {
         Ok(())
     }
 
+    /// As [`Operator::declare`](crate::operator::Operator::declare).
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
     /// Writes the whole batch, leaving it empty.
     fn write(&mut self, batch: &mut Batch<T>, cx: Cx<'_>) -> Result<()>;
 

@@ -42,6 +42,12 @@ pub trait SourceReader<T>: Send {
         Ok(())
     }
 
+    /// As [`Operator::declare`](crate::operator::Operator::declare).
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
     /// Appends records to `out` until it is full, fuel ran out, or nothing is ready. All records of
     /// one call belong to one split. `Pending` only when `out` was not added to.
     ///

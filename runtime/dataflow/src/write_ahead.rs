@@ -5,7 +5,7 @@ use crate::sink::{Sink, SinkWriter};
 use hurtig_core::error::{UserError, user_failure};
 use hurtig_core::ids::{CheckpointId, random_number};
 use hurtig_core::{Batch, Error, Result};
-use hurtig_state::{OperatorSnapshot, Redistribution};
+use hurtig_state::{OperatorSnapshot, Redistribution, StateShape};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt;
 use std::sync::Arc;
@@ -215,6 +215,11 @@ where
             .restored()
             .map_or(Ok(Vec::new()), |state| state.operator(WAITING))?;
         self.recover(restored)
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let shape = StateShape::operator::<Waiting<Vec<T>>>();
+        ctx.declare([(WAITING.to_owned(), shape)].into())
     }
 
     fn write(&mut self, batch: &mut Batch<T>, _: Cx<'_>) -> Result<()> {

@@ -341,8 +341,8 @@ impl<K: OwnedKey> KeyedState<K> {
             let restored = store.cell_mut().restore(snapshot.keyed(section));
             restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
             if kept_as_bytes {
-                match snapshot.shapes.get(shape.name_in(name, &snapshot.shapes)) {
-                    Some(before) => shape.written_before(&before.values),
+                match snapshot.shapes.continued(name, shape) {
+                    Some((_, before)) => shape.written_before(&before.values),
                     None if snapshot.shapes.is_empty() => shape.written_before(&[Shape::unknown()]),
                     None => {}
                 }

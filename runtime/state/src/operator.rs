@@ -291,7 +291,7 @@ mod tests {
                 && text.contains("the value is String and was u64"),
             "{text}"
         );
-        snapshot.shapes.clear();
+        snapshot.shapes = Default::default();
         let untyped = OperatorListState::<String>::split("offsets").restore(&snapshot);
         let text = untyped.unwrap_err().chain();
         assert!(

@@ -162,7 +162,7 @@ impl OperatorSnapshot {
         };
         let old = self.operator.insert(name.to_owned(), section);
         assert!(old.is_none(), "operator state '{name}' was snapshotted twice");
-        self.shapes.insert(name.to_owned(), StateShape::operator::<V>());
+        self.shapes.insert(name, StateShape::operator::<V>());
         Ok(())
     }
 
@@ -174,13 +174,22 @@ impl OperatorSnapshot {
         if let Some(asked) = &self.asked {
             asked.note(name, StateShape::operator::<V>());
         }
-        if self.shapes.contains_key(name) {
+        if self.shapes.operator.contains_key(name) {
             shape::check(name, &StateShape::operator::<V>(), &self.shapes)?;
         }
         let Some(section) = self.operator.get(name) else {
             return Ok(Vec::new());
         };
         section.entries.iter().map(|bytes| decode(bytes)).collect()
+    }
+
+    /// Refuses states of other types than they are declared with.
+    ///
+    /// # Errors
+    /// When one cannot be read; the text names it and every difference.
+    pub fn check_shapes(&self, declared: &StateShapes) -> Result<()> {
+        let mut declared = declared.iter();
+        declared.try_for_each(|(name, shape)| shape::check(name, shape, &self.shapes))
     }
 
     /// The keyed part that belongs to `groups`, for a restore at another parallelism. Encoded sections must

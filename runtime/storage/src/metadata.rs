@@ -14,14 +14,18 @@ use crate::state_file::StateHandle;
 use crate::store::BlobStore;
 use hurtig_core::ids::{CheckpointId, JobId, OperatorId};
 use hurtig_core::key::{KEY_HASH_VERSION, MAX_KEY_GROUPS};
+use hurtig_state::StateShapes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 #[cfg(test)]
 mod tests;
 
-/// The version of [`CheckpointMetadata`] that this build writes, and the only one there is yet.
-pub const METADATA_FORMAT_VERSION: u32 = 1;
+/// The version of [`CheckpointMetadata`] that this build writes.
+pub const METADATA_FORMAT_VERSION: u32 = 2;
+
+/// The oldest version that this build reads. It had no [`OperatorStates::states`].
+const OLDEST_FORMAT_VERSION: u32 = 1;
 
 /// The name of the metadata in a checkpoint's directory.
 pub const METADATA_NAME: &str = "_metadata";
@@ -42,7 +46,7 @@ pub enum SnapshotKind {
 /// A completed checkpoint or savepoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointMetadata {
-    /// [`METADATA_FORMAT_VERSION`].
+    /// [`METADATA_FORMAT_VERSION`], also of metadata that were read from an older one.
     pub format_version: u32,
     /// Which checkpoint of the job.
     pub checkpoint_id: CheckpointId,
@@ -82,6 +86,9 @@ pub struct OperatorStates {
     /// What the operator's coordinator left.
     #[serde(with = "serde_bytes")]
     pub coordinator: Option<Vec<u8>>,
+    /// The types of its states, by name; none when nothing was written down of them.
+    #[serde(default)]
+    pub states: StateShapes,
 }
 
 impl CheckpointMetadata {
@@ -182,6 +189,7 @@ pub fn read_metadata(store: &dyn BlobStore, dir: &str) -> Result<CheckpointMetad
     versions.check().map_err(unusable)?;
     let mut metadata: CheckpointMetadata =
         rmp_serde::from_slice(&data).map_err(|e| unusable(format!("its document cannot be read: {e}")))?;
+    metadata.format_version = METADATA_FORMAT_VERSION;
     check(&metadata).map_err(unusable)?;
     for handle in handles(&mut metadata) {
         if let Some(own) = handle.path.strip_prefix(OWN) {
@@ -203,11 +211,15 @@ struct Versions {
 
 impl Versions {
     fn check(&self) -> Result<(), String> {
-        for (what, found, known) in versions(self.format_version, self.key_hash_version) {
-            if found != known {
+        for (what, found, oldest, newest) in versions(self.format_version, self.key_hash_version) {
+            let known = match oldest == newest {
+                true => format!("{newest} only"),
+                false => format!("{oldest} to {newest}"),
+            };
+            if !(oldest..=newest).contains(&found) {
                 return Err(format!(
-                    "it has {what} version {found}, and this build knows {known} only; restore it with the version \
-                     of Hurtig that wrote it"
+                    "it has {what} version {found}, and this build knows {known}; restore it with the version of \
+                     Hurtig that wrote it"
                 ));
             }
         }
@@ -215,17 +227,22 @@ impl Versions {
     }
 }
 
-/// Versions as they are, beside those that this build knows.
-fn versions(format: u32, key_hash: u32) -> [(&'static str, u32, u32); 2] {
+/// Versions as they are, beside the oldest and the newest that this build knows.
+fn versions(format: u32, key_hash: u32) -> [(&'static str, u32, u32, u32); 2] {
     [
-        ("metadata format", format, METADATA_FORMAT_VERSION),
-        ("key hash", key_hash, KEY_HASH_VERSION),
+        (
+            "metadata format",
+            format,
+            OLDEST_FORMAT_VERSION,
+            METADATA_FORMAT_VERSION,
+        ),
+        ("key hash", key_hash, KEY_HASH_VERSION, KEY_HASH_VERSION),
     ]
 }
 
 /// What the rest of the engine relies on.
 fn check(metadata: &CheckpointMetadata) -> Result<(), String> {
-    for (what, found, known) in versions(metadata.format_version, metadata.key_hash_version) {
+    for (what, found, _, known) in versions(metadata.format_version, metadata.key_hash_version) {
         if found != known {
             return Err(format!("it is of {what} version {found}, and {known} is written"));
         }

@@ -1,4 +1,4 @@
-//! Golden files: bytes that the first build of format version 1 wrote, with the values that they
+//! Golden files: bytes that the first build of a format version wrote, with the values that they
 //! hold. They never change; a new format version adds others beside them.
 
 use crate::format::header::FileKind;
@@ -11,13 +11,20 @@ use crate::metadata::{
 use crate::state_file::{StateHandle, image_of, read_state, read_state_groups};
 use crate::store::{BlobStore, MemoryStore};
 use hurtig_core::ids::{CheckpointId, JobId, OperatorId};
+use hurtig_state::shape::{
+    EnumShape, FieldShape, Payload, Presence, Scalar, Shape, StateShape, StateShapes, StructShape,
+    VariantShape,
+};
 use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
 use std::path::Path;
 
 const STATE_NONE: &[u8] = include_bytes!("../tests/golden/state-none.bin");
 const STATE_LZ4: &[u8] = include_bytes!("../tests/golden/state-lz4.bin");
 const STATE_ZSTD: &[u8] = include_bytes!("../tests/golden/state-zstd.bin");
-const METADATA: &[u8] = include_bytes!("../tests/golden/metadata.bin");
+/// Of metadata 1.
+const METADATA_1: &[u8] = include_bytes!("../tests/golden/metadata.bin");
+/// Of metadata 2.
+const METADATA_2: &[u8] = include_bytes!("../tests/golden/metadata-2.bin");
 
 /// Who the files say they were written by.
 const WRITER: WriterVersion = WriterVersion {
@@ -67,6 +74,61 @@ fn snapshots() -> Vec<OperatorSnapshot> {
     vec![first, OperatorSnapshot::default(), third]
 }
 
+/// The types that the metadata name: all kinds of shapes.
+fn shapes() -> StateShapes {
+    let text = || Shape::Scalar(Scalar::String);
+    let field = |name: &str, shape, presence| FieldShape {
+        name: name.into(),
+        aliases: vec!["old".into()],
+        shape,
+        presence,
+    };
+    let visit = StructShape {
+        name: "Visit".into(),
+        fields: vec![
+            field("page", text(), Presence::Required),
+            field(
+                "next",
+                Shape::Option(Box::new(Shape::Recursive(2))),
+                Presence::Optional,
+            ),
+            field("rest", Shape::Opaque("why".into()), Presence::Unknown),
+        ],
+        closed: true,
+    };
+    let variant = |name: &str, payload| VariantShape {
+        names: vec![name.into()],
+        payload,
+    };
+    let kind = EnumShape {
+        name: "Kind".into(),
+        variants: vec![
+            variant("None", Payload::Unit),
+            variant("One", Payload::Newtype(Shape::Scalar(Scalar::U64))),
+            variant("Two", Payload::Tuple(vec![text(), Shape::Scalar(Scalar::Bool)])),
+            variant("Named", Payload::Struct(visit.clone())),
+            variant("Hidden", Payload::Opaque("why".into())),
+        ],
+    };
+    let sums = StateShape {
+        key: Some("str".into()),
+        namespace: Some("u64".into()),
+        values: vec![
+            Shape::Struct(visit),
+            Shape::Map(
+                Box::new(text()),
+                Box::new(Shape::Seq(Box::new(Shape::Enum(kind)))),
+            ),
+        ],
+        aliases: Vec::new(),
+    };
+    let splits = StateShape {
+        values: vec![Shape::Tuple(vec![Shape::Scalar(Scalar::I64)])],
+        ..StateShape::default()
+    };
+    [("sums".into(), sums), ("splits".into(), splits)].into()
+}
+
 /// What the metadata hold.
 fn metadata() -> CheckpointMetadata {
     let handle = |path: &str, bytes, checksum| StateHandle {
@@ -98,6 +160,7 @@ fn metadata() -> CheckpointMetadata {
         max_parallelism: 128,
         subtasks: [(0, own), (1, shared), (2, finished)].into(),
         coordinator: None,
+        states: shapes(),
     };
     let source = OperatorStates {
         operator: OperatorId::from_u128(2),
@@ -107,9 +170,10 @@ fn metadata() -> CheckpointMetadata {
         max_parallelism: 128,
         subtasks: [].into(),
         coordinator: Some(vec![0, 1, 254, 255]),
+        states: [].into(),
     };
     CheckpointMetadata {
-        format_version: 1,
+        format_version: 2,
         checkpoint_id: CheckpointId(12),
         kind: SnapshotKind::Checkpoint,
         job_id: JobId::from_u128(10),
@@ -152,14 +216,20 @@ fn golden_state_files_are_restored() {
 
 #[test]
 fn golden_metadata_are_restored() {
-    let store = MemoryStore::new();
-    store
-        .put_new(&format!("{DIR}/{METADATA_NAME}"), METADATA)
-        .unwrap();
-    assert_eq!(read_metadata(&store, DIR).unwrap(), metadata());
-    let info = verify_file(&store, &format!("{DIR}/{METADATA_NAME}")).unwrap();
-    assert_eq!((info.kind, info.writer), (FileKind::Metadata, WRITER));
-    assert_eq!((info.checksum, info.blocks), (0x55ff_10c6_83be_1d30, 1));
+    let mut untyped = metadata();
+    untyped.operators[0].states = StateShapes::default();
+    for (bytes, held, checksum) in [
+        (METADATA_1, untyped, 0x55ff_10c6_83be_1d30),
+        (METADATA_2, metadata(), 0xc831_0e13_a656_fc65),
+    ] {
+        let store = MemoryStore::new();
+        let path = format!("{DIR}/{METADATA_NAME}");
+        store.put_new(&path, bytes).unwrap();
+        assert_eq!(read_metadata(&store, DIR).unwrap(), held);
+        let info = verify_file(&store, &path).unwrap();
+        assert_eq!((info.kind, info.writer), (FileKind::Metadata, WRITER));
+        assert_eq!((info.checksum, info.blocks), (checksum, 1));
+    }
 }
 
 /// Compressed bytes may change with the codecs; uncompressed ones may not.
@@ -167,7 +237,7 @@ fn golden_metadata_are_restored() {
 fn today_s_writer_writes_the_golden_bytes() {
     assert_eq!(state_file(Compression::None), STATE_NONE);
     assert_eq!(state_file(Compression::None), state_file(Compression::None));
-    assert_eq!(metadata_file(), METADATA);
+    assert_eq!(metadata_file(), METADATA_2);
 }
 
 fn state_file(compression: Compression) -> Vec<u8> {
@@ -188,7 +258,7 @@ fn write_the_golden_files() {
         ("state-none.bin", state_file(Compression::None)),
         ("state-lz4.bin", state_file(Compression::Lz4)),
         ("state-zstd.bin", state_file(Compression::Zstd)),
-        ("metadata.bin", metadata_file()),
+        ("metadata-2.bin", metadata_file()),
     ] {
         std::fs::write(dir.join(name), bytes).unwrap();
     }

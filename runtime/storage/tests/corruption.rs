@@ -324,6 +324,7 @@ fn metadata() -> CheckpointMetadata {
         max_parallelism: 128,
         subtasks: [(3, subtask)].into(),
         coordinator: Some(vec![0, 255, 1]),
+        states: [].into(),
     };
     CheckpointMetadata {
         format_version: METADATA_FORMAT_VERSION,

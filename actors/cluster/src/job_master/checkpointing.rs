@@ -11,6 +11,7 @@ use super::metadata;
 use super::recovery::Hit;
 use super::shared::SharedFiles;
 use super::splits::Turn;
+use super::states::check_states;
 use super::statistics::Statistics;
 use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
 use crate::result::JobFailure;
@@ -150,6 +151,7 @@ impl JobMasterBrain {
             folder,
             metadata,
             record,
+            declared,
         } = found;
         // A folder of another store is known by its whole path.
         let whole = |folder: &str| match &store {
@@ -158,8 +160,13 @@ impl JobMasterBrain {
             Some(store) => format!("{}/{folder}", store.trim_end_matches('/')),
         };
         let dir = whole(&folder);
-        metadata::check_restore(self.graph.job_graph(), &metadata, from.allow_non_restored_state)
+        let graph = self.graph.job_graph();
+        let doubts = metadata::check_restore(graph, &metadata, from.allow_non_restored_state)
+            .and_then(|()| check_states(graph, &metadata, &declared))
             .map_err(|problem| format!("cannot restore the job from '{dir}': {problem}"))?;
+        for doubt in doubts {
+            tracing::warn!(job = %graph.id, checkpoint = dir, "{doubt}");
+        }
         tracing::info!(job = %self.graph.job_graph().id, checkpoint = dir, "restored");
         self.checkpoints.coordinator.begin_after(metadata.checkpoint_id);
         // What led to a savepoint is the job's; the savepoint itself only if that was said of it by name.

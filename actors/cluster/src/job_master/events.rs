@@ -9,9 +9,10 @@ use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobStatus;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
+use hurtig_state::StateShapes;
 use hurtig_storage::{CheckpointMetadata, SnapshotFolder, StateHandle};
 use hurtig_task::interface::{SavepointOrder, TaskDescriptor, TaskFailure};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// What effects are collected in.
@@ -136,6 +137,8 @@ pub struct FoundCheckpoint {
     /// The folder among the job's own checkpoints that led to it: to a savepoint that a job of the same
     /// name had stopped with.
     pub record: Option<String>,
+    /// What states the program's operators declare.
+    pub declared: BTreeMap<NodeId, StateShapes>,
 }
 
 /// How often tasks of a job were started again.

@@ -2,9 +2,11 @@
 
 use super::checkpointing::Latest;
 use super::checkpoints::{CompleteCut, SubtaskCut};
-use hurtig_core::ids::{NodeId, SubtaskId};
+use super::states::shown;
+use hurtig_core::ids::{NodeId, SubtaskId, VertexId};
 use hurtig_core::key::KEY_HASH_VERSION;
 use hurtig_dataflow::graph::{JobGraph, JobOperator, JobVertex};
+use hurtig_state::StateShapes;
 use hurtig_storage::{
     CheckpointMetadata, METADATA_FORMAT_VERSION, OperatorStates, SnapshotKind, SubtaskState,
 };
@@ -35,6 +37,7 @@ pub(super) fn describe(
                 max_parallelism: vertex.max_parallelism,
                 subtasks: (0..vertex.parallelism).filter_map(subtask).collect(),
                 coordinator: enumerators.remove(&operator.node),
+                states: shapes_of(&cut, vertex.id, place as usize),
             });
         }
     }
@@ -49,6 +52,26 @@ pub(super) fn describe(
         supersedes: Vec::new(),
         operators,
     }
+}
+
+/// The types of an operator's states: its subtasks have the same, but for values from before.
+fn shapes_of(cut: &CompleteCut<CheckpointPart>, vertex: VertexId, place: usize) -> StateShapes {
+    let mut shapes = StateShapes::default();
+    let own = cut
+        .subtasks
+        .iter()
+        .filter(|(subtask, _)| subtask.vertex == vertex);
+    let parts = own.filter_map(|(_, cut)| match cut {
+        SubtaskCut::State(part) => part.shapes.get(place),
+        SubtaskCut::Finished => None,
+    });
+    for (name, shape) in parts.flat_map(StateShapes::iter) {
+        match shapes.like_mut(shape).get_mut(name) {
+            Some(known) => known.written_before(&shape.values),
+            None => shapes.insert(name, shape.clone()),
+        }
+    }
+    shapes
 }
 
 fn state_of(cut: &SubtaskCut<CheckpointPart>, place: u32) -> SubtaskState {
@@ -78,13 +101,7 @@ pub(super) fn check_restore(
                 .iter()
                 .any(|operator| operator.id == states.operator)
         });
-        let shown = || match &states.uid {
-            Some(uid) => format!("operator '{}' (uid {uid})", states.name),
-            None => format!(
-                "operator '{}' (id {}, without a uid)",
-                states.name, states.operator
-            ),
-        };
+        let shown = || shown(states);
         match vertex {
             None if has_state(states) && !allow_non_restored => {
                 return Err(format!(
@@ -159,6 +176,7 @@ fn operator_restore(states: &OperatorStates) -> OperatorRestore {
     OperatorRestore {
         parallelism: states.parallelism,
         max_parallelism: states.max_parallelism,
+        shapes: states.states.clone(),
         subtasks: states
             .subtasks
             .iter()

@@ -18,6 +18,7 @@ mod shared;
 mod shell;
 mod slots;
 mod splits;
+mod states;
 mod statistics;
 mod storage;
 #[cfg(test)]

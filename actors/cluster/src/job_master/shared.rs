@@ -68,6 +68,7 @@ mod tests {
             max_parallelism: 128,
             subtasks: BTreeMap::from([(0, subtask)]),
             coordinator: None,
+            states: [].into(),
         };
         CheckpointMetadata {
             format_version: METADATA_FORMAT_VERSION,

@@ -329,6 +329,7 @@ impl JobMaster {
             name: self.graph.name.clone(),
             storage: self.factory.checkpoints().cloned(),
             clock: cx.env().clock.clone(),
+            factory: Arc::clone(&self.factory),
         };
         let lost = lost(&work);
         cx.blocking(

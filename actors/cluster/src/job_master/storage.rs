@@ -13,8 +13,8 @@ use hurtig_storage::{
     checkpoint_of, delete_snapshot, is_whole, latest_checkpoint, read_metadata, write_metadata,
 };
 use hurtig_task::CheckpointStorage;
-use hurtig_task::interface::TaskFailure;
-use std::collections::{BTreeSet, VecDeque};
+use hurtig_task::interface::{TaskFactory, TaskFailure};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Whose checkpoints they are, and where they lie.
@@ -24,6 +24,7 @@ pub(super) struct JobStorage {
     pub(super) name: String,
     pub(super) storage: Option<CheckpointStorage>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) factory: Arc<dyn TaskFactory>,
 }
 
 impl JobStorage {
@@ -66,9 +67,21 @@ impl JobStorage {
     }
 
     fn load(&self, from: &RestoreFrom) -> Result<Option<Box<FoundCheckpoint>>, TaskFailure> {
-        let load = || match &from.checkpoint {
-            RestoreTarget::Folder(folder) => self.named(folder).map(Some),
-            RestoreTarget::Latest => self.latest(),
+        let load = || {
+            let mut found = match &from.checkpoint {
+                RestoreTarget::Folder(folder) => Some(self.named(folder)?),
+                RestoreTarget::Latest => self.latest()?,
+            };
+            if let Some(found) = &mut found
+                && found
+                    .metadata
+                    .operators
+                    .iter()
+                    .any(|states| !states.states.is_empty())
+            {
+                found.declared = self.factory.declared_states();
+            }
+            Ok(found)
         };
         match guard(load) {
             Ok(Ok(found)) => {
@@ -93,6 +106,7 @@ impl JobStorage {
             folder: folder.folder.clone(),
             metadata,
             record: stopped.then_some(record),
+            declared: BTreeMap::new(),
         })
     }
 
@@ -114,6 +128,7 @@ impl JobStorage {
             folder,
             metadata,
             record: None,
+            declared: BTreeMap::new(),
         }))
     }
 

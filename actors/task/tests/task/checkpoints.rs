@@ -124,6 +124,7 @@ fn restore(part: &CheckpointPart, finished: bool) -> TaskRestore {
         Some(OperatorRestore {
             parallelism: 1,
             max_parallelism: 128,
+            shapes: [].into(),
             subtasks: [(0, state)].into(),
         })
     };
@@ -339,7 +340,10 @@ fn a_task_is_not_over_before_its_part_is_stored() {
 fn a_task_that_had_finished_ends_at_once() {
     System::new().block_on(async {
         let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::default());
-        let part = CheckpointPart { handle: None };
+        let part = CheckpointPart {
+            handle: None,
+            shapes: vec![],
+        };
         // Its reader would wait for ever.
         let (_task, mut told) = start_with(&job(false, store), Some(restore(&part, true)));
         running(&mut told).await;

@@ -146,7 +146,7 @@ where
     /// Begins a snapshot, behind the end of the one before.
     fn begin_snapshot(&mut self, checkpoint: CheckpointId) -> Result<()> {
         self.scan(&mut ScanBudget::unbounded())?;
-        let mut snapshot = OperatorSnapshot::default();
+        let mut snapshot = self.driver.services.begin_snapshot();
         self.operator.snapshot(&mut snapshot)?;
         self.driver.keep_snapshot(checkpoint, snapshot);
         Ok(())

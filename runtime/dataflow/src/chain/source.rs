@@ -95,7 +95,7 @@ impl<T: Send + 'static> SourceHead<T> {
 
     /// Keeps what the reader remembers now.
     fn remember(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        let mut snapshot = OperatorSnapshot::default();
+        let mut snapshot = self.services.begin_snapshot();
         self.reader.snapshot(&mut snapshot)?;
         self.taken.push_back((checkpoint, snapshot));
         Ok(())

@@ -227,6 +227,16 @@ impl StreamGraph {
         self.nodes.get_mut(id.0 as usize)
     }
 
+    /// Operators that have state for sure (sources, and what stands behind a hash partitioning) and no identity of their
+    /// own: when the program changes they may not find their state again.
+    pub fn stateful_without_uid(&self) -> impl Iterator<Item = &StreamNode> {
+        self.nodes.iter().filter(|node| {
+            let keyed = |edge: &StreamEdge| matches!(edge.partition, Some(PartitionKind::Hash { .. }));
+            let stateful = node.kind == NodeKind::Source || self.inputs(node.id).any(keyed);
+            stateful && node.uid.is_none() && node.uid_hash.is_none()
+        })
+    }
+
     /// The edges into an operator, in order of creation.
     pub fn inputs(&self, id: NodeId) -> impl Iterator<Item = &StreamEdge> {
         self.edges.iter().filter(move |edge| edge.to == id)

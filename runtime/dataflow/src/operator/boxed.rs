@@ -10,6 +10,10 @@ impl<In, Out> Operator<In, Out> for Box<dyn Operator<In, Out>> {
         (**self).open(ctx)
     }
 
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        (**self).declare(ctx)
+    }
+
     fn process(
         &mut self,
         input: &mut Batch<In>,

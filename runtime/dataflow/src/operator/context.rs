@@ -3,11 +3,13 @@
 use super::accumulators::Accumulators;
 use super::side::{OutputTag, SideOutputs};
 
+use hurtig_core::Result;
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::key::OwnedKey;
 use hurtig_core::metrics::MetricGroup;
 use hurtig_core::time::{Clock, MIN_WATERMARK, Time};
-use hurtig_state::{KeyedState, OperatorSnapshot, StateBackend};
+use hurtig_state::shape::Asked;
+use hurtig_state::{KeyedState, OperatorSnapshot, StateBackend, StateShapes};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -105,6 +107,24 @@ impl<'a> OpenContext<'a> {
         }
     }
 
+    /// Says what types states have. What was stored as other types than can be read is refused.
+    ///
+    /// # Errors
+    /// When what is restored cannot be read; the text names the state and every difference.
+    pub fn declare(&self, states: StateShapes) -> Result<()> {
+        if let Some(snapshot) = self.restored {
+            snapshot.check_shapes(&states)?;
+        }
+        self.services.declared.borrow_mut().extend(states);
+        Ok(())
+    }
+
+    /// Whether nothing will come: the function is opened only to learn what states it declares, and dropped then. So
+    /// it is before a job is restored, where its JobMaster runs.
+    pub fn is_trial(&self) -> bool {
+        self.restored.is_some_and(|snapshot| snapshot.asked.is_some())
+    }
+
     /// The state to start from; `None` on a fresh start.
     pub fn restored(&self) -> Option<&'a OperatorSnapshot> {
         self.restored
@@ -160,6 +180,8 @@ pub struct Services {
     metrics: MetricGroup,
     takes_checkpoints: bool,
     backend: StateBackend,
+    /// The types of the operator's states, as far as it has said.
+    declared: RefCell<StateShapes>,
 }
 
 impl fmt::Debug for Services {
@@ -189,7 +211,35 @@ impl Services {
             metrics: MetricGroup::unregistered(),
             takes_checkpoints: false,
             backend: StateBackend::Heap,
+            declared: RefCell::default(),
         }
+    }
+
+    /// An empty snapshot that has the types of the operator's states.
+    pub fn begin_snapshot(&self) -> OperatorSnapshot {
+        OperatorSnapshot {
+            shapes: self.declared.borrow().clone(),
+            ..OperatorSnapshot::default()
+        }
+    }
+
+    /// What states `declare` declares, and asks a snapshot for.
+    ///
+    /// # Errors
+    /// Those of `declare`.
+    pub fn learn_states(
+        &self,
+        declare: impl FnOnce(&mut OpenContext<'_>) -> Result<()>,
+    ) -> Result<StateShapes> {
+        let asked = Arc::<Asked>::default();
+        let nothing = OperatorSnapshot {
+            asked: Some(Arc::clone(&asked)),
+            ..OperatorSnapshot::default()
+        };
+        declare(&mut OpenContext::new(self, Some(&nothing)))?;
+        let mut states = asked.states();
+        states.extend(self.declared.borrow().clone());
+        Ok(states)
     }
 
     /// Says that checkpoints are taken of the operator's job.

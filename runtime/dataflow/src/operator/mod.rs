@@ -91,6 +91,15 @@ pub trait Operator<In, Out>: Send {
         Ok(())
     }
 
+    /// Says in `ctx` which states the operator will have, and does nothing else: called before a job is restored, on
+    /// an operator that is dropped afterwards, so that types that have changed are found before anything runs.
+    /// Where opening has no effect on the outside, it may be that; nothing is restored then. States that are not
+    /// declared here are compared when the operator opens.
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
     /// Consumes `input` from the front. `Done` only when it is empty.
     fn process(
         &mut self,
@@ -214,6 +223,12 @@ pub enum InputMask {
 pub trait TwoInputOperator<A, B, Out>: Send {
     /// As [`Operator::open`].
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// As [`Operator::declare`].
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         let _ = ctx;
         Ok(())
     }

@@ -65,6 +65,10 @@ where
         Ok(())
     }
 
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        TwoInputOperator::<In, B, Out>::open(self, ctx)
+    }
+
     fn process_first(
         &mut self,
         input: &mut Batch<In>,
@@ -160,6 +164,10 @@ where
         }
         self.keyed = Some(keyed);
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        TwoInputOperator::<In, B, Out>::open(self, ctx)
     }
 
     fn process_first(

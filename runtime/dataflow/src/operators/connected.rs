@@ -131,6 +131,10 @@ impl<A, B, Out, F: CoProcessFunction<A, B, Out>> TwoInputOperator<A, B, Out> for
             .map_err(user_failure)
     }
 
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        TwoInputOperator::<A, B, Out>::open(self, ctx)
+    }
+
     fn process_first(
         &mut self,
         input: &mut Batch<A>,
@@ -225,6 +229,10 @@ where
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         self.keyed = Some(Keyed::open(ctx, &self.make, |function, ctx| function.open(ctx))?);
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        TwoInputOperator::<A, B, Out>::open(self, ctx)
     }
 
     fn process_first(

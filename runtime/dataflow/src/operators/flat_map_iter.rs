@@ -95,6 +95,10 @@ where
         Ok(())
     }
 
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<In, Out>::open(self, ctx)
+    }
+
     fn process(
         &mut self,
         input: &mut Batch<In>,

@@ -46,6 +46,8 @@ where
         let mut function = make(&mut keyed_ctx).map_err(user_failure)?;
         open(&mut function, &mut keyed_ctx).map_err(user_failure)?;
         let mut timers = TimerService::new();
+        ctx.declare(state.shapes())?;
+        ctx.declare(TimerService::<Q::Owned, ()>::shapes())?;
         if let Some(snapshot) = ctx.restored() {
             state.restore(snapshot)?;
             timers.restore(snapshot)?;

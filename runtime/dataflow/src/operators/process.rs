@@ -40,6 +40,10 @@ impl<In, Out, F: ProcessFunction<In, Out>> Operator<In, Out> for Process<F> {
             .map_err(user_failure)
     }
 
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<In, Out>::open(self, ctx)
+    }
+
     fn process(
         &mut self,
         input: &mut Batch<In>,
@@ -136,6 +140,10 @@ where
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         self.keyed = Some(Keyed::open(ctx, &self.make, |function, ctx| function.open(ctx))?);
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<In, Out>::open(self, ctx)
     }
 
     fn process(

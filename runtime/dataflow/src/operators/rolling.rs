@@ -29,6 +29,7 @@ impl<K: OwnedKey, V: StateValue> Values<K, V> {
     fn open(ctx: &OpenContext<'_>) -> Result<Self> {
         let mut state = ctx.keyed_state();
         let handle = state.value(VALUES)?;
+        ctx.declare(state.shapes())?;
         if let Some(snapshot) = ctx.restored() {
             state.restore(snapshot)?;
         }
@@ -205,6 +206,10 @@ where
         Ok(())
     }
 
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<T, T>::open(self, ctx)
+    }
+
     fn process(
         &mut self,
         input: &mut Batch<T>,
@@ -264,6 +269,10 @@ where
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         self.values = Some(Values::open(ctx)?);
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<T, T>::open(self, ctx)
     }
 
     fn process(
@@ -375,6 +384,10 @@ where
     fn open(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
         self.values = Some(Values::open(ctx)?);
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<T, Out>::open(self, ctx)
     }
 
     fn process(

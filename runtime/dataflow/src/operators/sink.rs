@@ -56,6 +56,10 @@ impl<T: Send> Operator<T, ()> for SinkOperator<T> {
         self.writer.open(ctx)
     }
 
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        self.writer.declare(ctx)
+    }
+
     fn process(
         &mut self,
         input: &mut Batch<T>,

@@ -13,7 +13,7 @@ pub use queue::TimerQueue;
 
 use hurtig_core::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
-use hurtig_state::OperatorSnapshot;
+use hurtig_state::{OperatorSnapshot, StateShape, StateShapes};
 use std::borrow::Borrow;
 
 /// Which of the two times a timer waits for.
@@ -105,6 +105,14 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerService<K, N> {
     /// A service without timers.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The types of the sections of a snapshot.
+    pub fn shapes() -> StateShapes {
+        let sections = [EVENT_SECTION, PROCESSING_SECTION];
+        sections
+            .map(|section| (section.to_owned(), StateShape::timers::<K>().by::<N>()))
+            .into()
     }
 
     /// The timers of one domain.

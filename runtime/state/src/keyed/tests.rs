@@ -370,7 +370,7 @@ fn refused(snapshot: &OperatorSnapshot, declare: impl FnOnce(&mut KeyedState<Str
     declare(&mut state);
     // What a checkpoint of before shapes were stored says.
     let mut untyped = snapshot.clone();
-    untyped.shapes.clear();
+    untyped.shapes = Default::default();
     state.restore(&untyped).unwrap_err().chain()
 }
 

@@ -25,8 +25,93 @@ pub struct StateShape {
     pub aliases: Vec<String>,
 }
 
-/// The types of an operator's states, by name.
-pub type StateShapes = BTreeMap<String, StateShape>;
+/// The types of an operator's states, by name. One with keys and one without may have the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateShapes {
+    /// States by key.
+    pub keyed: BTreeMap<String, StateShape>,
+    /// States without keys.
+    pub operator: BTreeMap<String, StateShape>,
+}
+
+impl StateShapes {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keyed.is_empty() && self.operator.is_empty()
+    }
+
+    /// All of them, those with keys first.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &StateShape)> {
+        self.keyed.iter().chain(&self.operator)
+    }
+
+    /// The states among which one belongs.
+    fn like(&self, shape: &StateShape) -> &BTreeMap<String, StateShape> {
+        if shape.key.is_some() {
+            &self.keyed
+        } else {
+            &self.operator
+        }
+    }
+
+    /// As [`Self::like`].
+    pub fn like_mut(&mut self, shape: &StateShape) -> &mut BTreeMap<String, StateShape> {
+        if shape.key.is_some() {
+            &mut self.keyed
+        } else {
+            &mut self.operator
+        }
+    }
+
+    /// Sets the types of a state.
+    pub fn insert(&mut self, name: impl Into<String>, shape: StateShape) {
+        self.like_mut(&shape).insert(name.into(), shape);
+    }
+
+    /// The state that one goes on with which is declared as `name`, and its name.
+    pub fn continued<'a>(
+        &'a self,
+        name: &str,
+        declared: &StateShape,
+    ) -> Option<(&'a String, &'a StateShape)> {
+        let like = self.like(declared);
+        like.get_key_value(declared.name_in(name, like))
+    }
+}
+
+impl Extend<(String, StateShape)> for StateShapes {
+    fn extend<I: IntoIterator<Item = (String, StateShape)>>(&mut self, states: I) {
+        states
+            .into_iter()
+            .for_each(|(name, shape)| self.insert(name, shape));
+    }
+}
+
+impl FromIterator<(String, StateShape)> for StateShapes {
+    fn from_iter<I: IntoIterator<Item = (String, StateShape)>>(states: I) -> Self {
+        let mut shapes = Self::default();
+        shapes.extend(states);
+        shapes
+    }
+}
+
+impl<const N: usize> From<[(String, StateShape); N]> for StateShapes {
+    fn from(states: [(String, StateShape); N]) -> Self {
+        states.into_iter().collect()
+    }
+}
+
+impl IntoIterator for StateShapes {
+    type Item = (String, StateShape);
+    type IntoIter = std::iter::Chain<
+        std::collections::btree_map::IntoIter<String, StateShape>,
+        std::collections::btree_map::IntoIter<String, StateShape>,
+    >;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.keyed.into_iter().chain(self.operator)
+    }
+}
 
 impl StateShape {
     /// A state of values of `V` by keys of `K`.
@@ -155,8 +240,8 @@ impl Comparison {
 /// # Errors
 /// When values cannot be read; the text names the state and every difference.
 pub fn check(name: &str, declared: &StateShape, stored: &StateShapes) -> Result<()> {
-    let former = stored.get(declared.name_in(name, stored));
-    let problem = former.and_then(|former| former.compare(declared).problem(name));
+    let former = stored.continued(name, declared);
+    let problem = former.and_then(|(_, former)| former.compare(declared).problem(name));
     problem.map_or(Ok(()), |problem| Err(Error::user(problem)))
 }
 
@@ -174,7 +259,7 @@ impl Asked {
 
     /// Notes a state.
     pub fn note(&self, name: &str, shape: StateShape) {
-        self.lock().insert(name.to_owned(), shape);
+        self.lock().insert(name, shape);
     }
 
     /// What was noted.

@@ -33,6 +33,7 @@ fn metadata(kind: SnapshotKind, files: &[&str]) -> CheckpointMetadata {
         max_parallelism: 128,
         subtasks: (0..).zip(files.iter().map(subtask)).collect(),
         coordinator: None,
+        states: [].into(),
     };
     CheckpointMetadata {
         format_version: METADATA_FORMAT_VERSION,

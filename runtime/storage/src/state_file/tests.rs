@@ -340,7 +340,7 @@ fn snapshots_without_entries_give_no_file() {
     one.put_keyed("t", vec![entry(0, b"", Vec::new())]);
     let snapshots = vec![sections, one];
     let handle = written(&store, &snapshots, Compression::Lz4);
-    assert_eq!(read_state(&store, &handle).unwrap(), snapshots);
+    assert_eq!(read_state(&store, &handle).unwrap(), untyped(snapshots));
 }
 
 #[test]
@@ -536,6 +536,15 @@ fn encoded_sections_are_stored_like_entries() {
                 .unwrap()
         });
         assert_eq!(handles[0].checksum, handles[1].checksum);
-        assert_eq!(read_state(&store, &handles[0]).unwrap(), vec![decoded.clone()]);
+        let decoded = untyped(vec![decoded.clone()]);
+        assert_eq!(read_state(&store, &handles[0]).unwrap(), decoded);
     }
+}
+
+/// Files do not say what types states have.
+fn untyped(mut snapshots: Vec<OperatorSnapshot>) -> Vec<OperatorSnapshot> {
+    snapshots
+        .iter_mut()
+        .for_each(|snapshot| snapshot.shapes = Default::default());
+    snapshots
 }

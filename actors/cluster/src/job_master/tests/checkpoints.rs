@@ -28,7 +28,11 @@ pub(super) fn part(execution: ExecutionId) -> CheckpointPart {
         checksum: 2,
         shared: Vec::new(),
     };
-    CheckpointPart { handle: Some(handle) }
+    let shapes = Vec::new();
+    CheckpointPart {
+        handle: Some(handle),
+        shapes,
+    }
 }
 
 impl Bench {
@@ -66,7 +70,7 @@ impl Bench {
     }
 
     /// Everything up to its publication.
-    fn collect(&mut self, checkpoint: CheckpointId) -> Option<CheckpointMetadata> {
+    pub(super) fn collect(&mut self, checkpoint: CheckpointId) -> Option<CheckpointMetadata> {
         self.trigger();
         self.remembered(checkpoint, b"enumerator");
         for execution in self.executions() {
@@ -342,6 +346,7 @@ pub(super) fn restored_as(
                 folder: "old/chk-1".to_owned(),
                 metadata,
                 record: None,
+                declared: [].into(),
             })
         })
     });

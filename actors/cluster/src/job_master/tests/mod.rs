@@ -7,6 +7,7 @@ mod region_model;
 mod regions;
 mod restarts;
 mod savepoints;
+mod states;
 
 use super::checkpoints::CheckpointSettings;
 use super::{JobEffect, JobEvent, JobMasterBrain, JobSettings};

@@ -436,7 +436,10 @@ impl World {
                 task.says.push_back(JobMasterMessage::CheckpointAcknowledged {
                     execution: id,
                     checkpoint,
-                    part: CheckpointPart { handle: Some(handle) },
+                    part: CheckpointPart {
+                        handle: Some(handle),
+                        shapes: Vec::new(),
+                    },
                 });
                 for consumer in self.neighbours(id, true) {
                     let current = self.bench.brain.graph().subtask(consumer).unwrap().current.id;

@@ -374,6 +374,7 @@ fn restored(target: RestoreTarget, claim: bool, record: Option<&str>) -> Bench {
         folder,
         metadata,
         record: record.map(str::to_owned),
+        declared: [].into(),
     };
     bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(found)))));
     bench.offer(3);

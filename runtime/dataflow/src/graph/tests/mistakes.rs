@@ -160,6 +160,28 @@ fn edges_fit_their_operators() {
 }
 
 #[test]
+fn operators_with_state_and_no_uid_are_known() {
+    let mut sketch = Sketch::default();
+    let source = sketch.source("source");
+    let keyed = sketch.map("keyed", &[]);
+    let hash = || PartitionKind::Hash {
+        key: "u64".to_owned(),
+    };
+    let by_key = |to| StreamEdge::new(source, to).partitioned(hash());
+    sketch.graph.add_edge(by_key(keyed));
+    let plain = sketch.map("plain", &[keyed]);
+    sketch.sink("sink", &[plain]);
+    let named = |sketch: &Sketch| -> Vec<String> {
+        let nodes = sketch.graph.stateful_without_uid();
+        nodes.map(|node| node.name.clone()).collect()
+    };
+    assert_eq!(named(&sketch), ["source", "keyed"]);
+    sketch.graph.node_mut(source).unwrap().uid = Some("in".to_owned());
+    sketch.graph.node_mut(keyed).unwrap().uid_hash = Some(hurtig_core::ids::OperatorId::of_uid("k"));
+    assert!(named(&sketch).is_empty());
+}
+
+#[test]
 fn overrides_name_vertices_of_the_job() {
     let overrides = BTreeMap::from([(VertexId::from_u128(7), 2)]);
     let settings = GraphSettings {

@@ -1,7 +1,7 @@
 //! Time windows with an accumulator for each key and window, and no timers.
 
 use super::gathered::GatheredWindows;
-use super::{AccOf, Adding, GridParts, add, first_time, lateness_clock, run_length};
+use super::{AccOf, Adding, GridParts, add, first_time, lateness_clock, run_length, shapes_by_window};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
@@ -266,12 +266,19 @@ where
         self.retained = GatheredWindows::new(info.key_groups.clone(), info.max_parallelism);
         self.parts.grid = self.parts.grid.opened(ctx);
         self.parts.late.open(ctx.cx());
+        ctx.declare(shapes_by_window::<S::Key, AccOf<In, S::Borrowed, W, Out, L>>(&[
+            OPEN, RETAINED,
+        ]))?;
         if let Some(snapshot) = ctx.restored() {
             self.open.restore(OPEN, snapshot)?;
             self.retained.restore(RETAINED, snapshot)?;
             self.schedule(ctx.cx());
         }
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<In, Out>::open(self, ctx)
     }
 
     fn process(

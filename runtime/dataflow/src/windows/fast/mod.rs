@@ -20,9 +20,11 @@ use super::{TimeGrid, TimeWindow};
 use crate::key::{KeySelector, owned_key};
 use crate::timers::TimeDomain;
 
+use hurtig_core::key::OwnedKey;
 use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP};
 use hurtig_core::{Batch, Result};
-use hurtig_state::{AggregateFunction, Change, GroupedTable};
+use hurtig_state::{AggregateFunction, Change, GroupedTable, StateShape, StateShapes};
+use serde::de::DeserializeOwned;
 use std::borrow::Borrow;
 
 /// The accumulator of some logic.
@@ -40,6 +42,15 @@ pub struct GridParts<In, W, L> {
     pub logic: L,
     /// How long windows wait.
     pub late: Lateness<In>,
+}
+
+/// The types of sections with a value of `V` for each window and key.
+fn shapes_by_window<K: OwnedKey, V: DeserializeOwned>(sections: &[&str]) -> StateShapes {
+    let shape = StateShape::keyed::<K, V>().by::<TimeWindow>();
+    let sections = sections.iter();
+    sections
+        .map(|section| ((*section).to_owned(), shape.clone()))
+        .collect()
 }
 
 /// The event time that decides about lateness: windows of processing time are never late.

@@ -14,7 +14,7 @@ use hurtig_core::time::MAX_WATERMARK;
 use hurtig_core::{Batch, Error, Result};
 use hurtig_state::encoded::put_entry;
 use hurtig_state::snapshot::decode;
-use hurtig_state::{AggregateFunction, GroupedTable, OperatorSnapshot, ScanBudget, StateValue};
+use hurtig_state::{AggregateFunction, GroupedTable, OperatorSnapshot, ScanBudget, StateShape, StateValue};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -339,11 +339,18 @@ where
         let info = ctx.info();
         self.keys = GroupedTable::new(info.key_groups.clone(), info.max_parallelism);
         self.parts.late.open(ctx.cx());
+        let sessions = StateShape::keyed::<S::Key, SessionIn<AccOf<In, S::Borrowed, A::Window, Out, L>>>()
+            .by::<A::Window>();
+        ctx.declare([(SESSIONS.to_owned(), sessions)].into())?;
         if let Some(snapshot) = ctx.restored() {
             self.restore(snapshot)?;
             self.schedule(ctx.cx());
         }
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<In, Out>::open(self, ctx)
     }
 
     fn process(

@@ -457,11 +457,16 @@ where
         self.globals = GroupedTable::new(info.key_groups.clone(), info.max_parallelism);
         self.parts.assigner.open(ctx);
         self.parts.late.open(ctx.cx());
+        ctx.declare(Self::shapes())?;
         if let Some(snapshot) = ctx.restored() {
             self.restore(snapshot)?;
             self.schedule(ctx.cx());
         }
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<In, Out>::open(self, ctx)
     }
 
     fn process(

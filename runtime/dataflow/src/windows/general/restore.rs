@@ -6,12 +6,13 @@ use super::super::{Trigger, WindowAssigner, WindowLogic};
 use super::WindowOperator;
 use super::slots::{Slot, position};
 use crate::key::KeySelector;
+use crate::timers::TimerService;
 
 use hurtig_core::key::decode_exact;
 use hurtig_core::{Error, Result};
 use hurtig_state::encoded::put_entry;
 use hurtig_state::snapshot::decode;
-use hurtig_state::{OperatorSnapshot, ScanBudget, StateValue};
+use hurtig_state::{OperatorSnapshot, ScanBudget, StateShape, StateShapes, StateValue};
 use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 
@@ -42,6 +43,18 @@ where
     T: Trigger<In, A::Window>,
     L: WindowLogic<In, S::Borrowed, A::Window, Out>,
 {
+    /// The types of the sections.
+    pub(super) fn shapes() -> StateShapes {
+        let mut shapes = TimerService::<S::Key, A::Window>::shapes();
+        let windows = StateShape::keyed::<S::Key, WindowIn<L::Contents, T::State, L::WindowState>>();
+        shapes.insert(WINDOWS.to_owned(), windows.by::<A::Window>());
+        if !is_stateless::<L::GlobalState>() {
+            let globals = StateShape::keyed::<S::Key, L::GlobalState>();
+            shapes.insert(GLOBALS.to_owned(), globals);
+        }
+        shapes
+    }
+
     pub(super) fn write(&mut self, snapshot: &mut OperatorSnapshot) {
         self.keys.begin_scan(Box::new(|key, slots, out| {
             for Slot {

@@ -204,7 +204,7 @@ fn a_value_of_another_type_is_refused_when_it_is_restored() {
     let from = Everything::new(0..128, 128);
     from.write("a", 0, 7);
     let mut snapshot = from.snapshot();
-    snapshot.shapes.clear();
+    snapshot.shapes = Default::default();
     let dir = TempDir::new().unwrap();
     let mut to = KeyedState::<String>::kept_in(stores(&dir, 0), 0..128, 128);
     let _ = to.value::<Vec<u64>>("visits").unwrap();

@@ -56,8 +56,8 @@ fn values_that_were_not_written_since_keep_their_shape() {
     let dir = TempDir::new().unwrap();
     for (backend, kept) in backends(&dir).iter().zip([false, true]) {
         let first = written(backend);
-        assert_eq!(first.shapes["totals"].values, [Shape::of::<V1>()]);
-        assert_eq!(first.shapes["totals"].key.as_deref(), Some("str"));
+        assert_eq!(first.shapes.keyed["totals"].values, [Shape::of::<V1>()]);
+        assert_eq!(first.shapes.keyed["totals"].key.as_deref(), Some("str"));
 
         let mut state = open(backend);
         let totals = state.value::<V2>("totals").unwrap();
@@ -66,7 +66,7 @@ fn values_that_were_not_written_since_keep_their_shape() {
         totals.set(scope(&state, "a"), V2 { count: u64::MAX });
         let second = snapshot(&state);
         let shapes = [Shape::of::<V1>(), Shape::of::<V2>()];
-        assert_eq!(second.shapes["totals"].values, shapes[usize::from(!kept)..]);
+        assert_eq!(second.shapes.keyed["totals"].values, shapes[usize::from(!kept)..]);
 
         let mut state = open(backend);
         let _totals = state.value::<V3>("totals").unwrap();
@@ -86,12 +86,12 @@ fn values_that_were_not_written_since_keep_their_shape() {
 fn a_type_of_which_nothing_was_written_down_is_doubted_ever_after() {
     let dir = TempDir::new().unwrap();
     let mut untyped = written(&StateBackend::Heap);
-    untyped.shapes.clear();
+    untyped.shapes = Default::default();
     let mut state = open(&stores(&dir, 0));
     let _totals = state.value::<V2>("totals").unwrap();
     state.restore(&untyped).unwrap();
     assert_eq!(
-        state.shapes()["totals"].values,
+        state.shapes().keyed["totals"].values,
         [Shape::unknown(), Shape::of::<V2>()]
     );
 }
@@ -113,6 +113,20 @@ fn keys_and_user_keys_cannot_change() {
         let text = map.restore(&first).unwrap_err().chain();
         assert!(text.contains("{user key} is u8 and was nothing"), "{text}");
     }
+}
+
+#[test]
+fn a_state_with_keys_and_one_without_may_have_one_name() {
+    let mut list = crate::OperatorListState::<u8>::split("totals");
+    list.add(1);
+    let mut both = written(&StateBackend::Heap);
+    list.snapshot(&mut both).unwrap();
+    let mut state = open(&StateBackend::Heap);
+    let totals = state.value::<V2>("totals").unwrap();
+    state.restore(&both).unwrap();
+    assert_eq!(totals.get_cloned(scope(&state, "a")), Some(V2 { count: 7 }));
+    list.restore(&both).unwrap();
+    assert_eq!(list.get(), [1, 1]);
 }
 
 #[test]
@@ -155,7 +169,7 @@ fn what_cannot_be_read_is_named_by_state_and_key() {
     let dir = TempDir::new().unwrap();
     for backend in backends(&dir) {
         let mut untyped = written(&backend);
-        untyped.shapes.clear();
+        untyped.shapes = Default::default();
         let mut state = open(&backend);
         let _totals = state.value::<V3>("totals").unwrap();
         let text = state.restore(&untyped).unwrap_err().chain();

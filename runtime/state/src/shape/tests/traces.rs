@@ -163,6 +163,33 @@ fn names_aliases_defaults_and_functions() {
 }
 
 #[derive(Serialize, Deserialize)]
+struct Aliased {
+    #[serde(alias = "n")]
+    count: u8,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Around {
+    count: u16,
+    inner: Aliased,
+}
+
+#[test]
+fn what_is_said_of_a_field_is_not_said_of_the_struct_around_it() {
+    use Presence::Required;
+    let shape = Shape::of::<Around>();
+    let inner = Shape::of::<Aliased>();
+    assert_eq!(fields(&inner)[0].aliases, ["n"]);
+    assert_fields(
+        &shape,
+        &[
+            ("count", scalar(Scalar::U16), Required),
+            ("inner", inner, Required),
+        ],
+    );
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Closed {
     open: Open,

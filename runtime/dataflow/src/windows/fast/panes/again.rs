@@ -23,9 +23,9 @@ use std::ops::Range;
 /// Section of accumulators by key and pane.
 pub(super) const PANES: &str = "window-panes";
 /// Section of windows that have been put together but not emitted.
-const PENDING: &str = "window-panes/firing";
+pub(super) const PENDING: &str = "window-panes/firing";
 /// Section of windows that have fired again and wait for late records.
-const OWN: &str = "window-panes/fired-again";
+pub(super) const OWN: &str = "window-panes/fired-again";
 /// Section that says up to which window each range of key groups has fired.
 const FIRED: &str = "window-panes/fired";
 

@@ -3,7 +3,7 @@
 mod again;
 
 use super::gathered::Gathered;
-use super::{AccOf, Adding, GridParts, add, first_time, lateness_clock, run_length};
+use super::{AccOf, Adding, GridParts, add, first_time, lateness_clock, run_length, shapes_by_window};
 use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
@@ -413,11 +413,20 @@ where
         self.panes = NamespacedTable::new(info.key_groups.clone(), info.max_parallelism);
         self.again = FiredAgain::new(info.key_groups.clone(), info.max_parallelism);
         self.parts.late.open(ctx.cx());
+        ctx.declare(shapes_by_window::<S::Key, AccOf<In, S::Borrowed, W, Out, L>>(&[
+            again::PANES,
+            again::OWN,
+            again::PENDING,
+        ]))?;
         if let Some(snapshot) = ctx.restored() {
             self.restore(snapshot)?;
             self.schedule(ctx.cx());
         }
         Ok(())
+    }
+
+    fn declare(&mut self, ctx: &mut OpenContext<'_>) -> Result<()> {
+        Operator::<In, Out>::open(self, ctx)
     }
 
     fn process(
