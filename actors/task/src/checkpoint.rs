@@ -7,9 +7,9 @@ use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{InFlightRestore, TaskCut};
 use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
-    BlobStore, BlobStores, CheckpointLayout, Compression, Reader, Scale, SharedFolder, SnapshotFolder,
-    StateHandle, StorageError, forget_files, has_store, read_state_groups, redistribute, save_store,
-    write_state,
+    BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, Reader, Scale, SharedFolder,
+    SnapshotFolder, StateHandle, StorageError, forget_files, has_store, read_state_groups, redistribute,
+    save_store, write_state,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,6 +40,10 @@ pub struct StoreFiles {
     /// Whether checkpoints consist of stores' files, so that each writes what the ones before do not have. Savepoints
     /// never do.
     pub incremental: bool,
+    /// Where copies of such files are kept on this disk, if they are.
+    pub backup: Option<LocalCopies>,
+    /// The same, if tasks that start again read those copies.
+    pub from_local: Option<LocalCopies>,
 }
 
 impl fmt::Debug for CheckpointStorage {
@@ -148,14 +152,15 @@ impl CheckpointStorage {
         operators: &mut [OperatorSnapshot],
         named: &mut Vec<String>,
     ) -> hurtig_storage::Result<()> {
-        if !self.stores.as_ref().is_some_and(|stores| stores.incremental) {
+        let Some(stores) = self.stores.as_ref().filter(|stores| stores.incremental) else {
             return Ok(());
-        }
+        };
         let shared = SharedFolder {
             folder: CheckpointLayout::new(task.job).shared(),
             execution: task.execution,
             checkpoint,
             completed: task.completed.0,
+            local: stores.backup.clone(),
         };
         let mut operators = operators.iter_mut();
         operators.try_for_each(|operator| save_store(&*self.store, operator, &shared, named))
@@ -268,13 +273,21 @@ fn hydrate(
     (snapshot, handle): (&mut OperatorSnapshot, &StateHandle),
     groups: Range<u16>,
 ) -> hurtig_storage::Result<()> {
-    let Some(StoreFiles { open, adopts, .. }) = stores else {
+    let Some(StoreFiles {
+        open,
+        adopts,
+        from_local,
+        ..
+    }) = stores
+    else {
         let problem = "it names files of RocksDB, and this program was built without that: build it with the feature \
                        'rocksdb', or restore a savepoint";
         return Err(incompatible(&handle.path, problem.to_owned()));
     };
     let stores = &open().map_err(StorageError::State)?;
-    Reader { blobs, stores }.hydrate(snapshot, groups, *adopts)
+    let local = from_local.as_ref();
+    let reader = Reader { blobs, stores, local };
+    reader.hydrate(snapshot, groups, *adopts)
 }
 
 /// Why state cannot be loaded.

@@ -5,6 +5,8 @@ use hurtig_core::config::{Configuration, StateBackendKind, options};
 use hurtig_state::StateBackend;
 #[cfg(feature = "rocksdb")]
 use hurtig_state::StoreBackend;
+#[cfg(feature = "rocksdb")]
+use hurtig_storage::LocalCopies;
 use hurtig_task::CheckpointStorage;
 #[cfg(feature = "rocksdb")]
 use hurtig_task::StoreFiles;
@@ -45,12 +47,17 @@ pub(crate) fn with_stores(
         StateBackend::Store(stores) => Some(stores.clone()),
     };
     let adopts = own.is_some();
+    let copies = own.as_ref().map(|stores| LocalCopies::in_dir(stores.new_path()));
+    let if_set = |option| copies.clone().filter(|_| config.get(option));
+    let (backup, from_local) = (if_set(&options::LOCAL_BACKUP), if_set(&options::FROM_LOCAL));
     let of_config = config.clone();
     storage.with_stores(StoreFiles {
         // Of use to a job that keeps its state in memory for a restore alone.
         open: Arc::new(move || own.clone().map_or_else(|| stores(&of_config), Ok)),
         adopts,
         incremental: adopts && config.get(&options::INCREMENTAL_CHECKPOINTS),
+        backup,
+        from_local,
     })
 }
 

@@ -13,8 +13,8 @@ use hurtig_state::{
     StoreBackend, ValueState,
 };
 use hurtig_storage::{
-    BlobStore, Compression, LocalStore, Reader, SharedFolder, StateHandle, StorageError, checkpoint_of,
-    forget_files, has_store, read_state_groups, save_store, write_state,
+    BlobStore, Compression, LocalCopies, LocalStore, Reader, SharedFolder, StateHandle, StorageError,
+    checkpoint_of, forget_files, has_store, read_state_groups, save_store, write_state,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -35,6 +35,7 @@ struct Bench {
     dir: tempfile::TempDir,
     blobs: LocalStore,
     stores: StoreBackend,
+    copies: LocalCopies,
 }
 
 impl Bench {
@@ -45,7 +46,13 @@ impl Bench {
         let factory = Arc::new(RocksFactory::new(RocksMemory::new(8 << 20)));
         // A tenth of the values has room.
         let stores = StoreBackend::new(factory, root, CacheMemory::new(KEYS as usize * 20));
-        Self { dir, blobs, stores }
+        let copies = LocalCopies::in_dir(stores.new_path());
+        Self {
+            dir,
+            blobs,
+            stores,
+            copies,
+        }
     }
 
     fn subtask(&self, snapshot: Option<OperatorSnapshot>, groups: Range<u16>) -> Subtask {
@@ -79,6 +86,7 @@ impl Bench {
             },
             checkpoint: CheckpointId(checkpoint),
             completed,
+            local: Some(self.copies.clone()),
         };
         let (mut snapshot, mut named) = (subtask.snapshot(), Vec::new());
         save_store(&self.blobs, &mut snapshot, &shared, &mut named).unwrap();
@@ -102,11 +110,21 @@ impl Bench {
     }
 
     fn hydrated(&self, handle: &StateHandle, groups: Range<u16>) -> Result<OperatorSnapshot, StorageError> {
+        self.hydrated_from(handle, groups, None)
+    }
+
+    fn hydrated_from(
+        &self,
+        handle: &StateHandle,
+        groups: Range<u16>,
+        local: Option<&LocalCopies>,
+    ) -> Result<OperatorSnapshot, StorageError> {
         let mut snapshot = read_state_groups(&self.blobs, handle, groups.clone())?.remove(0);
         assert!(has_store(&snapshot));
         let reader = Reader {
             blobs: &self.blobs,
             stores: &self.stores,
+            local,
         };
         reader.hydrate(&mut snapshot, groups, true)?;
         Ok(snapshot)
@@ -261,4 +279,72 @@ fn a_damaged_file_of_a_store_is_refused_by_path_and_offset() {
     std::fs::write(&file, &good).unwrap();
     let again = bench.subtask(Some(bench.hydrated(&handle, 0..128).unwrap()), 0..128);
     again.assert_holds(&subtask.model);
+}
+
+/// The copies on local disk.
+fn copies(bench: &Bench) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![bench.dir.path().join("state")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push(path),
+            }
+        }
+    }
+    found.retain(|path| path.to_string_lossy().contains("/chk-"));
+    found.sort();
+    found
+}
+
+#[test]
+fn copies_on_local_disk_stand_in_for_files_that_are_whole_and_for_no_others() {
+    let bench = Bench::new();
+    let mut subtask = bench.subtask(None, 0..GROUPS as u16);
+    (0..KEYS).for_each(|key| subtask.set(key, value(key)));
+    bench.checkpoint(&subtask, 1, 0);
+    (0..KEYS / 10).for_each(|key| subtask.set(key, value(KEYS + key)));
+    let handle = bench.checkpoint(&subtask, 2, 1);
+    assert!(
+        copies(&bench).len() > handle.shared.len(),
+        "those of two checkpoints"
+    );
+    // Everything is read here, nothing from the checkpoint.
+    let away = bench.dir.path().join("away");
+    let shared = bench.dir.path().join("checkpoints/job/shared");
+    std::fs::rename(&shared, &away).unwrap();
+    let local = Some(&bench.copies);
+    let restored = bench.hydrated_from(&handle, 0..128, local).unwrap();
+    bench.subtask(Some(restored), 0..128).assert_holds(&subtask.model);
+    let fetched = bench.hydrated_from(&handle, 0..128, None);
+    assert!(fetched.is_err(), "the checkpoint has none");
+    drop(fetched);
+    std::fs::rename(&away, &shared).unwrap();
+    // One copy is damaged, one is gone.
+    let all = copies(&bench);
+    let of_two: Vec<_> = all
+        .iter()
+        .filter(|path| path.to_string_lossy().contains("/chk-2/"))
+        .collect();
+    let mut bytes = std::fs::read(of_two[0]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::remove_file(of_two[0]).unwrap();
+    std::fs::write(of_two[0], bytes).unwrap();
+    all.iter()
+        .filter(|path| path.file_name() == of_two[1].file_name())
+        .for_each(|path| {
+            std::fs::remove_file(path).unwrap();
+        });
+    let restored = bench.hydrated_from(&handle, 0..128, local).unwrap();
+    bench.subtask(Some(restored), 0..128).assert_holds(&subtask.model);
+    // What nobody goes back to is removed when the next one is stored.
+    bench.checkpoint(&subtask, 3, 2);
+    assert!(
+        copies(&bench)
+            .iter()
+            .all(|path| !path.to_string_lossy().contains("/chk-1/"))
+    );
 }

@@ -24,6 +24,7 @@ pub mod error;
 pub mod folder;
 pub mod format;
 pub mod layout;
+pub mod local_copies;
 pub mod metadata;
 pub mod path;
 pub mod rescale;
@@ -39,6 +40,7 @@ pub use error::{Result, StorageError};
 pub use folder::{SnapshotFolder, delete_snapshot};
 pub use format::{Compression, FileInfo, FileKind, verify_file};
 pub use layout::{CheckpointLayout, latest_checkpoint};
+pub use local_copies::LocalCopies;
 pub use metadata::{
     CheckpointMetadata, METADATA_FORMAT_VERSION, METADATA_NAME, OperatorStates, SnapshotKind, SubtaskState,
     read_metadata, write_metadata,

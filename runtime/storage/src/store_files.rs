@@ -12,6 +12,7 @@ use crate::format::Compression;
 use crate::format::header::FileKind;
 use crate::format::reader::{data_of, verify};
 use crate::format::writer::FileWriter;
+use crate::local_copies::LocalCopies;
 use crate::path::{check_path, join};
 use crate::store::BlobStore;
 use hurtig_core::Error;
@@ -71,6 +72,8 @@ pub struct SharedFolder {
     pub checkpoint: CheckpointId,
     /// The last checkpoint that is known to be complete: its files stay as long as a store has them.
     pub completed: u64,
+    /// Where copies are kept on this disk, if they are.
+    pub local: Option<LocalCopies>,
 }
 
 impl SharedFolder {
@@ -125,6 +128,9 @@ pub fn save_store(
         snapshot.put_encoded(&format!("{FRESH_SECTION}{name}"), fresh.clone());
         record.states.push(StateRecord { name, layout });
     }
+    if let Some(local) = &shared.local {
+        local.forget_before(shared.completed);
+    }
     let section = OperatorSection {
         redistribution: Redistribution::Split,
         entries: vec![snapshot::encode(&record).map_err(StorageError::State)?],
@@ -160,10 +166,10 @@ impl Uploads<'_> {
                 .upload(file, self.shared.completed)
                 .filter(|_| file.shared)
             {
-                Some(upload) => self.keep(&file.name, upload),
+                Some(upload) => self.keep(&file.name, &path, upload),
                 None if file.shared => {
                     let upload = self.write(&read(&path)?)?;
-                    self.keep(&file.name, upload)
+                    self.keep(&file.name, &path, upload)
                 }
                 None => Place::Here(read(&path)?),
             };
@@ -173,7 +179,10 @@ impl Uploads<'_> {
         Ok(records)
     }
 
-    fn keep(&mut self, name: &str, upload: Upload) -> Place {
+    fn keep(&mut self, name: &str, file: &Path, upload: Upload) -> Place {
+        if let Some(local) = &self.shared.local {
+            local.keep(self.shared.checkpoint, &upload.path, file);
+        }
         let place = Place::Shared {
             path: upload.path.clone(),
             checksum: upload.checksum,
@@ -218,6 +227,8 @@ pub struct Reader<'a> {
     pub blobs: &'a dyn BlobStore,
     /// Opens stores.
     pub stores: &'a StoreBackend,
+    /// Copies on this disk, which are read in place of the checkpoint's files where they are whole.
+    pub local: Option<&'a LocalCopies>,
 }
 
 /// Whether a subtask's snapshot has a store.
@@ -285,11 +296,16 @@ impl Reader<'_> {
             let to = dir.join(check_path(&file.name).map(|()| &file.name)?);
             let bytes = match &file.place {
                 Place::Here(bytes) => bytes.clone(),
+                Place::Shared { path, checksum } if self.is_here(path, *checksum, &to) => continue,
                 Place::Shared { path, checksum } => self.shared_file(path, *checksum)?,
             };
             std::fs::write(&to, bytes).map_err(|e| failed(&to, e))?;
         }
         Ok(())
+    }
+
+    fn is_here(&self, path: &str, checksum: u64, to: &Path) -> bool {
+        self.local.is_some_and(|local| local.take(path, checksum, to))
     }
 
     fn shared_file(&self, path: &str, checksum: u64) -> Result<Vec<u8>> {

@@ -134,6 +134,26 @@ pub static INCREMENTAL_CHECKPOINTS: ConfigOption<bool> = ConfigOption::new(
      backend `rocksdb`; `hashmap` writes all of its state. Savepoints always hold all of the state.",
 );
 
+/// Whether copies are kept.
+pub static LOCAL_BACKUP: ConfigOption<bool> = ConfigOption::new(
+    "execution.checkpointing.local-backup.enabled",
+    Scope::Program,
+    || false,
+    "Whether the files of incremental checkpoints of the backend `rocksdb` stay on local disk, below \
+     `state.backend.rocksdb.localdir`, until a later checkpoint is complete. Hard links: they cost no copying.",
+)
+.flink("false");
+
+/// Whether copies are used.
+pub static FROM_LOCAL: ConfigOption<bool> = ConfigOption::new(
+    "execution.state-recovery.from-local",
+    Scope::Program,
+    || false,
+    "Whether tasks that are restarted in the same process read these local files in place of those of the checkpoint. \
+     One that is missing or damaged is read from the checkpoint.",
+)
+.flink("false");
+
 /// How state files are compressed.
 pub static SNAPSHOT_COMPRESSION: ConfigOption<SnapshotCompression> = ConfigOption::new(
     "execution.checkpointing.snapshot-compression",
@@ -210,6 +230,8 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &RETAINED_CHECKPOINTS,
     &CHECKPOINT_RETENTION,
     &INCREMENTAL_CHECKPOINTS,
+    &LOCAL_BACKUP,
+    &FROM_LOCAL,
     &SNAPSHOT_COMPRESSION,
     &SAVEPOINT_DIR,
     &ON_SIGNAL,
