@@ -8,6 +8,7 @@ use crate::blobs::{CONCURRENT, ObjectBlobs, Objects};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use hurtig_core::ids::random_number;
+use hurtig_core::steps::{Step, reached};
 use hurtig_storage::{BlobStore, Result, StorageError};
 use object_store::path::Path;
 use object_store::{Attribute, Attributes, Error, GetOptions, PutMode, PutMultipartOptions, PutOptions};
@@ -25,6 +26,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Creates an object, as [`BlobStore::put_new`].
 pub(crate) fn put_new(store: &ObjectBlobs, path: &str, bytes: &[u8]) -> Result<()> {
     let key = store.key(path)?;
+    reached(Step::FileWritten);
+    upload(store, path, (key, bytes))?;
+    reached(Step::FilePublished);
+    Ok(())
+}
+
+fn upload(store: &ObjectBlobs, path: &str, (key, bytes): (Path, &[u8])) -> Result<()> {
     let writer = format!("{:016x}{:016x}", random_number(), random_number());
     let upload = Upload { key, writer };
     let part = store.limits.part_bytes;

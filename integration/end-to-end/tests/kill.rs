@@ -1,6 +1,6 @@
 //! The all-round job under kill -9 and failing functions, at changing parallelism, with changing state
-//! backends, with aligned and unaligned checkpoints, with and without back pressure: every record, window and
-//! timer is in its output once.
+//! backends, with aligned and unaligned checkpoints, with and without back pressure, with checkpoints in a directory
+//! and in an object store: every record, window and timer is in its output once.
 //!
 //! `CHAOS_KILLS` says how many kills at random moments (default 6), `CHAOS_STEP_KILLS` how many at each named step of
 //! the checkpoint and commit protocols (default 1), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state
@@ -16,6 +16,7 @@
 
 use hurtig_core::steps::{DIE_AT, Step};
 use hurtig_end_to_end::{Random, number, start_example, start_example_with};
+use hurtig_s3_server::{ACCESS_KEY, S3Server, SECRET_KEY};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use std::time::Duration;
 const KEYS: u64 = 60;
 const JITTER: i64 = 40;
 const RATE: u64 = 12_000;
-/// How long a life may last that is to end at a step, in milliseconds.
+/// How long a life lasts that is to end at a step and does not, in milliseconds.
 const LIFE_MS: u64 = 3_000;
 const SIGABRT: i32 = 6;
 
@@ -105,8 +106,14 @@ fn check(out: &Path, count: u64) {
 
 struct Trial {
     random: Random,
+    /// Has the checkpoints and savepoints, if they are not in directories.
+    server: Option<S3Server>,
     folder: tempfile::TempDir,
     count: u64,
+    /// How many records a second there are while something is to be killed.
+    rate: u64,
+    /// How long a life may last that is to end at a step, in milliseconds.
+    life_ms: u64,
 }
 
 impl Trial {
@@ -114,7 +121,7 @@ impl Trial {
     fn args(&mut self, pause: u64) -> Vec<String> {
         let parallelism = 1 + self.random.below(4);
         let interval = 20 + self.random.below(80);
-        let checkpoints = self.folder.path().join("checkpoints");
+        let checkpoints = self.place("checkpoints");
         let local = self.folder.path().join("state");
         // So little that all but the newest values are in RocksDB's files.
         let memory = ["2kb", "64mb"][self.random.below(2) as usize];
@@ -128,7 +135,7 @@ impl Trial {
                 self.random.below(2) == 0
             ),
             format!("execution.checkpointing.interval={interval}ms"),
-            format!("execution.checkpointing.dir={}", checkpoints.display()),
+            format!("execution.checkpointing.dir={checkpoints}"),
             format!("execution.checkpointing.snapshot-compression={compression}"),
             "restart-strategy.type=fixed-delay".to_owned(),
             "restart-strategy.fixed-delay.attempts=3".to_owned(),
@@ -139,16 +146,42 @@ impl Trial {
             settings
                 .into_iter()
                 .chain(self.barriers())
+                .chain(self.store_settings())
                 .flat_map(|setting| ["-D".to_owned(), setting]),
         );
         args.extend(["--restore", "latest"].map(str::to_owned));
         args.extend([
             self.out(),
             self.count.to_string(),
-            RATE.to_string(),
+            self.rate.to_string(),
             pause.to_string(),
         ]);
         args
+    }
+
+    /// Where a job keeps something.
+    fn place(&self, name: &str) -> String {
+        match &self.server {
+            Some(_) => format!("s3://jobs/{name}"),
+            None => self.folder.path().join(name).display().to_string(),
+        }
+    }
+
+    /// The directory in which it is: the server keeps objects as files.
+    fn directory(&self, name: &str) -> PathBuf {
+        let objects = self.server.as_ref().map_or("", |_| "objects/jobs");
+        self.folder.path().join(objects).join(name)
+    }
+
+    fn store_settings(&self) -> Vec<String> {
+        let endpoint = self.server.as_ref().map(S3Server::endpoint);
+        endpoint.map_or_else(Vec::new, |endpoint| {
+            vec![
+                format!("s3.endpoint={endpoint}"),
+                format!("s3.access-key={ACCESS_KEY}"),
+                format!("s3.secret-key={SECRET_KEY}"),
+            ]
+        })
     }
 
     fn backend(&mut self) -> String {
@@ -188,11 +221,11 @@ impl Trial {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let mut child = start_example("all_round", &args);
         let life = 100 + self.random.below(900);
-        let savepoints = self.folder.path().join("savepoints");
+        let savepoints = self.place("savepoints");
         let (what, text) = match self.random.below(6) {
             0 | 1 => ("fail", String::new()),
-            2 => ("savepoint", savepoints.display().to_string()),
-            3 | 4 => ("stop", savepoints.display().to_string()),
+            2 => ("savepoint", savepoints),
+            3 | 4 => ("stop", savepoints),
             _ => ("", String::new()),
         };
         std::thread::sleep(Duration::from_millis(life / 2));
@@ -229,11 +262,11 @@ impl Trial {
         };
         let stop = Path::new(&self.out()).join("stop");
         if step == Step::SavepointComplete {
-            std::fs::write(&stop, self.folder.path().join("savepoints").display().to_string()).unwrap();
+            std::fs::write(&stop, self.place("savepoints")).unwrap();
         }
         let death = format!("{}:{times}", step.name());
         let mut child = start_example_with("all_round", &args, &[(DIE_AT, &death)]);
-        for _ in 0..LIFE_MS / 5 {
+        for _ in 0..self.life_ms / 5 {
             if child.try_wait().unwrap().is_some() {
                 break;
             }
@@ -253,6 +286,7 @@ impl Trial {
 
     /// The last life, to the end.
     fn finish(&mut self) -> String {
+        self.rate = RATE;
         let args = self.args(0);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let output = start_example("all_round", &args).wait_with_output().unwrap();
@@ -268,8 +302,24 @@ impl Trial {
         println!("CHAOS_SEED={seed}");
         Self {
             random: Random::new(seed),
+            server: None,
             folder: tempfile::tempdir().unwrap(),
             count: RATE * (lives + 4) / 2,
+            rate: RATE,
+            life_ms: LIFE_MS,
+        }
+    }
+
+    /// The same with checkpoints and savepoints in an object store.
+    fn in_objects(self) -> Self {
+        let server = S3Server::start(&self.folder.path().join("objects")).unwrap();
+        server.make_bucket("jobs").unwrap();
+        Self {
+            server: Some(server),
+            // Steps take longer to come.
+            rate: RATE / 4,
+            life_ms: 3 * LIFE_MS,
+            ..self
         }
     }
 
@@ -290,14 +340,14 @@ impl Trial {
             end.contains("same=true"),
             "a union list differs from the list that was split: {end}"
         );
-        let left = unaligned(&self.folder.path().join("savepoints"));
+        let left = unaligned(&self.directory("savepoints"));
         assert!(left.is_empty(), "savepoints with records in flight: {left:?}");
         // The last life may have kept all state in memory; then the one before has left it.
         let left: Vec<_> = std::fs::read_dir(self.folder.path().join("state"))
             .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
             .unwrap_or_default();
         assert!(left.len() <= 1, "local state of killed processes: {left:?}");
-        let left = metadata(&self.folder.path().join("checkpoints"));
+        let left = metadata(&self.directory("checkpoints"));
         assert!(
             left.is_empty(),
             "checkpoints of a job that has finished: {left:?}"
@@ -316,9 +366,28 @@ fn nothing_is_lost_or_repeated_whatever_is_killed() {
 }
 
 #[test]
+fn nothing_is_lost_or_repeated_when_checkpoints_are_objects() {
+    let kills = number("CHAOS_KILLS", 6);
+    let mut trial = Trial::new(kills, number("CHAOS_SEED", 2)).in_objects();
+    for life in 0..kills {
+        println!("{life}: {}", trial.kill().trim());
+    }
+    trial.ends_well();
+}
+
+#[test]
 fn nothing_is_lost_or_repeated_whichever_step_is_the_last() {
+    dies_at_each_step(|lives, seed| Trial::new(lives, seed));
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_whichever_step_is_the_last_in_an_object_store() {
+    dies_at_each_step(|lives, seed| Trial::new(lives, seed).in_objects());
+}
+
+fn dies_at_each_step(trial: impl Fn(u64, u64) -> Trial) {
     let deaths = number("CHAOS_STEP_KILLS", 1);
-    let mut trial = Trial::new(deaths * Step::ALL.len() as u64, number("CHAOS_SEED", 1));
+    let mut trial = trial(deaths * Step::ALL.len() as u64, number("CHAOS_SEED", 1));
     // There is something to go on from.
     assert!(trial.die_at(Step::HalfDiscarded));
     for step in Step::ALL.iter().copied() {

@@ -330,6 +330,7 @@ impl JobMaster {
             storage: self.factory.checkpoints().cloned(),
             clock: cx.env().clock.clone(),
             factory: Arc::clone(&self.factory),
+            postponed: self.queue.postponed.clone(),
         };
         let lost = lost(&work);
         cx.blocking(

@@ -15,7 +15,7 @@ use hurtig_storage::{
 use hurtig_task::CheckpointStorage;
 use hurtig_task::interface::{TaskFactory, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whose checkpoints they are, and where they lie.
 #[derive(Clone)]
@@ -25,6 +25,7 @@ pub(super) struct JobStorage {
     pub(super) storage: Option<CheckpointStorage>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) factory: Arc<dyn TaskFactory>,
+    pub(super) postponed: Postponed,
 }
 
 impl JobStorage {
@@ -39,6 +40,9 @@ impl JobStorage {
             } => {
                 let checkpoint = metadata.checkpoint_id;
                 let published = self.publish(*metadata, triggered, savepoint);
+                if published.is_ok() {
+                    self.discard_postponed();
+                }
                 let published = published.map_err(|error| error.chain());
                 reached(Step::Published);
                 Some(JobEvent::CheckpointPublished(checkpoint, published))
@@ -46,8 +50,21 @@ impl JobStorage {
             discard => {
                 if let Err(error) = self.discard(&discard) {
                     tracing::warn!(job = %self.job, ?discard, error = error.chain(), "a checkpoint cannot be deleted");
+                    self.postponed.push(discard);
                 }
                 None
+            }
+        }
+    }
+
+    /// Deletes what could not be deleted when the store was away: it is back. Who fails again waits for the next time,
+    /// and so do all behind it.
+    fn discard_postponed(&self) {
+        while let Some(discard) = self.postponed.pop() {
+            if let Err(error) = self.discard(&discard) {
+                tracing::warn!(job = %self.job, ?discard, error = error.chain(), "a checkpoint still cannot be deleted");
+                self.postponed.push(discard);
+                return;
             }
         }
     }
@@ -237,10 +254,44 @@ pub(super) fn failure_of(panicked: Panicked) -> TaskFailure {
     TaskFailure::panic(Fault::Internal, panicked, None)
 }
 
+/// How many discards wait for the store to come back; more are left to the end of the job, which deletes all.
+const MAX_POSTPONED: usize = 256;
+
+/// What could not be deleted. No name is used twice, so it may be deleted at any later time.
+#[derive(Clone, Default)]
+pub(super) struct Postponed(Arc<Mutex<VecDeque<StorageWork>>>);
+
+impl Postponed {
+    fn push(&self, work: StorageWork) {
+        let mut waiting = self.waiting();
+        // The next sweep does all that this one did, and at its end a job deletes everything or waits for nobody.
+        let again = matches!(
+            work,
+            StorageWork::DiscardCheckpoint(_)
+                | StorageWork::DiscardSavepoint(_)
+                | StorageWork::DiscardClaimed(_)
+                | StorageWork::DiscardState(..)
+        );
+        if again && waiting.len() < MAX_POSTPONED {
+            waiting.push_back(work);
+        }
+    }
+
+    fn pop(&self) -> Option<StorageWork> {
+        self.waiting().pop_front()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<StorageWork>> {
+        // Every change is one call of the queue, so a panic elsewhere left it whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Work that waits for its turn.
 #[derive(Default)]
 pub(super) struct StorageQueue {
     waiting: VecDeque<StorageWork>,
+    pub(super) postponed: Postponed,
     busy: bool,
 }
 
@@ -272,7 +323,11 @@ impl StorageQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hurtig_storage::MemoryStore;
+    use hurtig_core::key::KEY_HASH_VERSION;
+    use hurtig_core::time::SystemClock;
+    use hurtig_storage::{Compression, METADATA_FORMAT_VERSION, MemoryStore, SnapshotKind, StorageError};
+    use std::ops::Range;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn a_sweep_leaves_what_is_named_or_still_being_written() {
@@ -289,5 +344,95 @@ mod tests {
         assert_eq!(left, ["1-a", "10-a", "unknown"].map(path));
         let none = CheckpointLayout::new(JobId::from_u128(6));
         sweep_shared(&store, none, (CheckpointId(3), &kept)).unwrap();
+    }
+
+    /// A store that deletes nothing while it is away.
+    struct Away(MemoryStore, AtomicBool);
+
+    impl Away {
+        fn here(&self) -> hurtig_storage::Result<&MemoryStore> {
+            match self.1.load(Ordering::SeqCst) {
+                true => Err(StorageError::Io {
+                    action: "reach",
+                    path: String::new(),
+                    source: std::io::ErrorKind::TimedOut.into(),
+                }),
+                false => Ok(&self.0),
+            }
+        }
+    }
+
+    impl BlobStore for Away {
+        fn put_new(&self, path: &str, bytes: &[u8]) -> hurtig_storage::Result<()> {
+            self.here()?.put_new(path, bytes)
+        }
+        fn get(&self, path: &str) -> hurtig_storage::Result<Vec<u8>> {
+            self.0.get(path)
+        }
+        fn get_range(&self, path: &str, range: Range<u64>) -> hurtig_storage::Result<Vec<u8>> {
+            self.0.get_range(path, range)
+        }
+        fn exists(&self, path: &str) -> hurtig_storage::Result<bool> {
+            self.0.exists(path)
+        }
+        fn list(&self, folder: &str) -> hurtig_storage::Result<Vec<String>> {
+            self.0.list(folder)
+        }
+        fn delete(&self, path: &str) -> hurtig_storage::Result<()> {
+            self.here()?.delete(path)
+        }
+        fn delete_all(&self, folder: &str) -> hurtig_storage::Result<()> {
+            self.here()?.delete_all(folder)
+        }
+        fn sweep(&self, folder: &str) -> hurtig_storage::Result<usize> {
+            self.0.sweep(folder)
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_deleted_is_deleted_when_the_store_is_back() {
+        let store = Arc::new(Away(MemoryStore::default(), AtomicBool::new(false)));
+        let storage = JobStorage {
+            job: JobId::from_u128(5),
+            name: "job".to_owned(),
+            storage: Some(CheckpointStorage::new(store.clone(), Compression::None)),
+            clock: SystemClock::new(),
+            postponed: Postponed::default(),
+        };
+        let publish = |id| {
+            let metadata = CheckpointMetadata {
+                format_version: METADATA_FORMAT_VERSION,
+                checkpoint_id: CheckpointId(id),
+                kind: SnapshotKind::Checkpoint,
+                job_id: storage.job,
+                job_name: "job".to_owned(),
+                triggered_ms: 0,
+                key_hash_version: KEY_HASH_VERSION,
+                supersedes: Vec::new(),
+                operators: Vec::new(),
+            };
+            let work = StorageWork::Publish {
+                metadata: Box::new(metadata),
+                triggered: storage.clock.now(),
+                savepoint: None,
+            };
+            let done = storage.carry_out(work);
+            matches!(done, Some(JobEvent::CheckpointPublished(_, Ok(()))))
+        };
+        assert!(publish(1) && publish(2) && publish(3));
+        store.1.store(true, Ordering::SeqCst);
+        for id in [1, 2] {
+            assert_eq!(
+                storage.carry_out(StorageWork::DiscardCheckpoint(CheckpointId(id))),
+                None
+            );
+        }
+        assert!(!publish(4));
+        assert_eq!(store.0.list("").unwrap().len(), 3);
+        store.1.store(false, Ordering::SeqCst);
+        assert!(publish(5));
+        let layout = CheckpointLayout::new(storage.job);
+        let left = [3, 5].map(|id| format!("{}/{METADATA_NAME}", layout.checkpoint(CheckpointId(id))));
+        assert_eq!(store.0.list("").unwrap(), left);
     }
 }

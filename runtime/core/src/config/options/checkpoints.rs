@@ -26,8 +26,8 @@ pub static CHECKPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
     "execution.checkpointing.dir",
     Scope::Program,
     || None,
-    "Directory of checkpoints: a plain path or `file:///path`, on a file system that knows hard links. When \
-     it is not set, checkpoints are kept in memory: a job survives failures of its tasks, not the end of its \
+    "Directory of checkpoints: a plain path or `file:///path`, on a file system that knows hard links, or \
+     `s3://bucket/path` in an object store. When it is not set, checkpoints are kept in memory: a job survives failures of its tasks, not the end of its \
      process.",
 )
 .flink("(none)");
@@ -170,7 +170,7 @@ pub static SAVEPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
     Scope::Program,
     || None,
     "Directory of savepoints for which none is named: a plain path or `file:///path`, on a file system that knows \
-     hard links. Each savepoint gets a folder of its own in it.",
+     hard links, or `s3://bucket/path`. Each savepoint gets a folder of its own in it.",
 )
 .flink("(none)");
 
@@ -189,7 +189,7 @@ pub static RESTORE_PATH: ConfigOption<Option<String>> = ConfigOption::new(
     "execution.state-recovery.path",
     Scope::Program,
     || None,
-    "Savepoint or checkpoint that the job begins with: its folder, by a whole path or by a path within \
+    "Savepoint or checkpoint that the job begins with: its folder, by a whole path, a URL or a path within \
      `execution.checkpointing.dir`; or `latest` for the last checkpoint in that directory of a job of the same \
      name, and from the start when there is none. `--restore` on the command line sets it.",
 )
