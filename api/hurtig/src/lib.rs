@@ -142,6 +142,8 @@ mod book {
     mod keys_and_state {}
     #[doc = include_str!("../../../docs/programs/time-to-live.md")]
     mod time_to_live {}
+    #[doc = include_str!("../../../docs/programs/state-types.md")]
+    mod state_types {}
     #[doc = include_str!("../../../docs/programs/time.md")]
     mod time {}
     #[doc = include_str!("../../../docs/programs/windows.md")]
