@@ -42,10 +42,12 @@ impl SnapshotFolder {
             location: path.to_owned(),
             problem: "it names no folder in which a checkpoint or savepoint could lie".to_owned(),
         };
-        if bare.is_empty() && !path.is_empty() {
+        let scheme = scheme_of(path).filter(|scheme| *scheme != "file");
+        let no_bucket = scheme.is_some_and(|scheme| bare.len() <= scheme.len() + 3);
+        if (bare.is_empty() && !path.is_empty()) || no_bucket {
             return Err(bad());
         }
-        let (begin, rest) = match scheme_of(bare).filter(|scheme| *scheme != "file") {
+        let (begin, rest) = match scheme {
             // A bucket is a store, and never a folder.
             Some(scheme) => {
                 let bucket = bare[scheme.len() + 3..].split('/').next().unwrap_or_default();
