@@ -377,7 +377,7 @@ fn nothing_is_lost_or_repeated_when_checkpoints_are_objects() {
 
 #[test]
 fn nothing_is_lost_or_repeated_whichever_step_is_the_last() {
-    dies_at_each_step(|lives, seed| Trial::new(lives, seed));
+    dies_at_each_step(Trial::new);
 }
 
 #[test]

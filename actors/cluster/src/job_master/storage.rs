@@ -325,7 +325,10 @@ mod tests {
     use super::*;
     use hurtig_core::key::KEY_HASH_VERSION;
     use hurtig_core::time::SystemClock;
+    use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamEdge, StreamGraph, StreamNode};
+    use hurtig_dataflow::source::SplitEnumerator;
     use hurtig_storage::{Compression, METADATA_FORMAT_VERSION, MemoryStore, SnapshotKind, StorageError};
+    use hurtig_task::interface::{TaskDescriptor, TaskHandle, TaskLink};
     use std::ops::Range;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -389,14 +392,41 @@ mod tests {
         }
     }
 
+    /// A program that is never run.
+    struct NeverRun(JobGraph);
+
+    impl TaskFactory for NeverRun {
+        fn job_graph(&self) -> &JobGraph {
+            &self.0
+        }
+        fn enumerator(&self, _: NodeId) -> Option<Box<dyn SplitEnumerator>> {
+            None
+        }
+        fn start_task(
+            &self,
+            _: TaskDescriptor,
+            _: Box<dyn TaskLink>,
+        ) -> Result<TaskHandle, hurtig_core::Error> {
+            Err(hurtig_core::Error::internal("it is never run"))
+        }
+    }
+
     #[test]
     fn what_could_not_be_deleted_is_deleted_when_the_store_is_back() {
         let store = Arc::new(Away(MemoryStore::default(), AtomicBool::new(false)));
+        let mut graph = StreamGraph::new();
+        let source = graph.add_node(StreamNode::new("in", "Source", NodeKind::Source));
+        let sink = graph.add_node(StreamNode::new("out", "Sink", NodeKind::Sink));
+        graph.add_edge(StreamEdge::new(source, sink));
+        let graph = graph
+            .job_graph(JobId::from_u128(5), &GraphSettings::default())
+            .unwrap();
         let storage = JobStorage {
             job: JobId::from_u128(5),
             name: "job".to_owned(),
             storage: Some(CheckpointStorage::new(store.clone(), Compression::None)),
             clock: SystemClock::new(),
+            factory: Arc::new(NeverRun(graph)),
             postponed: Postponed::default(),
         };
         let publish = |id| {

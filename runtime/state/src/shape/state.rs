@@ -54,7 +54,7 @@ impl StateShapes {
         }
     }
 
-    /// As [`Self::like`].
+    /// Those that stand beside a state of this kind, to be changed.
     pub fn like_mut(&mut self, shape: &StateShape) -> &mut BTreeMap<String, StateShape> {
         if shape.key.is_some() {
             &mut self.keyed
