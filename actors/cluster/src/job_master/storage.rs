@@ -323,6 +323,7 @@ impl StorageQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hurtig_core::ids::NodeId;
     use hurtig_core::key::KEY_HASH_VERSION;
     use hurtig_core::time::SystemClock;
     use hurtig_dataflow::graph::{GraphSettings, JobGraph, NodeKind, StreamEdge, StreamGraph, StreamNode};
