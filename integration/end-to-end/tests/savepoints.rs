@@ -418,8 +418,8 @@ fn a_savepoint_that_fails_says_why_and_the_job_goes_on() {
         }
         let text = job.savepoint(None).await.unwrap_err().to_string();
         assert!(text.contains("execution.checkpointing.savepoint-dir"), "{text}");
-        let text = job.savepoint(Some("s3://x")).await.unwrap_err().to_string();
-        assert!(text.contains("no scheme 's3'"), "{text}");
+        let text = job.savepoint(Some("gs://x")).await.unwrap_err().to_string();
+        assert!(text.contains("no scheme 'gs'"), "{text}");
         let among = folder
             .path()
             .join("checkpoints")
