@@ -131,7 +131,7 @@ impl Prepared {
     fn restore(&self) -> Result<Duration, Failure> {
         let (env, arrivals) = program(self.parallelism, self.backend, self.values, self.entries)?;
         env.set("execution.state-recovery.path", &self.savepoint)?;
-        env.set("execution.state-recovery.claim-mode", "no-claim")?;
+        env.set("execution.state-recovery.claim-mode", "NO_CLAIM")?;
         let subtasks = u64::from(self.parallelism);
         wait(async {
             let start = now();
