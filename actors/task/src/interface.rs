@@ -195,7 +195,7 @@ impl TaskFailure {
             message: error.chain(),
             operator,
             panicked: false,
-            permanent: false,
+            permanent: error.is_permanent(),
         }
     }
 

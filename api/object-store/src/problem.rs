@@ -25,8 +25,23 @@ pub(crate) fn problem(place: &Place, action: &'static str, path: &str, error: Er
         _ => StorageError::Io {
             action,
             path: path.to_owned(),
-            source: io::Error::other(short(&said)),
+            source: io::Error::other(advised(short(&said))),
         },
+    }
+}
+
+/// The settings that hold keys.
+const KEYS: &str = "`s3.access-key` and `s3.secret-key`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+
+/// With advice where no key is set: then the machine's own are asked for, at addresses that only Amazon's machines
+/// have. These may be silent for a while, so this is no refusal.
+fn advised(said: String) -> String {
+    match ["169.254.169.254", "169.254.170.2"]
+        .iter()
+        .any(|address| said.contains(address))
+    {
+        true => format!("no access key is set, and the machine gives none; set {KEYS} ({said})"),
+        false => said,
     }
 }
 
@@ -34,7 +49,7 @@ pub(crate) fn problem(place: &Place, action: &'static str, path: &str, error: Er
 fn refusal(place: &Place, said: &str, error: &Error) -> Option<String> {
     let code = code(said);
     let bucket = &place.bucket;
-    let keys = "`s3.access-key` and `s3.secret-key`, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY";
+    let keys = KEYS;
     let reach = "check `s3.endpoint` and `s3.region`";
     match code {
         Some("NoSuchBucket") => Some(format!(
@@ -135,6 +150,21 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_machine_without_keys_is_told_what_to_set_and_may_try_again() {
+        let said = "Error performing PUT http://169.254.169.254/latest/api/token: timed out";
+        let error = problem(&place(), "write", "p", generic(said));
+        assert!(error.can_retry());
+        let StorageError::Io { source, .. } = error else {
+            panic!("it may pass")
+        };
+        let text = source.to_string();
+        assert!(
+            text.contains("set `s3.access-key`") && text.contains("timed out"),
+            "{text}"
+        );
     }
 
     #[test]

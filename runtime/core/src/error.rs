@@ -29,6 +29,8 @@ pub struct Error {
     fault: Fault,
     message: String,
     source: Option<UserError>,
+    /// Whether trying again would end the same way for sure.
+    permanent: bool,
 }
 
 impl Error {
@@ -38,6 +40,7 @@ impl Error {
             fault: Fault::User,
             message: message.into(),
             source: None,
+            permanent: false,
         }
     }
 
@@ -47,6 +50,7 @@ impl Error {
             fault: Fault::External,
             message: message.into(),
             source: Some(source.into()),
+            permanent: false,
         }
     }
 
@@ -56,6 +60,7 @@ impl Error {
             fault: Fault::Internal,
             message: message.into(),
             source: None,
+            permanent: false,
         }
     }
 
@@ -65,6 +70,7 @@ impl Error {
         Self {
             fault: self.fault,
             message: message.into(),
+            permanent: self.permanent,
             source: Some(Box::new(self)),
         }
     }
@@ -74,6 +80,20 @@ impl Error {
     pub fn because(mut self, source: impl Into<UserError>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The same, of a kind that no restart helps against: the job fails, whatever its restart strategy says.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        Self {
+            permanent: true,
+            ..self
+        }
+    }
+
+    /// Whether no restart helps against it.
+    pub fn is_permanent(&self) -> bool {
+        self.permanent
     }
 
     /// Whose fault it is.
@@ -114,6 +134,7 @@ pub fn user_failure(error: UserError) -> Error {
             fault: Fault::User,
             message: theirs.to_string(),
             source: theirs.source().map(text),
+            permanent: false,
         },
     }
 }
@@ -149,5 +170,16 @@ mod tests {
         let boxed: UserError = Box::new(Error::internal("lost"));
         assert_eq!(user_failure(boxed).fault(), Fault::Internal);
         assert_eq!(user_failure("mine".into()).fault(), Fault::User);
+    }
+
+    #[test]
+    fn what_no_restart_helps_against_stays_so_on_its_way() {
+        let boxed: UserError = Box::new(Error::user("another type").for_good());
+        assert!(user_failure(boxed).context("state 'total'").is_permanent());
+        assert!(
+            !Error::user("another type")
+                .context("state 'total'")
+                .is_permanent()
+        );
     }
 }

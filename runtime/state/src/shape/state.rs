@@ -238,11 +238,11 @@ impl Comparison {
 /// Refuses what `stored` says of a state if it does not fit what the state is declared as.
 ///
 /// # Errors
-/// When values cannot be read; the text names the state and every difference.
+/// When values cannot be read, which no restart will change; the text names the state and every difference.
 pub fn check(name: &str, declared: &StateShape, stored: &StateShapes) -> Result<()> {
     let former = stored.continued(name, declared);
     let problem = former.and_then(|(_, former)| former.compare(declared).problem(name));
-    problem.map_or(Ok(()), |problem| Err(Error::user(problem)))
+    problem.map_or(Ok(()), |problem| Err(Error::user(problem).for_good()))
 }
 
 /// What has been asked of a snapshot that is made to learn that.
