@@ -6,6 +6,7 @@
 mod baselines;
 mod catalog;
 mod engine;
+mod machine;
 mod measure;
 mod probes;
 mod report;

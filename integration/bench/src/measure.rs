@@ -101,8 +101,12 @@ impl Measured {
 }
 
 /// Lets all contenders run `rounds` times. They take turns within a round, and each round begins with
-/// another one, so that what happens to the machine happens to all of them.
-pub(crate) fn interleaved(contenders: &[Contender], rounds: usize) -> Result<Vec<Measured>, Failure> {
+/// another one, so that what happens to the machine happens to all of them; `before_round` looks at it.
+pub(crate) fn interleaved(
+    contenders: &[Contender],
+    rounds: usize,
+    mut before_round: impl FnMut(),
+) -> Result<Vec<Measured>, Failure> {
     let empty = |c: &Contender| Measured {
         name: c.name,
         role: c.role,
@@ -110,6 +114,7 @@ pub(crate) fn interleaved(contenders: &[Contender], rounds: usize) -> Result<Vec
     };
     let mut measured: Vec<Measured> = contenders.iter().map(empty).collect();
     for round in 0..rounds {
+        before_round();
         for turn in 0..contenders.len() {
             let at = (round + turn) % contenders.len();
             let sample = (contenders[at].run)().map_err(|e| format!("{}: {e}", contenders[at].name))?;
@@ -199,8 +204,10 @@ mod tests {
                 })
             })
         };
-        let measured = interleaved(&[contender("a", 1.0), contender("b", 2.0)], 3)?;
-        assert_eq!(*order.borrow(), "abbaab");
+        let measured = interleaved(&[contender("a", 1.0), contender("b", 2.0)], 3, || {
+            order.borrow_mut().push(' ')
+        })?;
+        assert_eq!(*order.borrow(), " ab ba ab");
         assert_eq!(measured[1].value(), 2.0);
         assert_eq!(measured[1].details(), vec![("double", 4.0)]);
         Ok(())
@@ -222,6 +229,6 @@ mod tests {
     #[test]
     fn a_failure_names_its_contender() {
         let fails = Contender::new("engine", Role::Engine, || Err("no room".into()));
-        assert!(interleaved(&[fails], 1).is_err_and(|e| e.to_string() == "engine: no room"));
+        assert!(interleaved(&[fails], 1, || ()).is_err_and(|e| e.to_string() == "engine: no room"));
     }
 }

@@ -155,7 +155,10 @@ impl<T: Clone> EdgeWriter<T> {
                 }
             }
         }
-        let columns = batch.columns();
+        let mut columns = batch.columns();
+        if self.partitioner.leaves_hashes() {
+            columns.hashes = &[];
+        }
         let mut placed = true;
         for lane in 0..lanes {
             while self.spread.has(lane) {
