@@ -251,7 +251,10 @@ impl Savepoint {
         groups: Range<u16>,
     ) -> Result<OperatorSnapshot> {
         let read = self.inner.read(handle, groups)?;
-        snapshot_at(read, handle, index).map_err(|error| self.inner.whole(error))
+        let mut part = snapshot_at(read, handle, index).map_err(|error| self.inner.whole(error))?;
+        let decoded = part.decode_sections();
+        decoded.map_err(|error| self.inner.whole(StorageError::State(error)))?;
+        Ok(part)
     }
 
     /// The sections of an operator's state by subtask.
@@ -308,7 +311,9 @@ impl Inner {
 }
 
 fn kinds_of(snapshot: &OperatorSnapshot) -> Kinds {
-    let keyed = snapshot.keyed.keys().map(|name| (name.clone(), StateKind::Keyed));
+    let keyed = snapshot
+        .keyed_names()
+        .map(|name| (name.to_owned(), StateKind::Keyed));
     let operator = snapshot.operator.iter();
     let operator = operator.map(|(name, section)| (name.clone(), section.redistribution.into()));
     keyed.chain(operator).collect()

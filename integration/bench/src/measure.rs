@@ -205,7 +205,7 @@ mod tests {
             })
         };
         let measured = interleaved(&[contender("a", 1.0), contender("b", 2.0)], 3, || {
-            order.borrow_mut().push(' ')
+            order.borrow_mut().push(' ');
         })?;
         assert_eq!(*order.borrow(), " ab ba ab");
         assert_eq!(measured[1].value(), 2.0);

@@ -59,7 +59,7 @@ pub(crate) fn run(bench: Bench, parallelism: u32, scale: Scale) -> Result<Vec<Ro
     let contenders: Vec<Contender> = plan.contenders.into_iter().filter(chosen).collect();
     let mut cores = Vec::new();
     let measured = interleaved(&contenders, scale.rounds, || {
-        cores.push(machine::cores(parallelism))
+        cores.push(machine::cores(parallelism));
     })?;
     let cores = median(cores);
     if !scale.engine_only {

@@ -77,7 +77,7 @@ impl Bench {
         }
         let restored = self.stores.restore(files.path()).unwrap();
         for (name, _, fresh) in settled.states() {
-            restored.bring_in(name, &fresh.to_entries().unwrap()).unwrap();
+            restored.bring_in(name, fresh).unwrap();
         }
         restored
     }

@@ -1,8 +1,8 @@
 //! Where keyed state is kept: in memory, or in stores behind caches.
 
-use crate::cached::{CacheMemory, Layout, StoredEntry};
+use crate::cached::{CacheMemory, Layout};
 use crate::encoded::EncodedEntries;
-use crate::snapshot::KeyedEntry;
+use crate::snapshot::EntryRef;
 use crate::store::key::{GROUP_BYTES, group_prefix};
 use crate::store::{ByteStore, ByteStoreFactory, RunBuilder, bring_in};
 use hurtig_core::error::{Error, Result};
@@ -121,32 +121,33 @@ impl RestoredStore {
     ///
     /// # Errors
     /// When the store fails or a key comes twice.
-    pub fn bring_in(&self, name: &str, fresh: &[KeyedEntry]) -> Result<()> {
+    pub fn bring_in(&self, name: &str, fresh: &EncodedEntries) -> Result<()> {
         let store = self.store.get();
         let state = store.open_state(name)?;
         let (mut run, mut key) = (RunBuilder::new(), Vec::new());
-        for chunk in fresh.chunks(RUN_ENTRIES) {
-            run.clear();
-            for entry in chunk {
-                key.clear();
-                for part in [&group_prefix(entry.group)[..], &entry.key, &entry.namespace] {
-                    key.extend_from_slice(part);
-                }
-                match entry.value.is_empty() {
-                    true => run.delete(&key),
-                    false => run.put(&key, &entry.value),
-                }
+        for entry in fresh.iter() {
+            let entry = entry?;
+            key.clear();
+            for part in [&group_prefix(entry.group)[..], entry.key, entry.namespace] {
+                key.extend_from_slice(part);
             }
-            bring_in(&**store, state, &run.sort())?;
+            match entry.value.is_empty() {
+                true => run.delete(&key),
+                false => run.put(&key, entry.value),
+            }
+            if run.len() == RUN_ENTRIES {
+                bring_in(&**store, state, &run.sort())?;
+                run.clear();
+            }
         }
-        Ok(())
+        bring_in(&**store, state, &run.sort())
     }
 
     /// The entries of a state in some key groups, as a snapshot has them.
     ///
     /// # Errors
     /// When the store fails, or has what is no value of this layout.
-    pub fn entries(&self, name: &str, layout: Layout, groups: Range<u16>) -> Result<Vec<KeyedEntry>> {
+    pub fn entries(&self, name: &str, layout: Layout, groups: Range<u16>) -> Result<EncodedEntries> {
         let store = self.store.get();
         let state = store.open_state(name)?;
         let mut encoded = EncodedEntries::default();
@@ -155,7 +156,7 @@ impl RestoredStore {
             let mut failed = None;
             store.scan(state, &group_prefix(group), &mut |key, value| {
                 bytes.clear();
-                let entry = StoredEntry {
+                let entry = EntryRef {
                     group,
                     key: key.get(GROUP_BYTES..).unwrap_or_default(),
                     namespace: &[],
@@ -172,7 +173,7 @@ impl RestoredStore {
             })?;
             failed.map_or(Ok(()), Err)?;
         }
-        encoded.to_entries()
+        Ok(encoded)
     }
 }
 

@@ -39,10 +39,11 @@ pub use memory::CacheMemory;
 
 use crate::encoded::EncodedEntries;
 use crate::entries::{of_key, read_key, twice};
-use crate::snapshot::KeyedEntry;
+use crate::snapshot::{EntryRef, KeyedSection};
 use crate::store::key::{GROUP_BYTES, group_prefix, split_key};
 use crate::store::{ByteStore, RunBuilder, StateId};
 use crate::table::GroupedTable;
+use crate::ttl::stamps::{Stamps, convert};
 use backing::Backing;
 use entry::{Deltas, Entry};
 use hurtig_core::error::Result;
@@ -90,19 +91,6 @@ pub struct CachedTable<K, V> {
     stuck_at: usize,
     /// Keys that were looked for in the store between the last two quiet points.
     misses: usize,
-}
-
-/// An entry of the store as a scan shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoredEntry<'a> {
-    /// The key group.
-    pub group: u16,
-    /// `StableKey` bytes of the key.
-    pub key: &'a [u8],
-    /// `StableKey` bytes of the namespace; empty without one.
-    pub namespace: &'a [u8],
-    /// The value in MessagePack with named fields.
-    pub value: &'a [u8],
 }
 
 impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
@@ -255,38 +243,37 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     ///
     /// # Errors
     /// When keys cannot be read, the max parallelism was another, an entry comes twice, or the store fails.
-    pub fn restore(&mut self, entries: &[KeyedEntry]) -> Result<()> {
-        let mut own = Vec::with_capacity(entries.len());
-        for entry in entries {
+    pub(crate) fn restore(&mut self, section: KeyedSection<'_>, (stamps, now): (Stamps, i64)) -> Result<()> {
+        let mut own = Vec::with_capacity(section.len());
+        section.visit(|entry| {
             if read_key(&self.table, entry)?.is_some() {
                 own.push(entry);
             }
+            Ok(())
+        })?;
+        if !own.is_sorted_by_key(|entry| entry.place()) {
+            own.sort_unstable_by(|a, b| a.place().cmp(&b.place()));
         }
-        own.sort_unstable_by_key(|entry| (entry.group, &entry.key, &entry.namespace));
-        for pair in own.windows(2) {
-            let same = |part: fn(&KeyedEntry) -> &Vec<u8>| part(pair[0]) == part(pair[1]);
-            if same(|entry| &entry.key) && same(|entry| &entry.namespace) {
-                return Err(twice(pair[0]));
-            }
+        if let Some(pair) = own.windows(2).find(|pair| pair[0].place() == pair[1].place()) {
+            return Err(twice(pair[0]));
         }
         self.run.clear();
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let layout = self.backing.codec().layout();
-        for entries in own.chunk_by(|a, b| layout.is_one_value(a, b)) {
+        for entries in own.chunk_by(|a, b| layout.is_one_value(*a, *b)) {
             let first = entries[0];
             key.clear();
             key.extend_from_slice(&group_prefix(first.group));
-            key.extend_from_slice(&first.key);
+            key.extend_from_slice(first.key);
             value.clear();
-            layout.join(
-                &mut value,
-                entries
-                    .iter()
-                    .map(|entry| (&entry.namespace[..], &entry.value[..])),
-            );
+            let parts = entries.iter().map(|entry| {
+                let value = convert(entry.value, stamps, now)?;
+                Ok((entry.namespace, value))
+            });
+            layout.join(&mut value, parts)?;
             // Better now than when a record comes for it.
             let decoded = self.backing.codec().decode(&value);
-            decoded.map_err(|e| of_key::<K>(e, &first.key))?;
+            decoded.map_err(|e| of_key::<K>(e, first.key))?;
             self.run.put(&key, &value);
             if self.run.len() == RESTORE_ENTRIES {
                 self.backing.ingest(&self.run.sort())?;
@@ -301,7 +288,7 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     ///
     /// # Errors
     /// Those of [`Self::flush`], of the store, and of the visitor, after which it is not called again.
-    pub fn scan(&mut self, mut visit: impl FnMut(StoredEntry<'_>) -> Result<()>) -> Result<()> {
+    pub fn scan(&mut self, mut visit: impl FnMut(EntryRef<'_>) -> Result<()>) -> Result<()> {
         self.flush()?;
         let (store, state) = self.backing.store();
         for group in self.table.groups() {
@@ -341,10 +328,10 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     }
 }
 
-fn stored_entry<'a, K: OwnedKey>(key: &'a [u8], value: &'a [u8]) -> Result<StoredEntry<'a>> {
+fn stored_entry<'a, K: OwnedKey>(key: &'a [u8], value: &'a [u8]) -> Result<EntryRef<'a>> {
     let (_, parts) = split_key::<K>(key)?;
     debug_assert!(key.len() >= GROUP_BYTES);
-    Ok(StoredEntry {
+    Ok(EntryRef {
         group: parts.group,
         key: parts.key,
         namespace: parts.rest,

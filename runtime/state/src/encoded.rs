@@ -4,7 +4,7 @@
 //! entry. Each entry is three parts (key, namespace, value), each behind its length as a
 //! [`varint`].
 
-use crate::snapshot::{KeyedEntry, write_named};
+use crate::snapshot::{EntryRef, KeyedEntry, write_named};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::StableKey;
 use hurtig_core::varint;
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 /// A chunk that is longer than this gets no more.
 const CHUNK_BYTES: usize = 64 * 1_024;
+
+/// Key, namespace and value.
+const PARTS: usize = 3;
 
 /// The entries of one key group, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,26 +85,81 @@ impl EncodedEntries {
         }
     }
 
+    /// Appends all entries of one key group, which is above the last one's, without a copy.
+    ///
+    /// # Errors
+    /// What is wrong, when `bytes` are not as many whole entries.
+    pub fn push_run(&mut self, group: u16, entries: u64, bytes: Vec<u8>) -> Result<(), String> {
+        let mut rest = &bytes[..];
+        for _ in 0..entries {
+            for _ in 0..PARTS {
+                let left = rest.len();
+                take_part(&mut rest)
+                    .ok_or_else(|| format!("a part of an entry is longer than the {left} bytes left"))?;
+            }
+        }
+        if !rest.is_empty() {
+            return Err(format!("{} bytes are left behind the last entry", rest.len()));
+        }
+        debug_assert!(
+            self.runs.last().is_none_or(|last| last.group < group),
+            "groups are in order"
+        );
+        if entries > 0 {
+            let run = GroupRun {
+                group,
+                entries,
+                bytes: bytes.len() as u64,
+            };
+            self.runs.push(run);
+            self.chunks.push(bytes);
+        }
+        Ok(())
+    }
+
+    /// Deals entries out to `parts` new ones, by the key group's `owner`.
+    ///
+    /// *Cost*: nothing is copied when all have one owner.
+    pub fn deal(self, parts: usize, owner: impl Fn(u16) -> usize) -> Vec<Self> {
+        let mut dealt = vec![Self::default(); parts];
+        let Some(first) = self.runs.first().map(|run| owner(run.group)) else {
+            return dealt;
+        };
+        if self.runs.iter().all(|run| owner(run.group) == first) {
+            dealt[first] = self;
+            return dealt;
+        }
+        let mut reader = self.reader();
+        for run in &self.runs {
+            let part = &mut dealt[owner(run.group)];
+            // Counted once; pieces end with chunks, and so between entries.
+            let mut entries = run.entries;
+            reader.read(run.bytes, |piece| {
+                part.push(run.group, std::mem::take(&mut entries), piece);
+            });
+        }
+        dealt
+    }
+
     /// The entries, one allocation a part: for tests and small states.
     ///
     /// # Errors
     /// When the bytes are not those of entries, which is a bug.
     pub fn to_entries(&self) -> Result<Vec<KeyedEntry>> {
-        let entry = |entry: Result<(u16, [&[u8]; 3])>| {
-            let (group, parts) = entry?;
-            let [key, namespace, value] = parts.map(<[u8]>::to_vec);
+        let entry = |entry: Result<EntryRef<'_>>| {
+            let entry = entry?;
             Ok(KeyedEntry {
-                group,
-                key,
-                namespace,
-                value,
+                group: entry.group,
+                key: entry.key.to_vec(),
+                namespace: entry.namespace.to_vec(),
+                value: entry.value.to_vec(),
             })
         };
         self.iter().map(entry).collect()
     }
 
-    /// The group, key, namespace and value of each entry, in order. That an entry cannot be read is a bug.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<(u16, [&[u8]; 3])>> {
+    /// The entries in order. That one cannot be read is a bug.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Result<EntryRef<'_>>> {
         // An entry ends in the chunk in which it begins.
         let mut chunks = self.chunks.iter();
         let mut rest: &[u8] = &[];
@@ -111,7 +169,12 @@ impl EncodedEntries {
             if rest.is_empty() {
                 rest = chunks.next().map_or(&[], Vec::as_slice);
             }
-            Ok((group, [part(&mut rest)?, part(&mut rest)?, part(&mut rest)?]))
+            Ok(EntryRef {
+                group,
+                key: part(&mut rest)?,
+                namespace: part(&mut rest)?,
+                value: part(&mut rest)?,
+            })
         })
     }
 }
@@ -197,18 +260,23 @@ fn put_part(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -
     Ok(())
 }
 
+#[inline]
 fn part<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8]> {
-    let length = varint::take(rest).and_then(|length| usize::try_from(length).ok());
-    let split = length.and_then(|length| rest.split_at_checked(length));
-    let (part, after) =
-        split.ok_or_else(|| Error::internal("the bytes of a scanned state are not those of entries"))?;
+    take_part(rest).ok_or_else(|| Error::internal("the bytes of a scanned state are not those of entries"))
+}
+
+#[inline]
+fn take_part<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(varint::take(rest)?).ok()?;
+    let (part, after) = rest.split_at_checked(length)?;
     *rest = after;
-    Ok(part)
+    Some(part)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn entries_come_back_whatever_their_length() {
@@ -241,5 +309,57 @@ mod tests {
             assert_eq!((bytes.len() - before) as u64, run.bytes);
         }
         assert_eq!(bytes, encoded.chunks.concat());
+    }
+
+    fn entry(key: u64, bytes: usize) -> Vec<u8> {
+        let mut entry = Vec::new();
+        put_entry(&mut entry, &key, &[], &"v".repeat(bytes)).unwrap();
+        entry
+    }
+
+    #[test]
+    fn a_run_is_whole_entries_or_refused() {
+        let run = [entry(1, 3), entry(2, 200)].concat();
+        let mut encoded = EncodedEntries::default();
+        encoded.push_run(3, 2, run.clone()).unwrap();
+        encoded.push_run(4, 0, Vec::new()).unwrap();
+        assert_eq!(encoded.to_entries().unwrap().len(), 2);
+        assert_eq!(encoded.runs().len(), 1, "a group without entries has no run");
+        for (entries, bytes) in [
+            (1, &run[..]),
+            (3, &run[..]),
+            (2, &run[..run.len() - 1]),
+            (1, &[0xff]),
+        ] {
+            let refused = EncodedEntries::default().push_run(3, entries, bytes.to_vec());
+            assert!(refused.is_err(), "{entries} in {} bytes", bytes.len());
+        }
+    }
+
+    proptest! {
+        /// Every entry goes to the owner of its group, in order, whether groups share pieces of memory or not.
+        #[test]
+        fn dealt_entries_are_those_of_the_owner(
+            groups in prop::collection::btree_map(0_u16..40, prop::collection::vec(0_usize..90_000, 1..4), 0..12),
+            owners in 1_usize..4,
+            whole_runs: bool,
+        ) {
+            let mut encoded = EncodedEntries::default();
+            for (&group, lengths) in &groups {
+                let entries: Vec<_> = lengths.iter().map(|&length| entry(u64::from(group), length)).collect();
+                match whole_runs {
+                    true => encoded.push_run(group, entries.len() as u64, entries.concat()).unwrap(),
+                    false => entries.iter().for_each(|entry| encoded.push(group, 1, entry)),
+                }
+            }
+            let owner = |group: u16| usize::from(group) * owners / 40;
+            let all = encoded.to_entries().unwrap();
+            let dealt = encoded.deal(owners, owner);
+            prop_assert_eq!(dealt.len(), owners);
+            for (at, part) in dealt.iter().enumerate() {
+                let expected: Vec<_> = all.iter().filter(|entry| owner(entry.group) == at).cloned().collect();
+                prop_assert_eq!(part.to_entries().unwrap(), expected);
+            }
+        }
     }
 }

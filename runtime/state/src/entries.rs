@@ -1,7 +1,7 @@
 //! How tables become snapshot entries and how entries find their way back into tables.
 
 use crate::encoded::put_entry;
-use crate::snapshot::{KeyedEntry, decode};
+use crate::snapshot::{EntryRef, decode};
 use crate::table::GroupedTable;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::{OwnedKey, StableKey, decode_exact, shape_of};
@@ -20,7 +20,7 @@ where
 }
 
 /// Puts an entry's value back; entries of other key groups are passed over.
-pub(crate) fn read_value<K, V>(table: &mut GroupedTable<K, V>, entry: &KeyedEntry) -> Result<()>
+pub(crate) fn read_value<K, V>(table: &mut GroupedTable<K, V>, entry: EntryRef<'_>) -> Result<()>
 where
     K: OwnedKey,
     V: DeserializeOwned,
@@ -31,13 +31,13 @@ where
 /// As [`read_value`], for values with bytes of their own.
 pub(crate) fn read_with<K: OwnedKey, V>(
     table: &mut GroupedTable<K, V>,
-    entry: &KeyedEntry,
+    entry: EntryRef<'_>,
     decode: impl FnOnce(&[u8]) -> Result<V>,
 ) -> Result<()> {
     let Some((hash, key)) = read_key(table, entry)? else {
         return Ok(());
     };
-    let value = decode(&entry.value).map_err(|e| of_key::<K>(e, &entry.key))?;
+    let value = decode(entry.value).map_err(|e| of_key::<K>(e, entry.key))?;
     match table.insert(hash, key, value) {
         None => Ok(()),
         Some(_) => Err(twice(entry)),
@@ -47,9 +47,9 @@ pub(crate) fn read_with<K: OwnedKey, V>(
 /// An entry's key and hash, or `None` when its key group is not the table's.
 pub(crate) fn read_key<K: OwnedKey, V>(
     table: &GroupedTable<K, V>,
-    entry: &KeyedEntry,
+    entry: EntryRef<'_>,
 ) -> Result<Option<(u64, K)>> {
-    let key: K = decode_exact(&entry.key).map_err(|e| damaged::<K>("key", &entry.key).because(e))?;
+    let key: K = decode_exact(entry.key).map_err(|e| damaged::<K>("key", entry.key).because(e))?;
     let hash = key.stable_hash();
     let group = table.group_of(hash);
     if group != entry.group {
@@ -105,7 +105,7 @@ pub(crate) fn read_part<N: OwnedKey>(what: &str, bytes: &[u8]) -> Result<N> {
 }
 
 /// The error of an entry that is there twice.
-pub(crate) fn twice(entry: &KeyedEntry) -> Error {
+pub(crate) fn twice(entry: EntryRef<'_>) -> Error {
     Error::user(format!(
         "the key with bytes {:02x?} is restored twice: the same snapshot was given twice, or two \
          overlap",

@@ -337,8 +337,8 @@ impl<K: OwnedKey> KeyedState<K> {
         let kept_as_bytes = matches!(self.backend, StateBackend::Store(_));
         for Declared { name, shape, store } in &mut self.states {
             shape::check(name, shape, &snapshot.shapes)?;
-            let section = shape.name_in(name, &snapshot.keyed);
-            let restored = store.cell_mut().restore(snapshot.keyed(section));
+            let section = shape.name_in(name, |former| snapshot.has_section(former));
+            let restored = store.cell_mut().restore(snapshot.section(section));
             restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
             if kept_as_bytes {
                 match snapshot.shapes.continued(name, shape) {

@@ -36,7 +36,7 @@ pub mod table;
 pub mod ttl;
 
 pub use backend::{RestoredStore, ScratchDir, StateBackend, StoreBackend, Upload};
-pub use cached::{CacheMemory, CacheOptions, CachedTable, Codec, Delta, StoredEntry};
+pub use cached::{CacheMemory, CacheOptions, CachedTable, Codec, Delta};
 pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
 pub use keyed::{
@@ -46,7 +46,7 @@ pub use keyed::{
 pub use namespaced::NamespacedTable;
 pub use operator::{BroadcastState, OperatorListState};
 pub use shape::{Shape, StateShape, StateShapes};
-pub use snapshot::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
+pub use snapshot::{EntryRef, KeyedEntry, KeyedSection, OperatorSection, OperatorSnapshot, Redistribution};
 pub use store::{ByteStore, ByteStoreFactory};
 pub use stored::{SettledFiles, SettledStates, StoredStates};
 pub use table::{Change, GroupedTable, ScanBudget};

@@ -160,11 +160,11 @@ impl<K: OwnedKey, N: OwnedKey + Ord, V: Clone + Serialize + DeserializeOwned> Na
     /// When keys, namespaces or values cannot be decoded, when the max parallelism was another, or
     /// when an entry comes twice; the text names the state.
     pub fn restore(&mut self, name: &str, snapshot: &OperatorSnapshot) -> Result<()> {
-        for entry in snapshot.keyed(name) {
-            let restored = read_part::<N>("namespace", &entry.namespace)
-                .and_then(|namespace| read_value(self.namespace_mut(&namespace), entry));
-            restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
-        }
+        let restored = snapshot.section(name).visit(|entry| {
+            let namespace = read_part::<N>("namespace", entry.namespace)?;
+            read_value(self.namespace_mut(&namespace), entry)
+        });
+        restored.map_err(|e| e.context(format!("cannot restore state '{name}'")))?;
         self.tables.retain(|_, table| !table.is_empty());
         Ok(())
     }

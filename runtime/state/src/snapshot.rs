@@ -27,6 +27,79 @@ pub struct KeyedEntry {
     pub value: Vec<u8>,
 }
 
+impl KeyedEntry {
+    /// The entry where it stands.
+    pub fn view(&self) -> EntryRef<'_> {
+        EntryRef {
+            group: self.group,
+            key: &self.key,
+            namespace: &self.namespace,
+            value: &self.value,
+        }
+    }
+}
+
+/// A [`KeyedEntry`] whose bytes stand elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryRef<'a> {
+    /// The key's group.
+    pub group: u16,
+    /// `StableKey` bytes of the key.
+    pub key: &'a [u8],
+    /// `StableKey` bytes of the namespace.
+    pub namespace: &'a [u8],
+    /// The value in MessagePack with named fields.
+    pub value: &'a [u8],
+}
+
+impl<'a> EntryRef<'a> {
+    /// Where it stands in a sorted section; no other entry of a state is there.
+    pub fn place(self) -> (u16, &'a [u8], &'a [u8]) {
+        (self.group, self.key, self.namespace)
+    }
+}
+
+/// The entries of one keyed section, however the snapshot holds them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct KeyedSection<'a> {
+    entries: &'a [KeyedEntry],
+    encoded: &'a [EncodedEntries],
+}
+
+impl<'a> From<&'a [KeyedEntry]> for KeyedSection<'a> {
+    fn from(entries: &'a [KeyedEntry]) -> Self {
+        Self {
+            entries,
+            encoded: &[],
+        }
+    }
+}
+
+impl<'a> KeyedSection<'a> {
+    /// How many there are.
+    pub fn len(self) -> usize {
+        let encoded: u64 = self.encoded.iter().map(EncodedEntries::len).sum();
+        // They are all in memory.
+        self.entries.len() + usize::try_from(encoded).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.entries.is_empty() && self.encoded.iter().all(EncodedEntries::is_empty)
+    }
+
+    /// Hands out every entry; those of a part are in key-group order.
+    ///
+    /// # Errors
+    /// Those of `each`, after which it is not called again, and when the bytes are not those of entries, which is a
+    /// bug.
+    pub fn visit(self, mut each: impl FnMut(EntryRef<'a>) -> Result<()>) -> Result<()> {
+        self.entries.iter().try_for_each(|entry| each(entry.view()))?;
+        let mut encoded = self.encoded.iter().flat_map(EncodedEntries::iter);
+        encoded.try_for_each(|entry| each(entry?))
+    }
+}
+
 /// How a section of operator state is handed to subtasks at restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Redistribution {
@@ -52,8 +125,8 @@ pub struct OperatorSection {
 pub struct OperatorSnapshot {
     /// Keyed sections by state name.
     pub keyed: BTreeMap<String, Vec<KeyedEntry>>,
-    /// Keyed sections that were written while state changed, by state name. What was read from files is not
-    /// here. A section has several parts when its entries are in several tables, each in key-group order.
+    /// Keyed sections as they stand in files, by state name: written while state changed, or read for a
+    /// restore. A section has several parts when its entries are in several tables, each in key-group order.
     pub encoded: BTreeMap<String, Vec<EncodedEntries>>,
     /// Keyed sections whose entries are in a store; they are read while the snapshot is written.
     #[serde(skip)]
@@ -133,8 +206,28 @@ impl OperatorSnapshot {
         Ok(())
     }
 
-    /// Entries of a keyed section; none when it does not exist.
+    /// Whether there is a keyed section of this name, if only an empty one.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.keyed.contains_key(name) || self.encoded.contains_key(name)
+    }
+
+    /// The names of the keyed sections that are in memory, each once.
+    pub fn keyed_names(&self) -> impl Iterator<Item = &str> {
+        let encoded = self.encoded.keys().filter(|name| !self.keyed.contains_key(*name));
+        self.keyed.keys().chain(encoded).map(String::as_str)
+    }
+
+    /// A keyed section, to be restored from; one without entries when it does not exist.
+    pub fn section(&self, name: &str) -> KeyedSection<'_> {
+        KeyedSection {
+            entries: self.keyed.get(name).map_or(&[], Vec::as_slice),
+            encoded: self.encoded.get(name).map_or(&[], Vec::as_slice),
+        }
+    }
+
+    /// Entries of a keyed section that was decoded; none when it does not exist.
     pub fn keyed(&self, name: &str) -> &[KeyedEntry] {
+        debug_assert!(!self.encoded.contains_key(name), "decode sections first");
         self.keyed.get(name).map_or(&[], Vec::as_slice)
     }
 

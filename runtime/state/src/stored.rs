@@ -7,8 +7,9 @@
 //! the barrier, and reading it takes as long as it takes.
 
 use crate::backend::{SubtaskStore, Upload};
-use crate::cached::{Delta, Layout, StoredEntry};
+use crate::cached::{Delta, Layout};
 use crate::encoded::EncodedEntries;
+use crate::snapshot::EntryRef;
 use crate::store::key::{GROUP_BYTES, group_prefix};
 use crate::store::{StateId, StoreFile, StoreView};
 use crate::ttl::filter::Hold;
@@ -228,9 +229,9 @@ impl SettledStates<'_> {
         let mut changed = Changed::default();
         for group in self.parts.groups.clone() {
             changed.clear();
-            while let Some(entry) = fresh.next_if(|entry| !matches!(entry, Ok((other, _)) if *other > group))
+            while let Some(entry) = fresh.next_if(|entry| !matches!(entry, Ok(entry) if entry.group > group))
             {
-                changed.add(entry?.1);
+                changed.add(entry?);
             }
             let mut failed = None;
             let of_store = |key: &[u8], value: &[u8]| {
@@ -290,8 +291,8 @@ impl<'a> Changed<'a> {
         self.keys.clear();
     }
 
-    fn add(&mut self, [key, _, value]: [&'a [u8]; 3]) {
-        self.entries.push((key, value));
+    fn add(&mut self, entry: EntryRef<'a>) {
+        self.entries.push((entry.key, entry.value));
     }
 
     fn contains(&mut self, key: &[u8]) -> bool {
@@ -331,7 +332,7 @@ impl<F: FnMut(u16, u64, &[u8]) -> Result<()>> Pieces<F> {
     }
 
     fn add(&mut self, group: u16, key: &[u8], value: &[u8]) -> Result<()> {
-        let entry = StoredEntry {
+        let entry = EntryRef {
             group,
             key,
             namespace: &[],

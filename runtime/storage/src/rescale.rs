@@ -2,7 +2,7 @@
 
 use crate::error::{Result, StorageError};
 use hurtig_core::key::{KeyGroup, MAX_KEY_GROUPS, subtask_of_group};
-use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
+use hurtig_state::{EncodedEntries, KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
 use std::collections::BTreeMap;
 
 #[cfg(test)]
@@ -44,10 +44,14 @@ pub fn redistribute(
     states.sort_by_key(|(index, _)| *index);
     check_subtasks(&states, from)?;
     let mut keyed: Sections<Vec<KeyedEntry>> = BTreeMap::new();
+    let mut encoded: Sections<Vec<EncodedEntries>> = BTreeMap::new();
     let mut operator: Sections<OperatorSection> = BTreeMap::new();
     for (index, state) in states {
         for (name, entries) in state.keyed {
             keyed.entry(name).or_default().push((index, entries));
+        }
+        for (name, parts) in state.encoded {
+            encoded.entry(name).or_default().push((index, parts));
         }
         for (name, section) in state.operator {
             operator.entry(name).or_default().push((index, section));
@@ -58,6 +62,11 @@ pub fn redistribute(
         let parts = deal_keyed(&name, sections, to)?;
         for (subtask, part) in new.iter_mut().zip(parts) {
             subtask.keyed.insert(name.clone(), part);
+        }
+    }
+    for (name, sections) in encoded {
+        for (subtask, parts) in new.iter_mut().zip(deal_encoded(&name, sections, to)?) {
+            subtask.encoded.insert(name.clone(), parts);
         }
     }
     for (name, sections) in operator {
@@ -115,19 +124,53 @@ fn deal_keyed(name: &str, sections: Vec<(u32, Vec<KeyedEntry>)>, to: Scale) -> R
     let mut parts = vec![Vec::new(); to.parallelism as usize];
     for (index, entries) in sections {
         for entry in entries {
-            let group = u32::from(entry.group);
-            if group >= to.max_parallelism {
-                return refuse(format!(
-                    "state '{name}' of subtask {index} has an entry of key group {group}, and there are {}; it was \
-                     taken with another max parallelism than it says",
-                    to.max_parallelism
-                ));
-            }
-            let owner = subtask_of_group(KeyGroup::new(group), to.parallelism, to.max_parallelism);
-            parts[owner as usize].push(entry);
+            check_group(name, index, entry.group, to)?;
+            parts[owner(entry.group, to)].push(entry);
         }
     }
     Ok(parts)
+}
+
+fn deal_encoded(
+    name: &str,
+    sections: Vec<(u32, Vec<EncodedEntries>)>,
+    to: Scale,
+) -> Result<Vec<Vec<EncodedEntries>>> {
+    let mut parts = vec![Vec::new(); to.parallelism as usize];
+    for (index, encoded) in sections {
+        for part in encoded {
+            if let Some(last) = part.runs().last() {
+                check_group(name, index, last.group, to)?;
+            }
+            let dealt = part.deal(parts.len(), |group| owner(group, to));
+            for (parts, part) in parts.iter_mut().zip(dealt) {
+                if !part.is_empty() {
+                    parts.push(part);
+                }
+            }
+        }
+    }
+    Ok(parts)
+}
+
+fn check_group(name: &str, index: u32, group: u16, to: Scale) -> Result<()> {
+    if u32::from(group) < to.max_parallelism {
+        return Ok(());
+    }
+    refuse(format!(
+        "state '{name}' of subtask {index} has an entry of key group {group}, and there are {}; it was taken with \
+         another max parallelism than it says",
+        to.max_parallelism
+    ))
+}
+
+/// The subtask that a key group goes to.
+fn owner(group: u16, to: Scale) -> usize {
+    subtask_of_group(
+        KeyGroup::new(u32::from(group)),
+        to.parallelism,
+        to.max_parallelism,
+    ) as usize
 }
 
 fn agreed(name: &str, sections: &[(u32, OperatorSection)]) -> Result<Redistribution> {

@@ -19,7 +19,7 @@ use hurtig_core::Error;
 use hurtig_core::ids::{CheckpointId, ExecutionId, random_number};
 use hurtig_state::cached::Layout;
 use hurtig_state::{
-    KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution, SettledFiles, StoreBackend, Upload,
+    EncodedEntries, OperatorSection, OperatorSnapshot, Redistribution, SettledFiles, StoreBackend, Upload,
     snapshot,
 };
 use serde::{Deserialize, Serialize};
@@ -251,8 +251,7 @@ impl Reader<'_> {
         let record: StoreRecord = snapshot::decode(bytes).map_err(StorageError::State)?;
         let mut fresh = Vec::new();
         for state in &record.states {
-            let section = snapshot.keyed.remove(&format!("{FRESH_SECTION}{}", state.name));
-            fresh.push(section.unwrap_or_default());
+            fresh.push(snapshot.encoded.remove(&format!("{FRESH_SECTION}{}", state.name)));
         }
         let own = groups.start.max(record.groups.0)..groups.end.min(record.groups.1);
         if own.is_empty() {
@@ -267,7 +266,7 @@ impl Reader<'_> {
             let entries = restored
                 .entries(name, *layout, own.clone())
                 .map_err(StorageError::State)?;
-            snapshot.put_keyed(name, entries);
+            snapshot.put_encoded(name, entries);
         }
         Ok(())
     }
@@ -275,13 +274,16 @@ impl Reader<'_> {
     fn restore(
         &self,
         record: &StoreRecord,
-        fresh: &[Vec<KeyedEntry>],
+        fresh: &[Option<Vec<EncodedEntries>>],
     ) -> Result<hurtig_state::RestoredStore> {
         let dir = self.stores.new_path();
         let restored = self.fetch(record, &dir).and_then(|()| {
             let restored = self.stores.restore(&dir)?;
             for (state, fresh) in record.states.iter().zip(fresh) {
-                restored.bring_in(&state.name, fresh)?;
+                let fresh = fresh.iter().flatten();
+                fresh
+                    .into_iter()
+                    .try_for_each(|fresh| restored.bring_in(&state.name, fresh))?;
             }
             Ok::<_, Error>(restored)
         });

@@ -203,7 +203,8 @@ fn golden_state_files_are_restored() {
             shared: Vec::new(),
         };
         assert_eq!(read_state(&store, &handle).unwrap(), snapshots());
-        let some = read_state_groups(&store, &handle, 100..200).unwrap();
+        let mut some = read_state_groups(&store, &handle, 100..200).unwrap();
+        some[0].decode_sections().unwrap();
         assert_eq!(some[0].keyed("sums"), [entry(127, b"", b"", b"")]);
         let info = verify_file(&store, "golden").unwrap();
         assert_eq!(

@@ -290,7 +290,8 @@ fn a_read_of_some_groups_is_right_or_refused() {
     for piece in &starts {
         replace(&file.store, &file.handle.path, &file.flipped(piece + 15, 3));
         match read_state_groups(&file.store, &file.handle, some.clone()) {
-            Ok(found) => {
+            Ok(mut found) => {
+                found.iter_mut().for_each(|one| one.decode_sections().unwrap());
                 assert_eq!(found, expected);
                 sound += 1;
             }

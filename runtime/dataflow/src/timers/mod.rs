@@ -215,9 +215,9 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerService<K, N> {
 
     fn restore_where(&mut self, snapshot: &OperatorSnapshot, wanted: impl Fn(u16) -> bool) -> Result<()> {
         self.event
-            .restore(EVENT_SECTION, snapshot.keyed(EVENT_SECTION), &wanted)?;
+            .restore(EVENT_SECTION, snapshot.section(EVENT_SECTION), &wanted)?;
         self.processing
-            .restore(PROCESSING_SECTION, snapshot.keyed(PROCESSING_SECTION), &wanted)
+            .restore(PROCESSING_SECTION, snapshot.section(PROCESSING_SECTION), &wanted)
     }
 }
 

@@ -5,7 +5,7 @@ use super::{HashedKey, Timer};
 
 use hurtig_core::key::{OwnedKey, StableKey, hash_int, key_group};
 use hurtig_core::{Error, Result};
-use hurtig_state::KeyedEntry;
+use hurtig_state::{EntryRef, KeyedEntry, KeyedSection};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
@@ -201,24 +201,26 @@ impl<K: OwnedKey, N: OwnedKey + Ord> TimerQueue<K, N> {
     pub(super) fn restore(
         &mut self,
         section: &str,
-        entries: &[KeyedEntry],
+        entries: KeyedSection<'_>,
         wanted: impl Fn(u16) -> bool,
     ) -> Result<()> {
-        for entry in entries.iter().filter(|entry| wanted(entry.group)) {
+        entries.visit(|entry| {
+            if !wanted(entry.group) {
+                return Ok(());
+            }
             self.restore_entry(entry).map_err(|e| {
                 Error::user(format!(
                     "cannot restore a timer from '{section}': the snapshot was written with another key or namespace type"
                 ))
                 .because(e)
-            })?;
-        }
-        Ok(())
+            })
+        })
     }
 
-    fn restore_entry(&mut self, entry: &KeyedEntry) -> Result<(), hurtig_core::key::KeyDecodeError> {
-        let key = hurtig_core::key::decode_exact::<K>(&entry.key)?;
+    fn restore_entry(&mut self, entry: EntryRef<'_>) -> Result<(), hurtig_core::key::KeyDecodeError> {
+        let key = hurtig_core::key::decode_exact::<K>(entry.key)?;
         let (time, namespace) = {
-            let mut rest = entry.namespace.as_slice();
+            let mut rest = entry.namespace;
             let time = i64::decode(&mut rest)?;
             (time, hurtig_core::key::decode_exact::<N>(rest)?)
         };

@@ -2,7 +2,7 @@
 
 use hurtig_core::key::{OwnedKey, StableKey, decode_exact, key_group};
 use hurtig_core::{Error, Result};
-use hurtig_state::KeyedEntry;
+use hurtig_state::EntryRef;
 use std::ops::Range;
 
 /// The bytes of a key or window.
@@ -27,8 +27,8 @@ impl KeyReader {
     }
 
     /// The entry's key with its hash; `None` when its key group is another subtask's.
-    pub(super) fn key<K: OwnedKey>(&self, entry: &KeyedEntry) -> Result<Option<(u64, K)>> {
-        let key: K = decode_exact(&entry.key)
+    pub(super) fn key<K: OwnedKey>(&self, entry: EntryRef<'_>) -> Result<Option<(u64, K)>> {
+        let key: K = decode_exact(entry.key)
             .map_err(|e| Error::user("cannot restore a window's key: the key has another type").because(e))?;
         let hash = key.stable_hash();
         let group = key_group(hash, self.max_parallelism).index() as u16;

@@ -1,15 +1,15 @@
 //! The bytes of a value in a store.
 
-use super::StoredEntry;
 use crate::entries::{key_bytes, read_part};
 use crate::function::StateValue;
-use crate::snapshot::{KeyedEntry, decode, write_named};
+use crate::snapshot::{EntryRef, decode, write_named};
 use crate::ttl::NEVER;
 use crate::ttl::stamps::{Stamps, convert, has_expired, live};
 use hurtig_core::error::{Error, Result};
 use hurtig_core::key::OwnedKey;
 use hurtig_core::varint;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -173,13 +173,13 @@ impl Layout {
     pub(crate) fn put_live_entries(
         self,
         out: &mut Vec<u8>,
-        stored: StoredEntry<'_>,
+        stored: EntryRef<'_>,
         left_out: i64,
     ) -> Result<u64> {
         if left_out == NEVER {
             return self.put_entries(out, stored);
         }
-        let StoredEntry { key, value, .. } = stored;
+        let EntryRef { key, value, .. } = stored;
         let mut entries = 0;
         let mut put = |namespace, value| {
             if let Some(value) = live(value, left_out)? {
@@ -201,8 +201,8 @@ impl Layout {
     }
 
     /// Appends the entries that a snapshot has for an entry of the store, and returns how many they are.
-    pub(crate) fn put_entries(self, out: &mut Vec<u8>, stored: StoredEntry<'_>) -> Result<u64> {
-        let StoredEntry {
+    pub(crate) fn put_entries(self, out: &mut Vec<u8>, stored: EntryRef<'_>) -> Result<u64> {
+        let EntryRef {
             key,
             namespace,
             value,
@@ -267,28 +267,30 @@ impl Layout {
     }
 
     /// Whether two entries of a snapshot, one behind the other, are of one value.
-    pub(super) fn is_one_value(self, a: &KeyedEntry, b: &KeyedEntry) -> bool {
-        self == Self::Map && (a.group, &a.key) == (b.group, &b.key)
+    pub(super) fn is_one_value(self, a: EntryRef<'_>, b: EntryRef<'_>) -> bool {
+        self == Self::Map && (a.group, a.key) == (b.group, b.key)
     }
 
     /// The bytes of a value from its entries, given in the order of their namespaces: user keys of a map.
     pub(super) fn join<'a>(
         self,
         out: &mut Vec<u8>,
-        entries: impl ExactSizeIterator<Item = (&'a [u8], &'a [u8])>,
-    ) {
+        entries: impl ExactSizeIterator<Item = Result<(&'a [u8], Cow<'a, [u8]>)>>,
+    ) -> Result<()> {
         if self == Self::Map {
             varint::put(out, entries.len() as u64);
         }
-        for (user_key, value) in entries {
+        for entry in entries {
+            let (user_key, value) = entry?;
             match self {
-                Self::Value => out.extend_from_slice(value),
+                Self::Value => out.extend_from_slice(&value),
                 Self::Map => {
                     put_bytes(out, user_key);
-                    put_bytes(out, value);
+                    put_bytes(out, &value);
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -308,16 +310,17 @@ mod tests {
             codec.encode(&map, &mut bytes).unwrap();
             prop_assert_eq!(&codec.decode(&bytes).unwrap(), &map);
             prop_assert!(!bytes.is_empty());
-            let stored = StoredEntry { group: 3, key: b"k", namespace: b"", value: &bytes };
+            let stored = EntryRef { group: 3, key: b"k", namespace: b"", value: &bytes };
             let mut parts = Vec::new();
             let count = Layout::Map.put_entries(&mut parts, stored).unwrap();
             let mut encoded = EncodedEntries::default();
             encoded.push(3, count, &parts);
             let entries = if map.is_empty() { Vec::new() } else { encoded.to_entries().unwrap() };
             prop_assert_eq!(entries.len(), map.len());
-            prop_assert!(entries.windows(2).all(|pair| Layout::Map.is_one_value(&pair[0], &pair[1])));
+            prop_assert!(entries.windows(2).all(|pair| Layout::Map.is_one_value(pair[0].view(), pair[1].view())));
             let mut joined = Vec::new();
-            Layout::Map.join(&mut joined, entries.iter().map(|e| (&e.namespace[..], &e.value[..])));
+            let parts = entries.iter().map(|e| Ok((&e.namespace[..], Cow::Borrowed(&e.value[..]))));
+            Layout::Map.join(&mut joined, parts).unwrap();
             prop_assert_eq!(joined, bytes);
         }
 

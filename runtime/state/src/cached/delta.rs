@@ -14,6 +14,7 @@
 use super::CachedTable;
 use super::entry::{Entry, Part};
 use crate::encoded::{EncodedEntries, put_entry_with, put_key};
+use crate::snapshot::EntryRef;
 use crate::store::key::{group_prefix, write_key};
 use crate::store::{ByteStore, RunBuilder, StateId, bring_in};
 use crate::table::ScanBudget;
@@ -52,7 +53,12 @@ impl Delta {
     pub fn fresh_run(&self) -> Result<RunBuilder> {
         let (mut run, mut store_key) = (RunBuilder::new(), Vec::new());
         for entry in self.fresh.iter() {
-            let (group, [key, namespace, value]) = entry?;
+            let EntryRef {
+                group,
+                key,
+                namespace,
+                value,
+            } = entry?;
             store_key.clear();
             for part in [&group_prefix(group)[..], key, namespace] {
                 store_key.extend_from_slice(part);

@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 const GROUPS: u32 = 128;
 
+/// Values without times.
+const UNTIMED: (Stamps, i64) = (Stamps::None, 0);
+
 fn options(budget: usize) -> CacheOptions {
     CacheOptions {
         groups: 0..GROUPS as u16,
@@ -547,7 +550,7 @@ fn entries_of_a_snapshot_come_back_once() {
     };
     let mut to =
         CachedTable::<u64, String>::open(Arc::clone(&store), ("half", Codec::value()), half).unwrap();
-    to.restore(&entries).unwrap();
+    to.restore(entries[..].into(), UNTIMED).unwrap();
     let mut restored = Vec::new();
     to.scan(|entry| {
         assert!(groups.contains(&entry.group));
@@ -561,7 +564,10 @@ fn entries_of_a_snapshot_come_back_once() {
         .count();
     assert!(restored.len() == expected && expected > 50, "{expected}");
     let twice: Vec<_> = entries.iter().chain(&entries[299..]).cloned().collect();
-    let refused = open(&store, 0).restore(&twice).unwrap_err().chain();
+    let refused = open(&store, 0)
+        .restore(twice[..].into(), UNTIMED)
+        .unwrap_err()
+        .chain();
     assert!(refused.contains("restored twice"), "{refused}");
 }
 

@@ -8,7 +8,7 @@ use crate::cached::Codec;
 use crate::encoded::put_entry;
 use crate::entries::{read_key, read_part, twice};
 use crate::function::StateValue;
-use crate::snapshot::{KeyedEntry, decode};
+use crate::snapshot::{EntryRef, decode};
 use crate::table::GroupedTable;
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
@@ -55,16 +55,16 @@ fn begin_maps<K: OwnedKey, UK: OwnedKey, UV: StateValue>(
 /// Puts an entry of a user key back, whose value `decode` reads.
 pub(super) fn read_entry<K: OwnedKey, UK: OwnedKey + Ord, UV>(
     table: &mut GroupedTable<K, BTreeMap<UK, UV>>,
-    entry: &KeyedEntry,
+    entry: EntryRef<'_>,
     decode: impl FnOnce(&[u8]) -> Result<UV>,
 ) -> Result<()> {
     let Some((hash, key)) = read_key(table, entry)? else {
         return Ok(());
     };
-    let user_key = read_part("user key", &entry.namespace)?;
+    let user_key = read_part("user key", entry.namespace)?;
     match table
         .upsert(hash, &key, BTreeMap::new)
-        .insert(user_key, decode(&entry.value)?)
+        .insert(user_key, decode(entry.value)?)
     {
         None => Ok(()),
         Some(_) => Err(twice(entry)),

@@ -5,7 +5,7 @@ use crate::cached::{CacheOptions, CachedTable, Codec, Delta, Layout};
 use crate::encoded::EncodedEntries;
 use crate::entries::{begin_values, read_value};
 use crate::function::StateValue;
-use crate::snapshot::KeyedEntry;
+use crate::snapshot::{EntryRef, KeyedSection};
 use crate::store::{ByteStore, StateId};
 use crate::table::{Change, GroupedTable, ScanBudget};
 use crate::ttl::NEVER;
@@ -13,7 +13,7 @@ use crate::ttl::stamps::{self, Stamps};
 use hurtig_core::error::Result;
 use hurtig_core::key::{OwnedKey, StableKey};
 use std::any::Any;
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::cell::{Ref, RefCell, RefMut};
 use std::ops::Range;
 use std::sync::Arc;
@@ -130,7 +130,7 @@ impl<K: OwnedKey, V: 'static> Table<K, V> {
 pub(super) struct Format<K, V> {
     /// Begins to encode what a table holds now, without what was last accessed until a time.
     begin: fn(&mut GroupedTable<K, V>, i64),
-    read: fn(&mut GroupedTable<K, V>, &KeyedEntry) -> Result<()>,
+    read: fn(&mut GroupedTable<K, V>, EntryRef<'_>) -> Result<()>,
     codec: Codec<V>,
     /// The times that values have in snapshots and stores.
     stamps: Stamps,
@@ -151,7 +151,7 @@ impl<K: OwnedKey, V: StateValue> Format<K, V> {
 impl<K, V> Format<K, V> {
     pub(super) fn new(
         begin: fn(&mut GroupedTable<K, V>, i64),
-        read: fn(&mut GroupedTable<K, V>, &KeyedEntry) -> Result<()>,
+        read: fn(&mut GroupedTable<K, V>, EntryRef<'_>) -> Result<()>,
         codec: Codec<V>,
     ) -> Self {
         Self {
@@ -278,7 +278,7 @@ pub(super) trait AnyTable<K> {
     fn end_delta(&self, ingested: bool) -> Result<()>;
 
     /// Puts entries back whose key groups are this subtask's.
-    fn restore(&mut self, entries: &[KeyedEntry]) -> Result<()>;
+    fn restore(&mut self, section: KeyedSection<'_>) -> Result<()>;
 
     /// Bytes of the table itself.
     fn capacity_bytes(&self) -> usize;
@@ -294,28 +294,6 @@ pub(super) trait AnyTable<K> {
 
     /// Removes some of what has expired, by the accesses since this was last called and the records of the last batch.
     fn clean_up(&self, records: usize);
-}
-
-/// The entries with times or without, as a state has them. They are copied only if their state had it otherwise.
-fn convert_entries(entries: &[KeyedEntry], to: Stamps, now: i64) -> Result<Cow<'_, [KeyedEntry]>> {
-    let mut converted = Vec::new();
-    for (at, entry) in entries.iter().enumerate() {
-        let value = stamps::convert(&entry.value, to, now)?;
-        if value.len() != entry.value.len() {
-            let mut entry = entry.clone();
-            entry.value = value.into_owned();
-            if converted.is_empty() {
-                converted.extend_from_slice(&entries[..at]);
-            }
-            converted.push(entry);
-        } else if !converted.is_empty() {
-            converted.push(entry.clone());
-        }
-    }
-    Ok(match converted.is_empty() {
-        true => Cow::Borrowed(entries),
-        false => Cow::Owned(converted),
-    })
 }
 
 impl<K: OwnedKey, V: Send + 'static> AnyStore<K> for TableCell<K, V> {
@@ -385,14 +363,21 @@ impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
         }
     }
 
-    fn restore(&mut self, entries: &[KeyedEntry]) -> Result<()> {
+    fn restore(&mut self, section: KeyedSection<'_>) -> Result<()> {
         let now = self.ttl.as_ref().map_or(0, |ttl| ttl.expiry.moment().now);
-        let entries = convert_entries(entries, self.format.stamps, now)?;
+        let (stamps, read) = (self.format.stamps, self.format.read);
         match &mut self.table.get_mut().place {
-            Place::Heap(table) => entries
-                .iter()
-                .try_for_each(|entry| (self.format.read)(table, entry)),
-            Place::Cached(table) => table.restore(&entries),
+            Place::Heap(table) => section.visit(|entry| {
+                let value = stamps::convert(entry.value, stamps, now)?;
+                read(
+                    table,
+                    EntryRef {
+                        value: &value,
+                        ..entry
+                    },
+                )
+            }),
+            Place::Cached(table) => table.restore(section, (stamps, now)),
         }
     }
 

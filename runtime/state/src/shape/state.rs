@@ -75,7 +75,7 @@ impl StateShapes {
         declared: &StateShape,
     ) -> Option<(&'a String, &'a StateShape)> {
         let like = self.like(declared);
-        like.get_key_value(declared.name_in(name, like))
+        like.get_key_value(declared.name_in(name, |former| like.contains_key(former)))
     }
 }
 
@@ -183,9 +183,9 @@ impl StateShape {
     }
 
     /// The name among those of an operator's former states that this state, declared as `name`, continues.
-    pub fn name_in<'a, V>(&'a self, name: &'a str, former: &BTreeMap<String, V>) -> &'a str {
-        let alias = || self.aliases.iter().find(|alias| former.contains_key(*alias));
-        match former.contains_key(name) {
+    pub fn name_in<'a>(&'a self, name: &'a str, is_former: impl Fn(&str) -> bool) -> &'a str {
+        let alias = || self.aliases.iter().find(|alias| is_former(alias));
+        match is_former(name) {
             true => name,
             false => alias().map_or(name, String::as_str),
         }

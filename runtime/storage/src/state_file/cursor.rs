@@ -13,6 +13,9 @@ use std::ops::Range;
 /// The most bytes that are fetched at once.
 const FETCH_BYTES: u64 = 4 * 1024 * 1024;
 
+/// The most bytes that are made room for before they are read.
+const ROOM_BYTES: u64 = 1024 * 1024;
+
 /// Where a file's bytes come from.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
@@ -154,11 +157,17 @@ impl<'a> Cursor<'a> {
             Ok::<_, StorageError>(byte)
         })?;
         let left = self.end - self.position;
-        let Some(mut wanted) = length.filter(|length| *length <= left) else {
-            return Err(self.corrupt(format!("a part of {length:?} bytes where {left} are left")));
-        };
-        // `left` bytes exist in the blocks of the file, so this allocates for what is there.
-        let mut part = Vec::with_capacity(usize::try_from(wanted.min(MAX_RAW_BYTES as u64)).unwrap_or(0));
+        match length {
+            Some(length) if length <= left => self.take(length),
+            _ => Err(self.corrupt(format!("a part of {length:?} bytes where {left} are left"))),
+        }
+    }
+
+    /// The next `wanted` bytes of the range.
+    pub(super) fn take(&mut self, mut wanted: u64) -> Result<Vec<u8>> {
+        // What a range promises may not be there: room for more is made when blocks have brought it.
+        let room = wanted.min(self.end - self.position).min(ROOM_BYTES);
+        let mut part = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
         while wanted > 0 {
             let available = self.available()?;
             let now = available.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
@@ -216,6 +225,12 @@ impl<'a> Cursor<'a> {
         self.fetched_bytes = self.source.fetch(self.path, start..places[until].file)?;
         self.fetched = first..until;
         Ok(())
+    }
+
+    /// An error in the bytes that were taken last.
+    pub(super) fn corrupt_before(&self, problem: String) -> StorageError {
+        let block = self.map.block_of(self.position.saturating_sub(1));
+        StorageError::corrupt(self.path, self.map.places[block].file, problem)
     }
 
     fn corrupt(&self, problem: String) -> StorageError {

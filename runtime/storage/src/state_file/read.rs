@@ -9,11 +9,11 @@ use crate::format::header::{FileKind, HEADER_BYTES};
 use crate::format::reader::{Blocks, ends, expect_kind, verify};
 use crate::store::BlobStore;
 use hurtig_state::encoded::GroupRun;
-use hurtig_state::{KeyedEntry, OperatorSection, OperatorSnapshot};
+use hurtig_state::{EncodedEntries, OperatorSection, OperatorSnapshot};
 use std::ops::Range;
 
-/// Reads all snapshots of a state file, in the order in which they were written. Every byte of the
-/// file is checked first.
+/// Reads all snapshots of a state file, in the order in which they were written, their keyed sections decoded. Every
+/// byte of the file is checked first.
 ///
 /// # Errors
 /// [`StorageError::Corrupt`] with the offset of the first damaged part, also when the file is not the
@@ -22,10 +22,16 @@ pub fn read_state(store: &dyn BlobStore, handle: &StateHandle) -> Result<Vec<Ope
     let bytes = store.get(&handle.path)?;
     check_length(handle, bytes.len() as u64)?;
     verify(&handle.path, &bytes)?;
-    read_from(Source::Whole(&bytes), handle, 0..u16::MAX)
+    let mut snapshots = read_from(Source::Whole(&bytes), handle, 0..u16::MAX)?;
+    let decoded = snapshots
+        .iter_mut()
+        .try_for_each(OperatorSnapshot::decode_sections);
+    decoded.map_err(StorageError::State)?;
+    Ok(snapshots)
 }
 
-/// Reads of a state file what belongs to some key groups, and all operator state.
+/// Reads of a state file what belongs to some key groups, and all operator state. Keyed sections stay encoded, as a
+/// restore takes them: millions of entries are a few large pieces of memory.
 ///
 /// *Cost*: fetches the index and the blocks with these groups; only what is fetched is checked.
 ///
@@ -124,7 +130,7 @@ impl SectionReader<'_> {
             let name = section.name.clone();
             match &section.kind {
                 SectionKind::Keyed(runs) => {
-                    snapshot.keyed.insert(name, self.keyed(runs)?);
+                    snapshot.encoded.insert(name, vec![self.keyed(runs)?]);
                 }
                 SectionKind::Operator {
                     redistribution,
@@ -142,7 +148,7 @@ impl SectionReader<'_> {
         Ok(snapshot)
     }
 
-    fn keyed(&mut self, runs: &[GroupRun]) -> Result<Vec<KeyedEntry>> {
+    fn keyed(&mut self, runs: &[GroupRun]) -> Result<EncodedEntries> {
         let start = runs.partition_point(|run| run.group < self.groups.start);
         let end = runs.partition_point(|run| run.group < self.groups.end).max(start);
         let length = |runs: &[GroupRun]| runs.iter().map(|run| run.bytes).sum::<u64>();
@@ -150,16 +156,16 @@ impl SectionReader<'_> {
         let to = from + length(&runs[start..end]);
         self.position += length(runs);
         self.cursor.seek(from..to);
-        let mut entries = Vec::new();
+        let mut entries = EncodedEntries::default();
         for run in &runs[start..end] {
-            for _ in 0..run.entries {
-                entries.push(KeyedEntry {
-                    group: run.group,
-                    key: self.cursor.part()?,
-                    namespace: self.cursor.part()?,
-                    value: self.cursor.part()?,
-                });
-            }
+            let bytes = self.cursor.take(run.bytes)?;
+            let pushed = entries.push_run(run.group, run.entries, bytes);
+            pushed.map_err(|problem| {
+                let GroupRun { group, entries, .. } = run;
+                self.cursor.corrupt_before(format!(
+                    "the bytes of key group {group} are not {entries} entries: {problem}"
+                ))
+            })?;
         }
         self.cursor.expect_end()?;
         Ok(entries)

@@ -18,6 +18,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const ALL: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
 const EVERY_GROUP: Range<u16> = 0..u16::MAX;
 
+/// What is read for some key groups, its sections decoded.
+fn read_groups(
+    store: &dyn BlobStore,
+    handle: &StateHandle,
+    groups: Range<u16>,
+) -> Result<Vec<OperatorSnapshot>> {
+    let mut snapshots = read_state_groups(store, handle, groups)?;
+    snapshots
+        .iter_mut()
+        .for_each(|snapshot| snapshot.decode_sections().unwrap());
+    Ok(snapshots)
+}
+
 /// Bytes that no codec makes shorter, the same for one seed.
 fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -149,9 +162,9 @@ proptest! {
             let info = verify_file(&store, "s").unwrap();
             prop_assert_eq!((info.bytes, info.checksum), (handle.bytes, handle.checksum));
             prop_assert_eq!(read_state(&store, &handle).unwrap(), ordered(&snapshots));
-            prop_assert_eq!(read_state_groups(&store, &handle, EVERY_GROUP).unwrap(), ordered(&snapshots));
+            prop_assert_eq!(read_groups(&store, &handle, EVERY_GROUP).unwrap(), ordered(&snapshots));
             for (start, end) in ranges {
-                let found = read_state_groups(&store, &handle, start..end).unwrap();
+                let found = read_groups(&store, &handle, start..end).unwrap();
                 prop_assert_eq!(found, filtered(&snapshots, &(start..end)));
             }
         }
@@ -233,8 +246,8 @@ fn forged_is_read_or_refused(file: FileWriter) {
     };
     for result in [
         read_state(&store, &handle),
-        read_state_groups(&store, &handle, EVERY_GROUP),
-        read_state_groups(&store, &handle, 3..9),
+        read_groups(&store, &handle, EVERY_GROUP),
+        read_groups(&store, &handle, 3..9),
     ] {
         if let Err(error) = result {
             let named = matches!(&error, StorageError::Corrupt { path, offset, .. }
@@ -279,7 +292,7 @@ fn thousands_of_entries_lie_in_several_blocks() {
             5..5,
             0..u16::MAX,
         ] {
-            let found = read_state_groups(&store, &handle, groups.clone()).unwrap();
+            let found = read_groups(&store, &handle, groups.clone()).unwrap();
             assert_eq!(found, filtered(&snapshots, &groups), "{compression:?} {groups:?}");
         }
     }
@@ -383,7 +396,7 @@ fn the_wrong_handle_or_file_is_refused() {
     ] {
         for result in [
             read_state(&store, &handle),
-            read_state_groups(&store, &handle, EVERY_GROUP),
+            read_groups(&store, &handle, EVERY_GROUP),
         ] {
             let error = result.unwrap_err();
             assert!(
@@ -393,10 +406,7 @@ fn the_wrong_handle_or_file_is_refused() {
         }
     }
     let gone = with(|handle| handle.path = "job/chk-1/gone".into());
-    for result in [
-        read_state(&store, &gone),
-        read_state_groups(&store, &gone, EVERY_GROUP),
-    ] {
+    for result in [read_state(&store, &gone), read_groups(&store, &gone, EVERY_GROUP)] {
         let error = result.unwrap_err();
         assert!(
             matches!(&error, StorageError::NotFound { path } if *path == gone.path),
@@ -413,7 +423,7 @@ fn the_wrong_handle_or_file_is_refused() {
     };
     for result in [
         read_state(&store, &other),
-        read_state_groups(&store, &other, EVERY_GROUP),
+        read_groups(&store, &other, EVERY_GROUP),
     ] {
         let text = result.unwrap_err().to_string();
         assert!(
@@ -483,7 +493,7 @@ fn some_groups_cost_some_blocks() {
     let handle = written(&store, &snapshots, Compression::Lz4);
     let cost = |groups: Range<u16>| {
         store.read.store(0, Ordering::Relaxed);
-        let found = read_state_groups(&store, &handle, groups.clone()).unwrap();
+        let found = read_groups(&store, &handle, groups.clone()).unwrap();
         assert_eq!(found, filtered(&snapshots, &groups));
         store.read.load(Ordering::Relaxed)
     };

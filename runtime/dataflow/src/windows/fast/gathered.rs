@@ -184,15 +184,15 @@ impl<K: OwnedKey, V: Serialize + DeserializeOwned> GatheredWindows<K, V> {
     /// Adds what the section `name` holds for this subtask's key groups.
     pub(super) fn restore(&mut self, name: &str, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.groups.clone(), self.max_parallelism);
-        for entry in snapshot.keyed(name) {
+        snapshot.section(name).visit(|entry| {
             let Some((hash, key)) = reader.key::<K>(entry)? else {
-                continue;
+                return Ok(());
             };
-            let window: TimeWindow = decode_exact(&entry.namespace)
+            let window: TimeWindow = decode_exact(entry.namespace)
                 .map_err(|e| Error::user(format!("cannot restore a window of state '{name}'")).because(e))?;
-            self.get_or_insert(window)
-                .insert(hash, key, decode(&entry.value)?);
-        }
+            self.get_or_insert(window).insert(hash, key, decode(entry.value)?);
+            Ok(())
+        })?;
         Ok(())
     }
 }

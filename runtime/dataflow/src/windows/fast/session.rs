@@ -243,13 +243,13 @@ where
 
     fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
-        for entry in snapshot.keyed(SESSIONS) {
+        snapshot.section(SESSIONS).visit(|entry| {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
-                continue;
+                return Ok(());
             };
-            let window: TimeWindow = decode_exact(&entry.namespace)
+            let window: TimeWindow = decode_exact(entry.namespace)
                 .map_err(|e| Error::user("cannot restore a session's window").because(e))?;
-            let SessionIn { acc, fired } = decode(&entry.value)?;
+            let SessionIn { acc, fired } = decode(entry.value)?;
             let mut session = Session {
                 window,
                 acc,
@@ -261,7 +261,8 @@ where
             let sessions = self.keys.upsert::<S::Borrowed>(hash, key.borrow(), Vec::new);
             let at = sessions.partition_point(|other| other.window < window);
             sessions.insert(at, session);
-        }
+            Ok(())
+        })?;
         Ok(())
     }
 }

@@ -98,18 +98,18 @@ where
 
     pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
         let reader = KeyReader::new(self.keys.groups(), self.keys.max_parallelism());
-        for entry in snapshot.keyed(WINDOWS) {
+        snapshot.section(WINDOWS).visit(|entry| {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
-                continue;
+                return Ok(());
             };
-            let window: A::Window = decode_exact(&entry.namespace).map_err(|e| {
+            let window: A::Window = decode_exact(entry.namespace).map_err(|e| {
                 Error::user("cannot restore a window: the assigner is of another kind").because(e)
             })?;
             let WindowIn {
                 contents,
                 trigger,
                 state,
-            } = decode(&entry.value)?;
+            } = decode(entry.value)?;
             let slots = self.keys.upsert::<S::Borrowed>(hash, key.borrow(), Vec::new);
             match position(slots, &window) {
                 Ok(_) => {
@@ -127,13 +127,15 @@ where
                     },
                 ),
             }
-        }
-        for entry in snapshot.keyed(GLOBALS) {
+            Ok(())
+        })?;
+        snapshot.section(GLOBALS).visit(|entry| {
             let Some((hash, key)) = reader.key::<S::Key>(entry)? else {
-                continue;
+                return Ok(());
             };
-            self.globals.insert(hash, key, decode(&entry.value)?);
-        }
+            self.globals.insert(hash, key, decode(entry.value)?);
+            Ok(())
+        })?;
         self.timers.restore_groups(snapshot, self.keys.groups())
     }
 }

@@ -362,7 +362,7 @@ pub(super) fn adopt(stores: &StateBackend, stored: &StoredStates, dir: &TempDir)
     }
     let restored = backend.restore(files.path()).unwrap();
     for (name, _, fresh) in settled.states() {
-        restored.bring_in(name, &fresh.to_entries().unwrap()).unwrap();
+        restored.bring_in(name, fresh).unwrap();
     }
     restored
 }
