@@ -115,6 +115,9 @@ impl ByteStoreFactory for RocksFactory {
 pub(crate) struct Tuning {
     /// Of the store, and of each state.
     pub(crate) options: Options,
+    /// Of files that are written beside the store and taken in. A file's writer would compress all of them as the
+    /// last level is, which takes longer than everything else; they are when they get there.
+    pub(crate) taken_in: Options,
     pub(crate) read: ReadOptions,
     /// For scans, which would push out of the cache what is read again.
     pub(crate) scan: fn() -> ReadOptions,
@@ -125,8 +128,12 @@ impl Tuning {
     pub(crate) fn new(memory: &RocksMemory, dir: &Path) -> Result<Self> {
         let mut write = WriteOptions::default();
         write.disable_wal(true);
+        let taken_in = options(memory).map_err(RocksError::rocks("set up a store", dir))?;
+        let mut options = taken_in.clone();
+        options.set_bottommost_compression_type(DBCompressionType::Zstd);
         Ok(Self {
-            options: options(memory).map_err(RocksError::rocks("set up a store", dir))?,
+            options,
+            taken_in,
             read: ReadOptions::default(),
             scan: || {
                 let mut read = ReadOptions::default();
@@ -158,7 +165,6 @@ fn options(memory: &RocksMemory) -> std::result::Result<Options, rocksdb::Error>
     tune_memtables(&mut options, memory.memtable_bytes());
     options.set_block_based_table_factory(&tables(memory));
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_bottommost_compression_type(DBCompressionType::Zstd);
     Ok(options)
 }
 

@@ -144,7 +144,7 @@ impl RocksStore {
     ) -> Result<()> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let file = self.dir.join(RUNS).join(format!("{number}.sst"));
-        let ingested = write_table(&self.tuning.options, &file, fill).and_then(|()| {
+        let ingested = write_table(&self.tuning.taken_in, &file, fill).and_then(|()| {
             let mut options = IngestExternalFileOptions::default();
             options.set_move_files(true);
             let _writing = self.writing();

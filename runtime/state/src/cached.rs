@@ -54,8 +54,17 @@ use std::borrow::Borrow;
 use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex};
 
-/// Entries of a restore that are written at a time.
-const RESTORE_ENTRIES: usize = 65_536;
+/// Entries of a restore that are written at a time, and their bytes: a file of the store.
+const RESTORE_ENTRIES: usize = 262_144;
+const RESTORE_BYTES: usize = 16 << 20;
+
+/// The first bytes of a key, of which one that is less stands first.
+fn head(key: &[u8]) -> u64 {
+    let mut head = [0; size_of::<u64>()];
+    let length = key.len().min(head.len());
+    head[..length].copy_from_slice(&key[..length]);
+    u64::from_be_bytes(head)
+}
 
 /// What a [`CachedTable`] covers, and how large it may be.
 #[derive(Clone, Debug)]
@@ -243,44 +252,61 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     ///
     /// # Errors
     /// When keys cannot be read, the max parallelism was another, an entry comes twice, or the store fails.
-    pub(crate) fn restore(&mut self, section: KeyedSection<'_>, (stamps, now): (Stamps, i64)) -> Result<()> {
-        let mut own = Vec::with_capacity(section.len());
+    pub(crate) fn restore(&mut self, section: KeyedSection<'_>, times: (Stamps, i64)) -> Result<()> {
+        self.run.clear();
+        let (mut group, one_by_one) = (Vec::new(), section.has_groups_in_one_piece());
         section.visit(|entry| {
-            if read_key(&self.table, entry)?.is_some() {
-                own.push(entry);
+            if read_key(&self.table, entry)?.is_none() {
+                return Ok(());
             }
+            let begins = |first: &EntryRef<'_>| one_by_one && first.group != entry.group;
+            if group.first().is_some_and(|(_, first)| begins(first)) {
+                self.restore_sorted(&mut group, times)?;
+            }
+            group.push((head(entry.key), entry));
             Ok(())
         })?;
-        if !own.is_sorted_by_key(|entry| entry.place()) {
-            own.sort_unstable_by(|a, b| a.place().cmp(&b.place()));
+        self.restore_sorted(&mut group, times)?;
+        self.backing.ingest(&self.run.sort())
+    }
+
+    /// Puts entries into the store, all of a group or of several, given with the heads of their keys; leaves none.
+    fn restore_sorted(
+        &mut self,
+        entries: &mut Vec<(u64, EntryRef<'_>)>,
+        (stamps, now): (Stamps, i64),
+    ) -> Result<()> {
+        entries.sort_unstable_by(|(head, one), (other_head, other)| {
+            let heads = (one.group, head).cmp(&(other.group, other_head));
+            heads.then_with(|| one.place().cmp(&other.place()))
+        });
+        let same = |pair: &&[(u64, EntryRef<'_>)]| pair[0].1.place() == pair[1].1.place();
+        if let Some(pair) = entries.windows(2).find(same) {
+            return Err(twice(pair[0].1));
         }
-        if let Some(pair) = own.windows(2).find(|pair| pair[0].place() == pair[1].place()) {
-            return Err(twice(pair[0]));
-        }
-        self.run.clear();
         let (mut key, mut value) = (Vec::new(), Vec::new());
         let layout = self.backing.codec().layout();
-        for entries in own.chunk_by(|a, b| layout.is_one_value(*a, *b)) {
-            let first = entries[0];
+        for entries in entries.chunk_by(|(_, a), (_, b)| layout.is_one_value(*a, *b)) {
+            let (_, first) = entries[0];
             key.clear();
             key.extend_from_slice(&group_prefix(first.group));
             key.extend_from_slice(first.key);
             value.clear();
-            let parts = entries.iter().map(|entry| {
-                let value = convert(entry.value, stamps, now)?;
-                Ok((entry.namespace, value))
-            });
+            let parts = entries
+                .iter()
+                .map(|(_, entry)| Ok((entry.namespace, convert(entry.value, stamps, now)?)));
             layout.join(&mut value, parts)?;
             // Better now than when a record comes for it.
             let decoded = self.backing.codec().decode(&value);
             decoded.map_err(|e| of_key::<K>(e, first.key))?;
             self.run.put(&key, &value);
-            if self.run.len() == RESTORE_ENTRIES {
+            if self.run.len() == RESTORE_ENTRIES || self.run.size() >= RESTORE_BYTES {
                 self.backing.ingest(&self.run.sort())?;
                 self.run.clear();
             }
         }
-        self.backing.ingest(&self.run.sort())
+        entries.clear();
+        Ok(())
     }
 
     /// Visits all entries of the subtask's key groups in key-group order, within a group by the bytes of the

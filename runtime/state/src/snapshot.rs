@@ -10,7 +10,7 @@ use crate::shape::{self, Asked, StateShape, StateShapes};
 use crate::stored::StoredStates;
 use hurtig_core::error::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -86,6 +86,17 @@ impl<'a> KeyedSection<'a> {
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
         self.entries.is_empty() && self.encoded.iter().all(EncodedEntries::is_empty)
+    }
+
+    /// Whether the entries of each key group are handed out one behind the other.
+    pub(crate) fn has_groups_in_one_piece(self) -> bool {
+        let mut groups = HashSet::new();
+        let mut before = None;
+        let entries = self.entries.iter().map(|entry| entry.group);
+        let runs = self.encoded.iter().flat_map(EncodedEntries::runs);
+        entries
+            .chain(runs.map(|run| run.group))
+            .all(|group| before.replace(group) == Some(group) || groups.insert(group))
     }
 
     /// Hands out every entry; those of a part are in key-group order.

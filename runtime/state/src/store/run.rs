@@ -107,6 +107,11 @@ impl RunBuilder {
         self.entries.len()
     }
 
+    /// How many bytes the keys and values have.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
