@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Checkpointed(Backend),
     /// Running counts in RocksDB with all values in its cache, beside those in memory.
     RocksDbCached,
+    /// Updates of ten million values in RocksDB with memory for a tenth of them.
+    RocksDbBeyondCache,
     /// Delay of each record of a running count with a checkpoint every second.
     CheckpointDelay,
     /// How fast a job is back that begins with a savepoint.
@@ -90,7 +92,7 @@ pub(crate) const PARALLELISMS: [u32; 2] = [1, 2];
 pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
 
 /// All benches.
-pub(crate) const BENCHES: [Bench; 21] = [
+pub(crate) const BENCHES: [Bench; 22] = [
     bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
     bench(
         "keyed_count_1m",
@@ -130,6 +132,11 @@ pub(crate) const BENCHES: [Bench; 21] = [
         Some(Bar::PeerRatio(0.9)),
     ),
     bench("rocksdb_cached", Kind::RocksDbCached, Some(Bar::PeerRatio(0.7))),
+    bench(
+        "rocksdb_beyond_cache",
+        Kind::RocksDbBeyondCache,
+        Some(Bar::LoopRatio(2.0)),
+    ),
     bench(
         "keyed_count_rocksdb",
         Kind::Checkpointed(Backend::RocksDb),
@@ -222,7 +229,7 @@ mod tests {
 
     #[test]
     fn prefixes_select() {
-        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(42));
+        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(44));
         assert_eq!(
             ids(&["keyed_count_1k.p2"]),
             Ok(vec!["keyed_count_1k.p2".to_owned()])

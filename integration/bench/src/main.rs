@@ -4,6 +4,7 @@
 //! `timely_peer` the same in Timely, `engine` the engine's programs. `suite` lets them take turns.
 
 mod baselines;
+mod beyond;
 mod catalog;
 mod engine;
 mod machine;

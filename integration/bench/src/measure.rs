@@ -56,6 +56,11 @@ impl Contender {
             run: Box::new(run),
         }
     }
+
+    /// Runs it once.
+    pub(crate) fn sample(&self) -> Result<Sample, Failure> {
+        (self.run)()
+    }
 }
 
 impl fmt::Debug for Contender {
@@ -117,7 +122,9 @@ pub(crate) fn interleaved(
         before_round();
         for turn in 0..contenders.len() {
             let at = (round + turn) % contenders.len();
-            let sample = (contenders[at].run)().map_err(|e| format!("{}: {e}", contenders[at].name))?;
+            let sample = contenders[at]
+                .sample()
+                .map_err(|e| format!("{}: {e}", contenders[at].name))?;
             measured[at].samples.push(sample);
         }
     }

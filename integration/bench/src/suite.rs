@@ -1,6 +1,7 @@
 //! Who takes part in which bench, and how their figures become rows.
 
 use crate::baselines::{Loop, keyed, open_loop, session, stateless, strings, union, windows};
+use crate::beyond::{self, Updates};
 use crate::catalog::{Backend, Bar, Bench, Kind, TIMELY_BAR};
 use crate::engine;
 use crate::machine;
@@ -174,6 +175,18 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
                 ],
                 unit: RATE,
                 params: json!({"records": work.records, "keys": work.keys}),
+                expected: None,
+            }
+        }
+        Kind::RocksDbBeyondCache => {
+            let work = Updates {
+                keys: 10_000_000 / scale.divisor,
+                updates: 1_000_000 / scale.divisor * u64::from(p),
+            };
+            Plan {
+                contenders: beyond::contenders(p, work),
+                unit: RATE,
+                params: json!({"keys": work.keys, "updates": work.updates, "memory": work.memory()}),
                 expected: None,
             }
         }
