@@ -1,5 +1,6 @@
 //! State that is far larger than memory: random updates of keys in RocksDB, beside a get and a put for each in a
-//! RocksDB with the same options and the same memory.
+//! RocksDB with the same options and the same memory. Both begin with files that were sorted and written at once, the
+//! job by a restore.
 
 use crate::engine::{Folder, environment};
 use crate::measure::{Contender, Failure, Role, Sample, now};
@@ -10,14 +11,19 @@ use hurtig_dataflow::operator::Cx;
 use hurtig_dataflow::sink::{Sink, SinkWriter};
 use hurtig_rocksdb::{RocksFactory, RocksMemory};
 use hurtig_state::store::{ByteStoreFactory, RunBuilder};
+use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+use tokio::sync::Notify;
 
 /// Bytes of a value.
 const VALUE_BYTES: usize = 100;
 /// What a value and its key take.
 const ENTRY_BYTES: u64 = VALUE_BYTES as u64 + 10;
+/// Records a second that keep the job going while it is stopped.
+const TRICKLE: u64 = 2_000;
 /// Keys of a fill that the loop puts into its store at a time.
 const FILL: u64 = 100_000;
 
@@ -44,19 +50,16 @@ impl Updates {
         self.keys * ENTRY_BYTES / 10
     }
 
-    /// The key of a record: each once, then any.
+    /// The key of an update.
     fn key(self, index: u64) -> u64 {
-        match index < self.keys {
-            true => index,
-            false => hash_int(index) % self.keys,
-        }
+        hash_int(index) % self.keys
     }
 
-    /// The sum of all running counts, as an array has them.
+    /// The sum of the counts that updates lead to, as an array has them: every key begins with one.
     fn checksum(self) -> u64 {
-        let mut counts = vec![0_u32; self.keys as usize];
+        let mut counts = vec![1_u32; self.keys as usize];
         let mut sum = 0;
-        for index in 0..self.keys + self.updates {
+        for index in 0..self.updates {
             let count = &mut counts[self.key(index) as usize];
             *count += 1;
             sum += u64::from(*count);
@@ -68,35 +71,113 @@ impl Updates {
 /// The job, and a loop that does one subtask's share with its share of memory.
 pub(crate) fn contenders(parallelism: u32, work: Updates) -> Vec<Contender> {
     let share = work.share(parallelism);
+    let prepared = OnceCell::new();
+    let job = move || {
+        if prepared.get().is_none() {
+            // Nobody else has set it: this is one thread.
+            let _ = prepared.set(Prepared::new(parallelism, work)?);
+        }
+        let prepared = prepared.get().ok_or("nothing was prepared")?;
+        prepared.update()
+    };
     vec![
-        Contender::new("engine", Role::Engine, move || job(parallelism, work)),
+        Contender::new("engine", Role::Engine, job),
         Contender::new("get and put", Role::Loop, move || get_and_put(share)),
     ]
 }
 
-fn job(parallelism: u32, work: Updates) -> Result<Sample, Failure> {
+/// A record: a key, and what becomes of it.
+type Access = (u64, Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Kind {
+    /// It gets its value.
+    Fill,
+    /// Nothing: it keeps the job going.
+    Rest,
+    /// It is counted.
+    Update,
+}
+
+/// A savepoint of all keys.
+struct Prepared {
+    parallelism: u32,
+    work: Updates,
+    savepoint: String,
+    /// Where it is, until this is gone.
+    _folder: Folder,
+}
+
+impl Prepared {
+    /// Lets a job fill its state and stops it.
+    fn new(parallelism: u32, work: Updates) -> Result<Self, Failure> {
+        let folder = Folder::new();
+        let progress = Arc::new(Progress::default());
+        let rest = GeneratorSource::unbounded(|_| (0, Kind::Rest)).rate(TRICKLE);
+        let env = program(parallelism, work, rest, "rest", &progress)?;
+        let savepoint = wait(async {
+            let job = env.execute_async("rocksdb_beyond_cache").await?;
+            progress.until_filled(work.keys).await;
+            Ok(job.stop(folder.0.to_str(), false).await?)
+        })?;
+        Ok(Self {
+            parallelism,
+            work,
+            savepoint,
+            _folder: folder,
+        })
+    }
+
+    /// Lets a job that begins with it do the updates.
+    fn update(&self) -> Result<Sample, Failure> {
+        let (work, progress) = (self.work, Arc::new(Progress::default()));
+        let updates = GeneratorSource::new(work.updates, move |index| (work.key(index), Kind::Update));
+        let env = program(self.parallelism, work, updates, "updates", &progress)?;
+        env.set("execution.state-recovery.path", &self.savepoint)?;
+        env.set("execution.state-recovery.claim-mode", "NO_CLAIM")?;
+        env.set("execution.state-recovery.ignore-unclaimed-state", "true")?;
+        wait(async { Ok(env.execute("rocksdb_beyond_cache").await?) })?;
+        let begun = *progress.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = begun.ok_or("no update arrived")?;
+        sampled(work, begun, progress.sum.load(Ordering::SeqCst))
+    }
+}
+
+fn wait<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+fn program(
+    parallelism: u32,
+    work: Updates,
+    more: GeneratorSource<impl Fn(u64) -> Access + Clone + Send + Sync + 'static>,
+    uid: &str,
+    progress: &Arc<Progress>,
+) -> Result<StreamEnv, Failure> {
     let env = environment(parallelism)?;
     env.set("state.backend.type", "rocksdb")?;
     env.set("taskmanager.memory.managed.size", &work.memory().to_string())?;
-    let progress = Arc::new(Progress::new(work));
-    let source = GeneratorSource::new(work.keys + work.updates, move |index| work.key(index));
-    env.from_source(source, Watermarks::none())
-        .key_by(|key| *key)
-        .fold(
-            || (0_u64, String::new()),
-            |_: &u64, (count, text): &mut (u64, String), _: &u64| {
-                *count += 1;
-                text.clear();
-                text.push_str(text_of(*count));
-                *count
-            },
-        )
+    let fill = GeneratorSource::new(work.keys, |index| (index, Kind::Fill));
+    let fill = env.from_source(fill, Watermarks::none()).uid("fill");
+    let more = env.from_source(more, Watermarks::none()).uid(uid);
+    fill.union(&more)
+        .key_by(|access: &Access| access.0)
+        .fold(|| (0_u64, String::new()), change)
+        .uid("texts")
         .sink_to(ProgressSink(progress.clone()));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(env.execute("rocksdb_beyond_cache"))?;
-    progress.sample()
+    Ok(env)
+}
+
+fn change(_: &u64, (count, text): &mut (u64, String), (_, kind): &Access) -> (u64, Kind) {
+    if *kind != Kind::Rest {
+        *count += 1;
+        text.clear();
+        text.push_str(text_of(*count));
+    }
+    (*count, *kind)
 }
 
 /// The text that a key has after so many records.
@@ -123,9 +204,9 @@ fn get_and_put(work: Updates) -> Result<Sample, Failure> {
         }
         store.ingest(state, &run.sort())?;
     }
-    let mut sum = work.keys;
+    let mut sum = 0;
     let start = now();
-    for index in work.keys..work.keys + work.updates {
+    for index in 0..work.updates {
         let key = work.key(index).to_be_bytes();
         if !store.get(state, &key, &mut value)? {
             return Err(format!("key {key:?} is not there").into());
@@ -160,60 +241,67 @@ fn sampled(work: Updates, since: Instant, sum: u64) -> Result<Sample, Failure> {
 }
 
 /// What has reached the sinks.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Progress {
-    work: Updates,
-    records: AtomicU64,
+    filled: AtomicU64,
+    /// Of the counts that updates led to.
     sum: AtomicU64,
-    /// When every key had a value, which is before the first of their updates arrives or shortly after.
-    filled: Mutex<Option<Instant>>,
+    /// When the first update was through.
+    begun: Mutex<Option<Instant>>,
+    changed: Notify,
 }
 
 impl Progress {
-    fn new(work: Updates) -> Self {
-        Self {
-            work,
-            records: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
-            filled: Mutex::new(None),
+    async fn until_filled(&self, keys: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.filled.load(Ordering::SeqCst) >= keys {
+                return;
+            }
+            changed.await;
         }
     }
 
-    fn add(&self, records: u64, sum: u64) {
-        self.sum.fetch_add(sum, Ordering::SeqCst);
-        let before = self.records.fetch_add(records, Ordering::SeqCst);
-        if before < self.work.keys && before + records >= self.work.keys {
-            *self.filled.lock().unwrap_or_else(PoisonError::into_inner) = Some(now());
-        }
-    }
-
-    fn sample(&self) -> Result<Sample, Failure> {
-        let filled = self.filled.lock().unwrap_or_else(PoisonError::into_inner);
-        let filled = filled.ok_or("the state was never filled")?;
-        sampled(self.work, filled, self.sum.load(Ordering::SeqCst))
+    fn begin(&self) {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.get_or_insert_with(now);
     }
 }
 
 #[derive(Debug)]
 struct ProgressSink(Arc<Progress>);
 
-impl Sink<u64> for ProgressSink {
-    fn writer(&self) -> Box<dyn SinkWriter<u64>> {
-        Box::new(ProgressWriter(self.0.clone()))
+impl Sink<(u64, Kind)> for ProgressSink {
+    fn writer(&self) -> Box<dyn SinkWriter<(u64, Kind)>> {
+        Box::new(ProgressWriter {
+            progress: self.0.clone(),
+            begun: false,
+        })
     }
 }
 
-struct ProgressWriter(Arc<Progress>);
+struct ProgressWriter {
+    progress: Arc<Progress>,
+    begun: bool,
+}
 
-impl SinkWriter<u64> for ProgressWriter {
-    fn write(&mut self, batch: &mut Records<u64>, _: Cx<'_>) -> hurtig_core::Result<()> {
-        let (mut records, mut sum) = (0, 0);
-        for count in batch.drain(usize::MAX) {
-            records += 1;
-            sum += count;
+impl SinkWriter<(u64, Kind)> for ProgressWriter {
+    fn write(&mut self, batch: &mut Records<(u64, Kind)>, _: Cx<'_>) -> hurtig_core::Result<()> {
+        let (mut filled, mut updates, mut sum) = (0, 0, 0);
+        for (count, kind) in batch.drain(usize::MAX) {
+            filled += u64::from(kind == Kind::Fill);
+            if kind == Kind::Update {
+                updates += 1;
+                sum += count;
+            }
         }
         batch.reset_if_empty();
-        self.0.add(records, sum);
+        self.progress.filled.fetch_add(filled, Ordering::SeqCst);
+        self.progress.sum.fetch_add(sum, Ordering::SeqCst);
+        if updates > 0 && !std::mem::replace(&mut self.begun, true) {
+            self.progress.begin();
+        }
+        self.progress.changed.notify_one();
         Ok(())
     }
 }
@@ -231,7 +319,7 @@ mod tests {
         for contender in contenders(1, work).iter().chain(&contenders(2, work)) {
             let sample = contender.sample()?;
             assert!(
-                sample.value > 0.0 && sample.checksum > work.keys / 2,
+                sample.value > 0.0 && sample.checksum > work.updates / 2,
                 "{contender:?}"
             );
         }
