@@ -70,7 +70,12 @@ impl<C: Component> Shell<C> {
     pub fn start(component: C, env: ActorEnv) -> (Mailbox<C::Event>, Arc<Probe>) {
         let shell = Self::new(component, env);
         let probe = shell.probe.clone();
-        (address(Actor::start(shell)), probe)
+        // Before anybody has the address: until then the capacity is actix's own, which is 16.
+        let started = Self::create(|ctx| {
+            ctx.set_mailbox_capacity(shell.capacity());
+            shell
+        });
+        (address(started), probe)
     }
 
     /// Starts, on a thread, the component that `make` returns there.
@@ -89,6 +94,10 @@ impl<C: Component> Shell<C> {
             env,
             probe,
         }
+    }
+
+    fn capacity(&self) -> usize {
+        self.component.as_ref().map_or(1, Component::capacity)
     }
 
     fn deliver(&mut self, event: C::Event, ctx: &mut Context<Self>) {
@@ -138,8 +147,7 @@ impl<C: Component> Actor for Shell<C> {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let capacity = self.component.as_ref().map_or(1, Component::capacity);
-        ctx.set_mailbox_capacity(capacity);
+        ctx.set_mailbox_capacity(self.capacity());
         let kill = self.env.kill.clone();
         let killed = wrap_future(async move { kill.killed().await });
         ctx.spawn(killed.map(|_, shell: &mut Self, ctx| shell.end(ExitReason::Killed, ctx)));

@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 22] = [
+const FLOORS: [(&str, u8); 23] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
@@ -18,6 +18,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("hurtig-storage", 2),
     ("hurtig-dataflow", 2),
     ("hurtig-kit", 3),
+    ("hurtig-rpc", 4),
     ("hurtig-task", 4),
     ("hurtig-cluster", 5),
     ("hurtig-macros", 6),

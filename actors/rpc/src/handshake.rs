@@ -1,0 +1,247 @@
+//! The first frame in each direction: who is there, and which version both speak.
+//!
+//! Its layout never changes; its bodies have named fields, and gain some.
+
+use crate::codec;
+use crate::connection::CloseReason;
+use crate::frame::{Frame, FrameDecoder, HANDSHAKE, Header, Kind, encode_frame};
+use crate::rpc::Identity;
+use crate::transport::Stream;
+use crate::version::{Side, VersionRange};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::io;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use uuid::Uuid;
+
+/// Bytes that are read at once.
+pub(crate) const READ: usize = 64 << 10;
+/// The largest body of the handshake: a peer that has not introduced itself is not listened to for long.
+const MAX_BODY: usize = 16 << 10;
+
+/// Who dials introduces itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) min: u16,
+    pub(crate) max: u16,
+    pub(crate) incarnation: Uuid,
+    /// The link that the connection belongs to.
+    pub(crate) link: Uuid,
+    /// Whether the link has had a connection before.
+    pub(crate) resume: bool,
+    pub(crate) name: String,
+    pub(crate) cluster: Option<Uuid>,
+    pub(crate) max_message: u32,
+    #[cfg(feature = "protocol_next")]
+    #[serde(default)]
+    pub(crate) labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Who was dialled agrees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    pub(crate) version: u16,
+    pub(crate) incarnation: Uuid,
+    pub(crate) name: String,
+    pub(crate) max_message: u32,
+}
+
+/// Why a connection is not wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Reason {
+    /// No version in common.
+    Version,
+    /// Another cluster.
+    Cluster,
+    /// Too many connections; later there may be room.
+    Busy,
+    /// A link goes on that is not known here.
+    Forgotten,
+    /// The process is about to leave.
+    #[cfg(feature = "protocol_next")]
+    Draining,
+    /// One that this version does not have.
+    #[serde(other)]
+    Other,
+}
+
+/// Who was dialled refuses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Reject {
+    pub(crate) reason: Reason,
+    pub(crate) min: u16,
+    pub(crate) max: u16,
+    pub(crate) text: String,
+}
+
+/// A connection whose two sides have agreed.
+pub(crate) struct Established {
+    pub(crate) stream: Stream,
+    /// With what has arrived behind the handshake.
+    pub(crate) decoder: FrameDecoder,
+    pub(crate) version: u16,
+    pub(crate) incarnation: Uuid,
+    pub(crate) name: String,
+    pub(crate) max_message: u32,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DialError {
+    /// Nobody listens there.
+    Refused,
+    /// The peer has no version in common with us.
+    Incompatible {
+        ours: VersionRange,
+        theirs: VersionRange,
+        older: Side,
+    },
+    /// The peer will not have us, now or later.
+    Rejected(String),
+    /// The peer does not know the link any more.
+    Forgotten,
+    /// Anything that may pass.
+    Failed(String),
+}
+
+impl From<io::Error> for DialError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::Refused,
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<CloseReason> for DialError {
+    fn from(reason: CloseReason) -> Self {
+        Self::Failed(reason.to_string())
+    }
+}
+
+/// Introduces this process on a stream that it has dialled.
+pub(crate) async fn introduce(mut stream: Stream, hello: &Hello) -> Result<Established, DialError> {
+    write(&mut stream, Kind::Hello, hello).await?;
+    let mut decoder = FrameDecoder::new();
+    let frame = read(&mut stream, &mut decoder).await?;
+    match frame.header.kind {
+        Kind::Welcome => {
+            let welcome: Welcome = body(&frame)?;
+            if welcome.version < hello.min || welcome.version > hello.max {
+                return Err(CloseReason::Violation("a version that was not offered").into());
+            }
+            Ok(Established {
+                stream,
+                decoder,
+                version: welcome.version,
+                incarnation: welcome.incarnation,
+                name: welcome.name,
+                max_message: welcome.max_message,
+            })
+        }
+        Kind::Reject => Err(rejected(hello, body(&frame)?)),
+        _ => Err(CloseReason::Violation("another answer to a hello").into()),
+    }
+}
+
+fn rejected(hello: &Hello, reject: Reject) -> DialError {
+    let [ours, theirs] =
+        [(hello.min, hello.max), (reject.min, reject.max)].map(|(min, max)| VersionRange { min, max });
+    match (reject.reason, ours.negotiate(theirs)) {
+        (Reason::Version, Err(older)) => DialError::Incompatible { ours, theirs, older },
+        (Reason::Forgotten, _) => DialError::Forgotten,
+        (Reason::Busy, _) => DialError::Failed(reject.text),
+        _ => DialError::Rejected(reject.text),
+    }
+}
+
+/// Reads who has dialled.
+pub(crate) async fn greet(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Hello, CloseReason> {
+    let frame = read(stream, decoder).await?;
+    if frame.header.kind != Kind::Hello {
+        return Err(CloseReason::Violation("a connection does not begin with a hello"));
+    }
+    body(&frame)
+}
+
+/// Whether a process that is `us` speaks with who said `hello`, and in which version.
+pub(crate) fn judge(hello: &Hello, us: &Identity, versions: VersionRange) -> Result<u16, Reject> {
+    let reject = |reason, text: String| Reject {
+        reason,
+        min: versions.min,
+        max: versions.max,
+        text,
+    };
+    let theirs = VersionRange {
+        min: hello.min,
+        max: hello.max,
+    };
+    let version = versions.negotiate(theirs).map_err(|_| {
+        let text = format!(
+            "{} speaks protocol {versions}, {} speaks {theirs}",
+            us.name, hello.name
+        );
+        reject(Reason::Version, text)
+    })?;
+    let ours = us.cluster.map(|cluster| cluster.0);
+    if let (Some(ours), Some(theirs)) = (ours, hello.cluster)
+        && ours != theirs
+    {
+        let (name, ours, theirs) = (&us.name, ours.simple(), theirs.simple());
+        let text =
+            format!("{name} belongs to cluster {ours}, not to {theirs}: check the address and cluster id");
+        return Err(reject(Reason::Cluster, text));
+    }
+    Ok(version)
+}
+
+/// Writes a frame of the handshake.
+pub(crate) async fn write<T: Serialize>(
+    stream: &mut Stream,
+    kind: Kind,
+    value: &T,
+) -> Result<(), CloseReason> {
+    let mut bytes = Vec::new();
+    frame_of(kind, value, &mut bytes)?;
+    stream.write_all(&bytes).await.map_err(io_failed)?;
+    stream.flush().await.map_err(io_failed)
+}
+
+/// The bytes of a frame of the handshake.
+pub(crate) fn frame_of<T: Serialize>(kind: Kind, value: &T, out: &mut Vec<u8>) -> Result<(), CloseReason> {
+    let body = codec::encode(value).map_err(|error| CloseReason::Io(error.to_string()))?;
+    let mut header = Header::new(HANDSHAKE, kind, 0);
+    header.total = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    encode_frame(&header, &body, out);
+    Ok(())
+}
+
+async fn read(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Frame, CloseReason> {
+    let mut buffer = vec![0; 4_096];
+    loop {
+        if let Some(frame) = decoder.next_frame()? {
+            let header = &frame.header;
+            if header.version != HANDSHAKE || header.sequence != 0 || frame.body.len() > MAX_BODY {
+                return Err(CloseReason::Violation(
+                    "a first frame that is none of the handshake",
+                ));
+            }
+            return Ok(frame);
+        }
+        if decoder.waiting() > 2 * MAX_BODY {
+            return Err(CloseReason::Violation("a first frame that is too long"));
+        }
+        match stream.read(&mut buffer).await.map_err(io_failed)? {
+            0 => return Err(CloseReason::Closed),
+            count => decoder.push(&buffer[..count]),
+        }
+    }
+}
+
+fn body<T: DeserializeOwned>(frame: &Frame) -> Result<T, CloseReason> {
+    codec::decode(&frame.body).map_err(|_| CloseReason::Violation("a handshake that cannot be read"))
+}
+
+fn io_failed(error: io::Error) -> CloseReason {
+    CloseReason::Io(error.to_string())
+}

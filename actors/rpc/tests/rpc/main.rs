@@ -1,0 +1,11 @@
+//! Messages between real actors: in one process, over real sockets, and over a network in memory under paused time.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod calls;
+mod hostile;
+mod links;
+mod network;
+mod processes;
+mod support;
+mod versions;
