@@ -396,7 +396,8 @@ impl Table {
             .into_iter()
             .collect();
         rows.extend(fastest(Role::LoopAtOnce).map(|one| self.beside_loops(engine, one)));
-        rows.extend(of(Role::Peer).map(|peer| self.beside_peer(engine, peer)));
+        let machine = of(Role::Peer).map(Measured::value).fold(f64::INFINITY, f64::min);
+        rows.extend(of(Role::Peer).map(|peer| self.beside_peer(engine, peer, machine)));
         if rows.is_empty() {
             rows.push(self.row(engine, engine, 1.0));
         }
@@ -423,12 +424,14 @@ impl Table {
         row.held_to(self.bar.filter(|_| !self.has_cores))
     }
 
-    fn beside_peer(&self, engine: &Measured, peer: &Measured) -> Row {
+    /// Beside a peer; of several in a bench of delays, the fastest shows the `machine`'s own.
+    fn beside_peer(&self, engine: &Measured, peer: &Measured, machine: f64) -> Row {
         let mut row = self.row(engine, peer, engine.value() / peer.value());
         row.params["ratio"] = json!("value / baseline_value");
         let (least, parallelism) = TIMELY_BAR;
         match self.unit {
-            DELAY => row.held_to(self.bar),
+            DELAY if peer.value() > machine => row,
+            DELAY => row.held_to(self.bar.map(|bar| bar.beside(machine))),
             _ if matches!(self.bar, Some(Bar::PeerRatio(_))) => row.held_to(self.bar),
             _ if self.bar.is_none() => row,
             _ if parallelism == self.parallelism => row.held_to(Some(Bar::LoopRatio(least))),
