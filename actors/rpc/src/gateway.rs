@@ -13,7 +13,7 @@ use crate::link::LinkEvent;
 use crate::message::{Accepts, Endpoint, RpcMessage, is_name};
 use crate::peer::{Peer, Remote, Way};
 use crate::rpc::Rpc;
-use hurtig_kit::{Mailbox, TellError};
+use hurtig_kit::TellError;
 use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -48,7 +48,7 @@ enum Pending<R> {
 
 /// Withdraws an ask when it is dropped, unless it was settled.
 struct Withdraw {
-    link: Mailbox<LinkEvent>,
+    link: Remote,
     id: u64,
     settled: bool,
 }
@@ -57,7 +57,7 @@ impl Drop for Withdraw {
     fn drop(&mut self) {
         if !self.settled {
             // A link that is too busy to hear it finds out at the deadline.
-            let _ = self.link.tell(LinkEvent::Cancel(self.id));
+            let _ = self.link.mailbox.tell(LinkEvent::Cancel(self.id));
         }
     }
 }
@@ -137,7 +137,7 @@ impl<E: Endpoint> Gateway<E> {
                 let body = to_bytes(M::NAME, &message, remote.shared.max_message)?;
                 let id = self.post::<M>(remote, body, Some((sender, timeout)))?;
                 let withdraw = Withdraw {
-                    link: remote.mailbox.clone(),
+                    link: remote.clone(),
                     id,
                     settled: false,
                 };
@@ -298,11 +298,16 @@ async fn wait<M: RpcMessage>(
             } => {
                 let bytes = answer.await;
                 drop(second);
-                if let Some(mut withdraw) = withdraw {
-                    withdraw.settled = true;
-                }
-                codec::decode(&bytes.map_err(no_reply)??)
-                    .map_err(|error| RpcError::malformed(M::NAME, &error))
+                let bytes = match (bytes, withdraw) {
+                    (Ok(bytes), None) => bytes?,
+                    (Err(dropped), None) => return Err(no_reply(dropped)),
+                    (bytes, Some(mut withdraw)) => {
+                        withdraw.settled = true;
+                        // A link that has ended drops what it had not begun.
+                        bytes.map_err(|_| withdraw.link.shared.unreachable(Delivery::Unknown))??
+                    }
+                };
+                codec::decode(&bytes).map_err(|error| RpcError::malformed(M::NAME, &error))
             }
             Pending::Lost(answer) => {
                 std::future::pending::<()>().await;

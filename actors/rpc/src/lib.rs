@@ -28,6 +28,8 @@ mod peer;
 mod registry;
 mod rpc;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod version;
 
@@ -49,5 +51,7 @@ pub use peer::Peer;
 pub use registry::{MAX_ENDPOINTS, RegisterError, Registration, Routes};
 pub use rpc::{Identity, Rpc, RpcSetup};
 pub use server::Serving;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsAcceptor, TlsDialer, TlsError, TlsFiles};
 pub use transport::{Accepted, Acceptor, ByteStream, Dialer, Stream, StreamFuture, TcpAcceptor, TcpDialer};
 pub use version::{SUPPORTED, Side, VersionRange};

@@ -107,6 +107,10 @@ impl ConnectionBrain {
         };
         self.deadlines.remove(&(serving.deadline, Whose::Theirs, id));
         match answer {
+            Ok(body) if self.outbound.answer_bytes() + body.len() > self.terms.max_queued_bytes => {
+                let full = "bytes of replies waiting to be sent (`rpc.max-queued-size`)";
+                self.refuse(serving.lane, id, &RpcError::overloaded(full));
+            }
             Ok(body) => self.outbound.answer(serving.lane, Kind::Reply, id, body),
             Err(error) => self.refuse(serving.lane, id, &error),
         }

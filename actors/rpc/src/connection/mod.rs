@@ -30,6 +30,8 @@ pub(crate) struct Terms {
     pub(crate) max_message: usize,
     /// Asks of the peer that are served at once.
     pub(crate) max_in_flight: usize,
+    /// Bytes of answers that may wait.
+    pub(crate) max_queued_bytes: usize,
     /// Pings are sent so often.
     pub(crate) heartbeat_interval: Duration,
     /// Silence that means death.

@@ -52,8 +52,9 @@ pub(super) struct Outbound {
     lanes: [VecDeque<Item>; Lane::ALL.len()],
     /// Whose turn it is.
     turn: usize,
-    /// Replies and errors that wait.
+    /// Replies and errors that wait, and their bytes.
     answers: usize,
+    answer_bytes: usize,
 }
 
 impl Outbound {
@@ -65,6 +66,7 @@ impl Outbound {
             lanes: Default::default(),
             turn: 0,
             answers: 0,
+            answer_bytes: 0,
         }
     }
 
@@ -80,6 +82,7 @@ impl Outbound {
 
     pub(super) fn answer(&mut self, lane: Lane, kind: Kind, id: u64, body: Vec<u8>) {
         self.answers += 1;
+        self.answer_bytes += body.len();
         self.queue(lane, kind, Content::Answer { id, body });
     }
 
@@ -110,6 +113,11 @@ impl Outbound {
     /// Replies and errors that wait to be sent.
     pub(super) fn answers(&self) -> usize {
         self.answers
+    }
+
+    /// The bytes of these.
+    pub(super) fn answer_bytes(&self) -> usize {
+        self.answer_bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -157,6 +165,7 @@ impl Outbound {
             sent(item.id());
         } else {
             self.answers -= 1;
+            self.answer_bytes -= item.body().len();
         }
     }
 

@@ -8,6 +8,7 @@ const TERMS: Terms = Terms {
     version: 1,
     max_message: 300_000,
     max_in_flight: 64,
+    max_queued_bytes: 64 << 20,
     heartbeat_interval: Duration::from_secs(2),
     heartbeat_timeout: Duration::from_secs(8),
 };
@@ -405,6 +406,30 @@ fn a_peer_that_reads_no_answers_is_not_read_from() {
     assert!(!pair.b.brain.wants_input());
     pair.settle();
     assert!(pair.b.brain.wants_input());
+}
+
+#[test]
+fn replies_that_nobody_reads_are_bounded_in_bytes() {
+    let terms = Terms {
+        max_queued_bytes: 500_000,
+        ..TERMS
+    };
+    let mut pair = Pair {
+        b: End::new(terms),
+        ..Pair::new()
+    };
+    (1..=3).for_each(|number| pair.a.brain.send(message(number * 2, Lane::Control, 1)));
+    pair.settle();
+    (1..=3).for_each(|number| pair.b.brain.answer(number * 2, Ok(vec![0; 200_000])));
+    pair.settle();
+    let refused = |effect: &&Effect| matches!(effect, Effect::Resolve(6, Err(RpcError::Overloaded { .. })));
+    assert_eq!(
+        pair.a.effects.iter().filter(refused).count(),
+        1,
+        "{:?}",
+        pair.a.effects.len()
+    );
+    assert_eq!(pair.a.effects.len(), 3);
 }
 
 #[derive(Clone, Debug)]

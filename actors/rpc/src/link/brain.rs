@@ -53,6 +53,7 @@ pub(super) struct LinkBrain {
     last_heard: Time,
     refused: Option<Time>,
     pause: Duration,
+    failure: Option<String>,
 }
 
 impl LinkBrain {
@@ -66,6 +67,7 @@ impl LinkBrain {
             last_heard: now,
             refused: None,
             pause: PAUSE,
+            failure: None,
         }
     }
 
@@ -98,7 +100,8 @@ impl LinkBrain {
                 };
                 return Step::Keep;
             }
-            DialError::Failed(_) => {
+            DialError::Failed(text) => {
+                self.failure = Some(text);
                 self.state = State::Pausing {
                     until: now.after(self.pause),
                 };
@@ -146,7 +149,10 @@ impl LinkBrain {
     pub(super) fn tick(&mut self, now: Time) -> Step {
         let has_connection = matches!(self.state, State::Up { .. } | State::Dead);
         if !has_connection && self.is_silent(now) {
-            return self.die(DeathReason::Silent(self.timeout));
+            let silent = DeathReason::Silent(self.timeout);
+            let failure = self.failure.take().filter(|_| self.incarnation.is_none());
+            let failed = failure.map(|text| DeathReason::Failed(self.timeout, text));
+            return self.die(failed.unwrap_or(silent));
         }
         match self.state {
             State::Pausing { until } if now >= until => {
@@ -266,6 +272,14 @@ mod tests {
             up(0).lost(ms(8_000), &silent, ms(0)),
             Step::Dead(DeathReason::Silent(TIMEOUT))
         );
+    }
+
+    #[test]
+    fn a_peer_that_was_never_there_dies_of_its_last_failure() {
+        let mut brain = dialler();
+        brain.failed(ms(4_000), failed());
+        let died = Step::Dead(DeathReason::Failed(TIMEOUT, "no route".to_owned()));
+        assert_eq!(brain.tick(ms(8_000)), died);
     }
 
     #[test]

@@ -164,6 +164,7 @@ impl Link {
             version,
             max_message: config.max_message,
             max_in_flight: config.max_in_flight,
+            max_queued_bytes: config.max_queued_bytes,
             heartbeat_interval: config.heartbeat_interval,
             heartbeat_timeout: config.heartbeat_timeout,
         };
@@ -501,6 +502,16 @@ impl Link {
         }
         let delay = due.since(cx.now()).max(MIN_DELAY);
         self.timer = Some((due, cx.after(delay, LinkEvent::Tick)));
+    }
+}
+
+impl Drop for Link {
+    /// A link that was killed tells its handles too.
+    fn drop(&mut self) {
+        let is_dead = matches!(self.shared.state.borrow().connectivity, Connectivity::Dead(_));
+        if !is_dead {
+            self.die(DeathReason::Closed("its actors were ended".to_owned()));
+        }
     }
 }
 

@@ -28,6 +28,9 @@ pub enum DeathReason {
     /// Nothing was heard of it for so long.
     #[error("nothing was heard of it for {0:?}")]
     Silent(Duration),
+    /// There never was a connection, and this is why the last attempt had failed.
+    #[error("it could not be connected to for {0:?}: {1}")]
+    Failed(Duration, String),
     /// It said that it leaves, and why.
     #[error("it left: {0}")]
     Left(String),

@@ -181,7 +181,7 @@ fn a_quiet_link_lives_and_reports_progress() {
             actor: "test".to_owned(),
             reason: hurtig_kit::ExitReason::Killed,
         });
-        // Its link and listener are gone with it, and nobody answers.
+        // Its link and listener are gone with it.
         assert_eq!(death(&peer).await, DeathReason::Refused);
     });
 }
@@ -221,6 +221,40 @@ fn a_goodbye_is_heard_and_fails_what_waits() {
             })
         ));
         assert_eq!((network.dialled(), process.rpc.accepted().len()), (1, 0));
+    });
+}
+
+#[test]
+fn a_link_that_is_killed_or_closed_tells_everybody_who_waits() {
+    paused(async {
+        let network = Network::new();
+        let (_process, worker, peer) = network.pair();
+        let manager = manager(&peer);
+        manager.ask(Heard, SOON).await.unwrap();
+        let waiting = manager.ask(Ponder, SOON);
+        worker.kill.kill(hurtig_kit::ActorFault {
+            actor: "test".to_owned(),
+            reason: hurtig_kit::ExitReason::Killed,
+        });
+        assert!(matches!(waiting.await, Err(RpcError::Unreachable { .. })));
+        assert!(matches!(death(&peer).await, DeathReason::Closed(_)));
+        let late = manager.ask(Heard, SOON).await.unwrap_err();
+        assert!(
+            matches!(
+                late,
+                RpcError::Unreachable {
+                    delivery: Delivery::NotSent,
+                    ..
+                }
+            ),
+            "{late:?}"
+        );
+
+        let (_process, _worker, peer) = network.pair();
+        peer.close("done");
+        // Behind the end in the link's mailbox.
+        let behind = crate::support::manager(&peer).ask(Heard, SOON).await.unwrap_err();
+        assert!(matches!(behind, RpcError::Unreachable { .. }), "{behind:?}");
     });
 }
 

@@ -8,4 +8,6 @@ mod links;
 mod network;
 mod processes;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod versions;
