@@ -21,6 +21,8 @@ mod faults;
 mod fence;
 mod frame;
 mod gateway;
+#[cfg(test)]
+mod golden;
 mod handshake;
 mod link;
 mod message;
