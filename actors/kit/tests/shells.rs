@@ -128,6 +128,20 @@ async fn ask(bench: &Bench) -> Result<Vec<u32>, AskError> {
 }
 
 #[test]
+fn a_new_actor_has_its_own_capacity_at_once() {
+    system(|| async {
+        let (large, small) = (start(500), start(2));
+        let taken = |bench: &Bench| {
+            (0..600)
+                .take_while(|number| bench.notes.tell(Event::Note(*number)).is_ok())
+                .count()
+        };
+        // actix grants each sender one more.
+        assert!((500..=501).contains(&taken(&large)) && (2..=3).contains(&taken(&small)));
+    });
+}
+
+#[test]
 fn a_panic_ends_the_actor_and_throws_the_switch() {
     system(|| async {
         let bench = start(16);

@@ -147,19 +147,21 @@ fn recorded() -> Vec<(&'static str, Vec<u8>)> {
     lines.map(|(name, digits)| (name, unhex(digits))).collect()
 }
 
-/// With the next version a hello has a field more.
-#[cfg(not(feature = "protocol_next"))]
 #[test]
 fn version_1_is_written_as_it_is_on_record() {
-    let written: String = examples()
-        .iter()
-        .map(|(name, frame)| {
-            let mut bytes = Vec::new();
-            encode_frame(&frame.header, &frame.body, &mut bytes);
-            format!("{name} {}\n", hex(&bytes))
-        })
-        .collect();
-    assert_eq!(written, V1, "the bytes of version 1 never change");
+    for ((name, recorded), (_, frame)) in recorded().into_iter().zip(examples()) {
+        // With the next version a hello has a field more.
+        if cfg!(feature = "protocol_next") && name == "hello" {
+            continue;
+        }
+        let mut written = Vec::new();
+        encode_frame(&frame.header, &frame.body, &mut written);
+        assert_eq!(
+            hex(&written),
+            hex(&recorded),
+            "the bytes of version 1 never change: {name}"
+        );
+    }
 }
 
 #[test]

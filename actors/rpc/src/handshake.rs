@@ -245,3 +245,97 @@ fn body<T: DeserializeOwned>(frame: &Frame) -> Result<T, CloseReason> {
 fn io_failed(error: io::Error) -> CloseReason {
     CloseReason::Io(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::{EndpointProgress, Goodbye, Progress};
+    use crate::fence::ClusterId;
+    use crate::testing::{fields_come_and_go, unknown_variants_are_caught};
+
+    fn hello() -> Hello {
+        Hello {
+            min: 1,
+            max: 3,
+            incarnation: Uuid::from_u128(1),
+            link: Uuid::from_u128(2),
+            resume: true,
+            name: "worker".to_owned(),
+            cluster: Some(Uuid::from_u128(3)),
+            max_message: 7,
+            #[cfg(feature = "protocol_next")]
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+        }
+    }
+
+    #[test]
+    fn fields_of_the_connections_own_messages_come_and_go() {
+        let needed = [
+            "min",
+            "max",
+            "incarnation",
+            "link",
+            "resume",
+            "name",
+            "max_message",
+        ];
+        fields_come_and_go(&hello(), &needed);
+        let (incarnation, name) = (Uuid::from_u128(4), "manager".to_owned());
+        let welcome = Welcome {
+            version: 2,
+            incarnation,
+            name,
+            max_message: 9,
+        };
+        fields_come_and_go(&welcome, &["version", "incarnation", "name", "max_message"]);
+        let (reason, text) = (Reason::Busy, "later".to_owned());
+        let reject = Reject {
+            reason,
+            min: 1,
+            max: 2,
+            text,
+        };
+        fields_come_and_go(&reject, &["reason", "min", "max", "text"]);
+        let endpoint = EndpointProgress {
+            name: "rm".to_owned(),
+            handled: 3,
+            busy_ms: Some(4),
+            ended: true,
+        };
+        fields_come_and_go(&endpoint, &[]);
+        let endpoints = vec![endpoint];
+        fields_come_and_go(&Progress { endpoints }, &[]);
+        let reason = "drained".to_owned();
+        fields_come_and_go(&Goodbye { reason }, &[]);
+        unknown_variants_are_caught::<Reason>();
+    }
+
+    #[test]
+    fn versions_and_clusters_are_judged() {
+        let us = |cluster: Option<u128>| Identity {
+            name: "manager".to_owned(),
+            incarnation: Uuid::nil(),
+            cluster: cluster.map(|cluster| ClusterId(Uuid::from_u128(cluster))),
+        };
+        let judged = |cluster, min, max| judge(&hello(), &us(cluster), VersionRange { min, max });
+        assert_eq!(judged(Some(3), 2, 9), Ok(3));
+        assert_eq!(judged(None, 1, 2), Ok(2), "who belongs nowhere speaks with all");
+        assert_eq!(judged(Some(4), 1, 2).unwrap_err().reason, Reason::Cluster);
+        let rejected = judged(Some(3), 4, 5).unwrap_err();
+        assert_eq!(
+            (rejected.reason, rejected.min, rejected.max),
+            (Reason::Version, 4, 5)
+        );
+        let incompatible = super::rejected(&hello(), rejected);
+        assert!(
+            matches!(
+                incompatible,
+                DialError::Incompatible {
+                    older: Side::Ours,
+                    ..
+                }
+            ),
+            "{incompatible:?}"
+        );
+    }
+}

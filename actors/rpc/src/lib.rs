@@ -30,6 +30,7 @@ mod peer;
 mod registry;
 mod rpc;
 mod server;
+pub mod testing;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;

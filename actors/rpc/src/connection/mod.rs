@@ -126,7 +126,7 @@ pub enum CloseReason {
 }
 
 /// The body of a goodbye.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Goodbye {
     pub(crate) reason: String,

@@ -82,6 +82,33 @@ fn what_is_said_without_a_connection_waits_for_the_next_one() {
 }
 
 #[test]
+fn what_was_not_all_sent_is_sent_again_in_order() {
+    paused(async {
+        let network = Network::new();
+        let (process, _worker, peer) = network.pair();
+        let manager = manager(&peer);
+        manager.ask(Heard, SOON).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        // The first parts of it are on their way, and what is said behind it waits.
+        let large = manager.ask(
+            Graph {
+                bytes: vec![7; 5 << 20],
+            },
+            SOON,
+        );
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        (0..20).for_each(|number| manager.tell(heartbeat(number)).unwrap());
+        network.cut();
+        assert_eq!(large.await.map(|graph| graph.bytes.len()), Ok(5 << 20));
+        let expected: Vec<String> = (0..20).map(|number: usize| number.to_string()).collect();
+        assert_eq!(*process.heard.borrow(), expected);
+        assert_eq!(peer.state().connections, 2);
+    });
+}
+
+#[test]
 fn nobody_at_the_address_is_dead_within_300_ms() {
     paused(async {
         let network = Network::new();

@@ -46,6 +46,7 @@ pub(crate) struct Heard;
 /// Something large; the reply is as large.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Graph {
+    #[serde(with = "serde_bytes")]
     pub(crate) bytes: Vec<u8>,
 }
 

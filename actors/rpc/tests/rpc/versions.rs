@@ -111,7 +111,7 @@ fn a_reason_of_the_future_is_a_refusal_with_its_text() {
 }
 
 #[test]
-fn a_message_that_the_peer_does_not_know_is_not_sent() {
+fn a_message_that_the_peer_does_not_know_is_unsupported() {
     paused(async {
         let network = Network::new();
         let old = VersionRange { min: 1, max: 1 };
