@@ -48,7 +48,8 @@ impl BlockingPool {
 pub struct BlockingThreads(Handle);
 
 impl BlockingThreads {
-    pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    /// Does work on one of the threads. Joining it fails only when the work panics or the pool is closing.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         self.0.spawn_blocking(work)
     }
 }

@@ -20,6 +20,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("hurtig-kit", 3),
     ("hurtig-rpc", 4),
     ("hurtig-task", 4),
+    ("hurtig-ha", 4),
     ("hurtig-cluster", 5),
     ("hurtig-macros", 6),
     ("hurtig-connector-files", 6),

@@ -1,0 +1,201 @@
+//! What a JobMaster writes for its job, under its epoch.
+
+use super::codec::Stored;
+use super::error::Failure;
+use super::model::{
+    CheckpointPointer, DeploymentRecord, Epoch, EpochRecord, IdRecord, JobRecord, LatestCheckpoint,
+    PointerKind, ResultRecord,
+};
+use super::tokens::{EpochToken, Token};
+use super::{Records, Write, Written};
+use crate::kv::{Guard, Listing};
+use hurtig_core::ids::{CheckpointId, JobId};
+
+/// How many checkpoint ids are reserved at once.
+pub const CHECKPOINT_BLOCK: u64 = 64;
+
+/// Checkpoint ids that belong to one epoch for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdBlock {
+    /// The first.
+    pub first: CheckpointId,
+    /// The first one behind it.
+    pub end: CheckpointId,
+}
+
+/// A claim: the right is to an epoch that nobody has claimed, and is checked with the job.
+struct Claim(EpochToken);
+
+impl Token for Claim {
+    fn check(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn guards(&self, _: &super::Keys) -> Vec<Guard> {
+        Vec::new()
+    }
+
+    fn refusal(&self, keys: &super::Keys, seen: &Listing) -> Option<Failure> {
+        self.0.refusal(keys, seen)
+    }
+}
+
+impl Records {
+    /// The first act of a JobMaster: its process takes its epoch. Whoever is refused ends at once. A claim whose outcome is unknown
+    /// is settled by claiming again, with the same process.
+    ///
+    /// # Errors
+    /// [`Failure::Fenced`] when the epoch is another or claimed by another process, [`Failure::NoJob`], [`Failure::Ended`].
+    pub async fn claim(&self, job: JobId, epoch: Epoch, process: &str) -> Result<EpochToken, Failure> {
+        let key = self.keys.epoch(job);
+        let fenced = || Failure::Fenced { job, epoch };
+        let seen = self.read::<EpochRecord>(&key).await?.ok_or_else(fenced)?;
+        if seen.value.epoch == epoch && seen.value.claimed_by.as_deref() == Some(process) {
+            return Ok(EpochToken::of(job, &seen));
+        }
+        if seen.value.epoch != epoch || seen.value.claimed_by.is_some() {
+            return Err(fenced());
+        }
+        let claimed = EpochRecord {
+            claimed_by: Some(process.to_owned()),
+            ..seen.value.clone()
+        };
+        let right = Claim(EpochToken::of(job, &seen));
+        let write = self
+            .of_a_job(Write::under(&right), job)
+            .replace(&key, Some(&seen), &claimed)?;
+        match self.write(write).await? {
+            Written::At(revision) => Ok(EpochToken { job, epoch, revision }),
+            Written::Refused(seen) => Err(self.no_job(job, &seen, &key)),
+        }
+    }
+
+    /// Records a deployment. Nothing is deployed before that.
+    ///
+    /// # Errors
+    /// [`Failure::Fenced`].
+    pub async fn record_deployment(
+        &self,
+        token: &EpochToken,
+        deployment: &DeploymentRecord,
+    ) -> Result<(), Failure> {
+        let key = self.keys.deployment(token.job);
+        let seen = self.read::<DeploymentRecord>(&key).await?;
+        let write = Write::under(token).replace(&key, seen.as_ref(), deployment)?;
+        self.write_unraced(write).await.map(drop)
+    }
+
+    /// Notes that the job has a checkpoint of its own, so that what it began with is not looked at any more.
+    ///
+    /// # Errors
+    /// [`Failure::Fenced`], [`Failure::NoJob`].
+    pub async fn consume_restore(&self, token: &EpochToken) -> Result<(), Failure> {
+        let key = self.keys.record(token.job);
+        let seen = self
+            .read::<JobRecord>(&key)
+            .await?
+            .ok_or(Failure::NoJob(token.job))?;
+        let mut record = seen.value.clone();
+        record.restore.consumed = true;
+        let write = Write::under(token).replace(&key, Some(&seen), &record)?;
+        self.write_unraced(write).await.map(drop)
+    }
+
+    /// Reserves the next checkpoint ids. When the outcome is unknown, reserve again: a block may be lost, none is given twice.
+    ///
+    /// # Errors
+    /// [`Failure::Fenced`].
+    pub async fn reserve_checkpoint_ids(&self, token: &EpochToken) -> Result<IdBlock, Failure> {
+        let key = self.keys.ids(token.job);
+        let seen = self.read::<IdRecord>(&key).await?;
+        // Ids begin with 1, as Flink's do.
+        let first = seen.as_ref().map_or(1, |stored| stored.value.next);
+        let next = first + CHECKPOINT_BLOCK;
+        let write = Write::under(token).replace(&key, seen.as_ref(), &IdRecord { next })?;
+        self.write_unraced(write).await?;
+        let (first, end) = (CheckpointId(first), CheckpointId(next));
+        Ok(IdBlock { first, end })
+    }
+
+    /// Commits a checkpoint: from here on the job recovers from it. Pointers to `subsumed` ones go in the same transaction. Files are deleted
+    /// only after this has returned `Ok`; when the outcome is unknown, [`Records::settle`] it.
+    ///
+    /// # Errors
+    /// [`Failure::Fenced`]; [`Failure::Conflict`] when a later one was committed.
+    pub async fn commit_checkpoint(
+        &self,
+        token: &EpochToken,
+        pointer: &CheckpointPointer,
+        subsumed: &[CheckpointId],
+    ) -> Result<(), Failure> {
+        let (job, id) = (token.job, pointer.id);
+        let latest = self.keys.latest(job);
+        let seen = self.read::<LatestCheckpoint>(&latest).await?;
+        let before = seen.as_ref().map(|stored| stored.value.id);
+        if before.is_some_and(|before| before >= id) {
+            let known = self.checkpoint(job, id).await?;
+            return if known.is_some_and(|known| known.value == *pointer) {
+                Ok(())
+            } else {
+                Err(Failure::Conflict(format!(
+                    "checkpoint {id} of job {job} is not above {before:?}"
+                )))
+            };
+        }
+        assert!(!subsumed.contains(&id), "a checkpoint does not subsume itself");
+        let mut write = Write::under(token)
+            .replace(&latest, seen.as_ref(), &LatestCheckpoint { id })?
+            .create(&self.keys.checkpoint(job, id), pointer)?;
+        for old in subsumed {
+            write = write.delete(self.keys.checkpoint(job, *old));
+        }
+        self.write_unraced(write).await.map(drop)
+    }
+
+    /// The pointer to a checkpoint.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn checkpoint(
+        &self,
+        job: JobId,
+        id: CheckpointId,
+    ) -> Result<Option<Stored<CheckpointPointer>>, Failure> {
+        self.read(&self.keys.checkpoint(job, id)).await
+    }
+
+    /// Pointers to all retained checkpoints, oldest first. The last one is what the job recovers from.
+    ///
+    /// # Errors
+    /// When one cannot be read; it is never left out.
+    pub async fn checkpoints(&self, job: JobId) -> Result<Vec<CheckpointPointer>, Failure> {
+        let listing = self.store.list(&self.keys.checkpoints(job)).await?;
+        let pointers = listing.entries.iter().map(|entry| Ok(Stored::read(entry)?.value));
+        pointers.collect()
+    }
+
+    /// Writes the job's result. Nobody is told before. When the outcome is unknown, finish again with the same result.
+    ///
+    /// # Errors
+    /// [`Failure::Fenced`]; [`Failure::Ended`] when there is another result.
+    pub async fn finish(&self, token: &EpochToken, result: &ResultRecord) -> Result<(), Failure> {
+        let key = self.keys.result(token.job);
+        let write = Write::under(token).create(&key, result)?;
+        match self.write(write).await? {
+            Written::At(_) => Ok(()),
+            Written::Refused(seen) => {
+                let there = super::jobs::read_in::<ResultRecord>(&seen, &key)?;
+                let same = there.is_some_and(|there| there.value == *result);
+                same.then_some(()).ok_or(Failure::Ended(token.job))
+            }
+        }
+    }
+}
+
+impl CheckpointPointer {
+    /// Whether newer checkpoints may subsume it. Savepoints belong to who asked for them.
+    #[must_use]
+    pub fn may_be_subsumed(&self) -> bool {
+        self.kind == PointerKind::Checkpoint
+    }
+}

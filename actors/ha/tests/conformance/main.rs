@@ -1,0 +1,53 @@
+//! One suite for all stores: what a store promises, and what the records over it promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test stops where it cannot go on"
+)]
+
+mod records;
+mod transactions;
+mod watches;
+mod world;
+
+/// Makes a test of each check for each store.
+macro_rules! suite {
+    ($($module:ident :: $check:ident),* $(,)?) => {
+        suite!(@store memory, crate::world::memory; $($module::$check),*);
+        suite!(@store file, crate::world::file; $($module::$check),*);
+    };
+    (@store $store:ident, $open:path; $($module:ident :: $check:ident),*) => {
+        mod $store {
+            $(
+                #[test]
+                fn $check() {
+                    $crate::world::run($open, |world| async move { $crate::$module::$check(&world).await });
+                }
+            )*
+        }
+    };
+}
+
+suite! {
+    transactions::guards_decide_and_a_refusal_shows_what_was_seen,
+    transactions::a_transaction_takes_effect_wholly_or_not_at_all,
+    transactions::a_key_that_was_deleted_is_created_anew,
+    transactions::a_transaction_that_is_sent_twice_takes_effect_once,
+    transactions::lists_hold_what_lies_below_and_nothing_else,
+    transactions::random_transactions_end_as_in_the_definition,
+    transactions::a_question_without_changes_is_answered,
+    watches::a_watch_tells_every_change_in_order,
+    watches::a_watch_behind_a_compaction_says_so_and_a_watcher_goes_on,
+    watches::keys_end_with_their_lease_and_live_while_it_is_renewed,
+    watches::a_lease_that_is_gone_carries_nothing,
+    records::a_job_is_taken_in_once,
+    records::an_epoch_is_claimed_once_and_fences_the_one_before,
+    records::a_job_with_a_result_is_never_run_again,
+    records::checkpoint_ids_are_never_given_twice,
+    records::a_checkpoint_is_committed_once_and_goes_forward,
+    records::intents_are_written_once_and_not_after_the_end,
+    records::cleaning_deletes_everything_but_the_result,
+    records::a_condemned_blob_gets_no_owner_and_one_with_an_owner_lives,
+    records::a_deposed_leader_writes_nothing,
+    records::what_is_too_large_is_not_written,
+}
