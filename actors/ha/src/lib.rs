@@ -5,6 +5,8 @@
 //! their records.
 
 pub mod clock;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod file;
 pub mod kv;
 pub mod leader;

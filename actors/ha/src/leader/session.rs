@@ -263,6 +263,7 @@ impl LeaderSession {
             return;
         }
         self.lease = None;
+        self.retry_at = Time::ZERO;
         match self.term() {
             Some(term) => self.depose(term, effects),
             None => self.office = Office::None,
@@ -402,3 +403,7 @@ impl LeaderSession {
         self.lease.as_mut().filter(|lease| lease.id == id)
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -25,10 +25,16 @@ impl Keys {
         &self.root
     }
 
-    /// Who leads.
+    /// Above the election key.
+    #[must_use]
+    pub fn election(&self) -> Key {
+        self.root.join("election")
+    }
+
+    /// Who leads: the election key.
     #[must_use]
     pub fn leader(&self) -> Key {
-        self.root.join("leader")
+        self.election().join("leader")
     }
 
     /// The cluster's life.

@@ -81,6 +81,11 @@ impl<'a> Write<'a> {
     }
 }
 
+/// The bytes of a record that is written where there is none.
+pub(crate) fn encode_new<T: Record>(key: &Key, record: &T) -> Result<Vec<u8>, Failure> {
+    codec::encode(key, record, random_number(), None)
+}
+
 /// What holds as long as a record is as it was seen.
 fn unchanged<T>(key: &Key, seen: Option<&Stored<T>>) -> Guard {
     match seen {

@@ -5,6 +5,11 @@
     reason = "a test stops where it cannot go on"
 )]
 
+mod elections;
+#[cfg(feature = "etcd")]
+mod etcd_faults;
+#[cfg(feature = "etcd")]
+mod etcd_process;
 mod records;
 mod transactions;
 mod watches;
@@ -15,6 +20,8 @@ macro_rules! suite {
     ($($module:ident :: $check:ident),* $(,)?) => {
         suite!(@store memory, crate::world::memory; $($module::$check),*);
         suite!(@store file, crate::world::file; $($module::$check),*);
+        #[cfg(feature = "etcd")]
+        suite!(@store etcd, crate::etcd_process::world; $($module::$check),*);
     };
     (@store $store:ident, $open:path; $($module:ident :: $check:ident),*) => {
         mod $store {
@@ -50,4 +57,9 @@ suite! {
     records::a_condemned_blob_gets_no_owner_and_one_with_an_owner_lives,
     records::a_deposed_leader_writes_nothing,
     records::what_is_too_large_is_not_written,
+    elections::one_leads_and_the_next_one_follows_under_a_greater_term,
+    elections::a_lease_that_is_revoked_early_deposes,
+    elections::a_candidate_whose_lease_is_gone_is_not_crowned,
+    elections::who_was_paused_is_suspended_and_then_deposed,
+    elections::who_is_suspended_goes_on_under_the_same_term,
 }

@@ -18,35 +18,48 @@ pub(crate) struct World {
     /// The least that a lease may live.
     pub(crate) ttl: Duration,
     pub(crate) clock: Arc<dyn Clock>,
-    _alive: Box<dyn Any>,
+    #[allow(dead_code, reason = "it is held")]
+    pub(crate) alive: Box<dyn Any>,
 }
 
 /// How long a test may take before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a check over a store.
-pub(crate) fn run<F: Future<Output = ()>>(open: fn() -> Option<World>, check: impl FnOnce(World) -> F) {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build().unwrap();
-    let _entered = runtime.enter();
-    if let Some(world) = open() {
-        runtime
-            .block_on(async { tokio::time::timeout(PATIENCE, check(world)).await })
-            .expect("the test is stuck");
-    }
+pub(crate) fn run<O, F>(open: fn() -> O, check: impl FnOnce(World) -> F)
+where
+    O: Future<Output = Option<World>>,
+    F: Future<Output = ()>,
+{
+    block_on(async {
+        if let Some(world) = open().await {
+            check(world).await;
+        }
+    });
 }
 
-pub(crate) fn memory() -> Option<World> {
+/// Runs a test that must end.
+pub(crate) fn block_on(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    let test = async { tokio::time::timeout(PATIENCE, test).await };
+    local.block_on(&runtime, test).expect("the test is stuck");
+}
+
+#[allow(clippy::unused_async, reason = "others wait")]
+pub(crate) async fn memory() -> Option<World> {
     let clock = SystemClock::new();
     Some(World {
         store: Arc::new(MemoryStore::new(clock.clone())),
         ttl: Duration::from_millis(200),
         clock,
-        _alive: Box::new(()),
+        alive: Box::new(()),
     })
 }
 
-pub(crate) fn file() -> Option<World> {
+#[allow(clippy::unused_async, reason = "others wait")]
+pub(crate) async fn file() -> Option<World> {
     let (dir, pool, clock) = (
         tempfile::tempdir().unwrap(),
         BlockingPool::new().unwrap(),
@@ -57,7 +70,7 @@ pub(crate) fn file() -> Option<World> {
         store: Arc::new(store),
         ttl: Duration::from_millis(400),
         clock,
-        _alive: Box::new((dir, Closing(Some(pool)))),
+        alive: Box::new((dir, Closing(Some(pool)))),
     })
 }
 
