@@ -4,6 +4,7 @@
 //! not known is never taken for another, and that nobody leads beyond his deadline. It refuses to know what jobs do: it keeps
 //! their records.
 
+pub mod blob;
 pub mod clock;
 #[cfg(feature = "etcd")]
 pub mod etcd;

@@ -143,7 +143,7 @@ pub(crate) async fn world() -> Option<World> {
     etcd.ready().await;
     Some(World {
         store: Arc::new(etcd.store()),
-        ttl: Duration::from_secs(1),
+        ttl: Duration::from_secs(2),
         clock: SystemClock::new(),
         alive: Box::new(etcd),
     })

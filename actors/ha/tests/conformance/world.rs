@@ -23,7 +23,7 @@ pub(crate) struct World {
 }
 
 /// How long a test may take before it counts as stuck.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Runs a check over a store.
 pub(crate) fn run<O, F>(open: fn() -> O, check: impl FnOnce(World) -> F)
@@ -52,7 +52,7 @@ pub(crate) async fn memory() -> Option<World> {
     let clock = SystemClock::new();
     Some(World {
         store: Arc::new(MemoryStore::new(clock.clone())),
-        ttl: Duration::from_millis(200),
+        ttl: Duration::from_secs(2),
         clock,
         alive: Box::new(()),
     })
@@ -68,7 +68,7 @@ pub(crate) async fn file() -> Option<World> {
     let store = FileStore::open(dir.path(), clock.clone(), pool.threads()).unwrap();
     Some(World {
         store: Arc::new(store),
-        ttl: Duration::from_millis(400),
+        ttl: Duration::from_secs(2),
         clock,
         alive: Box::new((dir, Closing(Some(pool)))),
     })
