@@ -1,11 +1,10 @@
 //! Between our words and etcd's.
 
-use super::messages::{
-    Compare, CompareResult, CompareTarget, DeleteRangeRequest, KeyValue, PutRequest, RangeRequest, Request,
-    RequestOp, ResponseHeader, Revision as CompareRevision, TxnRequest, TxnResponse,
-};
 use crate::kv::{Change, Entry, Guard, Key, LeaseId, Listing, Outcome, Revision, StoreError, Transaction};
-use tonic::{Code, Status};
+use etcd_client::{
+    Compare, CompareOp, Error, KeyValue, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+use tonic::Code;
 
 /// The range of all keys that one contains: `/` is followed by `0`.
 pub(super) fn below(above: &Key) -> (Vec<u8>, Vec<u8>) {
@@ -22,112 +21,102 @@ fn from_i64(number: i64) -> Revision {
 }
 
 pub(super) fn revision(header: Option<&ResponseHeader>) -> Revision {
-    from_i64(header.map_or(0, |header| header.revision))
+    from_i64(header.map_or(0, ResponseHeader::revision))
 }
 
-pub(super) fn entry(kv: KeyValue) -> Entry {
+pub(super) fn entry(kv: &KeyValue) -> Entry {
     Entry {
-        key: key(&kv.key),
-        value: kv.value,
-        created: from_i64(kv.create_revision),
-        modified: from_i64(kv.mod_revision),
-        lease: (kv.lease != 0).then_some(LeaseId(kv.lease)),
+        key: key(kv.key()),
+        value: kv.value().to_vec(),
+        created: from_i64(kv.create_revision()),
+        modified: from_i64(kv.mod_revision()),
+        lease: (kv.lease() != 0).then_some(LeaseId(kv.lease())),
     }
 }
 
 /// All our keys are text; those of others are none of ours.
-pub(super) fn key(bytes: &[u8]) -> Key {
+fn key(bytes: &[u8]) -> Key {
     Key::new(String::from_utf8_lossy(bytes))
 }
 
-pub(super) fn transaction(transaction: &Transaction) -> TxnRequest {
-    let op = |request| RequestOp {
-        request: Some(request),
-    };
-    let read = |key: &Key| {
-        let key = key.as_str().as_bytes().to_vec();
-        op(Request::Range(RangeRequest {
-            key,
-            ..RangeRequest::default()
-        }))
-    };
-    TxnRequest {
-        compare: transaction.guards().iter().map(compare).collect(),
-        success: transaction
-            .changes()
-            .iter()
-            .map(|change| op(request(change)))
-            .collect(),
-        failure: transaction.keys().iter().map(read).collect(),
-    }
+pub(super) fn transaction(transaction: &Transaction) -> Txn {
+    let guards: Vec<_> = transaction.guards().iter().map(compare).collect();
+    let changes: Vec<_> = transaction.changes().iter().map(change).collect();
+    let keys = transaction.keys();
+    let reads: Vec<_> = keys.iter().map(|key| TxnOp::get(key.as_str(), None)).collect();
+    Txn::new().when(guards).and_then(changes).or_else(reads)
 }
 
 fn compare(guard: &Guard) -> Compare {
-    use CompareResult::{Equal, Greater};
-    use CompareRevision::{Create, Mod};
-    let (result, revision) = match guard {
-        Guard::Absent(_) | Guard::NoneBelow(_) => (Equal, Create(0)),
-        Guard::Present(_) => (Greater, Create(0)),
-        Guard::CreatedAt(_, revision) => (Equal, Create(to_i64(*revision))),
-        Guard::Unchanged(_, revision) => (Equal, Mod(to_i64(*revision))),
-    };
-    let target = match revision {
-        Create(_) => CompareTarget::Create,
-        Mod(_) => CompareTarget::Mod,
-    };
-    let (key, range_end) = match guard {
-        Guard::NoneBelow(above) => below(above),
-        other => (other.key().as_str().as_bytes().to_vec(), Vec::new()),
-    };
-    Compare {
-        result: result.into(),
-        target: target.into(),
-        key,
-        revision: Some(revision),
-        range_end,
+    let key = guard.key().as_str();
+    match guard {
+        Guard::Absent(_) => Compare::create_revision(key, CompareOp::Equal, 0),
+        Guard::Present(_) => Compare::create_revision(key, CompareOp::Greater, 0),
+        Guard::CreatedAt(_, revision) => Compare::create_revision(key, CompareOp::Equal, to_i64(*revision)),
+        Guard::Unchanged(_, revision) => Compare::mod_revision(key, CompareOp::Equal, to_i64(*revision)),
+        Guard::NoneBelow(above) => {
+            let (first, end) = below(above);
+            Compare::create_revision(first, CompareOp::Equal, 0).with_range(end)
+        }
     }
 }
 
-fn request(change: &Change) -> Request {
+fn change(change: &Change) -> TxnOp {
     match change {
-        Change::Put(key, value, lease) => Request::Put(PutRequest {
-            key: key.as_str().as_bytes().to_vec(),
-            value: value.clone(),
-            lease: lease.map_or(0, |lease| lease.0),
-        }),
-        Change::Delete(key) => Request::Delete(DeleteRangeRequest {
-            key: key.as_str().as_bytes().to_vec(),
-        }),
+        Change::Put(key, value, lease) => {
+            let lease = lease.map(|lease| PutOptions::new().with_lease(lease.0));
+            TxnOp::put(key.as_str(), value.clone(), lease)
+        }
+        Change::Delete(key) => TxnOp::delete(key.as_str(), None),
     }
 }
 
-pub(super) fn outcome(answer: TxnResponse) -> Outcome {
-    let revision = revision(answer.header.as_ref());
-    if answer.succeeded {
+pub(super) fn outcome(answer: &TxnResponse) -> Outcome {
+    let revision = revision(answer.header());
+    if answer.succeeded() {
         return Outcome::Done(revision);
     }
-    let ranges = answer.responses.into_iter().filter_map(|response| response.range);
-    let entries = ranges.flat_map(|range| range.kvs).map(entry).collect();
-    Outcome::Refused(Listing { revision, entries })
+    let entries = answer
+        .op_responses()
+        .into_iter()
+        .flat_map(|response| match response {
+            TxnOpResponse::Get(found) => found.kvs().iter().map(entry).collect(),
+            _ => Vec::new(),
+        });
+    Outcome::Refused(Listing {
+        revision,
+        entries: entries.collect(),
+    })
 }
 
 /// What a failed call means for a transaction: unknown, unless the code says that etcd has refused it.
-pub(super) fn failed(transaction: &Transaction, status: &Status) -> Outcome {
+pub(super) fn failed(transaction: &Transaction, failure: &Error) -> Outcome {
     let lease = transaction.changes().iter().find_map(|change| match change {
         Change::Put(_, _, lease) => *lease,
         Change::Delete(_) => None,
     });
-    match (status.code(), lease) {
+    match (code(failure), lease) {
         // The only thing that a transaction can fail to find.
-        (Code::NotFound, Some(lease)) => Outcome::Rejected(StoreError::LeaseGone(lease)),
-        _ => match error(status) {
+        (Some(Code::NotFound), Some(lease)) => Outcome::Rejected(StoreError::LeaseGone(lease)),
+        _ => match error(failure) {
             StoreError::Unreachable(why) => Outcome::Unknown(why),
             certain => Outcome::Rejected(certain),
         },
     }
 }
 
-pub(super) fn error(status: &Status) -> StoreError {
+/// What etcd said, if it did.
+pub(super) fn code(error: &Error) -> Option<Code> {
+    match error {
+        Error::GRpcStatus(status) => Some(status.code()),
+        _ => None,
+    }
+}
+
+pub(super) fn error(error: &Error) -> StoreError {
+    let Error::GRpcStatus(status) = error else {
+        return StoreError::Unreachable(error.to_string());
+    };
     let why = format!("{}: {}", status.code(), status.message());
     match status.code() {
         // No space, too many requests, or too large: etcd says so before it proposes anything.

@@ -5,7 +5,6 @@
 
 mod client;
 mod convert;
-mod messages;
 mod settings;
 mod watch;
 
@@ -15,21 +14,11 @@ use crate::kv::{
     Entry, Key, Lease, LeaseId, Listing, Outcome, Pending, Revision, Store, StoreError, Transaction, Watch,
 };
 use client::Client;
-use messages::{
-    CompactionRequest, Empty, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseRequest,
-    RangeRequest, RangeResponse, TxnResponse,
-};
-use std::future::{Future, ready};
+use etcd_client::{Client as Connection, Error, GetOptions};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::{Code, Status};
-
-const RANGE: &str = "/etcdserverpb.KV/Range";
-const TXN: &str = "/etcdserverpb.KV/Txn";
-const COMPACT: &str = "/etcdserverpb.KV/Compact";
-const GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
-const REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
-const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+use tonic::Code;
 
 /// How many entries are read at once: far less than an answer may have, at 8 KiB each.
 const PAGE: i64 = 500;
@@ -49,26 +38,26 @@ impl EtcdStore {
         if settings.endpoints.is_empty() {
             return Err(SettingsError::NoEndpoint);
         }
-        let client = Arc::new(Client::new(settings)?);
+        let client = Arc::new(Client::new(&settings)?);
         Ok(Self { client })
     }
 
-    /// Asks one endpoint after the other. Only for what changes nothing when it is done twice.
+    /// Asks one member after the other. Only for what changes nothing when it is done twice.
     fn ask<T: Send + 'static, F>(
         &self,
         question: impl Fn(Arc<Client>) -> F + Send + 'static,
     ) -> Pending<Result<T, StoreError>>
     where
-        F: Future<Output = Result<T, Status>> + Send,
+        F: Future<Output = Result<T, Error>> + Send,
     {
         let client = self.client.clone();
         Box::pin(async move {
-            let mut tries = client.endpoints();
+            let mut tries = client.members();
             loop {
                 tries -= 1;
                 match question(client.clone())
                     .await
-                    .map_err(|status| convert::error(&status))
+                    .map_err(|error| convert::error(&error))
                 {
                     Err(StoreError::Unreachable(_)) if tries > 0 => {}
                     answer => return answer,
@@ -79,57 +68,58 @@ impl EtcdStore {
 }
 
 /// A list, begun again when a compaction has overtaken its revision.
-async fn whole_list(client: Arc<Client>, above: Key) -> Result<Listing, Status> {
+async fn whole_list(client: Arc<Client>, above: Key) -> Result<Listing, Error> {
     let mut tries = 3;
     loop {
         tries -= 1;
         match pages(client.clone(), above.clone()).await {
-            Err(status) if status.code() == Code::OutOfRange && tries > 0 => {}
+            Err(error) if convert::code(&error) == Some(Code::OutOfRange) && tries > 0 => {}
             other => return other,
         }
     }
 }
 
 /// All pages of a list, at one revision.
-async fn pages(client: Arc<Client>, above: Key) -> Result<Listing, Status> {
+async fn pages(client: Arc<Client>, above: Key) -> Result<Listing, Error> {
     let mut listing = Listing::default();
     let (mut from, range_end) = convert::below(&above);
     loop {
-        let question = RangeRequest {
-            key: from,
-            range_end: range_end.clone(),
-            limit: PAGE,
-            revision: convert::to_i64(listing.revision),
+        let options = GetOptions::new()
+            .with_range(range_end.clone())
+            .with_limit(PAGE)
+            .with_revision(convert::to_i64(listing.revision));
+        let key = from.clone();
+        let question = |connection: Connection| async move {
+            let mut kv = client::kv(&connection);
+            kv.get(key, Some(options)).await
         };
-        let page: RangeResponse = client.call(RANGE, question).await?;
+        let page = client.call(question).await?;
         if listing.revision == Revision::default() {
-            listing.revision = convert::revision(page.header.as_ref());
+            listing.revision = convert::revision(page.header());
         }
-        let last = page.kvs.last().map(|kv| kv.key.clone());
-        listing.entries.extend(page.kvs.into_iter().map(convert::entry));
-        match last {
-            Some(mut last) if page.more => {
+        listing.entries.extend(page.kvs().iter().map(convert::entry));
+        match page.kvs().last() {
+            Some(last) if page.more() => {
                 // The first key behind the last one.
-                last.push(0);
-                from = last;
+                from = [last.key(), &[0]].concat();
             }
             _ => return Ok(listing),
         }
     }
 }
 
-async fn keep_alive(client: Arc<Client>, lease: LeaseId) -> Result<i64, Status> {
-    let question = futures_util::stream::once(ready(LeaseRequest { id: lease.0 }));
-    let mut answers = client
-        .stream::<_, LeaseKeepAliveResponse>(KEEP_ALIVE, question)
-        .await?;
-    let answer = client
-        .within(answers.message())
-        .await
-        .inspect_err(|_| client.leave_endpoint())?;
-    answer
-        .map(|answer| answer.ttl)
-        .ok_or_else(|| Status::unavailable("etcd ended the renewal"))
+/// Renews a lease; false when it is gone.
+async fn keep_alive(client: Arc<Client>, lease: LeaseId) -> Result<bool, Error> {
+    let question = |connection: Connection| async move {
+        // The answer to the first renewal comes with the stream, which then ends.
+        match client::lease(&connection).keep_alive(lease.0).await {
+            Ok(_) => Ok(true),
+            // So the library says that etcd answered with no time to live.
+            Err(Error::LeaseKeepAliveError(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    };
+    client.call(question).await
 }
 
 impl Store for EtcdStore {
@@ -137,23 +127,25 @@ impl Store for EtcdStore {
         let client = self.client.clone();
         Box::pin(async move {
             let question = convert::transaction(&transaction);
-            match client.call::<_, TxnResponse>(TXN, question).await {
-                Ok(answer) => convert::outcome(answer),
-                Err(status) => convert::failed(&transaction, &status),
+            let answer = client
+                .call(|connection| async move { client::kv(&connection).txn(question).await })
+                .await;
+            match answer {
+                Ok(answer) => convert::outcome(&answer),
+                Err(error) => convert::failed(&transaction, &error),
             }
         })
     }
 
     fn get(&self, key: &Key) -> Pending<Result<Option<Entry>, StoreError>> {
-        let key = key.as_str().as_bytes().to_vec();
+        let key = key.clone();
         self.ask(move |client| {
-            let question = RangeRequest {
-                key: key.clone(),
-                ..RangeRequest::default()
-            };
+            let key = key.clone();
             async move {
-                let answer: RangeResponse = client.call(RANGE, question).await?;
-                Ok(answer.kvs.into_iter().next().map(convert::entry))
+                let answer = client
+                    .call(|connection| async move { client::kv(&connection).get(key.as_str(), None).await })
+                    .await?;
+                Ok(answer.kvs().first().map(convert::entry))
             }
         })
     }
@@ -171,10 +163,12 @@ impl Store for EtcdStore {
         // Whole seconds; etcd raises what is below one and a half of its election timeout.
         let ttl = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         self.ask(move |client| async move {
-            let answer: LeaseGrantResponse = client.call(GRANT, LeaseGrantRequest { ttl }).await?;
-            let ttl = Duration::from_secs(u64::try_from(answer.ttl).unwrap_or(0));
+            let answer = client
+                .call(|connection| async move { client::lease(&connection).grant(ttl, None).await })
+                .await?;
+            let ttl = Duration::from_secs(u64::try_from(answer.ttl()).unwrap_or(0));
             Ok(Lease {
-                id: LeaseId(answer.id),
+                id: LeaseId(answer.id()),
                 ttl,
             })
         })
@@ -183,23 +177,20 @@ impl Store for EtcdStore {
     fn renew(&self, lease: LeaseId) -> Pending<Result<(), StoreError>> {
         let renewed = self.ask(move |client| keep_alive(client, lease));
         Box::pin(async move {
-            // A lease that is gone is answered, with no time to live.
-            let gone = renewed.await? <= 0;
-            if gone {
-                Err(StoreError::LeaseGone(lease))
-            } else {
-                Ok(())
+            match renewed.await? {
+                true => Ok(()),
+                false => Err(StoreError::LeaseGone(lease)),
             }
         })
     }
 
     fn revoke(&self, lease: LeaseId) -> Pending<Result<(), StoreError>> {
         self.ask(move |client| async move {
-            match client
-                .call::<_, Empty>(REVOKE, LeaseRequest { id: lease.0 })
-                .await
-            {
-                Err(status) if status.code() == Code::NotFound => Ok(()),
+            let answer = client
+                .call(|connection| async move { client::lease(&connection).revoke(lease.0).await })
+                .await;
+            match answer {
+                Err(error) if convert::code(&error) == Some(Code::NotFound) => Ok(()),
                 other => other.map(drop),
             }
         })
@@ -208,12 +199,12 @@ impl Store for EtcdStore {
     fn compact(&self, up_to: Revision) -> Pending<Result<(), StoreError>> {
         let revision = convert::to_i64(up_to);
         self.ask(move |client| async move {
-            match client
-                .call::<_, Empty>(COMPACT, CompactionRequest { revision })
-                .await
-            {
+            let answer = client
+                .call(|connection| async move { client::kv(&connection).compact(revision, None).await })
+                .await;
+            match answer {
                 // It is compacted further already.
-                Err(status) if status.code() == Code::OutOfRange => Ok(()),
+                Err(error) if convert::code(&error) == Some(Code::OutOfRange) => Ok(()),
                 other => other.map(drop),
             }
         })

@@ -1,10 +1,10 @@
 //! How etcd is reached.
 
+use etcd_client::{Certificate, Identity, TlsOptions};
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 /// How etcd is reached. Endpoints are URLs: `https://etcd-1:2379`.
 #[derive(Clone)]
@@ -69,40 +69,38 @@ impl EtcdSettings {
         }
     }
 
-    pub(super) fn endpoint(&self, url: &str) -> Result<Endpoint, SettingsError> {
-        let wrong = |why: String| SettingsError::Endpoint {
-            url: url.to_owned(),
-            why,
+    /// Refuses what is no URL, and what does not fit the rest.
+    pub(super) fn check(&self, url: &str) -> Result<(), SettingsError> {
+        let wrong = |why: &str| {
+            let (url, why) = (url.to_owned(), why.to_owned());
+            Err(SettingsError::Endpoint { url, why })
         };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(error.to_string()))?;
-        match endpoint.uri().scheme_str() {
-            Some("https") => {
-                let tls = self.tls(url)?;
-                endpoint.tls_config(tls).map_err(|error| wrong(error.to_string()))
-            }
-            Some("http") if self.ca_file.is_some() || self.identity.is_some() => {
-                Err(SettingsError::Plain(url.to_owned()))
-            }
-            Some("http") => Ok(endpoint),
-            _ => Err(wrong(
-                "it begins neither with `http://` nor with `https://`".to_owned(),
-            )),
+        let certificates = self.ca_file.is_some() || self.identity.is_some();
+        let Some((scheme, authority)) = url.split_once("://") else {
+            return wrong("it begins neither with `http://` nor with `https://`");
+        };
+        match scheme {
+            _ if authority.is_empty() => wrong("it names no host"),
+            "https" if self.ca_file.is_none() => Err(SettingsError::NoAuthority(url.to_owned())),
+            "http" if certificates => Err(SettingsError::Plain(url.to_owned())),
+            "http" | "https" => Ok(()),
+            _ => wrong("it begins neither with `http://` nor with `https://`"),
         }
     }
 
-    fn tls(&self, url: &str) -> Result<ClientTlsConfig, SettingsError> {
-        let authority = self
-            .ca_file
-            .as_ref()
-            .ok_or_else(|| SettingsError::NoAuthority(url.to_owned()))?;
+    /// What is needed for TLS; nothing without certificates.
+    pub(super) fn tls(&self) -> Result<Option<TlsOptions>, SettingsError> {
+        let Some(authority) = &self.ca_file else {
+            return Ok(None);
+        };
         let authority = read("high-availability.etcd.ssl.ca-file", authority)?;
-        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority));
+        let mut tls = TlsOptions::new().ca_certificate(Certificate::from_pem(authority));
         if let Some((certificate, key)) = &self.identity {
             let certificate = read("high-availability.etcd.ssl.certificate-file", certificate)?;
             let key = read("high-availability.etcd.ssl.key-file", key)?;
             tls = tls.identity(Identity::from_pem(certificate, key));
         }
-        Ok(tls)
+        Ok(Some(tls))
     }
 }
 
@@ -131,12 +129,12 @@ mod tests {
     #[test]
     fn settings_that_make_no_sense_say_what_to_set() {
         let mut settings = EtcdSettings::plain(vec![]);
-        let wrong = |settings: &EtcdSettings, url| settings.endpoint(url).unwrap_err().to_string();
+        let wrong = |settings: &EtcdSettings, url| settings.check(url).unwrap_err().to_string();
         assert!(wrong(&settings, "https://a:1").contains("ssl.ca-file"));
         assert!(wrong(&settings, "a:1").contains("http://"));
         settings.ca_file = Some("/none".into());
         assert!(wrong(&settings, "http://a:1").contains("https://"));
-        assert!(wrong(&settings, "https://a:1").contains("/none"));
+        assert!(settings.tls().unwrap_err().to_string().contains("/none"));
         settings.user = Some(("me".into(), "secret".into()));
         assert!(!format!("{settings:?}").contains("secret"));
     }

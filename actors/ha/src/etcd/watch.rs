@@ -1,25 +1,20 @@
 //! Watches over a stream of etcd's.
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::convert;
-use super::messages::{Event, WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::kv::{Key, Revision, Watch, Watched};
-use futures_util::StreamExt;
+use etcd_client::{Error, Event, EventType, WatchOptions, WatchStream};
 use std::collections::VecDeque;
-use std::future::{Future, ready};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use tonic::{Status, Streaming};
-
-const WATCH: &str = "/etcdserverpb.Watch/Watch";
-const DELETED: i32 = 1;
 
 pub(super) struct EtcdWatch {
     client: Arc<Client>,
     above: Key,
     /// Everything up to here was told.
     after: Revision,
-    answers: Option<Streaming<WatchResponse>>,
+    answers: Option<WatchStream>,
     waiting: VecDeque<Watched>,
 }
 
@@ -34,24 +29,22 @@ impl EtcdWatch {
         }
     }
 
-    async fn open(&self) -> Result<Streaming<WatchResponse>, Status> {
+    async fn open(&self) -> Result<WatchStream, Error> {
         let (key, range_end) = convert::below(&self.above);
         // From the revision that was told already: a deletion at the very revision to which etcd has compacted is
         // not told any more, and only a watch from before that is.
-        let start_revision = convert::to_i64(self.after).max(1);
-        let create = Some(WatchCreateRequest {
-            key,
-            range_end,
-            start_revision,
-        });
-        // The watch lasts as long as the questions do.
-        let questions =
-            futures_util::stream::once(ready(WatchRequest { create })).chain(futures_util::stream::pending());
-        self.client.stream(WATCH, questions).await
+        let options = WatchOptions::new()
+            .with_range(range_end)
+            .with_start_revision(convert::to_i64(self.after).max(1));
+        let question = |connection| async move {
+            let mut watches = client::watch(&connection);
+            watches.watch(key, Some(options)).await
+        };
+        self.client.call(question).await
     }
 
     async fn receive(&mut self) -> Result<(), Watched> {
-        let lost = |status: Status| Watched::Lost(format!("{}: {}", status.code(), status.message()));
+        let lost = |error: Error| Watched::Lost(convert::error(&error).to_string());
         if self.answers.is_none() {
             self.answers = Some(self.open().await.map_err(lost)?);
         }
@@ -61,26 +54,26 @@ impl EtcdWatch {
         let answer = match answers.message().await {
             Ok(Some(answer)) => answer,
             Ok(None) => return Err(Watched::Lost("etcd ended the watch".to_owned())),
-            Err(status) => {
-                self.client.leave_endpoint();
-                return Err(lost(status));
+            Err(error) => {
+                self.client.leave_member();
+                return Err(lost(error));
             }
         };
-        if answer.compact_revision != 0 {
+        if answer.compact_revision() != 0 {
             return Err(Watched::Compacted);
         }
-        if answer.canceled {
-            return Err(Watched::Lost(answer.cancel_reason));
+        if answer.canceled() {
+            return Err(Watched::Lost(answer.cancel_reason().to_owned()));
         }
-        self.sort(answer.events);
+        self.sort(answer.events());
         Ok(())
     }
 
     /// Events come in the order of revisions; those of one revision belong together.
-    fn sort(&mut self, events: Vec<Event>) {
+    fn sort(&mut self, events: &[Event]) {
         for event in events {
-            let deleted = event.kind == DELETED;
-            let Some(kv) = event.kv else { continue };
+            let deleted = event.event_type() == EventType::Delete;
+            let Some(kv) = event.kv() else { continue };
             let entry = convert::entry(kv);
             let at = entry.modified;
             if at <= self.after {

@@ -7,7 +7,12 @@ use super::{AnyOption, Shape};
 ///
 /// `HURTIG_CONFIG` names the configuration file, `HURTIG_LOG` filters the log, `HURTIG_BLESS` lets
 /// tests rewrite the files that they compare with, `HURTIG_REQUIRE_ETCD` lets tests fail that find no etcd.
-pub(super) const RESERVED_VARIABLES: [&str; 4] = ["HURTIG_CONFIG", "HURTIG_LOG", "HURTIG_BLESS", "HURTIG_REQUIRE_ETCD"];
+pub(super) const RESERVED_VARIABLES: [&str; 4] = [
+    "HURTIG_CONFIG",
+    "HURTIG_LOG",
+    "HURTIG_BLESS",
+    "HURTIG_REQUIRE_ETCD",
+];
 
 /// What the names of environment variables that set options begin with.
 pub(super) const VARIABLE_PREFIX: &str = "HURTIG_";
