@@ -141,8 +141,22 @@ impl Records {
         entry.as_ref().map(Stored::read).transpose()
     }
 
-    /// Carries out a write, if its token allows that at this moment.
+    /// Carries out a write, if its token allows that at this moment. One that was overtaken counts as refused: only for those
+    /// who delete nothing then.
     async fn write(&self, write: Write<'_>) -> Result<Written, Failure> {
+        let token = write.token;
+        let seen = match self.send(write).await? {
+            Settled::Done(revision) => return Ok(Written::At(revision)),
+            Settled::Refused(seen) | Settled::Overtaken(seen) => seen,
+            other => return Err(failure(other)),
+        };
+        match token.refusal(&self.keys, &seen) {
+            Some(failure) => Err(failure),
+            None => Ok(Written::Refused(seen)),
+        }
+    }
+
+    async fn send(&self, write: Write<'_>) -> Result<Settled, Failure> {
         let Write {
             token,
             mut guards,
@@ -150,23 +164,20 @@ impl Records {
         } = write;
         token.check()?;
         guards.extend(token.guards(&self.keys));
-        let transaction = Transaction::new(guards, changes);
-        match settle(&*self.store, transaction, false).await {
-            Settled::Done(revision) => Ok(Written::At(revision)),
-            Settled::Refused(seen) => match token.refusal(&self.keys, &seen) {
-                Some(failure) => Err(failure),
-                None => Ok(Written::Refused(seen)),
-            },
-            other => Err(failure(other)),
-        }
+        Ok(settle(&*self.store, Transaction::new(guards, changes), false).await)
     }
 
     /// Carries out a write that only a race can refuse.
     async fn write_unraced(&self, write: Write<'_>) -> Result<Revision, Failure> {
+        let token = write.token;
         let key = write.changes.first().map(|change| change.key().clone());
-        match self.write(write).await? {
-            Written::At(revision) => Ok(revision),
-            Written::Refused(_) => Err(Failure::Changed(key.unwrap_or_else(|| self.keys.root().clone()))),
+        match self.send(write).await? {
+            Settled::Done(revision) => Ok(revision),
+            Settled::Refused(seen) => {
+                let changed = || Failure::Changed(key.unwrap_or_else(|| self.keys.root().clone()));
+                Err(token.refusal(&self.keys, &seen).unwrap_or_else(changed))
+            }
+            other => Err(failure(other)),
         }
     }
 }

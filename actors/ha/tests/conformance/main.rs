@@ -10,6 +10,8 @@ mod elections;
 mod etcd_faults;
 #[cfg(feature = "etcd")]
 mod etcd_process;
+mod faulty;
+mod model;
 mod records;
 mod transactions;
 mod watches;
