@@ -33,11 +33,6 @@ pub trait KeySelector<T>: Send + Sync + 'static {
         f(self.key_of(record).borrow())
     }
 
-    /// Whether a batch is hashed by vectors: faster than a column of hashes is copied and read on another core.
-    fn hashes_cheaply() -> bool {
-        Self::Borrowed::ARITHMETIC && Vectors::get().is_some()
-    }
-
     /// Appends the stable hash of each record's key.
     fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
         hashes.reserve(records.len());

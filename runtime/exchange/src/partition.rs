@@ -9,12 +9,6 @@ use std::sync::Arc;
 pub trait HashRecords<T>: Send + Sync {
     /// Appends the stable hash of each record's key.
     fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>);
-
-    /// Whether hashing a batch again costs its receiver less than taking over a column of hashes. Records that
-    /// are copied into buffers then travel without.
-    fn cheap(&self) -> bool {
-        false
-    }
 }
 
 /// A user's choice of channel: record and number of channels to channel.
@@ -112,11 +106,6 @@ impl<T> Partitioner<T> {
             }
             _ => None,
         }
-    }
-
-    /// Whether records that are copied into buffers travel without their hashes.
-    pub(crate) fn leaves_hashes(&self) -> bool {
-        matches!(self, Partitioner::Hash { hasher, .. } if hasher.cheap())
     }
 
     /// Appends the channel of each record of a prepared batch.

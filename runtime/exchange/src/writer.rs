@@ -155,10 +155,7 @@ impl<T: Clone> EdgeWriter<T> {
                 }
             }
         }
-        let mut columns = batch.columns();
-        if self.partitioner.leaves_hashes() {
-            columns.hashes = &[];
-        }
+        let columns = batch.columns();
         let mut placed = true;
         for lane in 0..lanes {
             while self.spread.has(lane) {

@@ -26,17 +26,11 @@ fn splitmix(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-struct ByKey {
-    cheap: bool,
-}
+struct ByKey;
 
 impl HashRecords<Record> for ByKey {
     fn hash_all(&self, records: &[Record], hashes: &mut Vec<u64>) {
         hashes.extend(records.iter().map(|record| splitmix(record.1)));
-    }
-
-    fn cheap(&self) -> bool {
-        self.cheap
     }
 }
 
@@ -44,8 +38,6 @@ impl HashRecords<Record> for ByKey {
 enum Kind {
     Forward,
     Hash,
-    /// With hashes that nobody hands over.
-    CheapHash,
     Rebalance,
     Shuffle,
     Broadcast,
@@ -57,10 +49,7 @@ impl Kind {
     fn partitioner(self, channels: usize) -> Partitioner<Record> {
         match self {
             Kind::Forward => Partitioner::Forward,
-            Kind::Hash | Kind::CheapHash => {
-                let cheap = self == Kind::CheapHash;
-                Partitioner::hash(Arc::new(ByKey { cheap }), GROUPS, channels as u32)
-            }
+            Kind::Hash => Partitioner::hash(Arc::new(ByKey), GROUPS, channels as u32),
             Kind::Rebalance => Partitioner::Rebalance { next: 0 },
             Kind::Shuffle => Partitioner::Shuffle { state: 7 },
             Kind::Broadcast => Partitioner::Broadcast,
@@ -73,7 +62,7 @@ impl Kind {
     fn target(self, key: u64, channels: usize) -> Option<usize> {
         match self {
             Kind::Forward | Kind::Global => Some(0),
-            Kind::Hash | Kind::CheapHash => {
+            Kind::Hash => {
                 let group = (((splitmix(key) >> 16) & 0xffff_ffff) * u64::from(GROUPS)) >> 32;
                 Some((group * channels as u64 / u64::from(GROUPS)) as usize)
             }
@@ -122,7 +111,7 @@ fn setup() -> impl Strategy<Value = Setup> {
     let kinds = [
         Kind::Forward,
         Kind::Hash,
-        Kind::CheapHash,
+        Kind::Hash,
         Kind::Rebalance,
         Kind::Shuffle,
         Kind::Broadcast,
@@ -216,12 +205,7 @@ impl Subject {
         assert_eq!(self.ends[at], 0, "records behind the end");
         assert!((1..=self.setup.batch_size).contains(&batch.len()));
         let hashes = batch.hashes().to_vec();
-        // A batch that goes to the only channel is moved, with all that it has.
-        let hashed = match self.setup.kind {
-            Kind::Hash => true,
-            Kind::CheapHash => self.setup.channels == 1,
-            _ => false,
-        };
+        let hashed = self.setup.kind == Kind::Hash;
         assert_eq!(hashes.len(), if hashed { batch.len() } else { 0 });
         for i in 0..batch.len() {
             let (number, key) = batch.records()[i];

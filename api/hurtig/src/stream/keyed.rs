@@ -42,10 +42,6 @@ impl<T, S: KeySelector<T>> HashRecords<T> for SelectedHash<S> {
     fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
         self.0.hash_all(records, hashes);
     }
-
-    fn cheap(&self) -> bool {
-        S::hashes_cheaply()
-    }
 }
 
 impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
