@@ -113,6 +113,65 @@ fn a_peer_that_follows_the_page_is_served() {
 }
 
 #[test]
+fn a_peer_that_connects_anew_replaces_its_connection_and_nobody_else_can() {
+    paused(async {
+        let network = Network::new();
+        let (process, _worker, _peer) = network.pair();
+        let dial = async |hello: &Hello| {
+            let (mut stream, mut decoder) = (network.dial("manager").await.unwrap(), FrameDecoder::new());
+            let bytes = frame(Kind::Hello, 0, 0, encode(hello).unwrap());
+            stream.write_all(&bytes).await.unwrap();
+            let answer = next(&mut stream, &mut decoder).await.unwrap();
+            (stream, decoder, answer.header.kind)
+        };
+        let first = hello();
+        let (mut old, mut old_decoder, kind) = dial(&first).await;
+        assert_eq!(kind, Kind::Welcome);
+        // It has lost its connection, and the server does not know.
+        let again = Hello {
+            resume: true,
+            ..hello()
+        };
+        let again = Hello {
+            incarnation: first.incarnation,
+            link: first.link,
+            ..again
+        };
+        let (mut new, mut new_decoder, kind) = dial(&again).await;
+        assert_eq!(kind, Kind::Welcome);
+        assert_eq!(
+            rest(&mut old, &mut old_decoder).await,
+            [],
+            "the old one is closed at once"
+        );
+        new.write_all(&ask(1, 2)).await.unwrap();
+        assert_eq!(
+            next(&mut new, &mut new_decoder).await.unwrap().header.kind,
+            Kind::Reply
+        );
+        let links = process.rpc.accepted();
+        let ours = links.iter().find(|peer| peer.state().name == "by hand").unwrap();
+        assert_eq!(ours.state().connections, 2);
+        // Another process with the number of its link, and a link that was never here.
+        let thief = Hello {
+            incarnation: uuid::Uuid::new_v4(),
+            ..again
+        };
+        assert_eq!(dial(&thief).await.2, Kind::Reject);
+        let unknown = Hello {
+            resume: true,
+            ..hello()
+        };
+        assert_eq!(dial(&unknown).await.2, Kind::Reject);
+        new.write_all(&ask(2, 4)).await.unwrap();
+        assert_eq!(
+            next(&mut new, &mut new_decoder).await.unwrap().header.kind,
+            Kind::Reply
+        );
+    });
+}
+
+#[test]
 fn broken_frames_end_their_connection_and_no_other() {
     paused(async {
         let network = Network::new();

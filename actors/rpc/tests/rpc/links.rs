@@ -3,6 +3,7 @@
 use crate::network::Network;
 use crate::support::*;
 use hurtig_rpc::{Connectivity, DeathReason, Delivery, Peer, RpcError};
+use proptest::prelude::*;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -356,4 +357,75 @@ fn processes_of_two_clusters_do_not_speak() {
             "{reason}"
         );
     });
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Tell,
+    Ask,
+    Cut,
+    Wait(u64),
+    Turns(usize),
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let deed = prop_oneof![
+        4 => Just(Deed::Tell),
+        4 => Just(Deed::Ask),
+        1 => Just(Deed::Cut),
+        1 => (1u64..400).prop_map(Deed::Wait),
+        3 => (1usize..12).prop_map(Deed::Turns),
+    ];
+    prop::collection::vec(deed, 1..150)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// However often connections are cut: nothing arrives twice or out of order, every ask ends, what was answered has arrived once,
+    /// and what is said not to have been sent has not arrived.
+    #[test]
+    fn messages_arrive_at_most_once_and_errors_tell_the_truth(deeds in deeds()) {
+        paused(async {
+            let network = Network::new();
+            let (process, _worker, peer) = network.pair();
+            let manager = manager(&peer);
+            let (mut asks, mut tells) = (Vec::new(), 0);
+            for deed in deeds {
+                match deed {
+                    Deed::Tell => {
+                        manager.tell(heartbeat(tells)).unwrap();
+                        tells += 1;
+                    }
+                    Deed::Ask => asks.push(manager.ask(register(&format!("tm-{}", asks.len())), SOON)),
+                    Deed::Cut => network.cut(),
+                    Deed::Wait(millis) => sleep(Duration::from_millis(millis)).await,
+                    Deed::Turns(count) => for _ in 0..count {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+            let mut answers = Vec::new();
+            for ask in asks {
+                answers.push(ask.await);
+            }
+            // What is still on its way arrives.
+            sleep(Duration::from_secs(2)).await;
+            manager.ask(Heard, SOON).await.unwrap();
+            let heard = process.heard.borrow();
+            let (asked, told): (Vec<_>, Vec<_>) = heard.iter().partition(|line| line.starts_with("tm-"));
+            let told: Vec<usize> = told.iter().map(|line| line.parse().unwrap()).collect();
+            let asked: Vec<usize> = asked.iter().map(|line| line[3..].split(' ').next().unwrap().parse().unwrap()).collect();
+            assert!(told.is_sorted_by(|a, b| a < b), "{told:?}");
+            assert!(asked.is_sorted_by(|a, b| a < b), "{asked:?}");
+            for (number, answer) in answers.into_iter().enumerate() {
+                let arrived = asked.contains(&number);
+                match answer {
+                    Ok(_) => assert!(arrived),
+                    Err(RpcError::Unreachable { delivery: Delivery::Unknown, .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+    }
 }
