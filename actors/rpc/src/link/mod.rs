@@ -4,6 +4,7 @@ mod brain;
 mod live;
 mod shell;
 mod state;
+mod traffic;
 
 pub use state::{Connectivity, DeathReason, PeerState};
 

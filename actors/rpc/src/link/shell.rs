@@ -3,20 +3,15 @@
 use super::brain::{LinkBrain, Step};
 use super::live::{Live, Moved};
 use super::state::{Connectivity, DeathReason, Shared};
-use crate::call::CallContext;
-use crate::codec;
-use crate::connection::{CloseReason, ConnectionBrain, Effect, Incoming, Outgoing, Progress, Terms};
+use crate::connection::{CloseReason, ConnectionBrain, Outgoing, Terms};
 use crate::error::{Delivery, RpcError};
-use crate::frame::Kind;
 use crate::handshake::{DialError, Established, Hello, introduce};
-use crate::peer::Peer;
 use crate::rpc::Rpc;
 use crate::transport::Stream;
 use hurtig_core::time::Time;
 use hurtig_kit::{Component, ExitReason, ShellCx, Timer};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::oneshot;
@@ -73,18 +68,18 @@ pub(crate) struct LinkSetup {
 
 /// A link.
 pub(crate) struct Link {
-    id: Uuid,
-    rpc: Rpc,
-    shared: Arc<Shared>,
-    accepted: Option<Box<Established>>,
-    brain: LinkBrain,
-    live: Option<Live>,
-    connections: u64,
+    pub(super) id: Uuid,
+    pub(super) rpc: Rpc,
+    pub(super) shared: Arc<Shared>,
+    pub(super) accepted: Option<Box<Established>>,
+    pub(super) brain: LinkBrain,
+    pub(super) live: Option<Live>,
+    pub(super) connections: u64,
     /// Messages that wait for a connection.
-    waiting: VecDeque<Outgoing>,
-    replies: BTreeMap<u64, ReplyTo>,
-    timer: Option<(Time, Timer)>,
-    closing: Option<String>,
+    pub(super) waiting: VecDeque<Outgoing>,
+    pub(super) replies: BTreeMap<u64, ReplyTo>,
+    pub(super) timer: Option<(Time, Timer)>,
+    pub(super) closing: Option<String>,
 }
 
 impl Link {
@@ -184,7 +179,11 @@ impl Link {
     }
 
     /// The connection has ended.
-    fn lost(&mut self, reason: &CloseReason, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+    pub(super) fn lost(
+        &mut self,
+        reason: &CloseReason,
+        cx: &mut ShellCx<'_, Self>,
+    ) -> Result<(), ExitReason> {
         let Some(live) = self.live.take() else {
             return Ok(());
         };
@@ -234,133 +233,12 @@ impl Link {
         }
     }
 
-    /// A message of ours will not be sent.
-    fn give_up(&mut self, message: &Outgoing, error: RpcError) {
-        match self.replies.remove(&message.id) {
-            Some(reply) => drop(reply.send(Err(error))),
-            None => self.refused(&error),
-        }
-    }
-
-    fn refused(&self, error: &RpcError) {
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(peer = ?self.shared.state.borrow().name, %error, "a message was refused");
-    }
-
-    /// Sends a message, or keeps it until there is a connection.
-    fn send(&mut self, message: Outgoing) {
-        let Some(live) = &mut self.live else {
-            return self.waiting.push_back(message);
-        };
-        let error = if message.since > live.version {
-            RpcError::Unsupported {
-                endpoint: message.endpoint.as_ref().to_owned(),
-                message: message.message.to_owned(),
-            }
-        } else if message.body.len() > live.peer_max {
-            RpcError::TooLarge {
-                what: format!("the body of {} for this peer", message.message),
-                size: u64::try_from(message.body.len()).unwrap_or(u64::MAX),
-                limit: u64::try_from(live.peer_max).unwrap_or(u64::MAX),
-            }
-        } else {
-            return live.brain.send(message);
-        };
-        self.give_up(&message, error);
-    }
-
-    fn cancel(&mut self, id: u64) {
-        self.replies.remove(&id);
-        match &mut self.live {
-            Some(live) => live.brain.cancel(id),
-            None => self.waiting.retain(|message| message.id != id),
-        }
-    }
-
     fn decode(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         let mut effects = Vec::new();
         if let Some(live) = &mut self.live {
             live.decode(cx.now(), &mut effects);
         }
         self.carry_out(effects, cx)
-    }
-
-    fn carry_out(&mut self, effects: Vec<Effect>, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
-        for effect in effects {
-            match effect {
-                Effect::Deliver(incoming) => self.deliver(*incoming, cx),
-                Effect::Withdraw(id) => {
-                    if let Some(live) = &mut self.live {
-                        live.withdraw(id);
-                    }
-                }
-                Effect::Resolve(id, result) => {
-                    if let Some(reply) = self.replies.remove(&id) {
-                        // Who has given up hears nothing.
-                        let _ = reply.send(result);
-                    }
-                }
-                Effect::TellRefused(error) => self.refused(&error),
-                Effect::Pinged(id) => self.pong(id),
-                Effect::Progress(body) => {
-                    if let Ok(progress) = codec::decode::<Progress>(&body) {
-                        self.shared.set_progress(cx.now(), progress);
-                    }
-                }
-                Effect::Notice(body) => {
-                    let text = codec::decode::<String>(&body).unwrap_or_default();
-                    tracing::info!(peer = ?self.shared.state.borrow().name, text, "the peer says");
-                }
-                Effect::Close(reason) => self.lost(&reason, cx)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn pong(&mut self, id: u64) {
-        let progress = self.rpc.0.registry.progress(self.shared.clock.as_ref());
-        if let Some(live) = &mut self.live {
-            // A list of names and numbers encodes.
-            live.brain.pong(id, codec::encode(&progress).unwrap_or_default());
-        }
-    }
-
-    /// Takes a message of the peer's to its endpoint.
-    fn deliver(&mut self, incoming: Incoming, cx: &mut ShellCx<'_, Self>) {
-        let Some(live) = &mut self.live else {
-            return;
-        };
-        let Incoming {
-            id,
-            lane,
-            kind,
-            stamp,
-            trace,
-            endpoint,
-            message,
-            deadline,
-            body,
-        } = incoming;
-        let peer = Peer::remote(cx.mailbox(), self.shared.clone());
-        let context = CallContext {
-            stamp,
-            trace,
-            deadline,
-            peer,
-        };
-        let found = self.rpc.0.registry.find(&endpoint, &message, stamp, live.version);
-        if kind == Kind::Tell {
-            if let Err(error) = found.and_then(|route| route.bytes(&body, context, None)) {
-                live.brain.refuse(lane, id, &error);
-            }
-            return;
-        }
-        let (sender, answer) = oneshot::channel();
-        let max_reply = self.rpc.config().max_message.min(live.peer_max);
-        match found.and_then(|route| route.bytes(&body, context, Some((sender, max_reply)))) {
-            Ok(()) => live.serve(id, answer, endpoint, cx),
-            Err(error) => live.brain.answer(id, Err(error)),
-        }
     }
 
     fn tick(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
