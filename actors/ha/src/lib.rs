@@ -13,3 +13,4 @@ pub mod kv;
 pub mod leader;
 pub mod memory;
 pub mod records;
+pub mod settings;

@@ -70,3 +70,53 @@ fn judge(transaction: &Transaction, outcome: Outcome, doubted: bool) -> Settled 
         Outcome::Refused(seen) => Settled::Overtaken(seen),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kv::{Change, Entry, Guard, Key};
+
+    fn put() -> Transaction {
+        let key = Key::new("/a");
+        let token = Guard::CreatedAt(Key::new("/token"), Revision(1));
+        Transaction::new(
+            vec![Guard::Absent(key.clone()), token],
+            vec![Change::Put(key, b"mine".to_vec(), None)],
+        )
+    }
+
+    fn seen(value: Option<&[u8]>, token: u64) -> Outcome {
+        let entry = |key: &str, value: &[u8], at: u64| Entry {
+            key: Key::new(key),
+            value: value.to_vec(),
+            created: Revision(at),
+            modified: Revision(at),
+            lease: None,
+        };
+        let mut entries: Vec<Entry> = value.map(|value| entry("/a", value, 5)).into_iter().collect();
+        entries.push(entry("/token", b"", token));
+        Outcome::Refused(Listing {
+            revision: Revision(9),
+            entries,
+        })
+    }
+
+    #[test]
+    fn who_was_in_doubt_believes_only_what_was_seen() {
+        let judged = |outcome, doubted| judge(&put(), outcome, doubted);
+        assert_eq!(judged(seen(Some(b"mine"), 1), true), Settled::Done(Revision(5)));
+        assert!(matches!(
+            judged(seen(Some(b"theirs"), 1), true),
+            Settled::Overtaken(_)
+        ));
+        assert!(matches!(
+            judged(seen(Some(b"theirs"), 1), false),
+            Settled::Refused(_)
+        ));
+        // Fenced for good, and never in effect.
+        assert!(matches!(judged(seen(None, 2), true), Settled::Refused(_)));
+        let gone = Outcome::Rejected(StoreError::Full(String::new()));
+        assert!(matches!(judged(gone.clone(), true), Settled::Unknown(_)));
+        assert!(matches!(judged(gone, false), Settled::Rejected(_)));
+    }
+}

@@ -11,6 +11,7 @@ mod etcd_faults;
 #[cfg(feature = "etcd")]
 mod etcd_process;
 mod faulty;
+mod file_faults;
 mod model;
 mod records;
 mod transactions;

@@ -155,6 +155,18 @@ config_enum! {
 }
 
 config_enum! {
+    /// Where jobs are recorded, and by what a leader is elected.
+    pub enum HighAvailability {
+        /// Nowhere: jobs end with the cluster.
+        None = "none",
+        /// In a directory of this machine.
+        File = "file",
+        /// In etcd.
+        Etcd = "etcd",
+    }
+}
+
+config_enum! {
     /// What is started again after a failure.
     pub enum FailoverStrategy {
         /// The pipelined regions that it has hit.

@@ -50,8 +50,8 @@ pub use configuration::{Configuration, Entry};
 pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
-    BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, Limit,
-    MaxParallelism, RestartStrategy, SignalAction, SnapshotCompression, StateBackendKind,
+    BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, HighAvailability,
+    Limit, MaxParallelism, RestartStrategy, SignalAction, SnapshotCompression, StateBackendKind,
     VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};

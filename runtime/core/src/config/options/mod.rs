@@ -5,6 +5,7 @@
 
 mod checkpoints;
 mod cluster;
+mod high_availability;
 mod object_stores;
 mod pipeline;
 mod restart;
@@ -12,6 +13,7 @@ mod state;
 
 pub use checkpoints::*;
 pub use cluster::*;
+pub use high_availability::*;
 pub use object_stores::*;
 pub use pipeline::*;
 pub use restart::*;
@@ -58,5 +60,10 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "Task managers",
         doc: "How a task manager's process divides its threads and its memory.",
         options: cluster::OPTIONS,
+    },
+    Section {
+        title: "High availability",
+        doc: "Who leads the cluster, and where jobs are recorded. Read by processes of a cluster; embedded programs need none of it.",
+        options: high_availability::OPTIONS,
     },
 ];
