@@ -2,7 +2,7 @@
 //!
 //! | form | holds if |
 //! | --- | --- |
-//! | `test:<path>::<function>` | the file exists and has a test of that name |
+//! | `test:<path>::<function>` | the file exists and has a test of that name, or a check that a `suite!` makes tests of |
 //! | `doc:<path>` | the file exists |
 //! | `cmd:<target>` | the Makefile has the target |
 //! | `bench:<id>` | the sources of `integration/bench` name the id |
@@ -52,9 +52,19 @@ pub fn check_test(tree: &Tree, place: &str) -> Result<(), String> {
         .iter()
         .position(|line| !line.starts_with("//") && line.contains(&declaration));
     let at = found.ok_or_else(|| format!("{path} has no function {name}"))?;
-    must(is_test(&lines[..at]) || text.contains("proptest!"), || {
-        format!("{path}: {name} is not a test")
-    })
+    let is_test = is_test(&lines[..at]) || text.contains("proptest!") || in_suite(tree, path, name);
+    must(is_test, || format!("{path}: {name} is not a test"))
+}
+
+/// Whether the `suite!` of the `main.rs` beside a file makes tests of one of its functions.
+fn in_suite(tree: &Tree, path: &str, name: &str) -> bool {
+    let Some((dir, file)) = path.rsplit_once('/') else {
+        return false;
+    };
+    let entry = format!("{}::{name},", file.trim_end_matches(".rs"));
+    tree.text(&format!("{dir}/main.rs"))
+        .and_then(|text| text.split_once("\nsuite! {"))
+        .is_some_and(|(_, suite)| suite.lines().any(|line| line.trim() == entry))
 }
 
 /// Whether the attributes just above a function make it a test.
@@ -112,6 +122,11 @@ mod tests {
                 "#[test]\nfn holds() {}\n\nfn helper() {}\n// fn ghost() {}\n",
             ),
             ("a/tests/p.rs", "proptest! {\n    fn any(x in 0..9) {}\n}\n"),
+            ("a/tests/s/main.rs", "mod c;\n\nsuite! {\n    c::checked,\n}\n"),
+            (
+                "a/tests/s/c.rs",
+                "pub async fn checked(w: &W) {}\npub async fn forgotten(w: &W) {}\n",
+            ),
             ("docs/a.md", ""),
             (
                 "integration/bench/src/ids.rs",
@@ -127,6 +142,7 @@ mod tests {
         for proof in [
             "test:a/tests/t.rs::holds",
             "test:a/tests/p.rs::any",
+            "test:a/tests/s/c.rs::checked",
             "doc:docs/a.md",
             "cmd:demo",
             "bench:session_count.p1",
@@ -145,6 +161,7 @@ mod tests {
             "test:a/tests/t.rs::hold",
             "test:a/tests/t.rs::helper",
             "test:a/tests/t.rs::ghost",
+            "test:a/tests/s/c.rs::forgotten",
             "test:a/tests/t.rs",
             "doc:docs/b.md",
             "doc:",

@@ -1,10 +1,11 @@
 //! The shell of leader election: asks the store what the session wants to know, and tells what it decides.
 
+use super::compaction::Compaction;
 use super::leadership::{Leadership, Term};
 use super::session::{Effect, Input, LeaderSession, Signal, Timing};
 use crate::kv::{
-    Change, Entry, Guard, Key, LeaseId, Outcome, Settled, Store, StoreError, Transaction, Update, Watcher,
-    settle,
+    Change, Entry, Guard, Key, LeaseId, Outcome, Revision, Settled, Store, StoreError, Transaction, Update,
+    Watcher, settle,
 };
 use crate::records::{Keys, LeaderRecord, Stored, encode_new};
 use hurtig_core::time::Time;
@@ -30,6 +31,8 @@ pub struct Candidate {
 pub enum ElectionEvent {
     /// Something was found out.
     Found(Input),
+    /// The store has this revision.
+    Revision(Revision),
     /// It is time.
     Wake,
     /// A watch tells.
@@ -51,6 +54,7 @@ pub struct LeaderElection {
     leadership: Leadership,
     tell: Box<dyn FnMut(Signal)>,
     timer: Option<Timer>,
+    compaction: Compaction,
 }
 
 impl LeaderElection {
@@ -70,6 +74,7 @@ impl LeaderElection {
             leadership,
             tell: Box::new(tell),
             timer: None,
+            compaction: Compaction::default(),
         }
     }
 
@@ -149,6 +154,33 @@ impl LeaderElection {
     }
 }
 
+impl LeaderElection {
+    /// The leader has old history forgotten, before it fills the store.
+    fn look_after_history(&mut self, cx: &mut ShellCx<'_, Self>) {
+        if self.leadership.leading().is_none() || !self.compaction.is_due(cx.now()) {
+            return;
+        }
+        let listed = self.store.list(&self.keys.election());
+        cx.drive(listed, |listed| match listed {
+            Ok(Ok(listing)) => ElectionEvent::Revision(listing.revision),
+            // It is looked at again next time.
+            Ok(Err(_)) => ElectionEvent::Wake,
+            Err(panicked) => ElectionEvent::Broken(panicked),
+        });
+    }
+
+    fn compact(&mut self, revision: Revision, cx: &mut ShellCx<'_, Self>) {
+        if let Some(up_to) = self.compaction.sample(cx.now(), revision) {
+            let compacted = self.store.compact(up_to);
+            cx.detach(async move {
+                if let Err(error) = compacted.await {
+                    tracing::warn!(%error, "old history was not forgotten; it is tried again in five minutes");
+                }
+            });
+        }
+    }
+}
+
 impl Component for LeaderElection {
     type Event = ElectionEvent;
 
@@ -169,7 +201,11 @@ impl Component for LeaderElection {
     fn handle(&mut self, event: ElectionEvent, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         match event {
             ElectionEvent::Found(input) => self.step(input, cx),
-            ElectionEvent::Wake => self.step(Input::Tick, cx),
+            ElectionEvent::Wake => {
+                self.step(Input::Tick, cx);
+                self.look_after_history(cx);
+            }
+            ElectionEvent::Revision(revision) => self.compact(revision, cx),
             ElectionEvent::Told(told) => {
                 let (watcher, update) = *told;
                 self.told(update, cx);
@@ -250,6 +286,7 @@ impl fmt::Debug for ElectionEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Found(input) => f.debug_tuple("Found").field(input).finish(),
+            Self::Revision(revision) => f.debug_tuple("Revision").field(revision).finish(),
             Self::Wake => f.write_str("Wake"),
             Self::Told(told) => f.debug_tuple("Told").field(&told.1).finish(),
             Self::WriteRefused(term) => f.debug_tuple("WriteRefused").field(term).finish(),

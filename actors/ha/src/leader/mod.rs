@@ -3,6 +3,7 @@
 //! [`LeaderSession`] is the brain, [`LeaderElection`] its shell. [`Leadership`] is what others hold: it says at every effect whether it may still be carried
 //! out.
 
+mod compaction;
 mod election;
 mod leadership;
 mod session;

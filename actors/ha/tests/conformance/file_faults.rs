@@ -4,7 +4,7 @@ use crate::records::{job, pointer};
 use crate::world::{World, block_on, done};
 use hurtig_core::time::SystemClock;
 use hurtig_ha::file::{FileStore, OpenError};
-use hurtig_ha::kv::{Change, Guard, Store, Transaction};
+use hurtig_ha::kv::{Change, Guard, Transaction};
 use hurtig_ha::leader::{Leadership, Term};
 use hurtig_ha::records::{Failure, LeaderToken};
 use hurtig_kit::BlockingPool;

@@ -4,6 +4,7 @@
     clippy::expect_used,
     reason = "a test stops where it cannot go on"
 )]
+#![allow(clippy::cognitive_complexity, reason = "a check is a list of assertions")]
 
 mod elections;
 #[cfg(feature = "etcd")]
