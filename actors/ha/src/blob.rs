@@ -20,6 +20,8 @@ const BLOBS: &str = "blobs";
 const PROBES: &str = "probes";
 /// Which cluster this is, and which term has led last.
 const IDENTITY: &str = "identity";
+/// The version of what stands in it.
+const IDENTITY_VERSION: u32 = 1;
 /// How much is copied at once.
 const BUFFER: usize = 64 << 10;
 
@@ -83,6 +85,8 @@ pub struct BlobDir {
 /// What the directory remembers of the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Identity {
+    /// Of these bytes; a directory of a higher one is not led from.
+    version: u32,
     incarnation: u64,
     /// The greatest term that has led.
     led: Term,
@@ -252,6 +256,7 @@ impl BlobDir {
         }
         let incarnation = term.incarnation;
         self.keep_identity(Identity {
+            version: IDENTITY_VERSION,
             incarnation,
             led: term,
         })
@@ -274,7 +279,11 @@ impl BlobDir {
             incarnation,
             ..Term::default()
         };
-        self.keep_identity(Identity { incarnation, led })
+        self.keep_identity(Identity {
+            version: IDENTITY_VERSION,
+            incarnation,
+            led,
+        })
     }
 
     fn identity(&self) -> Result<Option<Identity>, BlobError> {
@@ -287,7 +296,15 @@ impl BlobDir {
         let damaged = |error: rmp_serde::decode::Error| {
             BlobError::OtherLife(format!("{} is damaged: {error}", path.display()))
         };
-        rmp_serde::from_slice(&bytes).map(Some).map_err(damaged)
+        let identity: Identity = rmp_serde::from_slice(&bytes).map_err(damaged)?;
+        if identity.version > IDENTITY_VERSION {
+            let newer = format!(
+                "{} was written by a newer version of Hurtig; use that",
+                path.display()
+            );
+            return Err(BlobError::OtherLife(newer));
+        }
+        Ok(Some(identity))
     }
 
     fn keep_identity(&self, identity: Identity) -> Result<(), BlobError> {
