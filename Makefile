@@ -6,7 +6,7 @@
 CARGO_TARGET_DIR ?= $(HOME)/.cache/hurtig/target
 export CARGO_TARGET_DIR
 
-# Where `make docs` keeps mdBook, and `make check` looks for cargo-deny.
+# Where `make docs` keeps mdBook, `make check` looks for cargo-deny, and `make etcd` puts etcd.
 TOOLS := $(CARGO_TARGET_DIR)/tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
@@ -24,7 +24,7 @@ export ROCKSDB_LIB_DIR ROCKSDB_STATIC
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check docs deps rocksdb fmt
+.PHONY: help demo test bench check docs deps rocksdb etcd fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,7 +33,7 @@ help: ## List the targets
 demo: deps ## Run the access-log job on the shipped sample as a live stream
 	$(compilers)cargo run $(LOCKED) --release -p hurtig --no-default-features --features jemalloc --example access_log -- --demo
 
-test: deps rocksdb ## Everything that CI checks: format, clippy, docs, all tests
+test: deps rocksdb etcd ## Everything that CI checks: format, clippy, docs, all tests
 	@$(compilers)scripts/test
 
 bench: deps rocksdb ## Measure, each figure beside its baseline
@@ -50,6 +50,9 @@ deps: ## Install the missing system packages (Debian and its relatives)
 
 rocksdb: deps ## Build RocksDB, which tests and checks link; only the first time
 	@[ "$(ROCKSDB_LIB_DIR)" != "$(CARGO_TARGET_DIR)/rocksdb" ] || $(compilers)scripts/rocksdb
+
+etcd: deps ## Put the etcd that tests start beside the build, unless there is one
+	@scripts/etcd
 
 fmt: ## Format the sources
 	cargo fmt --all

@@ -115,8 +115,8 @@ impl ByteStoreFactory for RocksFactory {
 pub(crate) struct Tuning {
     /// Of the store, and of each state.
     pub(crate) options: Options,
-    /// Of files that are written beside the store and taken in. A file's writer would compress all of them as the
-    /// last level is, which takes longer than everything else; they are when they get there.
+    /// Of files that are written beside the store and taken in. Their writer would compress them as the last level
+    /// is, which takes longer than everything else. They stay as they are until a compaction rewrites them.
     pub(crate) taken_in: Options,
     pub(crate) read: ReadOptions,
     /// For scans, which would push out of the cache what is read again.

@@ -31,11 +31,11 @@ fn is_installed() -> bool {
     if !found {
         assert!(
             std::env::var_os("HURTIG_REQUIRE_ETCD").is_none(),
-            "HURTIG_REQUIRE_ETCD is set, and there is no etcd; `make deps` installs it"
+            "HURTIG_REQUIRE_ETCD is set, and there is no etcd; `make etcd` gets it"
         );
         // Written past the test runner's capture.
         let _ = std::io::stderr().write_all(
-            b"\nSKIPPED: no etcd on the path, so nothing was tested with it; `make deps` installs it\n",
+            b"\nSKIPPED: no etcd on the path, so nothing was tested with it; `make etcd` gets it\n",
         );
     }
     found
