@@ -10,12 +10,12 @@ use hurtig_core::key::hash_int;
 use hurtig_dataflow::operator::Cx;
 use hurtig_dataflow::sink::{Sink, SinkWriter};
 use hurtig_rocksdb::{RocksFactory, RocksMemory};
-use hurtig_state::store::{ByteStoreFactory, RunBuilder};
+use hurtig_state::store::{ByteStore, ByteStoreFactory, RunBuilder, StateId};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Bytes of a value.
@@ -68,7 +68,7 @@ impl Updates {
     }
 }
 
-/// The job, and a loop that does one subtask's share with its share of memory.
+/// The job, and a loop that does one subtask's share with its share of memory, alone and as often as there are subtasks.
 pub(crate) fn contenders(parallelism: u32, work: Updates) -> Vec<Contender> {
     let share = work.share(parallelism);
     let prepared = OnceCell::new();
@@ -80,10 +80,15 @@ pub(crate) fn contenders(parallelism: u32, work: Updates) -> Vec<Contender> {
         let prepared = prepared.get().ok_or("nothing was prepared")?;
         prepared.update()
     };
-    vec![
+    let mut contenders = vec![
         Contender::new("engine", Role::Engine, job),
-        Contender::new("get and put", Role::Loop, move || get_and_put(share)),
-    ]
+        Contender::new("get and put", Role::Loop, move || alone(share)),
+    ];
+    if parallelism > 1 {
+        let several = move || at_once(parallelism, share);
+        contenders.push(Contender::new("get and put", Role::LoopAtOnce, several));
+    }
+    contenders
 }
 
 /// A record: a key, and what becomes of it.
@@ -139,7 +144,7 @@ impl Prepared {
         wait(async { Ok(env.execute("rocksdb_beyond_cache").await?) })?;
         let begun = *progress.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = begun.ok_or("no update arrived")?;
-        sampled(work, begun, progress.sum.load(Ordering::SeqCst))
+        sampled(work, begun.elapsed(), progress.sum.load(Ordering::SeqCst))
     }
 }
 
@@ -188,37 +193,91 @@ fn text_of(count: u64) -> &'static str {
     &LETTERS[from..from + VALUE_BYTES - size_of::<u64>()]
 }
 
-fn get_and_put(work: Updates) -> Result<Sample, Failure> {
-    let folder = Folder::new();
-    // The least that a budget may be is less than any that is asked for here.
-    let factory = RocksFactory::new(RocksMemory::new(work.memory() as usize));
-    let store = factory.create(&folder.0)?;
-    let state = store.open_state("texts")?;
-    let mut run = RunBuilder::new();
-    let mut value = Vec::new();
-    for first in (0..work.keys).step_by(FILL as usize) {
-        run.clear();
-        for key in first..work.keys.min(first + FILL) {
-            set(&mut value, 1);
-            run.put(&key.to_be_bytes(), &value);
+/// One subtask's share, with its share of memory.
+struct Share {
+    work: Updates,
+    store: Arc<dyn ByteStore>,
+    state: StateId,
+    /// Where it is, until this is gone.
+    _folder: Folder,
+}
+
+impl Share {
+    /// A store with every key.
+    fn new(work: Updates) -> Result<Self, Failure> {
+        let folder = Folder::new();
+        // The least that a budget may be is less than any that is asked for here.
+        let factory = RocksFactory::new(RocksMemory::new(work.memory() as usize));
+        let store = factory.create(&folder.0)?;
+        let state = store.open_state("texts")?;
+        let mut run = RunBuilder::new();
+        let mut value = Vec::new();
+        for first in (0..work.keys).step_by(FILL as usize) {
+            run.clear();
+            for key in first..work.keys.min(first + FILL) {
+                set(&mut value, 1);
+                run.put(&key.to_be_bytes(), &value);
+            }
+            store.ingest(state, &run.sort())?;
         }
-        store.ingest(state, &run.sort())?;
+        Ok(Self {
+            work,
+            store,
+            state,
+            _folder: folder,
+        })
     }
-    let mut sum = 0;
+
+    /// Gets and puts a value for each update; the sum of the counts.
+    fn update(&self) -> Result<u64, Failure> {
+        let mut run = RunBuilder::new();
+        let mut value = Vec::new();
+        let mut sum = 0;
+        for index in 0..self.work.updates {
+            let key = self.work.key(index).to_be_bytes();
+            if !self.store.get(self.state, &key, &mut value)? {
+                return Err(format!("key {key:?} is not there").into());
+            }
+            let count = value.first_chunk().map_or(0, |count| u64::from_le_bytes(*count)) + 1;
+            set(&mut value, count);
+            sum += count;
+            run.clear();
+            run.put(&key, &value);
+            self.store.write(self.state, &run.sort())?;
+        }
+        Ok(sum)
+    }
+}
+
+/// The loop on one thread.
+fn alone(share: Updates) -> Result<Sample, Failure> {
+    let share_of_one = Share::new(share)?;
     let start = now();
-    for index in 0..work.updates {
-        let key = work.key(index).to_be_bytes();
-        if !store.get(state, &key, &mut value)? {
-            return Err(format!("key {key:?} is not there").into());
-        }
-        let count = value.first_chunk().map_or(0, |count| u64::from_le_bytes(*count)) + 1;
-        set(&mut value, count);
-        sum += count;
-        run.clear();
-        run.put(&key, &value);
-        store.write(state, &run.sort())?;
+    let sum = share_of_one.update()?;
+    sampled(share, start.elapsed(), sum)
+}
+
+/// The loop on as many threads at once as there are subtasks, each with a store of its own.
+fn at_once(parallelism: u32, share: Updates) -> Result<Sample, Failure> {
+    let shares = (0..parallelism)
+        .map(|_| Share::new(share))
+        .collect::<Result<Vec<_>, _>>()?;
+    let start = now();
+    let sums: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = shares
+            .iter()
+            .map(|share| scope.spawn(|| share.update().map_err(|e| e.to_string())))
+            .collect();
+        threads.into_iter().map(|thread| thread.join()).collect()
+    });
+    let took = start.elapsed();
+    let mut sample = Sample::default();
+    for sum in sums {
+        let sum = sum.map_err(|_| "a thread of the loop panicked")??;
+        sample = sampled(share, took, sum)?;
     }
-    sampled(work, start, sum)
+    sample.value *= f64::from(parallelism);
+    Ok(sample)
 }
 
 fn set(value: &mut Vec<u8>, count: u64) {
@@ -227,14 +286,14 @@ fn set(value: &mut Vec<u8>, count: u64) {
     value.extend_from_slice(text_of(count).as_bytes());
 }
 
-fn sampled(work: Updates, since: Instant, sum: u64) -> Result<Sample, Failure> {
-    let seconds = since.elapsed().as_secs_f64();
+/// The rate of these updates, when their counts add up to what they should.
+fn sampled(work: Updates, took: Duration, sum: u64) -> Result<Sample, Failure> {
     let expected = work.checksum();
     if sum != expected {
         return Err(format!("the counts add up to {sum} instead of {expected}").into());
     }
     Ok(Sample {
-        value: work.updates as f64 / seconds,
+        value: work.updates as f64 / took.as_secs_f64(),
         checksum: sum,
         ..Sample::default()
     })

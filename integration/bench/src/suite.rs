@@ -391,11 +391,12 @@ impl Table {
             .ok_or("the engine did not run")?;
         let of = |role: Role| measured.iter().filter(move |m| m.role == role);
         let fastest = |role: Role| of(role).max_by(|a, b| a.value().total_cmp(&b.value()));
+        let at_once = fastest(Role::LoopAtOnce);
         let mut rows: Vec<Row> = fastest(Role::Loop)
-            .map(|one| self.beside_loop(engine, one))
+            .map(|one| self.beside_loop(engine, one, at_once.is_none()))
             .into_iter()
             .collect();
-        rows.extend(fastest(Role::LoopAtOnce).map(|one| self.beside_loops(engine, one)));
+        rows.extend(at_once.map(|one| self.beside_loops(engine, one)));
         let machine = of(Role::Peer).map(Measured::value).fold(f64::INFINITY, f64::min);
         rows.extend(of(Role::Peer).map(|peer| self.beside_peer(engine, peer, machine)));
         if rows.is_empty() {
@@ -404,7 +405,9 @@ impl Table {
         Ok(rows)
     }
 
-    fn beside_loop(&self, engine: &Measured, one: &Measured) -> Row {
+    /// Beside a loop that has the machine to itself. The bar is here unless the machine had no core for each
+    /// subtask; it is then beside loops at once, unless this is the `only` row or the bar is no ratio.
+    fn beside_loop(&self, engine: &Measured, one: &Measured, only: bool) -> Row {
         let mut row = self.row(
             engine,
             one,
@@ -412,7 +415,8 @@ impl Table {
         );
         row.params["ratio"] = json!("value / parallelism / baseline_value");
         row.baseline = format!("loop: {}", one.name);
-        row.held_to(self.bar.filter(|_| self.has_cores))
+        let here = self.has_cores || only || matches!(self.bar, Some(Bar::OfTwo(_)));
+        row.held_to(self.bar.filter(|_| here))
     }
 
     /// Beside loops that share the machine as the subtasks do: what is lost to the engine alone. The bar is
@@ -421,7 +425,8 @@ impl Table {
         let mut row = self.row(engine, loops, engine.value() / loops.value());
         row.params["ratio"] = json!("value / baseline_value");
         row.baseline = format!("{} loops at once: {}", self.parallelism, loops.name);
-        row.held_to(self.bar.filter(|_| !self.has_cores))
+        let elsewhere = self.has_cores || matches!(self.bar, Some(Bar::OfTwo(_)));
+        row.held_to(self.bar.filter(|_| !elsewhere))
     }
 
     /// Beside a peer; of several in a bench of delays, the fastest shows the `machine`'s own.
@@ -460,5 +465,59 @@ impl Table {
             bar: None,
             params,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(name: &'static str, role: Role, value: f64) -> Measured {
+        let sample = Sample {
+            value,
+            ..Sample::default()
+        };
+        Measured {
+            name,
+            role,
+            samples: vec![sample],
+        }
+    }
+
+    /// The baselines that hold the bar, at parallelism 2.
+    fn held_by(bar: Bar, has_cores: bool, others: &[Measured]) -> Result<Vec<String>, Failure> {
+        let table = Table {
+            id: "bench.p2".to_owned(),
+            unit: RATE,
+            bar: Some(bar),
+            parallelism: 2,
+            has_cores,
+            params: json!({}),
+        };
+        let mut all = vec![one("engine", Role::Engine, 1.0)];
+        all.extend_from_slice(others);
+        let rows = table.rows(&all)?;
+        let held = rows.into_iter().filter(|row| row.bar.is_some());
+        Ok(held.map(|row| row.baseline).collect())
+    }
+
+    #[test]
+    fn every_bar_is_held_by_one_row_whatever_the_machine_gives() -> Result<(), Failure> {
+        let alone = one("fused", Role::Loop, 1.0);
+        let at_once = one("fused", Role::LoopAtOnce, 1.0);
+        let both = [alone.clone(), at_once];
+        let ratio = Bar::LoopRatio(0.5);
+        assert_eq!(held_by(ratio, true, &both)?, ["loop: fused"]);
+        assert_eq!(held_by(ratio, false, &both)?, ["2 loops at once: fused"]);
+        for has_cores in [true, false] {
+            assert_eq!(held_by(Bar::OfTwo(1.0), has_cores, &both)?, ["loop: fused"]);
+            for bar in [ratio, Bar::OfTwo(1.0)] {
+                assert_eq!(
+                    held_by(bar, has_cores, std::slice::from_ref(&alone))?,
+                    ["loop: fused"]
+                );
+            }
+        }
+        Ok(())
     }
 }
