@@ -473,7 +473,7 @@ impl StreamEnv {
         let (cluster, own) = match shared_cluster {
             Some(cluster) => (cluster, None),
             None => {
-                let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
+                let cluster = EmbeddedCluster::start(crate::settings::cluster_config(&config)?)?;
                 (cluster.clone(), Some(cluster))
             }
         };

@@ -50,7 +50,7 @@ impl MiniCluster {
     /// # Errors
     /// When its thread cannot be started.
     pub fn with_config(config: Configuration) -> Result<Self, Error> {
-        let handle = EmbeddedCluster::start(crate::settings::cluster_config(&config))?;
+        let handle = EmbeddedCluster::start(crate::settings::cluster_config(&config)?)?;
         Ok(Self { config, handle })
     }
 

@@ -7,8 +7,8 @@ use hurtig_cluster::{
     RestoreTarget,
 };
 use hurtig_core::config::{
-    BufferTimeout, CheckpointingMode, ClaimMode, Configuration, Limit, RestartStrategy, SignalAction,
-    SnapshotCompression, options,
+    BufferTimeout, CheckpointingMode, ClaimMode, ConfigValue, Configuration, HighAvailability, Limit,
+    RestartStrategy, SignalAction, SnapshotCompression, options,
 };
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::graph::JobGraph;
@@ -74,10 +74,21 @@ fn check_barriers(config: &Configuration) -> Result<(), Error> {
     )))
 }
 
-pub(crate) fn cluster_config(config: &Configuration) -> ClusterConfig {
+/// The cluster of one program, inside its process.
+pub(crate) fn cluster_config(config: &Configuration) -> Result<ClusterConfig, Error> {
+    let high_availability = config.get(&options::HIGH_AVAILABILITY_TYPE);
+    if high_availability != HighAvailability::None {
+        return Err(Error::Config(format!(
+            "{key} is '{}', but this program runs in its own process: nothing records its jobs, and \
+             nothing takes them over. Set {key} to 'none'; to begin where a killed program was, set {restore} to 'latest'",
+            high_availability.text(),
+            key = options::HIGH_AVAILABILITY_TYPE.key(),
+            restore = options::RESTORE_PATH.key(),
+        )));
+    }
     let defaults = ClusterConfig::default();
     let threads = config.get(&options::WORKER_THREADS) as usize;
-    ClusterConfig {
+    Ok(ClusterConfig {
         worker_threads: if threads == 0 {
             defaults.worker_threads
         } else {
@@ -89,7 +100,7 @@ pub(crate) fn cluster_config(config: &Configuration) -> ClusterConfig {
         cancellation_timeout: config.get(&options::CANCELLATION_TIMEOUT),
         exception_history: config.get(&options::EXCEPTION_HISTORY_SIZE) as usize,
         ..defaults
-    }
+    })
 }
 
 /// Refuses a job for which there will never be slots: the cluster is the job's own.
@@ -341,8 +352,18 @@ mod tests {
         assert_eq!(strategy(&[]), FailoverStrategy::Region);
         let full = "jobmanager.execution.failover-strategy=full";
         assert_eq!(strategy(&[full]), FailoverStrategy::Full);
-        let history = cluster_config(&config(&["web.exception-history-size=3"])).exception_history;
-        assert_eq!(history, 3);
+        let cluster = cluster_config(&config(&["web.exception-history-size=3"])).unwrap();
+        assert_eq!(cluster.exception_history, 3);
+    }
+
+    #[test]
+    fn a_program_alone_promises_no_high_availability() {
+        let error = cluster_config(&config(&["high-availability.type=etcd"])).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains("high-availability.type is 'etcd'") && error.contains("'none'"),
+            "{error}"
+        );
     }
 
     #[test]
