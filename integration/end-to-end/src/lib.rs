@@ -28,15 +28,11 @@ pub fn sample(name: &str) -> String {
 
 fn build() -> Result<PathBuf, String> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into()));
-    cargo.current_dir(workspace()).args([
-        "build",
-        "--quiet",
-        "--examples",
-        "--package",
-        "hurtig",
-        "--package",
-        "hurtig-end-to-end",
-    ]);
+    // The whole workspace, as `make test` builds it: of some of its packages, dependencies have other features and are
+    // compiled again.
+    cargo
+        .current_dir(workspace())
+        .args(["build", "--quiet", "--workspace", "--examples"]);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
