@@ -10,7 +10,7 @@ use hurtig_core::ids::{
 use hurtig_core::key::{KeyGroupRange, key_group, subtask_of_group};
 use hurtig_core::types::TypeInfo;
 use hurtig_dataflow::chain::TaskCut;
-use hurtig_exchange::{Captured, KeptBatch};
+use hurtig_exchange::{Captured, KeptBatch, RecordCodec};
 use hurtig_storage::{Compression, MemoryStore, SubtaskState};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ fn kept(records: &[u64], keyed: bool) -> Captured {
             false => batch.push(record, 0),
         }
     }
-    Captured::Batch(KeptBatch::encode(&mut batch, &TypeInfo::of()).unwrap())
+    Captured::Batch(KeptBatch::encode(&mut batch, &RecordCodec::new(TypeInfo::of())).unwrap())
 }
 
 fn hash(record: u64) -> u64 {
@@ -119,13 +119,8 @@ fn replayed(restored: &InFlightRestore) -> [Vec<u64>; 2] {
             let Captured::Batch(kept) = element else {
                 panic!("{element:?}")
             };
-            let keep = |hash| {
-                let group = key_group(hash, GROUPS).get() as u16;
-                channel
-                    .keep
-                    .as_ref()
-                    .is_none_or(|keys| keys.groups.contains(&group))
-            };
+            let keep = channel.keep.as_ref();
+            let keep = keep.map(|keys| |hash| keys.groups.contains(&(key_group(hash, GROUPS).get() as u16)));
             let mut batch = kept.decode(&TypeInfo::<u64>::of(), keep).unwrap();
             read[usize::from(channel.input)].extend_from_slice(batch.records());
         }

@@ -5,6 +5,8 @@
 //! plain one for processors without.
 
 #[cfg(target_arch = "x86_64")]
+use crate::key::group_selector;
+#[cfg(target_arch = "x86_64")]
 use pulp::x86::V4 as Token;
 
 /// The processor has such vectors.
@@ -34,23 +36,29 @@ impl Vectors {
         self.token.vectorize(work)
     }
 
-    /// Lists the places of hashes whose selector (see [`group_selector`](crate::key::group_selector)) is below `bound`
-    /// in `zeros`, and those of the others, whose number it returns, in `ones`. Takes [`PLACES`] hashes at a time;
-    /// those behind the last whole sixteen are left out.
+    /// Lists the places of records for whose hash the selector (see [`group_selector`]) is below `bound` in `zeros`, and
+    /// those of the others, whose number it returns, in `ones`. `hash` is compiled for these vectors too.
     ///
     /// # Panics
-    /// When a list has no room for one place for each hash and [`PLACES`] more.
+    /// When a list has no room for one place for each record and [`PLACES`] more.
     #[inline]
     #[must_use]
-    pub fn split_places(self, hashes: &[u64], bound: u32, zeros: &mut [u32], ones: &mut [u32]) -> usize {
-        let room = hashes.len() + PLACES;
+    pub fn split_places<R>(
+        self,
+        records: &[R],
+        hash: impl Fn(&R) -> u64,
+        bound: u32,
+        (zeros, ones): (&mut [u32], &mut [u32]),
+    ) -> usize {
+        let room = records.len() + PLACES;
         assert!(
             zeros.len() >= room && ones.len() >= room,
             "the lists are too short"
         );
         self.token.vectorize(Split {
             token: self.token,
-            hashes,
+            records,
+            hash,
             bound,
             zeros,
             ones,
@@ -74,22 +82,29 @@ impl Vectors {
 
     /// Never called.
     #[must_use]
-    pub fn split_places(self, _: &[u64], _: u32, _: &mut [u32], _: &mut [u32]) -> usize {
+    pub fn split_places<R>(
+        self,
+        _: &[R],
+        _: impl Fn(&R) -> u64,
+        _: u32,
+        _: (&mut [u32], &mut [u32]),
+    ) -> usize {
         match self.never {}
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-struct Split<'a> {
+struct Split<'a, R, H> {
     token: Token,
-    hashes: &'a [u64],
+    records: &'a [R],
+    hash: H,
     bound: u32,
     zeros: &'a mut [u32],
     ones: &'a mut [u32],
 }
 
 #[cfg(target_arch = "x86_64")]
-impl pulp::NullaryFnOnce for Split<'_> {
+impl<R, H: Fn(&R) -> u64> pulp::NullaryFnOnce for Split<'_, R, H> {
     type Output = usize;
 
     #[inline(always)]
@@ -103,8 +118,10 @@ impl pulp::NullaryFnOnce for Split<'_> {
         };
         let mut places: [u32; PLACES] = std::array::from_fn(|i| i as u32);
         let (mut before, mut second) = (0, 0);
-        for hashes in self.hashes.as_chunks::<PLACES>().0 {
-            let [low, high]: [[u64; 8]; 2] = pulp::cast(*hashes);
+        let (chunks, rest) = self.records.as_chunks::<PLACES>();
+        for records in chunks {
+            let hashes: [u64; PLACES] = std::array::from_fn(|i| (self.hash)(&records[i]));
+            let [low, high]: [[u64; 8]; 2] = pulp::cast(hashes);
             let ones = u16::from(at_least(low)) | (u16::from(at_least(high)) << 8);
             let all = pulp::cast(places);
             let zeros_here: [u32; PLACES] = pulp::cast(simd._mm512_maskz_compress_epi32(!ones, all));
@@ -116,6 +133,12 @@ impl pulp::NullaryFnOnce for Split<'_> {
             second += ones.count_ones() as usize;
             places = places.map(|place| place + PLACES as u32);
         }
+        for (record, place) in rest.iter().zip(places) {
+            self.zeros[before - second] = place;
+            self.ones[second] = place;
+            second += usize::from(group_selector((self.hash)(record)) >= self.bound);
+            before += 1;
+        }
         second
     }
 }
@@ -123,6 +146,7 @@ impl pulp::NullaryFnOnce for Split<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(target_arch = "x86_64"))]
     use crate::key::group_selector;
     use proptest::prelude::*;
 
@@ -138,14 +162,15 @@ mod tests {
             let bound = if equal { hashes.first().map_or(bound, |&hash| group_selector(hash)) } else { bound };
             let mut lists = [vec![7; hashes.len() + PLACES], vec![7; hashes.len() + PLACES]];
             let [zeros, ones] = &mut lists;
-            let second = vectors.split_places(&hashes, bound, zeros, ones);
-            let whole = hashes.len() / PLACES * PLACES;
+            // A record that its hash is made of, and something that is not.
+            let records: Vec<(u64, bool)> = hashes.iter().map(|&hash| (hash ^ 5, true)).collect();
+            let second = vectors.split_places(&records, |record| record.0 ^ 5, bound, (zeros, ones));
             let places = |wanted| -> Vec<u32> {
                 let at = |&place: &usize| (group_selector(hashes[place]) >= bound) == wanted;
-                (0..whole).filter(at).map(|place| place as u32).collect()
+                (0..hashes.len()).filter(at).map(|place| place as u32).collect()
             };
             prop_assert_eq!(&ones[..second], places(true));
-            prop_assert_eq!(&zeros[..whole - second], places(false));
+            prop_assert_eq!(&zeros[..hashes.len() - second], places(false));
         }
     }
 

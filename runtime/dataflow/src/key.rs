@@ -33,6 +33,19 @@ pub trait KeySelector<T>: Send + Sync + 'static {
         f(self.key_of(record).borrow())
     }
 
+    /// Whether a batch is hashed by vectors: faster than a column of hashes is copied and read on another core.
+    fn hashes_cheaply() -> bool {
+        Self::Borrowed::ARITHMETIC && Vectors::get().is_some()
+    }
+
+    /// Lists the places of records by their keys' hashes, see [`Vectors::split_places`]; `None` where hashes are not
+    /// computed by vectors.
+    fn split_places(&self, records: &[T], bound: u32, lists: (&mut [u32], &mut [u32])) -> Option<usize> {
+        let vectors = Vectors::get().filter(|_| Self::Borrowed::ARITHMETIC)?;
+        let hash_of = |record: &T| self.with_key(record, StableKey::stable_hash);
+        Some(vectors.split_places(records, hash_of, bound, lists))
+    }
+
     /// Appends the stable hash of each record's key.
     fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
         hashes.reserve(records.len());

@@ -16,7 +16,10 @@ use crate::source::{Source, SplitEnumerator};
 use hurtig_core::ids::NodeId;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Error, Result};
-use hurtig_exchange::{ChannelKind, EdgeWriter, FlushPolicy, Partitioner, Receiver, Sender, Signal, channel};
+use hurtig_exchange::{
+    ChannelKind, EdgeWriter, FlushPolicy, HashRecords, Partitioner, Receiver, RecordCodec, Sender, Signal,
+    channel,
+};
 use hurtig_state::StateShapes;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -46,13 +49,13 @@ pub trait StreamCode: Send + Sync {
 
 /// The code of a stream of `T`.
 pub struct TypedStream<T> {
-    /// What is known of its records, if they cross channels.
-    types: Option<TypeInfo<T>>,
+    /// How its records are kept, if they cross channels.
+    codec: Option<RecordCodec<T>>,
 }
 
 impl<T> Default for TypedStream<T> {
     fn default() -> Self {
-        Self { types: None }
+        Self { codec: None }
     }
 }
 
@@ -80,8 +83,8 @@ impl<T: Clone + Send + 'static> StreamCode for TypedStream<T> {
 
     fn channel(&self, kind: ChannelKind, producer: Signal, consumer: Signal) -> (Erased, Erased) {
         let (sender, mut receiver) = channel::<T>(kind, producer, consumer);
-        if let Some(types) = self.types {
-            receiver = receiver.of_types(types);
+        if let Some(codec) = &self.codec {
+            receiver = receiver.keeping_by(codec.clone());
         }
         (Box::new(sender), Box::new(receiver))
     }
@@ -121,10 +124,19 @@ where
     /// An edge whose producing subtasks each get a partitioner.
     pub fn new(types: TypeInfo<T>, partitioner: P) -> Self {
         Self {
-            stream: TypedStream { types: Some(types) },
+            stream: TypedStream {
+                codec: Some(RecordCodec::new(types)),
+            },
             types,
             partitioner,
         }
+    }
+
+    /// The same edge, of records that have keys; `hasher` is the partitioners'.
+    #[must_use]
+    pub fn hashed_by(mut self, hasher: Option<Arc<dyn HashRecords<T>>>) -> Self {
+        self.stream.codec = Some(RecordCodec::hashed_by(self.types, hasher));
+        self
     }
 }
 

@@ -3,9 +3,8 @@
 //! A batch moves; nothing is copied or encoded. Events need no room: consecutive watermarks are
 //! merged, and everything else is emitted at most once a batch, so the queue stays bounded.
 
-use crate::in_flight::Captured;
+use crate::in_flight::{Captured, RecordCodec};
 use crate::signal::Signal;
-use hurtig_core::types::TypeInfo;
 use hurtig_core::{Barrier, Batch, Element, Error, Event, Result};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -133,7 +132,7 @@ pub struct Sender<T> {
 /// The consuming end.
 pub struct Receiver<T> {
     shared: Arc<Shared<T>>,
-    types: Option<TypeInfo<T>>,
+    codec: Option<RecordCodec<T>>,
 }
 
 impl<T> std::fmt::Debug for Sender<T> {
@@ -176,7 +175,7 @@ pub fn channel<T>(
         Sender {
             shared: shared.clone(),
         },
-        Receiver { shared, types: None },
+        Receiver { shared, codec: None },
     )
 }
 
@@ -278,18 +277,18 @@ impl<T> Drop for Sender<T> {
 impl<T> Receiver<T> {
     /// The same channel, which can encode what is in it.
     #[must_use]
-    pub fn of_types(mut self, types: TypeInfo<T>) -> Self {
-        self.types = Some(types);
+    pub fn keeping_by(mut self, codec: RecordCodec<T>) -> Self {
+        self.codec = Some(codec);
         self
     }
 
-    /// What is known of its records.
+    /// How its records are kept.
     ///
     /// # Errors
     /// When nobody said.
-    pub fn types(&self) -> Result<TypeInfo<T>> {
+    pub fn codec(&self) -> Result<&RecordCodec<T>> {
         let unknown = || Error::internal("a channel does not know how to encode its records");
-        self.types.ok_or_else(unknown)
+        self.codec.as_ref().ok_or_else(unknown)
     }
 
     /// Its part in checkpoints.
@@ -328,7 +327,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// When a record cannot be encoded; what waited is lost then.
     pub fn capture(&self, from: u64, until: u64, captured: &mut Vec<Captured>) -> Result<(u64, bool)> {
-        let types = self.types()?;
+        let codec = self.codec()?;
         // Encoding is foreign code: not under the lock. Nobody else takes elements, and what comes in meanwhile
         // goes behind them.
         let (mut elements, published) = {
@@ -339,7 +338,7 @@ impl<T> Receiver<T> {
         for (position, queued) in (first..until).zip(&mut elements) {
             if position >= from {
                 ended |= matches!(queued.element, Element::Event(Event::EndOfInput));
-                captured.extend(Captured::of(&mut queued.element, &types)?);
+                captured.extend(Captured::of(&mut queued.element, codec)?);
             }
         }
         let mut queue = self.shared.lock();
@@ -353,7 +352,7 @@ impl<T> Receiver<T> {
     /// # Errors
     /// When a record cannot be encoded.
     pub fn encode(&self, element: &mut Element<T>) -> Result<Option<Captured>> {
-        Captured::of(element, &self.types()?)
+        Captured::of(element, self.codec()?)
     }
 
     /// Whether nothing waits and the producer has gone without an end of input: it has failed.

@@ -2,11 +2,45 @@
 //!
 //! Kept as bytes, so that whoever stores it needs to know no record's type.
 
+use crate::partition::HashRecords;
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Element, Error, Event, Result};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How what waits in a channel is kept.
+pub struct RecordCodec<T> {
+    types: TypeInfo<T>,
+    hasher: Option<Arc<dyn HashRecords<T>>>,
+}
+
+impl<T> RecordCodec<T> {
+    /// Of records that have no key.
+    pub fn new(types: TypeInfo<T>) -> Self {
+        Self { types, hasher: None }
+    }
+
+    /// Of records that this hashes, if it is given: they are dealt by their keys at another parallelism.
+    pub fn hashed_by(types: TypeInfo<T>, hasher: Option<Arc<dyn HashRecords<T>>>) -> Self {
+        Self { types, hasher }
+    }
+
+    /// What is known of the records.
+    pub fn types(&self) -> TypeInfo<T> {
+        self.types
+    }
+}
+
+impl<T> Clone for RecordCodec<T> {
+    fn clone(&self) -> Self {
+        Self {
+            types: self.types,
+            hasher: self.hasher.clone(),
+        }
+    }
+}
 
 /// One captured element. Ends of input are not captured: who has ended ends again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,19 +66,23 @@ pub struct KeptBatch {
 }
 
 impl KeptBatch {
-    /// The bytes of a batch, which stays as it is.
+    /// The bytes of a batch, which stays as it is. Records with keys are kept with their hashes, also those that
+    /// came without.
     ///
     /// # Errors
     /// When a record cannot be encoded.
-    pub fn encode<T>(batch: &mut Batch<T>, types: &TypeInfo<T>) -> Result<Self> {
+    pub fn encode<T>(batch: &mut Batch<T>, codec: &RecordCodec<T>) -> Result<Self> {
         let count = batch.len();
         let times = match batch.common_time() {
             Some(time) => vec![time],
             None => (0..count).map(|i| batch.time(i)).collect(),
         };
-        let hashes = batch.hashes().to_vec();
+        let mut hashes = batch.hashes().to_vec();
+        if let Some(hasher) = codec.hasher.as_ref().filter(|_| hashes.is_empty()) {
+            hasher.hash_all(batch.records(), &mut hashes);
+        }
         let mut records = Vec::new();
-        types.encode(batch.records(), &mut records)?;
+        codec.types.encode(batch.records(), &mut records)?;
         Ok(Self {
             count: u32::try_from(count).map_err(|_| Error::internal("a batch of more than 2^32 records"))?,
             records,
@@ -53,11 +91,11 @@ impl KeptBatch {
         })
     }
 
-    /// The records for whose key's hash `keep` holds; all that have no key.
+    /// All records, or those for whose key's hash `keep` holds.
     ///
     /// # Errors
-    /// When the bytes are not those of a batch of such records.
-    pub fn decode<T>(&self, types: &TypeInfo<T>, keep: impl Fn(u64) -> bool) -> Result<Batch<T>> {
+    /// When the bytes are not those of a batch of such records, or are to be chosen by hashes that they do not have.
+    pub fn decode<T>(&self, types: &TypeInfo<T>, keep: Option<impl Fn(u64) -> bool>) -> Result<Batch<T>> {
         let records = types.decode(&self.records, self.count as usize)?;
         let (times, hashes) = (self.times.len(), self.hashes.len());
         if (times != 1 && times != records.len()) || (hashes != 0 && hashes != records.len()) {
@@ -66,6 +104,12 @@ impl KeptBatch {
                 records.len()
             )));
         }
+        if keep.is_some() && hashes < records.len() {
+            return Err(Error::internal(
+                "captured records without the hashes of their keys cannot be dealt to other subtasks",
+            ));
+        }
+        let keep = |hash| keep.as_ref().is_none_or(|keep| keep(hash));
         let mut batch = Batch::new();
         for (i, record) in records.into_iter().enumerate() {
             let time = self.times.get(i).or(self.times.first());
@@ -92,9 +136,9 @@ impl KeptBatch {
 
 impl Captured {
     /// What is to be kept of an element.
-    pub(crate) fn of<T>(element: &mut Element<T>, types: &TypeInfo<T>) -> Result<Option<Self>> {
+    pub(crate) fn of<T>(element: &mut Element<T>, codec: &RecordCodec<T>) -> Result<Option<Self>> {
         Ok(match element {
-            Element::Batch(batch) => Some(Self::Batch(KeptBatch::encode(batch, types)?)),
+            Element::Batch(batch) => Some(Self::Batch(KeptBatch::encode(batch, codec)?)),
             Element::Event(Event::Watermark(wm)) => Some(Self::Watermark(*wm)),
             Element::Event(Event::Status(status)) => Some(Self::Status(*status)),
             Element::Event(Event::Barrier(_) | Event::EndOfInput) => None,

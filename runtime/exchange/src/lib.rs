@@ -14,7 +14,7 @@ mod writer;
 pub use channel::{
     Announcement, BarrierMode, ChannelKind, ChannelOptions, Receiver, SendOutcome, Sender, channel,
 };
-pub use in_flight::{Captured, ChannelState, InFlight, KeptBatch};
+pub use in_flight::{Captured, ChannelState, InFlight, KeptBatch, RecordCodec};
 pub use partition::{HashRecords, Partitioner, Route};
 pub use signal::Signal;
 pub use writer::{EdgeWriter, FlushPolicy};

@@ -1,5 +1,6 @@
 //! Where each record goes.
 
+use crate::spread::Spread;
 use hurtig_core::Batch;
 use hurtig_core::key::{KeyGroup, first_selector, key_group};
 use std::fmt;
@@ -9,6 +10,19 @@ use std::sync::Arc;
 pub trait HashRecords<T>: Send + Sync {
     /// Appends the stable hash of each record's key.
     fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>);
+
+    /// Whether hashing a batch again costs its receiver less than taking over a column of hashes. Records that
+    /// are copied into buffers then travel without.
+    fn cheap(&self) -> bool {
+        false
+    }
+
+    /// Lists the places of records in order: those whose hash has a selector below `bound` in the first list, and those
+    /// of the others, whose number it returns, in the second. The lists have [`PLACES`](hurtig_core::vector::PLACES)
+    /// more places than there are records. `None` when that takes a column of hashes.
+    fn split(&self, _records: &[T], _bound: u32, _lists: (&mut [u32], &mut [u32])) -> Option<usize> {
+        None
+    }
 }
 
 /// A user's choice of channel: record and number of channels to channel.
@@ -106,6 +120,21 @@ impl<T> Partitioner<T> {
             }
             _ => None,
         }
+    }
+
+    /// Lists the places of two channels' records without a column of hashes; false when it takes one.
+    pub(crate) fn split(&self, records: &[T], spread: &mut Spread) -> bool {
+        let (Partitioner::Hash { hasher, .. }, Some(bound)) = (self, self.first_of_second(2)) else {
+            return false;
+        };
+        spread.split(records.len(), |zeros, ones| {
+            hasher.split(records, bound, (zeros, ones))
+        })
+    }
+
+    /// Whether records that are copied into buffers travel without their hashes.
+    pub(crate) fn leaves_hashes(&self) -> bool {
+        matches!(self, Partitioner::Hash { hasher, .. } if hasher.cheap())
     }
 
     /// Appends the channel of each record of a prepared batch.

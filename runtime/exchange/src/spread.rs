@@ -26,9 +26,10 @@ impl Spread {
     /// Lists the places of every lane: record `i` goes to lane `targets[i]`.
     pub(crate) fn assign(&mut self, targets: &[u16], lanes: usize) {
         if lanes == 2 {
-            return self.split(targets, |zeros, ones| {
-                split_places(targets, 0, |&target| target != 0, (zeros, ones))
+            self.split(targets.len(), |zeros, ones| {
+                Some(split_places(targets, |&target| target != 0, (zeros, ones)))
             });
+            return;
         }
         self.lanes.resize_with(lanes, Lane::default);
         self.lanes.iter_mut().for_each(|lane| lane.places.clear());
@@ -42,35 +43,37 @@ impl Spread {
 
     /// Lists the places of two lanes: record `i` goes to the second if the selector of `hashes[i]` is at least `bound`.
     pub(crate) fn split_by_hash(&mut self, hashes: &[u64], bound: u32) {
-        self.split(hashes, |zeros, ones| {
-            let (from, second) = match Vectors::get() {
-                Some(vectors) => {
-                    let whole = hashes.len() / PLACES * PLACES;
-                    (whole, vectors.split_places(hashes, bound, zeros, ones))
-                }
-                None => (0, 0),
-            };
-            let is_second = |&hash: &u64| group_selector(hash) >= bound;
-            let (zeros, ones) = (&mut zeros[from - second..], &mut ones[second..]);
-            second + split_places(&hashes[from..], from, is_second, (zeros, ones))
+        self.split(hashes.len(), |zeros, ones| {
+            Some(match Vectors::get() {
+                Some(vectors) => vectors.split_places(hashes, |&hash| hash, bound, (zeros, ones)),
+                None => split_places(hashes, |&hash| group_selector(hash) >= bound, (zeros, ones)),
+            })
         });
     }
 
-    /// Lists the places of two lanes as `list` does, which returns how many are in the second.
+    /// Lists the places of two lanes for so many records as `list` does, which returns how many are in the second.
+    /// False when it does not.
     #[inline]
-    fn split<V>(&mut self, column: &[V], list: impl FnOnce(&mut [u32], &mut [u32]) -> usize) {
+    pub(crate) fn split(
+        &mut self,
+        records: usize,
+        list: impl FnOnce(&mut [u32], &mut [u32]) -> Option<usize>,
+    ) -> bool {
         self.lanes.resize_with(2, Lane::default);
         let [first, second] = &mut self.lanes[..] else {
             unreachable!("it was given two lanes");
         };
         for lane in [&mut *first, &mut *second] {
             // As long as the longest batch so far: it is filled only when it grows.
-            let length = (column.len() + CHUNK.max(PLACES)).max(lane.places.len());
+            let length = (records + CHUNK.max(PLACES)).max(lane.places.len());
             lane.places.resize(length, 0);
         }
-        let ones = list(&mut first.places, &mut second.places);
-        first.left = 0..column.len() - ones;
+        let Some(ones) = list(&mut first.places, &mut second.places) else {
+            return false;
+        };
+        first.left = 0..records - ones;
         second.left = 0..ones;
+        true
     }
 
     /// Takes the places of up to `room` records of a lane.
@@ -88,21 +91,18 @@ impl Spread {
 }
 
 /// Writes the places of those that are not second to `zeros` and of the others, whose number it returns, to
-/// `ones`. Each has room for a chunk more than there are places. The first of `column` has place `first`.
+/// `ones`. Each has room for a chunk more than there are places.
 ///
 /// Every place is written to where it would be in either, and one of the two positions advances: lanes
 /// alternate at random, so that a branch would be mispredicted for every other record.
 #[inline]
 fn split_places<V>(
     column: &[V],
-    first: usize,
     is_second: impl Fn(&V) -> bool,
     (zeros, ones): (&mut [u32], &mut [u32]),
 ) -> usize {
     let (chunks, rest) = column.as_chunks::<CHUNK>();
-    // A batch is far shorter than that.
-    let first = first as u32;
-    let mut place = first;
+    let mut place = 0;
     // How many of the places that are done are second.
     let mut done = 0;
     for (chunk, before) in chunks.iter().zip((0..).step_by(CHUNK)) {
@@ -122,7 +122,7 @@ fn split_places<V>(
         done += second;
     }
     for value in rest {
-        zeros[(place - first) as usize - done] = place;
+        zeros[place as usize - done] = place;
         ones[done] = place;
         done += usize::from(is_second(value));
         place += 1;

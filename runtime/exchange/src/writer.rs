@@ -129,24 +129,40 @@ impl<T: Clone> EdgeWriter<T> {
             return true;
         }
         let first = !std::mem::replace(&mut self.prepared, true);
-        if first {
+        let split = !first || self.split_unhashed(batch);
+        if !split {
             self.partitioner.prepare(batch);
         }
         let placed = match self.partitioner.single_target(self.lanes.len()) {
             Some(lane) => self.write_to_one(lane, batch, now),
             None if matches!(self.partitioner, Partitioner::Broadcast) => self.write_to_all(batch, now),
             // Without anything to drop, a clone is a copy: records can be picked in any order.
-            None if !std::mem::needs_drop::<T>() => self.scatter_copies(first, batch, now),
+            None if !std::mem::needs_drop::<T>() => self.scatter_copies(split, batch, now),
             None => self.scatter(batch, now),
         };
         self.prepared = !placed;
         placed
     }
 
-    /// Hands every lane its records; a lane without room does not hold the others up.
-    fn scatter_copies(&mut self, first: bool, batch: &mut Batch<T>, now: Time) -> bool {
+    /// Lists the places of two lanes' records straight from the records, when they are to travel without their
+    /// hashes and can be copied. False when it takes a column of hashes.
+    fn split_unhashed(&mut self, batch: &mut Batch<T>) -> bool {
+        if self.lanes.len() != 2 || std::mem::needs_drop::<T>() {
+            return false;
+        }
+        let split = self.partitioner.split(batch.records(), &mut self.spread);
+        if split {
+            // The hashes of another key, if any.
+            batch.clear_hashes();
+        }
+        split
+    }
+
+    /// Hands every lane its records; a lane without room does not hold the others up. When they are not `split`
+    /// yet, they are.
+    fn scatter_copies(&mut self, split: bool, batch: &mut Batch<T>, now: Time) -> bool {
         let lanes = self.lanes.len();
-        if first {
+        if !split {
             match self.partitioner.first_of_second(lanes) {
                 Some(from) => self.spread.split_by_hash(batch.hashes(), from),
                 None => {
@@ -155,7 +171,10 @@ impl<T: Clone> EdgeWriter<T> {
                 }
             }
         }
-        let columns = batch.columns();
+        let mut columns = batch.columns();
+        if self.partitioner.leaves_hashes() {
+            columns.hashes = &[];
+        }
         let mut placed = true;
         for lane in 0..lanes {
             while self.spread.has(lane) {

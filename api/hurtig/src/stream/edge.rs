@@ -6,7 +6,7 @@ use hurtig_core::ids::NodeId;
 use hurtig_core::types::TypeInfo;
 use hurtig_dataflow::graph::{PartitionKind, StreamEdge};
 use hurtig_dataflow::program::{EdgeCode, EdgeShape, TypedEdge};
-use hurtig_exchange::Partitioner;
+use hurtig_exchange::{HashRecords, Partitioner};
 use std::sync::Arc;
 
 type MakePartitioner<T> = Arc<dyn Fn(EdgeShape) -> Partitioner<T> + Send + Sync>;
@@ -15,6 +15,8 @@ type MakePartitioner<T> = Arc<dyn Fn(EdgeShape) -> Partitioner<T> + Send + Sync>
 pub(crate) struct Routing<T> {
     pub(crate) kind: PartitionKind,
     pub(crate) make: MakePartitioner<T>,
+    /// Hashes the records' keys, if they decide.
+    pub(crate) hasher: Option<Arc<dyn HashRecords<T>>>,
 }
 
 impl<T> Clone for Routing<T> {
@@ -22,6 +24,7 @@ impl<T> Clone for Routing<T> {
         Self {
             kind: self.kind.clone(),
             make: self.make.clone(),
+            hasher: self.hasher.clone(),
         }
     }
 }
@@ -34,6 +37,21 @@ impl<T> Routing<T> {
         Self {
             kind,
             make: Arc::new(make),
+            hasher: None,
+        }
+    }
+
+    /// By the hashes of keys, written as `key`.
+    pub(crate) fn by_hash(key: String, hasher: Arc<dyn HashRecords<T>>) -> Self
+    where
+        T: 'static,
+    {
+        let hash = hasher.clone();
+        let make =
+            move |shape: EdgeShape| Partitioner::hash(hash.clone(), shape.max_parallelism, shape.consumers);
+        Self {
+            hasher: Some(hasher),
+            ..Self::new(PartitionKind::Hash { key }, make)
         }
     }
 }
@@ -88,6 +106,7 @@ impl<T: Data> Upstream<T> {
             Some(routing) => routing.make.clone(),
             None => Arc::new(by_default),
         };
-        Box::new(TypedEdge::new(TypeInfo::<T>::of(), move |shape| make(shape)))
+        let hasher = self.routing.as_ref().and_then(|routing| routing.hasher.clone());
+        Box::new(TypedEdge::new(TypeInfo::<T>::of(), move |shape| make(shape)).hashed_by(hasher))
     }
 }

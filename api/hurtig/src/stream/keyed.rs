@@ -5,11 +5,10 @@ use crate::Data;
 use hurtig_core::UserError;
 use hurtig_core::key::StableKey;
 use hurtig_dataflow::function::{KeyedOpenContext, KeyedProcessFunction};
-use hurtig_dataflow::graph::PartitionKind;
 use hurtig_dataflow::key::KeySelector;
 use hurtig_dataflow::operator::Operator;
 use hurtig_dataflow::operators::{KeyedFold, KeyedProcess, Reduce, TryReduce, rolling};
-use hurtig_exchange::{HashRecords, Partitioner};
+use hurtig_exchange::HashRecords;
 use std::ops::Add;
 use std::sync::Arc;
 
@@ -42,6 +41,14 @@ impl<T, S: KeySelector<T>> HashRecords<T> for SelectedHash<S> {
     fn hash_all(&self, records: &[T], hashes: &mut Vec<u64>) {
         self.0.hash_all(records, hashes);
     }
+
+    fn cheap(&self) -> bool {
+        S::hashes_cheaply()
+    }
+
+    fn split(&self, records: &[T], bound: u32, lists: (&mut [u32], &mut [u32])) -> Option<usize> {
+        self.0.split_places(records, bound, lists)
+    }
 }
 
 impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
@@ -50,9 +57,7 @@ impl<T: Data, S: KeySelector<T>> KeyedStream<T, S> {
         let mut key = String::new();
         S::Key::shape(&mut key);
         let hasher: Arc<dyn HashRecords<T>> = Arc::new(SelectedHash(selector.clone()));
-        let routing = Routing::new(PartitionKind::Hash { key }, move |shape| {
-            Partitioner::hash(hasher.clone(), shape.max_parallelism, shape.consumers)
-        });
+        let routing = Routing::by_hash(key, hasher);
         Self {
             stream: stream.routed(&routing),
             selector,

@@ -186,16 +186,16 @@ impl<T> InputGate<T> {
         let (Some(at), Some(capture)) = (self.last, merge.capture()) else {
             return Ok(false);
         };
-        let kept = KeptBatch::encode(batch, &self.channels[at].receiver.types()?)?;
+        let kept = KeptBatch::encode(batch, self.channels[at].receiver.codec()?)?;
         capture.at_hand(first_input + at, kept);
         Ok(true)
     }
 
     /// What was in flight to input number `input` of the task is read first. Whether there is anything.
     pub(crate) fn replay(&mut self, input: u8, restored: &mut InFlightRestore) -> Result<bool> {
-        let types = self.channels.first().map(|channel| channel.receiver.types());
-        if let Some(types) = types.transpose()? {
-            self.replay = ReplayGate::new(restored, input, types);
+        let codec = self.channels.first().map(|channel| channel.receiver.codec());
+        if let Some(codec) = codec.transpose()? {
+            self.replay = ReplayGate::new(restored, input, codec.types());
         }
         Ok(self.replay.is_some())
     }

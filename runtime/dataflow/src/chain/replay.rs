@@ -119,8 +119,8 @@ impl<T> ReplayGate<T> {
                 let event = match element {
                     Captured::Batch(kept) => {
                         let keep = channel.keep.as_ref();
-                        let batch =
-                            kept.decode(&self.types, |hash| keep.is_none_or(|keys| keys.has(hash)))?;
+                        let keep = keep.map(|keys| |hash| keys.has(hash));
+                        let batch = kept.decode(&self.types, keep)?;
                         if batch.is_empty() {
                             continue;
                         }

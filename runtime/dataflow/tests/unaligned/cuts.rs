@@ -10,7 +10,7 @@ use hurtig_dataflow::chain::*;
 use hurtig_dataflow::operator::*;
 use hurtig_dataflow::operators::Watermarks;
 use hurtig_dataflow::source::{SourceReader, SourceStatus};
-use hurtig_exchange::{BarrierMode, Captured, ChannelState, KeptBatch, Signal};
+use hurtig_exchange::{BarrierMode, Captured, ChannelState, KeptBatch, RecordCodec, Signal};
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -235,7 +235,7 @@ fn a_replay_at_another_parallelism_has_the_records_of_the_task_and_is_in_time() 
     let channel = |first: i64| {
         let mut batch = Batch::new();
         (first..first + 50).for_each(|n| batch.push_hashed(n, n, hash(n)));
-        let kept = KeptBatch::encode(&mut batch, &TypeInfo::of()).unwrap();
+        let kept = KeptBatch::encode(&mut batch, &RecordCodec::new(TypeInfo::of())).unwrap();
         let elements = vec![Captured::Batch(kept), Captured::Watermark(first + 50)];
         let state = ChannelState {
             watermark: 0,

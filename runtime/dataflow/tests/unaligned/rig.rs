@@ -8,7 +8,7 @@ use hurtig_dataflow::chain::*;
 use hurtig_dataflow::operator::*;
 use hurtig_exchange::{
     BarrierMode, ChannelKind, ChannelOptions, EdgeWriter, FlushPolicy, InFlight, Partitioner, Receiver,
-    SendOutcome, Sender, Signal, channel,
+    RecordCodec, SendOutcome, Sender, Signal, channel,
 };
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use std::sync::Arc;
@@ -129,7 +129,7 @@ pub(crate) fn ends(
         max_bytes: usize::MAX,
     };
     let (sender, receiver) = channel(ChannelKind { options, barriers }, producer, consumer);
-    (sender, receiver.of_types(TypeInfo::of()))
+    (sender, receiver.keeping_by(RecordCodec::new(TypeInfo::of())))
 }
 
 /// A task that logs what it reads.
@@ -278,7 +278,9 @@ impl Rig {
                 self.barrier_seen = true;
                 for one in captured {
                     if let hurtig_exchange::Captured::Batch(kept) = one {
-                        let mut batch = kept.decode(&TypeInfo::<i64>::of(), |_| true).unwrap();
+                        let mut batch = kept
+                            .decode(&TypeInfo::<i64>::of(), None::<fn(u64) -> bool>)
+                            .unwrap();
                         self.left[0].extend_from_slice(batch.records());
                         (0..batch.len()).for_each(|_| self.left[1].push(i64::MIN));
                     }

@@ -1,8 +1,10 @@
 //! What a channel promises to both of its ends.
 
 use super::*;
+use crate::{HashRecords, KeptBatch};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
+use hurtig_core::types::TypeInfo;
 
 fn pair(max_batches: usize, max_bytes: usize) -> (Sender<u32>, Receiver<u32>) {
     channel(
@@ -58,7 +60,12 @@ fn overtaking(max_batches: usize) -> (Sender<u32>, Receiver<u32>, Signal, Signal
         producer.clone(),
         consumer.clone(),
     );
-    (tx, rx.of_types(TypeInfo::of()), producer, consumer)
+    (
+        tx,
+        rx.keeping_by(RecordCodec::new(TypeInfo::of())),
+        producer,
+        consumer,
+    )
 }
 
 fn barrier(checkpoint: u64) -> Barrier {
@@ -122,20 +129,56 @@ fn a_capture_takes_nothing_and_comes_back_the_same() {
     assert_eq!(rx.capture(0, 1, &mut captured).unwrap(), (1, false));
     assert_eq!(rx.capture(1, u64::MAX, &mut captured).unwrap(), (3, true));
     let batches = captured.iter().map(|one| match one {
-        Captured::Batch(kept) => kept.decode(&TypeInfo::<u32>::of(), |hash| hash == 2).unwrap(),
+        Captured::Batch(kept) => kept,
         other => panic!("{other:?}"),
     });
-    let mut batches: Vec<Batch<u32>> = batches.collect();
-    assert_eq!(batches[0].records(), [1, 2], "records without key are all kept");
-    assert_eq!(batches[1].records(), [8]);
-    assert_eq!(batches[1].hashes(), [2]);
-    assert_eq!(batches[1].time(0), 80);
+    let kept: Vec<&KeptBatch> = batches.collect();
+    let types = TypeInfo::<u32>::of();
+    let mut all = kept[0].decode(&types, None::<fn(u64) -> bool>).unwrap();
+    assert_eq!(all.records(), [1, 2]);
+    assert!(all.hashes().is_empty());
+    let second = Some(|hash| hash == 2);
+    kept[0].decode(&types, second).unwrap_err();
+    let mut some = kept[1].decode(&types, second).unwrap();
+    assert_eq!(some.records(), [8]);
+    assert_eq!(some.hashes(), [2]);
+    assert_eq!(some.time(0), 80);
     assert_eq!(rx.backlog().0, 2);
     let mut taken = 0;
     while rx.try_recv().is_some() {
         taken += 1;
     }
     assert_eq!(taken, 3);
+}
+
+struct Doubled;
+
+impl HashRecords<u32> for Doubled {
+    fn hash_all(&self, records: &[u32], hashes: &mut Vec<u64>) {
+        hashes.extend(records.iter().map(|record| u64::from(*record) * 2));
+    }
+}
+
+#[test]
+fn records_with_keys_are_kept_with_hashes_also_when_they_came_without() {
+    let (tx, rx, ..) = overtaking(4);
+    let rx = rx.keeping_by(RecordCodec::hashed_by(TypeInfo::of(), Some(Arc::new(Doubled))));
+    let mut hashed = Batch::new();
+    hashed.push_hashed(5, 0, 99);
+    tx.try_send(batch(&[1, 2]), 1);
+    tx.try_send(hashed, 1);
+    let mut captured = Vec::new();
+    rx.capture(0, u64::MAX, &mut captured).unwrap();
+    let mut element = rx.try_recv().unwrap();
+    captured.extend(rx.encode(&mut element).unwrap());
+    let hashes = captured.iter().map(|one| match one {
+        Captured::Batch(kept) => kept
+            .decode(&TypeInfo::<u32>::of(), Some(|hash| hash != 2))
+            .unwrap(),
+        other => panic!("{other:?}"),
+    });
+    let hashes: Vec<Vec<u64>> = hashes.map(|batch| batch.hashes().to_vec()).collect();
+    assert_eq!(hashes, [vec![4], vec![99], vec![4]]);
 }
 
 #[test]
