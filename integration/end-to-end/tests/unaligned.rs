@@ -6,6 +6,7 @@
 )]
 
 use hurtig::core::config::Configuration;
+use hurtig::core::key::OwnedKey;
 use hurtig::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ struct Seen {
 /// Counts the records of each key; numbers are hashed anew by whoever reads them, texts travel with their hashes.
 fn counts<K>(env: &StreamEnv, seen: &Seen, slow: bool, key_of: fn(u64) -> K) -> hurtig::CollectHandle<String>
 where
-    K: Data + StableKey + std::fmt::Display,
+    K: Data + OwnedKey + std::fmt::Display,
 {
     let (made, counted) = (seen.made.clone(), seen.counted.clone());
     let records = GeneratorSource::new(COUNT, move |i| {
@@ -76,7 +77,7 @@ where
 
 fn goes_on_at_another_parallelism<K>(from: u32, to: u32, key_of: fn(u64) -> K)
 where
-    K: Data + StableKey + std::fmt::Display,
+    K: Data + OwnedKey + std::fmt::Display,
 {
     let dir = tempfile::tempdir().unwrap();
     let seen = Seen::default();
