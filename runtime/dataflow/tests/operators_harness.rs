@@ -93,6 +93,24 @@ fn watermarks_made_in_mid_stream_replace_those_from_above() {
     assert_eq!(harness.output(), expected);
 }
 
+#[test]
+fn watermarks_behind_records_are_sent_behind_each_of_them_in_mid_stream() {
+    let strategy = || Watermarks::bounded(10.millis(), |n: &i64| n * 100).with_emit_on_event(2);
+    let mut harness = Harness::new(move || AssignWatermarks::new(strategy(), 1.hours())).unwrap();
+    harness.push_all([(5, 0), (3, 0), (4, 0)]).unwrap();
+    harness.push_all([(7, 0), (8, 0)]).unwrap();
+    let expected = [
+        Emitted::Record(5, 500),
+        Emitted::Record(3, 300),
+        Emitted::Watermark(489),
+        Emitted::Record(4, 400),
+        Emitted::Record(7, 700),
+        Emitted::Watermark(689),
+        Emitted::Record(8, 800),
+    ];
+    assert_eq!(harness.output(), expected);
+}
+
 /// Counts by key, and says so 100 ms of processing time after the first record.
 struct Count(ValueState<u64>);
 

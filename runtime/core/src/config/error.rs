@@ -32,6 +32,18 @@ pub enum ConfigError {
         /// What was written.
         found: String,
     },
+    /// An option that will be there and is not yet.
+    #[error("{at}: `{key}` is `{found}`, but {problem}")]
+    Unsupported {
+        /// Where it was written.
+        at: Source,
+        /// The option's key.
+        key: String,
+        /// What was written.
+        found: String,
+        /// What is not there, and what to do.
+        problem: String,
+    },
     /// Program code set an option of the cluster.
     #[error(
         "program code: `{key}` configures the cluster, not a job; set it in the configuration file, \

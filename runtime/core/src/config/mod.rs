@@ -43,6 +43,7 @@ mod structured;
 mod tests;
 mod units;
 mod value;
+mod watermarks;
 mod yaml;
 
 pub use builder::ConfigurationBuilder;
@@ -59,3 +60,4 @@ pub use registry::{all, find};
 pub use source::Source;
 pub use units::ByteSize;
 pub use value::{ConfigValue, Shape};
+pub use watermarks::{WatermarkEmitStrategy, WatermarkOptions};

@@ -70,7 +70,8 @@ pub(super) fn nearest_variable(variable: &str) -> Option<String> {
     nearest(variable, all().map(|option| variable_of(option.key())))
 }
 
-fn nearest(written: &str, known: impl Iterator<Item = String> + Clone) -> Option<String> {
+/// The one of `known` most similar to what was written, or one that ends with it.
+pub(super) fn nearest(written: &str, known: impl Iterator<Item = String> + Clone) -> Option<String> {
     let written = written.to_lowercase();
     let suffix = format!(".{written}");
     if let Some(whole) = known.clone().find(|key| key.to_lowercase().ends_with(&suffix)) {

@@ -24,6 +24,8 @@ pub enum Source {
     CommandLine,
     /// Program code.
     Program,
+    /// Options of a source's watermarks, which are no part of a configuration.
+    WatermarkOptions,
 }
 
 impl Source {
@@ -33,7 +35,7 @@ impl Source {
             Self::File { .. } => 0,
             Self::Environment { .. } => 1,
             Self::CommandLine => 2,
-            Self::Program => 3,
+            Self::Program | Self::WatermarkOptions => 3,
         }
     }
 }
@@ -45,6 +47,7 @@ impl fmt::Display for Source {
             Self::Environment { variable } => write!(f, "environment variable {variable}"),
             Self::CommandLine => f.write_str("-D"),
             Self::Program => f.write_str("program code"),
+            Self::WatermarkOptions => f.write_str("watermark options"),
         }
     }
 }

@@ -105,6 +105,13 @@ impl<T> Collector<T> {
         self.batch.is_empty()
     }
 
+    /// Makes the collector full at `limit` records if it would take more. Returns at how many it was full.
+    pub fn shrink_to(&mut self, limit: usize) -> usize {
+        let before = self.limit;
+        self.limit = before.min(limit.max(1));
+        before
+    }
+
     /// Changes at how many records the collector is full.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit.max(1);

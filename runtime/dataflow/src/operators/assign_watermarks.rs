@@ -5,7 +5,7 @@
 
 use super::splits::SplitWatermarks;
 use super::watermark::WatermarkStrategy;
-use super::{granted, when_empty};
+use super::when_empty;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::time::{MAX_WATERMARK, Time};
@@ -84,7 +84,8 @@ impl<T: Send + 'static> Operator<T, T> for AssignWatermarks<T> {
         out: &mut Collector<T>,
         b: &mut Budget,
     ) -> Result<Progress> {
-        let n = granted(input, out, b);
+        let room = self.watermarks.room().unwrap_or(usize::MAX);
+        let n = b.take(input.len().min(out.room()).min(room));
         input.clear_hashes();
         self.scratch.append(input, n);
         self.watermarks.on_batch(INPUT, &mut self.scratch, cx.now());

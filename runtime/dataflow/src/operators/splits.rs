@@ -20,10 +20,32 @@ struct Split<T> {
     /// On the clock that stands still under back pressure.
     last_record: Time,
     timed_out: bool,
+    /// Its watermark as it counts: as of the last time at which one was to be sent.
+    known: i64,
+    /// Records since then, if records decide when that is.
+    since_sent: u32,
     metrics: Option<SplitMetrics>,
 }
 
 impl<T> Split<T> {
+    /// Asks the generator how far event time has come.
+    fn ask(&mut self) {
+        self.generator.on_periodic(&mut self.output);
+        self.known = self.output.watermark();
+    }
+
+    /// The same if records have been read that are as many as the gap. Whether they have.
+    fn ask_behind(&mut self, records: usize, gap: u32) -> bool {
+        let records = u32::try_from(records).unwrap_or(u32::MAX);
+        self.since_sent = self.since_sent.saturating_add(records);
+        let due = self.since_sent >= gap;
+        if due {
+            self.since_sent = 0;
+            self.ask();
+        }
+        due
+    }
+
     fn idle(&self) -> bool {
         self.timed_out || self.output.is_idle()
     }
@@ -77,6 +99,8 @@ pub struct SplitWatermarks<T> {
     next_send: Time,
     /// A record or a split's end may have moved the watermark since the last periodic call.
     pending: bool,
+    /// A watermark is due behind the records that were read, whatever the clock says.
+    behind_event: bool,
     /// Those of the operator.
     metrics: Option<MetricGroup>,
 }
@@ -106,6 +130,7 @@ impl<T: 'static> SplitWatermarks<T> {
             empty_since: None,
             next_send: Time::ZERO,
             pending: false,
+            behind_event: false,
             metrics: None,
         }
     }
@@ -129,6 +154,8 @@ impl<T: 'static> SplitWatermarks<T> {
             output: WatermarkOutput::default(),
             last_record,
             timed_out: false,
+            known: MIN_WATERMARK,
+            since_sent: 0,
             metrics: metrics.as_ref().map(|group| SplitMetrics::new(group, split, now)),
         });
     }
@@ -146,26 +173,46 @@ impl<T: 'static> SplitWatermarks<T> {
         if !self.splits.contains_key(&split) {
             self.split_added(split, now);
         }
-        let seen_at = self.clock.at(now);
+        let (seen_at, gap) = (self.clock.at(now), self.strategy.on_event_gap());
         if let Some(state) = self.splits.get_mut(&split) {
-            if state.idle() {
+            let was_idle = state.idle();
+            if was_idle {
                 state.publish(now);
             }
             state.output.mark_active();
             state.generator.on_batch(batch, newest, &mut state.output);
             state.last_record = seen_at;
             state.timed_out = false;
+            if let Some(gap) = gap {
+                self.behind_event |= state.ask_behind(batch.len(), gap);
+                self.pending |= was_idle;
+                return;
+            }
         }
         self.pending = true;
+    }
+
+    /// How many records may be read before a watermark has to be sent behind them; `None`: any number.
+    pub fn room(&self) -> Option<usize> {
+        let gap = self
+            .strategy
+            .on_event_gap()
+            .filter(|_| !self.strategy.is_silent())?;
+        let left = self
+            .splits
+            .values()
+            .map(|split| gap.saturating_sub(split.since_sent));
+        Some(left.min().unwrap_or(gap).max(1) as usize)
     }
 
     /// `split` has ended and no longer holds the watermark back. What it knew still counts.
     pub fn split_finished(&mut self, split: u64) {
         if let Some(state) = self.splits.get_mut(&split) {
-            state.generator.on_periodic(&mut state.output);
+            state.ask();
             self.combine();
             self.splits.remove(&split);
             self.pending = true;
+            self.behind_event |= self.strategy.on_event_gap().is_some();
         }
     }
 
@@ -177,9 +224,11 @@ impl<T: 'static> SplitWatermarks<T> {
     /// What to send behind the records that were read so far. Call it behind every batch, and at
     /// [`Self::next_poll`].
     pub fn poll(&mut self, now: Time) -> WatermarkUpdate {
-        if now < self.next_send || self.strategy.is_silent() {
+        let behind_event = std::mem::take(&mut self.behind_event);
+        if (now < self.next_send && !behind_event) || self.strategy.is_silent() {
             return WatermarkUpdate::NONE;
         }
+        let by_clock = self.strategy.on_event_gap().is_none();
         self.pending = false;
         let active_now = self.clock.at(now);
         if self.splits.is_empty() {
@@ -191,8 +240,8 @@ impl<T: 'static> SplitWatermarks<T> {
                 split.publish(now);
             }
             split.timed_out = timed_out;
-            if !split.timed_out {
-                split.generator.on_periodic(&mut split.output);
+            if !split.timed_out && by_clock {
+                split.ask();
             }
         }
         self.combine();
@@ -211,7 +260,8 @@ impl<T: 'static> SplitWatermarks<T> {
         if self.strategy.is_silent() {
             return None;
         }
-        let by_clock = self.splits.values().any(|split| split.generator.by_clock());
+        let by_clock = self.strategy.on_event_gap().is_none()
+            && self.splits.values().any(|split| split.generator.by_clock());
         let tick = now.after(self.interval.max(Duration::from_millis(1)));
         let periodic = by_clock.then_some(tick);
         let due = self.pending.then_some(self.next_send);
@@ -262,7 +312,7 @@ impl<T: 'static> SplitWatermarks<T> {
 
     fn combine(&mut self) {
         let active = self.splits.values().filter(|split| !split.idle());
-        if let Some(least) = active.map(|split| split.output.watermark()).min() {
+        if let Some(least) = active.map(|split| split.known).min() {
             self.combined = self.combined.max(least);
         }
     }

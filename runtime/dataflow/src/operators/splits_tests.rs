@@ -232,3 +232,118 @@ fn each_split_publishes_its_watermark_and_its_time() {
     );
     assert!(read("2", "currentWatermark").is_some());
 }
+
+fn on_event(gap: u32) -> SplitWatermarks<i64> {
+    let strategy = Watermarks::bounded(5.millis(), |t: &i64| *t).with_idleness(100.millis());
+    SplitWatermarks::new(strategy.with_emit_on_event(gap), 10.millis())
+}
+
+#[test]
+fn with_a_gap_records_decide_when_a_watermark_is_sent_and_the_clock_does_not() {
+    let mut splits = on_event(3);
+    assert_eq!(splits.room(), Some(3));
+    feed(&mut splits, 0, &[10, 20], 0);
+    assert_eq!(splits.room(), Some(1));
+    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE, "two records");
+    assert_eq!(
+        splits.poll(at(50)),
+        WatermarkUpdate::NONE,
+        "whatever the clock says"
+    );
+    feed(&mut splits, 0, &[15], 50);
+    assert_eq!(splits.poll(at(50)), wm(14), "behind the third, however soon");
+    assert_eq!(splits.room(), Some(3));
+    feed(&mut splits, 0, &[30, 40, 50], 51);
+    assert_eq!(splits.poll(at(51)), wm(44), "the interval does not count");
+}
+
+#[test]
+fn each_split_counts_its_own_records() {
+    let mut splits = on_event(2);
+    feed(&mut splits, 0, &[100], 0);
+    feed(&mut splits, 1, &[10], 0);
+    feed(&mut splits, 1, &[20], 0);
+    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE, "split 0 holds it back");
+    assert_eq!(
+        splits.room(),
+        Some(1),
+        "the next record may be the second of split 0"
+    );
+    feed(&mut splits, 0, &[200], 0);
+    assert_eq!(splits.poll(at(0)), wm(14));
+    splits.split_finished(1);
+    assert_eq!(splits.poll(at(0)), wm(194));
+    feed(&mut splits, 2, &[300], 1);
+    splits.split_finished(2);
+    assert_eq!(splits.poll(at(1)), WatermarkUpdate::NONE, "split 0 is at 194");
+    splits.split_finished(0);
+    feed(&mut splits, 3, &[400], 2);
+    splits.split_finished(3);
+    assert_eq!(splits.poll(at(2)), wm(394), "what a finished split knew counts");
+}
+
+#[test]
+fn punctuated_watermarks_wait_for_the_gap_too() {
+    let strategy = Watermarks::punctuated(|t: &i64| *t, |_, time| Some(time)).with_emit_on_event(2);
+    let mut splits = SplitWatermarks::new(strategy, 0.millis());
+    feed(&mut splits, 0, &[10], 0);
+    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE);
+    feed(&mut splits, 0, &[20], 1);
+    assert_eq!(splits.poll(at(1)), wm(20));
+}
+
+#[test]
+fn idleness_goes_by_the_clock_whatever_decides_about_watermarks() {
+    let mut splits = on_event(100);
+    feed(&mut splits, 0, &[10], 0);
+    assert_eq!(splits.poll(at(0)), WatermarkUpdate::NONE);
+    assert_eq!(splits.next_poll(at(0)), Some(at(100)));
+    let turned = |status| WatermarkUpdate {
+        watermark: None,
+        status: Some(status),
+    };
+    assert_eq!(splits.poll(at(100)), turned(Idle));
+    feed(&mut splits, 0, &[20], 105);
+    let next = splits.next_poll(at(105)).unwrap();
+    assert_eq!(splits.poll(next), turned(Active));
+}
+
+#[test]
+fn options_say_what_builders_say() {
+    let strategy = |options: &[(&str, &str)]| {
+        Watermarks::monotonous(|t: &i64| *t)
+            .with_idleness(7.seconds())
+            .with_options(options.iter().copied())
+            .unwrap()
+    };
+    let said = |options: &[(&str, &str)]| {
+        let strategy = strategy(options);
+        (strategy.on_event_gap(), strategy.idleness())
+    };
+    let (emit, gap, idle) = (
+        "scan.watermark.emit.strategy",
+        "scan.watermark.emit.on-event.gap",
+        "scan.watermark.idle-timeout",
+    );
+    assert_eq!(said(&[]), (None, Some(7.seconds())));
+    assert_eq!(said(&[(emit, "on-event")]), (Some(1), Some(7.seconds())));
+    assert_eq!(said(&[(emit, "on-event"), (gap, "5")]).0, Some(5));
+    assert_eq!(said(&[(gap, "5")]).0, None, "by the clock it does not count");
+    assert_eq!(said(&[(idle, "1 min")]).1, Some(60.seconds()));
+    assert_eq!(said(&[(idle, "0")]).1, None);
+    // A hint behind a definition changes what it mentions.
+    let defined = strategy(&[(emit, "on-event"), (gap, "5")]);
+    let hinted = defined.clone().with_options([(idle, "1 s")]).unwrap();
+    assert_eq!(
+        (hinted.on_event_gap(), hinted.idleness()),
+        (Some(5), Some(1.seconds()))
+    );
+    assert_eq!(defined.with_emit_on_periodic().on_event_gap(), None);
+    let error =
+        Watermarks::none::<i64>().with_options([(gap, "many"), ("scan.watermark.alignment.group", "a")]);
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains(gap) && error.contains("many") && error.contains("not aligned yet"),
+        "{error}"
+    );
+}

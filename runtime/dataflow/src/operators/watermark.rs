@@ -4,8 +4,9 @@
 //! it another record may still come. A [`WatermarkGenerator`] is one split's (or subtask's) running
 //! instance of it. [`Watermarks`] names the built-in strategies, which are Flink's.
 
-use hurtig_core::Batch;
+use hurtig_core::config::{WatermarkEmitStrategy, WatermarkOptions};
 use hurtig_core::time::{MIN_WATERMARK, NO_TIMESTAMP, to_event_millis};
+use hurtig_core::{Batch, Result};
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -71,7 +72,8 @@ pub trait WatermarkGenerator<T>: Send {
         }
     }
 
-    /// Called before a watermark is sent, at most once in `pipeline.auto-watermark-interval`.
+    /// Called before a watermark is sent: at most once in `pipeline.auto-watermark-interval`, or behind as many records
+    /// as [`WatermarkStrategy::with_emit_on_event`] says.
     fn on_periodic(&mut self, out: &mut WatermarkOutput);
 
     /// Whether [`Self::on_periodic`] has something to say although no record has passed.
@@ -83,11 +85,29 @@ pub trait WatermarkGenerator<T>: Send {
 type Assign<T> = Arc<dyn Fn(&mut Batch<T>) -> i64 + Send + Sync>;
 type Make<T> = Arc<dyn Fn() -> Box<dyn WatermarkGenerator<T>> + Send + Sync>;
 
+/// When watermarks are sent.
+#[derive(Clone, Copy, Debug)]
+struct Emit {
+    on_event: bool,
+    /// From one to the next, in records.
+    gap: u32,
+}
+
+impl Default for Emit {
+    fn default() -> Self {
+        Self {
+            on_event: false,
+            gap: 1,
+        }
+    }
+}
+
 /// How a stream gets its event times and watermarks.
 pub struct WatermarkStrategy<T> {
     assign: Option<Assign<T>>,
     make: Make<T>,
     idleness: Option<Duration>,
+    emit: Emit,
     /// Its generators never say anything.
     silent: bool,
 }
@@ -98,6 +118,7 @@ impl<T> Clone for WatermarkStrategy<T> {
             assign: self.assign.clone(),
             make: self.make.clone(),
             idleness: self.idleness,
+            emit: self.emit,
             silent: self.silent,
         }
     }
@@ -108,6 +129,7 @@ impl<T> fmt::Debug for WatermarkStrategy<T> {
         f.debug_struct("WatermarkStrategy")
             .field("assigns_times", &self.assign.is_some())
             .field("idleness", &self.idleness)
+            .field("emit", &self.emit)
             .finish_non_exhaustive()
     }
 }
@@ -122,6 +144,7 @@ impl<T: 'static> WatermarkStrategy<T> {
             assign: None,
             make: Arc::new(move || Box::new(make())),
             idleness: None,
+            emit: Emit::default(),
             silent: false,
         }
     }
@@ -151,6 +174,76 @@ impl<T: 'static> WatermarkStrategy<T> {
             idleness: Some(timeout),
             ..self
         }
+    }
+
+    /// Watermarks are sent behind every `gap` records of a split, and not by the clock: what is late does not depend on
+    /// how fast records come. 0 is taken for 1, behind every record.
+    ///
+    /// *Cost*: batches are cut at the watermarks, so that a small gap makes everything behind it slow.
+    #[must_use]
+    pub fn with_emit_on_event(self, gap: u32) -> Self {
+        let emit = Emit {
+            on_event: true,
+            gap: gap.max(1),
+        };
+        Self { emit, ..self }
+    }
+
+    /// Watermarks are sent once in `pipeline.auto-watermark-interval`, which they are unless something else was said.
+    #[must_use]
+    pub fn with_emit_on_periodic(self) -> Self {
+        let emit = Emit {
+            on_event: false,
+            ..self.emit
+        };
+        Self { emit, ..self }
+    }
+
+    /// Says the same as the options of a table in SQL, under their keys: `scan.watermark.emit.strategy` (`on-periodic`
+    /// or `on-event`), `scan.watermark.emit.on-event.gap` (1 unless it is said) and `scan.watermark.idle-timeout`. What
+    /// they do not mention stays as it is.
+    ///
+    /// ```
+    /// use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
+    ///
+    /// struct Click { at: i64 }
+    /// let strategy: WatermarkStrategy<Click> = Watermarks::monotonous(|click: &Click| click.at).with_options([
+    ///     ("scan.watermark.emit.strategy", "on-event"),
+    ///     ("scan.watermark.emit.on-event.gap", "100"),
+    ///     ("scan.watermark.idle-timeout", "1 min"),
+    /// ])?;
+    /// # let _ = strategy;
+    /// # Ok::<(), hurtig_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// All that is wrong with them: unknown keys, ill-typed values, and `scan.watermark.alignment.*`, as watermarks are
+    /// not aligned yet.
+    pub fn with_options<K, V>(self, options: impl IntoIterator<Item = (K, V)>) -> Result<Self>
+    where
+        K: AsRef<str>,
+        V: AsRef<str>,
+    {
+        let options = WatermarkOptions::parse(options)?;
+        let on_event = options.emit.map(|emit| emit == WatermarkEmitStrategy::OnEvent);
+        let emit = Emit {
+            on_event: on_event.unwrap_or(self.emit.on_event),
+            gap: options.on_event_gap.unwrap_or(self.emit.gap),
+        };
+        let idleness = match options.idle_timeout {
+            None => self.idleness,
+            Some(timeout) => Some(timeout).filter(|timeout| *timeout > Duration::ZERO),
+        };
+        Ok(Self {
+            idleness,
+            emit,
+            ..self
+        })
+    }
+
+    /// Behind how many records of a split a watermark is sent; `None`: by the clock.
+    pub fn on_event_gap(&self) -> Option<u32> {
+        Some(self.emit.gap).filter(|_| self.emit.on_event)
     }
 
     /// After how long without records a split is idle.
