@@ -103,6 +103,16 @@ pub enum TaskManagerMessage {
         /// The split; `None`: there are no more.
         split: Option<Split>,
     },
+    /// From a JobMaster: what the task's source reads from now on is backlog, or is not any more. *Legal* after the
+    /// task was deployed. *Reply*: none. *Late*: the task has ended, nothing happens. *Repeated*: changes nothing.
+    SetBacklog {
+        /// Which.
+        task: TaskId,
+        /// The source.
+        node: NodeId,
+        /// Whether it is.
+        backlog: bool,
+    },
     /// From a JobMaster: the checkpoint of this id will be a savepoint. *Legal* while the task is RUNNING,
     /// before anybody is told to begin it. *Reply*: [`JobMasterMessage::SavepointPrepared`], or the task's
     /// end. *Late*: ignored. *Repeated*: answered again.
@@ -277,6 +287,11 @@ mod tests {
             },
             TaskManagerMessage::CancelTask(task),
             TaskManagerMessage::AddSplit { task, node, split },
+            TaskManagerMessage::SetBacklog {
+                task,
+                node,
+                backlog: true,
+            },
             TaskManagerMessage::PrepareSavepoint {
                 task,
                 checkpoint,

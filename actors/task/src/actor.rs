@@ -377,6 +377,11 @@ struct Cancel;
 #[rtype(result = "()")]
 struct AddSplit(Option<Split>);
 
+/// What the source reads from now on is backlog, or is not any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SetBacklog(bool);
+
 /// Report totals now.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -446,6 +451,16 @@ impl Handler<AddSplit> for TaskActor {
     }
 }
 
+impl Handler<SetBacklog> for TaskActor {
+    type Result = ();
+
+    fn handle(&mut self, SetBacklog(backlog): SetBacklog, _: &mut Self::Context) {
+        if let Some(core) = &mut self.core {
+            core.set_backlog(backlog);
+        }
+    }
+}
+
 impl Handler<ReportNow> for TaskActor {
     type Result = ();
 
@@ -480,6 +495,10 @@ impl TaskControl for Control {
 
     fn add_split(&self, _node: NodeId, split: Option<Split>) {
         self.tell(AddSplit(split));
+    }
+
+    fn set_backlog(&self, _node: NodeId, backlog: bool) {
+        self.tell(SetBacklog(backlog));
     }
 
     fn report_now(&self) {

@@ -128,7 +128,23 @@ impl Assembly<'_> {
             signal,
             buffer_timeout: policy.timeout,
         };
-        Ok(TaskCore::new(parts, self.clock.clone()).taking_checkpoints(self.takes_checkpoints))
+        let mut core = TaskCore::new(parts, self.clock.clone()).taking_checkpoints(self.takes_checkpoints);
+        core.begin_in_backlog(&self.backlog());
+        Ok(core)
+    }
+
+    /// Whether each of the task's channels, or its source, begins in backlog.
+    fn backlog(&self) -> Vec<bool> {
+        let inputs = &self.descriptor.inputs;
+        if inputs.is_empty() {
+            return vec![self.descriptor.backlog];
+        }
+        // The channels of the first input are before those of the second.
+        let of = |input| inputs.iter().filter(move |descriptor| descriptor.input == input);
+        let channels = of(0).chain(of(1));
+        channels
+            .flat_map(|input| vec![input.backlog; input.producers.len()])
+            .collect()
     }
 
     fn vertex(&self) -> Result<&JobVertex> {

@@ -38,6 +38,7 @@ fn task(index: u32, parallelism: u32) -> TaskDescriptor {
         inputs: Vec::new(),
         outputs: Vec::new(),
         restore: None,
+        backlog: false,
     }
 }
 
@@ -88,6 +89,7 @@ fn taken(parallelism: u32, producers: u32, each: u64) -> (Vec<OperatorSnapshot>,
             ChannelState {
                 watermark: 7,
                 idle: false,
+                backlog: false,
                 elements: vec![kept(&own.collect::<Vec<u64>>(), name.keyed)],
             }
         };
@@ -180,6 +182,7 @@ fn records_in_flight_are_restored_unless_they_are_not_wanted() {
     let (task, state) = (task(0, 1), |at: &ChannelName| ChannelState {
         watermark: 5,
         idle: at.producer == 1,
+        backlog: at.producer == 0,
         elements: vec![Captured::Watermark(9)],
     });
     let in_flight = InFlight {

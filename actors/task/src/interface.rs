@@ -32,6 +32,9 @@ pub struct InputDescriptor {
     pub partition: PartitionKind,
     /// The producing subtasks that are connected; one channel each.
     pub producers: Range<u32>,
+    /// Whether its channels begin in backlog, because a source behind them does.
+    #[serde(default)]
+    pub backlog: bool,
 }
 
 /// One output of a task: an edge, as seen by one producing subtask.
@@ -82,6 +85,9 @@ pub struct TaskDescriptor {
     pub outputs: Vec<OutputDescriptor>,
     /// The checkpoint that it begins with; `None`: afresh.
     pub restore: Option<TaskRestore>,
+    /// Whether its source begins in backlog.
+    #[serde(default)]
+    pub backlog: bool,
 }
 
 /// What a task begins with after a restore.
@@ -283,6 +289,9 @@ pub trait TaskControl: 'static {
     /// The answer to a split request of source `node`; `None`: there are no more and never will be.
     fn add_split(&self, node: NodeId, split: Option<Split>);
 
+    /// What source `node` reads from now on is backlog, or is not any more.
+    fn set_backlog(&self, node: NodeId, backlog: bool);
+
     /// Report totals now, through [`TaskLink::report`].
     fn report_now(&self) {}
 
@@ -319,6 +328,11 @@ impl TaskHandle {
     /// See [`TaskControl::add_split`].
     pub fn add_split(&self, node: NodeId, split: Option<Split>) {
         self.control.add_split(node, split);
+    }
+
+    /// See [`TaskControl::set_backlog`].
+    pub fn set_backlog(&self, node: NodeId, backlog: bool) {
+        self.control.set_backlog(node, backlog);
     }
 
     /// See [`TaskControl::prepare_savepoint`].

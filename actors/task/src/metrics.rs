@@ -152,6 +152,7 @@ struct OperatorMetrics {
     records_in: Counter,
     records_out: Counter,
     watermark: Gauge,
+    backlog: Gauge,
 }
 
 impl OperatorMetrics {
@@ -162,6 +163,7 @@ impl OperatorMetrics {
             records_in: group.counter("numRecordsIn"),
             records_out: group.counter("numRecordsOut"),
             watermark,
+            backlog: group.gauge("isBacklog"),
         }
     }
 
@@ -169,6 +171,7 @@ impl OperatorMetrics {
         raise(&self.records_in, stats.records_in);
         raise(&self.records_out, stats.records_out);
         self.watermark.set(stats.watermark);
+        self.backlog.set(stats.backlog.into());
     }
 }
 

@@ -188,6 +188,20 @@ impl StreamEnv {
         self
     }
 
+    /// As [`Self::checkpoint_every`], at another interval while a source reads backlog: at least as long, or zero for
+    /// no checkpoints then. Behind a backlog that was longer than the usual interval, one is taken at once.
+    pub fn checkpoint_during_backlog_every(&self, interval: Duration) -> &Self {
+        let mut shared = self.lock();
+        let set = shared
+            .config
+            .set(&options::CHECKPOINT_INTERVAL_DURING_BACKLOG, Some(interval));
+        if let Err(error) = set {
+            shared.mistakes.push(error.to_string().into());
+        }
+        drop(shared);
+        self
+    }
+
     /// Adds parameters of the program: functions read them when they open, and they are shown with
     /// the job. They win over `pipeline.global-job-parameters`.
     pub fn set_global_job_parameters<K, V>(&self, parameters: impl IntoIterator<Item = (K, V)>) -> &Self

@@ -136,6 +136,8 @@ mod book {
     mod first_steps {}
     #[doc = include_str!("../../../docs/programs/sources.md")]
     mod sources {}
+    #[doc = include_str!("../../../docs/programs/backlog.md")]
+    mod backlog {}
     #[doc = include_str!("../../../docs/programs/transformations.md")]
     mod transformations {}
     #[doc = include_str!("../../../docs/programs/keys-and-state.md")]

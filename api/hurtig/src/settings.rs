@@ -206,11 +206,13 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
         .map(|path| restore_from(config, &path, durable.as_deref(), &places))
         .transpose()?;
     let interval = config.get(&options::CHECKPOINT_INTERVAL);
+    let interval_during_backlog = interval_during_backlog(config)?;
     let options = JobOptions {
         restart: restart_strategy(config),
         failover: failover_strategy(config),
         checkpoints: CheckpointSettings {
             interval,
+            interval_during_backlog,
             timeout: config.get(&options::CHECKPOINT_TIMEOUT),
             min_pause: config.get(&options::CHECKPOINT_MIN_PAUSE),
             tolerable_failures: attempts(config.get(&options::TOLERABLE_FAILED_CHECKPOINTS))
@@ -234,6 +236,35 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
         storage: crate::backend::with_stores(storage, config, backend),
         takes_checkpoints,
     })
+}
+
+/// The interval of checkpoints while a source reads backlog.
+///
+/// # Errors
+/// When it is shorter than the usual one, or there is no usual one.
+fn interval_during_backlog(config: &Configuration) -> Result<Option<Duration>, Error> {
+    let Some(during) = config.get(&options::CHECKPOINT_INTERVAL_DURING_BACKLOG) else {
+        return Ok(None);
+    };
+    let keys = (
+        options::CHECKPOINT_INTERVAL_DURING_BACKLOG.key(),
+        options::CHECKPOINT_INTERVAL.key(),
+    );
+    let problem = match config.get(&options::CHECKPOINT_INTERVAL) {
+        None => format!(
+            "{} is set and {} is not, so that no checkpoints are taken: set both, or neither",
+            keys.0, keys.1
+        ),
+        Some(interval) if during < interval && during > Duration::ZERO => format!(
+            "{} ({}) is shorter than {} ({}): it must be at least as long, or 0 for no checkpoints during backlog",
+            keys.0,
+            during.text(),
+            keys.1,
+            interval.text()
+        ),
+        Some(_) => return Ok(Some(during)),
+    };
+    Err(Error::Config(problem))
 }
 
 /// The store that survives the process, if one is set, after a look at it: a job that cannot keep its
@@ -341,6 +372,30 @@ mod tests {
         ));
         let none = restart(&[interval, "restart-strategy.type=none"]);
         assert_eq!(none, RestartStrategyConfig::None);
+    }
+
+    #[test]
+    fn the_interval_during_backlog_is_not_shorter_than_the_usual_one() {
+        let (usual, during) = (
+            "execution.checkpointing.interval",
+            "execution.checkpointing.interval-during-backlog",
+        );
+        let setup = |definitions: &[String]| {
+            let definitions: Vec<&str> = definitions.iter().map(String::as_str).collect();
+            let setup = job_setup(&config(&definitions), &StateBackend::Heap);
+            setup.map(|setup| setup.options.checkpoints.interval_during_backlog)
+        };
+        let of = |during_backlog: &str| setup(&[format!("{usual}=2s"), format!("{during}={during_backlog}")]);
+        assert_eq!(setup(&[format!("{usual}=2s")]).unwrap(), None);
+        for (text, seconds) in [("0", 0), ("0 ms", 0), ("2s", 2), ("1 min", 60)] {
+            assert_eq!(of(text).unwrap(), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        let error = of("1999 ms").unwrap_err().to_string();
+        for part in [usual, during, "1999 ms", "2 s", "at least as long", "0"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        let error = setup(&[format!("{during}=1min")]).unwrap_err().to_string();
+        assert!(error.contains(during) && error.contains("is not"), "{error}");
     }
 
     #[test]

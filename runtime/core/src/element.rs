@@ -50,6 +50,8 @@ pub enum Event {
     Status(WatermarkStatus),
     /// What came before belongs to this checkpoint, what follows does not.
     Barrier(Barrier),
+    /// The records that follow are backlog, or are not any more; at first they are not.
+    Backlog(bool),
     /// Nothing follows.
     EndOfInput,
 }

@@ -156,7 +156,8 @@ impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Clone for EveryKey<'_, Q> {
 
 impl<Q: ?Sized + ToOwned<Owned: OwnedKey>> Copy for EveryKey<'_, Q> {}
 
-/// What a keyed function may ask while it handles a record of the broadcast stream, which has no key.
+/// What a keyed function may ask in a call that has no key: for a record of the broadcast stream, and at the turn of
+/// backlog.
 pub struct KeyedBroadcastCx<'a, Q: ?Sized + ToOwned<Owned: OwnedKey>> {
     record: ProcessCx<'a>,
     every_key: EveryKey<'a, Q>,
@@ -184,7 +185,7 @@ where
         Self { record, every_key }
     }
 
-    /// The record's times, side outputs, accumulators, and where the function runs.
+    /// The record's times (none at the turn of backlog), side outputs, accumulators, and where the function runs.
     pub fn record(self) -> ProcessCx<'a> {
         self.record
     }

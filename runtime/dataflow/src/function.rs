@@ -4,6 +4,7 @@
 //! is made per subtask, on the thread that runs it. Functions hold no other state: what must survive
 //! a failure belongs into declared state.
 
+use crate::broadcast::KeyedBroadcastCx;
 use crate::operator::{
     Accumulators, CheckpointEvent, Collector, Cx, JobParameters, OpenContext, OutputTag, SubtaskInfo,
 };
@@ -83,6 +84,11 @@ impl<'a> ProcessCx<'a> {
         self.cx.processing_time()
     }
 
+    /// As [`Cx::is_backlog`].
+    pub fn is_backlog(self) -> bool {
+        self.cx.is_backlog()
+    }
+
     /// Emits into a side output, with the record's event time.
     pub fn side_output<T: 'static>(self, tag: &OutputTag<T>, record: T) {
         self.cx.side_output(tag, record, self.time);
@@ -113,6 +119,19 @@ pub trait ProcessFunction<In, Out>: Send {
     /// Handles a record.
     fn process(&mut self, record: In, cx: ProcessCx<'_>, out: &mut Emitter<'_, Out>)
     -> Result<(), UserError>;
+
+    /// What follows is backlog, or is not any more: called where it turns, with a context without event time. What is
+    /// emitted here goes before the records that follow, without event time. Nothing is called when the function
+    /// opens: then it is not in backlog.
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: ProcessCx<'_>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError> {
+        let _ = (backlog, cx, out);
+        Ok(())
+    }
 
     /// Adds state that belongs to no key to `snapshot`; [`Self::open`] reads it back from
     /// [`OpenContext::restored`].
@@ -157,6 +176,17 @@ pub trait CoProcessFunction<A, B, Out>: Send {
         cx: ProcessCx<'_>,
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError>;
+
+    /// As [`ProcessFunction::on_backlog`], of both streams together.
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: ProcessCx<'_>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError> {
+        let _ = (backlog, cx, out);
+        Ok(())
+    }
 
     /// As [`ProcessFunction::snapshot`].
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), UserError> {
@@ -321,6 +351,11 @@ where
         self.cx.processing_time()
     }
 
+    /// As [`Cx::is_backlog`].
+    pub fn is_backlog(self) -> bool {
+        self.cx.is_backlog()
+    }
+
     /// Calls `on_timer` for this key when the watermark reaches `time`. There is one timer for a key
     /// and a time; registering it again changes nothing.
     pub fn register_event_timer(self, time: i64) {
@@ -470,6 +505,17 @@ where
         Ok(())
     }
 
+    /// As [`ProcessFunction::on_backlog`]. There is no key here, but all of them can be visited.
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: KeyedBroadcastCx<'_, Q>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError> {
+        let _ = (backlog, cx, out);
+        Ok(())
+    }
+
     /// Adds state that belongs to no key to `snapshot`; [`Self::open`] reads it back from
     /// [`KeyedOpenContext::restored`].
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<(), UserError> {
@@ -525,6 +571,17 @@ where
         out: &mut Emitter<'_, Out>,
     ) -> Result<(), UserError> {
         let _ = (time, domain, cx, out);
+        Ok(())
+    }
+
+    /// As [`KeyedProcessFunction::on_backlog`], of both streams together.
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: KeyedBroadcastCx<'_, Q>,
+        out: &mut Emitter<'_, Out>,
+    ) -> Result<(), UserError> {
+        let _ = (backlog, cx, out);
         Ok(())
     }
 

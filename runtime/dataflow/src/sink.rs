@@ -36,6 +36,12 @@ pub trait SinkWriter<T>: Send {
         Ok(())
     }
 
+    /// What is written from now on is backlog, or is not any more: a writer may gather more of what nobody waits for.
+    fn on_backlog(&mut self, backlog: bool) -> Result<()> {
+        let _ = backlog;
+        Ok(())
+    }
+
     /// No record follows, but in a job that takes checkpoints a barrier.
     fn end_input(&mut self) -> Result<()> {
         Ok(())

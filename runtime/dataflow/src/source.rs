@@ -5,6 +5,9 @@ use hurtig_core::Result;
 use hurtig_core::time::Time;
 use hurtig_state::OperatorSnapshot;
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 /// What a reader's call achieved.
@@ -106,9 +109,95 @@ pub enum Assignment {
     NoMore,
 }
 
+/// What an enumerator can say to its job: at any time, from any thread.
+#[derive(Clone)]
+pub struct EnumeratorContext {
+    said: Arc<Said>,
+}
+
+struct Said {
+    backlog: AtomicBool,
+    /// Called after something was said.
+    listener: Box<dyn Fn() + Send + Sync>,
+}
+
+impl EnumeratorContext {
+    /// A context that calls `listener` behind everything that was said, on the thread that said it. It must not block.
+    pub fn new(listener: impl Fn() + Send + Sync + 'static) -> Self {
+        let said = Said {
+            backlog: AtomicBool::new(false),
+            listener: Box::new(listener),
+        };
+        Self { said: Arc::new(said) }
+    }
+
+    /// Says that what the source's readers read from now on is backlog (old records, which nobody waits for), or is not
+    /// any more. At first it is not, also after a restore.
+    ///
+    /// It reaches every reader before a split that is dealt out afterwards, and then operators in order with the
+    /// records. A reader that is still busy with an older split takes the rest of that for what was said last.
+    pub fn set_backlog(&self, backlog: bool) {
+        if self.said.backlog.swap(backlog, Ordering::AcqRel) != backlog {
+            (self.said.listener)();
+        }
+    }
+
+    /// What was said last.
+    pub fn is_backlog(&self) -> bool {
+        self.said.backlog.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Debug for EnumeratorContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EnumeratorContext(backlog: {})", self.is_backlog())
+    }
+}
+
 /// Discovers splits and deals them out to readers. It lives with the JobMaster, one a source, and
 /// may block briefly (it lists folders): it is called on a thread that may.
+///
+/// An enumerator that reads a history before it follows what is new says so, so that the job may take fewer checkpoints
+/// meanwhile (`execution.checkpointing.interval-during-backlog`) and operators may put off what is not urgent:
+///
+/// ```
+/// use hurtig_dataflow::source::{Assignment, EnumeratorContext, Split, SplitEnumerator};
+///
+/// /// Deals out what was there at the start, and then, when the readers are through with it, what has come since.
+/// struct History { old: Vec<Split>, reading: u32, context: Option<EnumeratorContext> }
+///
+/// impl SplitEnumerator for History {
+///     fn open(&mut self, context: EnumeratorContext) {
+///         context.set_backlog(true);
+///         self.context = Some(context);
+///     }
+///     fn start(&mut self, parallelism: u32) -> hurtig_core::Result<()> {
+///         self.reading = parallelism;
+///         Ok(())
+///     }
+///     fn next_split(&mut self, _reader: u32) -> hurtig_core::Result<Assignment> {
+///         if let Some(split) = self.old.pop() {
+///             return Ok(Assignment::Split(split));
+///         }
+///         // Who asks has read what it had.
+///         self.reading = self.reading.saturating_sub(1);
+///         if let Some(context) = self.context.as_ref().filter(|_| self.reading == 0) {
+///             context.set_backlog(false);
+///         }
+///         Ok(Assignment::NoMore)
+///     }
+/// #   fn add_back(&mut self, splits: Vec<Split>) { self.old.extend(splits); }
+/// #   fn snapshot(&mut self) -> hurtig_core::Result<Vec<u8>> { Ok(Vec::new()) }
+/// #   fn restore(&mut self, _: &[u8], parallelism: u32) -> hurtig_core::Result<()> { self.start(parallelism) }
+///     // …
+/// }
+/// ```
 pub trait SplitEnumerator: Send {
+    /// Gives the enumerator the way to its job. Called once, before anything else.
+    fn open(&mut self, context: EnumeratorContext) {
+        let _ = context;
+    }
+
     /// Finds the splits; called once before any reader starts. Missing input is an error here, so
     /// that the job fails before it runs.
     fn start(&mut self, parallelism: u32) -> Result<()>;

@@ -263,7 +263,9 @@ fn said(rig: &mut Rig) -> Vec<String> {
             Element::Event(Event::Watermark(wm)) => said.push(format!("wm {wm}")),
             Element::Event(Event::Status(status)) => said.push(format!("{status:?}")),
             Element::Event(Event::EndOfInput) => said.push("end".to_owned()),
-            Element::Event(Event::Barrier(checkpoint)) => panic!("nobody sent {checkpoint:?}"),
+            Element::Event(event @ (Event::Barrier(_) | Event::Backlog(_))) => {
+                panic!("nobody sent {event:?}")
+            }
         }
     }
     said

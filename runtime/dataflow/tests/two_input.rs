@@ -290,7 +290,7 @@ fn in_turn((_, channels, turns): &Script) -> Vec<(usize, Step)> {
 
 fn merge(merger: &mut WatermarkMerger, channel: usize, step: &Step) -> WatermarkUpdate {
     match step {
-        Step::Records(_) | Step::Event(Event::Barrier(_)) => WatermarkUpdate::NONE,
+        Step::Records(_) | Step::Event(Event::Barrier(_) | Event::Backlog(_)) => WatermarkUpdate::NONE,
         Step::Event(Event::Watermark(wm)) => merger.watermark(channel, *wm),
         Step::Event(Event::Status(status)) => merger.status(channel, *status),
         Step::Event(Event::EndOfInput) => merger.end(channel),

@@ -1,7 +1,8 @@
 //! A bounded queue of elements between one producing and one consuming subtask of a process.
 //!
 //! A batch moves; nothing is copied or encoded. Events need no room: consecutive watermarks are
-//! merged, and everything else is emitted at most once a batch, so the queue stays bounded.
+//! merged, so is consecutive news of backlog, and everything else is emitted at most once a batch, so the queue
+//! stays bounded.
 
 use crate::in_flight::{Captured, RecordCodec};
 use crate::signal::Signal;
@@ -80,7 +81,7 @@ struct Queue<T> {
     bytes: usize,
     /// Position of the next element to be published: how many were before it.
     published: u64,
-    /// Elements below this position stay as they are: a barrier was announced behind them.
+    /// Elements below this position stay as they are: a barrier was announced behind them, or they were captured.
     settled: u64,
     announcement: Option<Announcement>,
     producer_waits: bool,
@@ -227,16 +228,13 @@ impl<T> Sender<T> {
             return;
         }
         if queue.published > queue.settled
-            && let (
-                Event::Watermark(new),
-                Some(Queued {
-                    element: Element::Event(Event::Watermark(last)),
-                    ..
-                }),
-            ) = (event, queue.elements.back_mut())
+            && let Some(Queued {
+                element: Element::Event(last),
+                ..
+            }) = queue.elements.back_mut()
+            && supersedes(event, *last)
         {
-            debug_assert!(new >= *last, "event time of a channel moved backwards");
-            *last = new;
+            *last = event;
             return;
         }
         let was_empty = queue.elements.is_empty();
@@ -264,6 +262,18 @@ impl<T> Sender<T> {
     /// Position of the next element: how many were published before it.
     pub fn position(&self) -> u64 {
         self.shared.lock().published
+    }
+}
+
+/// Whether an event says all that the one right before it does.
+fn supersedes(event: Event, last: Event) -> bool {
+    match (event, last) {
+        (Event::Watermark(new), Event::Watermark(last)) => {
+            debug_assert!(new >= last, "event time of a channel moved backwards");
+            true
+        }
+        (Event::Backlog(_), Event::Backlog(_)) => true,
+        _ => false,
     }
 }
 
@@ -332,6 +342,8 @@ impl<T> Receiver<T> {
         // goes behind them.
         let (mut elements, published) = {
             let mut queue = self.shared.lock();
+            // What is captured must not change any more: nothing newer may be merged into it.
+            queue.settled = queue.published;
             (std::mem::take(&mut queue.elements), queue.published)
         };
         let (first, mut ended) = (published - elements.len() as u64, false);

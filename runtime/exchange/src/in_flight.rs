@@ -51,6 +51,8 @@ pub enum Captured {
     Watermark(i64),
     /// The channel turned idle or active.
     Status(WatermarkStatus),
+    /// What follows is backlog, or is not any more.
+    Backlog(bool),
 }
 
 /// The records of a batch, encoded.
@@ -141,6 +143,7 @@ impl Captured {
             Element::Batch(batch) => Some(Self::Batch(KeptBatch::encode(batch, codec)?)),
             Element::Event(Event::Watermark(wm)) => Some(Self::Watermark(*wm)),
             Element::Event(Event::Status(status)) => Some(Self::Status(*status)),
+            Element::Event(Event::Backlog(backlog)) => Some(Self::Backlog(*backlog)),
             Element::Event(Event::Barrier(_) | Event::EndOfInput) => None,
         })
     }
@@ -153,6 +156,9 @@ pub struct ChannelState {
     pub watermark: i64,
     /// Whether the channel was idle then.
     pub idle: bool,
+    /// Whether it was in backlog then.
+    #[serde(default)]
+    pub backlog: bool,
     /// What was on its way.
     pub elements: Vec<Captured>,
 }

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where its helpers find nothing")]
 
-use hurtig_core::{Batch, Element, Event};
-use hurtig_exchange::{ChannelOptions, Receiver, SendOutcome, Sender, Signal, channel};
+use hurtig_core::ids::CheckpointId;
+use hurtig_core::time::Time;
+use hurtig_core::{Barrier, Batch, Element, Event};
+use hurtig_exchange::{
+    BarrierMode, ChannelKind, ChannelOptions, Receiver, SendOutcome, Sender, Signal, channel,
+};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -42,6 +46,58 @@ fn bytes_alone_fill_a_channel_and_make_room_when_they_leave() {
     assert_eq!(receiver.backlog(), (0, 0));
     // However large, one is let in.
     assert!(is_sent(&sender.try_send(batch(5), 1 << 40)));
+}
+
+#[test]
+fn news_of_backlog_is_merged_unless_something_stands_between() {
+    let (sender, receiver) = channel(bounds(100, 100), Signal::new(), Signal::new());
+    let events = || {
+        let mut events = Vec::new();
+        while let Some(element) = receiver.try_recv() {
+            match element {
+                Element::Event(event) => events.push(Some(event)),
+                Element::Batch(_) => events.push(None),
+            }
+        }
+        events
+    };
+    let backlog = |backlog| Some(Event::Backlog(backlog));
+    (0..1_000).for_each(|n| sender.send_event(Event::Backlog(n % 2 == 0)));
+    assert_eq!(events(), [backlog(false)]);
+    sender.send_event(Event::Backlog(true));
+    assert!(is_sent(&sender.try_send(batch(1), 1)));
+    sender.send_event(Event::Backlog(false));
+    sender.send_event(Event::Watermark(3));
+    sender.send_event(Event::Backlog(true));
+    let watermark = Some(Event::Watermark(3));
+    assert_eq!(
+        events(),
+        [backlog(true), None, backlog(false), watermark, backlog(true)]
+    );
+}
+
+#[test]
+fn news_of_backlog_behind_an_announced_barrier_is_not_merged_with_what_is_before_it() {
+    let kind = ChannelKind {
+        options: bounds(100, 100),
+        barriers: BarrierMode::Overtakes,
+    };
+    let (sender, receiver) = channel::<u32>(kind, Signal::new(), Signal::new());
+    sender.send_event(Event::Backlog(true));
+    let barrier = Barrier {
+        checkpoint: CheckpointId(1),
+        overtakes: Some(Time::ZERO),
+    };
+    sender.send_event(Event::Barrier(barrier));
+    sender.send_event(Event::Backlog(false));
+    assert_eq!(receiver.take_announcement().unwrap().boundary, 1);
+    for backlog in [true, false] {
+        let element = receiver.try_recv();
+        assert!(
+            matches!(element, Some(Element::Event(Event::Backlog(news))) if news == backlog),
+            "{element:?}"
+        );
+    }
 }
 
 /// A task's bell push: set when it was woken.

@@ -2,7 +2,7 @@
 
 use super::accumulators::AccumulatorKinds;
 use super::checkpointing::JobCheckpoints;
-use super::descriptors::describe;
+use super::descriptors::{Beginning, describe};
 use super::events::{Effects, JobEffect, JobEvent, JobSettings, Restarts, StorageWork};
 use super::failover::Failover;
 use super::failures::{FailureHistory, locate};
@@ -42,6 +42,8 @@ pub struct JobMasterBrain {
     pub(super) reports: BTreeMap<ExecutionId, TaskReport>,
     pub(super) kinds: AccumulatorKinds,
     submitted: Time,
+    /// Sources that read backlog.
+    pub(super) in_backlog: usize,
     pub(super) restarts: Restarts,
 }
 
@@ -65,6 +67,7 @@ impl JobMasterBrain {
             reports: BTreeMap::new(),
             kinds: AccumulatorKinds::default(),
             submitted: now,
+            in_backlog: 0,
             restarts: Restarts::default(),
             settings,
         }
@@ -194,6 +197,11 @@ impl JobMasterBrain {
             } if self.splits.is_present(node, generation) => {
                 self.on_assignment(node, reader, assignment, out);
             }
+            JobEvent::BacklogChanged {
+                generation,
+                node,
+                backlog,
+            } if self.splits.is_present(node, generation) => self.on_backlog(now, node, backlog, out),
             JobEvent::SplitsTakenBack { generation, node } if self.splits.is_present(node, generation) => {
                 let next = self.splits.taken_back(node);
                 self.take_turn(node, next, out);
@@ -290,7 +298,11 @@ impl JobMasterBrain {
         self.graph.set_state(execution, TaskState::Deploying, now);
         self.graph.set_location(execution, slot);
         let latest = self.checkpoints.latest();
-        let descriptor = Box::new(describe(&self.graph, vertex, execution, slot, latest));
+        let begins = Beginning {
+            latest,
+            in_backlog: &|vertex| self.begins_in_backlog(vertex),
+        };
+        let descriptor = Box::new(describe(&self.graph, vertex, (execution, slot), &begins));
         out.push(JobEffect::Deploy {
             to: slot.0,
             descriptor,
@@ -339,6 +351,7 @@ impl JobMasterBrain {
             TaskState::Running => self.start_checkpoints(now, out),
             TaskState::Finished => {
                 self.on_task_finished(now, execution, out);
+                self.look_at_backlog(now, out);
                 self.settle(now, out);
             }
             TaskState::Canceled => self.settle(now, out),

@@ -3,19 +3,27 @@
 use super::checkpointing::Latest;
 use super::metadata::restore_of;
 use super::slots::Slot;
-use hurtig_core::ids::ExecutionId;
+use hurtig_core::ids::{ExecutionId, VertexId};
 use hurtig_dataflow::graph::{ExecutionGraph, JobVertex};
 use hurtig_task::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
 
-/// The description of one attempt at a subtask of `vertex`.
+/// What tasks begin with.
+pub(super) struct Beginning<'a> {
+    /// The checkpoint.
+    pub(super) latest: Option<&'a Latest>,
+    /// Whether a vertex begins in backlog.
+    pub(super) in_backlog: &'a dyn Fn(VertexId) -> bool,
+}
+
+/// The description of one attempt at a subtask of `vertex`, and of the slot that it occupies.
 pub(super) fn describe(
     graph: &ExecutionGraph,
     vertex: &JobVertex,
-    execution: ExecutionId,
-    slot: Slot,
-    restore: Option<&Latest>,
+    (execution, slot): (ExecutionId, Slot),
+    begins: &Beginning<'_>,
 ) -> TaskDescriptor {
     let index = execution.subtask.index;
+    let reads = graph.job_graph().inputs(vertex.id).next().is_none();
     TaskDescriptor {
         job: graph.job_graph().id,
         execution,
@@ -27,9 +35,10 @@ pub(super) fn describe(
         slot: slot.1,
         blocking: vertex.blocking,
         generation: generation_of(graph, execution),
-        inputs: inputs(graph, vertex, index),
+        inputs: inputs(graph, vertex, index, begins),
         outputs: outputs(graph, vertex, index),
-        restore: restore.map(|found| restore_of(found, vertex, index)),
+        restore: begins.latest.map(|found| restore_of(found, vertex, index)),
+        backlog: reads && (begins.in_backlog)(vertex.id),
     }
 }
 
@@ -39,13 +48,19 @@ fn generation_of(graph: &ExecutionGraph, execution: ExecutionId) -> u32 {
     region.map_or(0, |region| region.generation)
 }
 
-fn inputs(graph: &ExecutionGraph, vertex: &JobVertex, index: u32) -> Vec<InputDescriptor> {
+fn inputs(
+    graph: &ExecutionGraph,
+    vertex: &JobVertex,
+    index: u32,
+    begins: &Beginning<'_>,
+) -> Vec<InputDescriptor> {
     let edges = graph.job_graph().inputs(vertex.id);
     let input = |edge: &hurtig_dataflow::graph::JobEdge| InputDescriptor {
         edge: edge.id,
         input: edge.input,
         partition: edge.partition.clone(),
         producers: graph.producers(edge, index),
+        backlog: (begins.in_backlog)(edge.from),
     };
     edges.map(input).collect()
 }

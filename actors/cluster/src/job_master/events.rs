@@ -59,6 +59,15 @@ pub enum JobEvent {
         /// Whether there is one.
         enumerates: bool,
     },
+    /// An enumerator says that what is being read is backlog, or is not any more.
+    BacklogChanged {
+        /// Which enumerator of the source: they are numbered.
+        generation: u32,
+        /// The source.
+        node: NodeId,
+        /// Whether it is.
+        backlog: bool,
+    },
     /// An enumerator has answered a reader.
     SplitAssigned {
         /// Which enumerator of the source: they are numbered.
@@ -257,6 +266,19 @@ pub enum JobEffect {
         /// The split; `None`: no more.
         split: Option<Split>,
     },
+    /// Tell a reader whether what it reads is backlog.
+    SetBacklog {
+        /// Where.
+        to: TaskManagerId,
+        /// Which.
+        execution: ExecutionId,
+        /// The source.
+        node: NodeId,
+        /// Whether it is.
+        backlog: bool,
+    },
+    /// So many sources read backlog by now.
+    SourcesInBacklog(usize),
     /// All tasks of a generation of a region are over.
     EndGeneration {
         /// Where its tasks were.

@@ -3,22 +3,28 @@
 use super::events::Restarts;
 use hurtig_core::metrics::{Gauge, MetricGroup};
 
-/// How often tasks of the job were started again.
-pub(super) struct RestartMetrics {
+/// How often tasks of the job were started again, and how many of its sources read backlog.
+pub(super) struct JobMetrics {
     all: Gauge,
     full: Gauge,
+    in_backlog: Gauge,
 }
 
-impl RestartMetrics {
+impl JobMetrics {
     /// Registers the metrics of a job.
     pub(super) fn new(job: &MetricGroup) -> Self {
         Self {
             all: job.gauge("numRestarts"),
             full: job.gauge("fullRestarts"),
+            in_backlog: job.gauge("numSourcesInBacklog"),
         }
     }
 
-    pub(super) fn set(&self, restarts: Restarts) {
+    pub(super) fn set_backlog(&self, sources: usize) {
+        self.in_backlog.set(i64::try_from(sources).unwrap_or(i64::MAX));
+    }
+
+    pub(super) fn set_restarts(&self, restarts: Restarts) {
         self.all.set(restarts.all.into());
         self.full.set(restarts.full.into());
     }

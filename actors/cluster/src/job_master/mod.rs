@@ -2,10 +2,12 @@
 
 mod accumulators;
 mod assignments;
+mod backlog;
 mod brain;
 mod checkpointing;
 pub mod checkpoints;
 mod descriptors;
+mod enumerators;
 mod events;
 mod failover;
 mod failures;

@@ -270,6 +270,8 @@ impl JobMasterBrain {
         if !starts.is_empty() {
             out.push(JobEffect::StartEnumerators(starts));
         }
+        // A new enumerator has not said anything yet.
+        self.look_at_backlog(now, out);
         self.proceed(now, out);
     }
 

@@ -2,8 +2,9 @@
 
 use super::brain::JobMasterBrain;
 use super::checkpoints::SavepointId;
+use super::enumerators::{BacklogNews, EnumeratorContexts};
 use super::events::{EnumeratorStart, JobEffect, JobEvent, JobSettings, StorageWork};
-use super::metrics::RestartMetrics;
+use super::metrics::JobMetrics;
 use super::statistics::CheckpointStatistics;
 use super::storage::{JobStorage, StorageQueue, failure_of};
 use crate::dispatcher::DispatcherInput;
@@ -18,7 +19,7 @@ use hurtig_core::steps::{Step, reached};
 use hurtig_core::{Error, Fault};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
-use hurtig_dataflow::source::{Assignment, Split, SplitEnumerator};
+use hurtig_dataflow::source::{Assignment, EnumeratorContext, Split, SplitEnumerator};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Panicked, Reply, ShellCx};
 use hurtig_storage::{BlobStores, CheckpointLayout, SnapshotFolder};
 use hurtig_task::interface::{SavepointOrder, TaskFactory, TaskFailure};
@@ -67,6 +68,8 @@ pub(crate) enum JobMasterEvent {
     ),
     /// A piece of work in the checkpoint store is done.
     Stored(Option<JobEvent>),
+    /// An enumerator has said something on its own account.
+    Said,
     /// Something was dropped where dropping may block.
     Dropped,
 }
@@ -110,10 +113,11 @@ pub(crate) struct JobMaster {
     brain: Option<JobMasterBrain>,
     out: Option<Outboxes>,
     enumerators: BTreeMap<NodeId, Enumerator>,
+    contexts: EnumeratorContexts,
     /// Which enumerator is each source's.
     generations: BTreeMap<NodeId, u32>,
     task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
-    metrics: Option<RestartMetrics>,
+    metrics: Option<JobMetrics>,
     queue: StorageQueue,
     /// Those who wait for savepoints.
     askers: BTreeMap<SavepointId, Reply<Result<String, ClusterError>>>,
@@ -139,6 +143,7 @@ impl JobMaster {
             brain: None,
             out: None,
             enumerators: BTreeMap::new(),
+            contexts: EnumeratorContexts::default(),
             generations: BTreeMap::new(),
             task_managers: BTreeMap::new(),
             metrics: None,
@@ -235,6 +240,15 @@ impl JobMaster {
                 let task = TaskId { job, execution };
                 self.tell(to, TaskManagerMessage::AddSplit { task, node, split });
             }
+            JobEffect::SetBacklog {
+                to,
+                execution,
+                node,
+                backlog,
+            } => {
+                let task = TaskId { job, execution };
+                self.tell(to, TaskManagerMessage::SetBacklog { task, node, backlog });
+            }
             JobEffect::EndGeneration { at, generation } => {
                 at.iter()
                     .for_each(|to| self.tell(*to, TaskManagerMessage::EndGeneration { job, generation }));
@@ -243,7 +257,16 @@ impl JobMaster {
                 cx.after(delay, JobMasterEvent::Job(event));
             }
             JobEffect::StatusChanged(status) => self.publish(status),
-            JobEffect::Restarted(restarts) => self.metrics.iter().for_each(|metrics| metrics.set(restarts)),
+            JobEffect::Restarted(restarts) => {
+                self.metrics
+                    .iter()
+                    .for_each(|metrics| metrics.set_restarts(restarts));
+            }
+            JobEffect::SourcesInBacklog(sources) => {
+                self.metrics
+                    .iter()
+                    .for_each(|metrics| metrics.set_backlog(sources));
+            }
             JobEffect::Ended(result) => {
                 self.result = Some(result);
                 self.end_when_stored();
@@ -398,18 +421,44 @@ impl JobMaster {
         if let Some(old) = self.enumerators.remove(&node) {
             cx.blocking(move || drop(old), |_| JobMasterEvent::Dropped);
         }
+        let mailbox = cx.mailbox();
+        let context = EnumeratorContext::new(move || {
+            // Where it is full, something else will come to be handled.
+            let _ = mailbox.tell(JobMasterEvent::Said);
+        });
+        self.contexts.add(node, generation, context.clone());
         let factory = self.factory.clone();
         let work = move || {
             let mut enumerator = factory.enumerator(node);
-            let started = enumerator.as_mut().map_or(Ok(()), |one| match &state {
-                Some(state) => one.restore(state, parallelism),
-                None => one.start(parallelism),
+            let started = enumerator.as_mut().map_or(Ok(()), |one| {
+                one.open(context);
+                match &state {
+                    Some(state) => one.restore(state, parallelism),
+                    None => one.start(parallelism),
+                }
             });
             started.map(|()| enumerator)
         };
         cx.blocking(work, move |result| {
             JobMasterEvent::Started(generation, node, flatten(result, node))
         });
+    }
+
+    /// Hears what enumerators have said before what happens now.
+    fn hear_enumerators(&mut self, cx: &mut ShellCx<'_, Self>) {
+        for news in self.contexts.news() {
+            let BacklogNews {
+                generation,
+                node,
+                backlog,
+            } = news;
+            let event = JobEvent::BacklogChanged {
+                generation,
+                node,
+                backlog,
+            };
+            self.decide(event, cx);
+        }
     }
 
     fn drop_enumerators(&mut self, cx: &mut ShellCx<'_, Self>) {
@@ -634,10 +683,7 @@ impl Component for JobMaster {
     fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         let brain = JobMasterBrain::new(self.graph.clone(), self.settings.clone(), cx.now());
         self.brain = Some(brain);
-        self.metrics = self
-            .factory
-            .job_metrics()
-            .map(|group| RestartMetrics::new(&group));
+        self.metrics = self.factory.job_metrics().map(|group| JobMetrics::new(&group));
         self.out = Some(Outboxes {
             dispatcher: cx.outbox("job master to dispatcher", self.links.dispatcher.clone(), OUTBOX),
             resource_manager: cx.outbox(
@@ -650,6 +696,7 @@ impl Component for JobMaster {
     }
 
     fn handle(&mut self, event: JobMasterEvent, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        self.hear_enumerators(cx);
         match event {
             JobMasterEvent::Job(event) => self.decide(event, cx),
             JobMasterEvent::Introduced(id, mailbox) => self.introduce(id, mailbox, cx),
@@ -680,7 +727,7 @@ impl Component for JobMaster {
                 self.on_remembered((generation, node, checkpoint), answer, cx);
             }
             JobMasterEvent::Stored(done) => self.on_stored(done, cx),
-            JobMasterEvent::Dropped => {}
+            JobMasterEvent::Said | JobMasterEvent::Dropped => {}
         }
         match self.fatal.take() {
             Some(message) => Err(ExitReason::failed(Error::user(message))),

@@ -37,6 +37,8 @@ struct Coordinator {
     assigned: Option<Assignments>,
     /// What the enumerator is to be given back.
     returned: Vec<Split>,
+    /// The enumerator says that what is being read is backlog.
+    backlog: bool,
 }
 
 /// What a checkpoint wants of an enumerator.
@@ -102,6 +104,25 @@ impl SplitCoordinators {
         if let Some(source) = self.sources.get_mut(&node) {
             source.enumerates.get_or_insert(enumerates);
         }
+    }
+
+    /// The enumerator of a source says whether what is being read is backlog. False when that is nothing new.
+    pub(super) fn set_backlog(&mut self, node: NodeId, backlog: bool) -> bool {
+        let source = self.sources.get_mut(&node);
+        source.is_some_and(|source| std::mem::replace(&mut source.backlog, backlog) != backlog)
+    }
+
+    /// Whether what a source reads is backlog.
+    pub(super) fn is_backlog(&self, node: NodeId) -> bool {
+        self.sources.get(&node).is_some_and(|source| source.backlog)
+    }
+
+    /// The sources that read backlog.
+    pub(super) fn in_backlog(&self) -> impl Iterator<Item = NodeId> {
+        let sources = self.sources.iter();
+        sources
+            .filter(|(_, source)| source.backlog)
+            .map(|(node, _)| *node)
     }
 
     /// Whether a source has its enumerator, or is known to need none.

@@ -105,6 +105,17 @@ pub enum TaskManagerEffect {
         /// The split.
         split: Option<Split>,
     },
+    /// Tell a reader whether what it reads is backlog.
+    SetBacklog {
+        /// Where it is.
+        host: HostId,
+        /// Which.
+        task: TaskId,
+        /// The source.
+        node: NodeId,
+        /// Whether it is.
+        backlog: bool,
+    },
     /// Tell a task that a checkpoint will be a savepoint.
     PrepareSavepoint {
         /// Where it runs.
@@ -280,6 +291,15 @@ impl TaskManagerBrain {
                     node,
                     split,
                 }));
+            }
+            TaskManagerMessage::SetBacklog { task, node, backlog } => {
+                let set = |host| TaskManagerEffect::SetBacklog {
+                    host,
+                    task,
+                    node,
+                    backlog,
+                };
+                out.extend(self.host_of(task).map(set));
             }
             TaskManagerMessage::PrepareSavepoint {
                 task,
@@ -463,6 +483,7 @@ mod tests {
             inputs: Vec::new(),
             outputs: Vec::new(),
             restore: None,
+            backlog: false,
         }))
     }
 

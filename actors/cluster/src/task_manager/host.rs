@@ -28,6 +28,8 @@ pub(super) enum HostEvent {
     Cancel(TaskId),
     /// Give it a split.
     AddSplit(TaskId, NodeId, Option<Split>),
+    /// Tell it whether what it reads is backlog.
+    SetBacklog(TaskId, NodeId, bool),
     /// Tell it that a checkpoint will be a savepoint.
     PrepareSavepoint(TaskId, CheckpointId, SavepointOrder),
     /// Begin a checkpoint there.
@@ -103,6 +105,11 @@ impl Component for TaskHost {
             HostEvent::AddSplit(task, node, split) => {
                 if let Some(handle) = self.tasks.get(&task) {
                     handle.add_split(node, split);
+                }
+            }
+            HostEvent::SetBacklog(task, node, backlog) => {
+                if let Some(handle) = self.tasks.get(&task) {
+                    handle.set_backlog(node, backlog);
                 }
             }
             HostEvent::PrepareSavepoint(task, checkpoint, order) => {

@@ -105,6 +105,12 @@ impl TaskManager {
             } => {
                 self.tell_host(host, HostEvent::AddSplit(task, node, split));
             }
+            TaskManagerEffect::SetBacklog {
+                host,
+                task,
+                node,
+                backlog,
+            } => self.tell_host(host, HostEvent::SetBacklog(task, node, backlog)),
             TaskManagerEffect::PrepareSavepoint {
                 host,
                 task,

@@ -211,6 +211,8 @@ impl TaskControl for Task {
         }
     }
 
+    fn set_backlog(&self, _: NodeId, _: bool) {}
+
     fn add_split(&self, node: NodeId, split: Option<Split>) {
         match split {
             Some(split) => {

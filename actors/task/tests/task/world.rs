@@ -186,6 +186,7 @@ pub(crate) fn descriptor(graph: &JobGraph, operators: usize) -> TaskDescriptor {
         inputs: Vec::new(),
         outputs: Vec::new(),
         restore: None,
+        backlog: false,
     }
 }
 

@@ -1,10 +1,13 @@
 //! The enumerator: finds files and deals out their splits.
+//!
+//! Of a source that waits for new files, those that are there at the start are backlog: until each reader has asked for
+//! another split behind its last one of them, which says that it has read that.
 
 use crate::input::Compression;
 use crate::paths::{InputFile, InputPaths};
 use crate::split::FileSplit;
 use hurtig_core::{Error, Result};
-use hurtig_dataflow::source::{Assignment, Split, SplitEnumerator};
+use hurtig_dataflow::source::{Assignment, EnumeratorContext, Split, SplitEnumerator};
 use hurtig_state::snapshot::{decode, encode};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, VecDeque};
@@ -21,21 +24,58 @@ pub(crate) struct FileEnumerator {
     pub(crate) discovery: Option<Duration>,
     pub(crate) seen: BTreeSet<String>,
     pub(crate) waiting: VecDeque<Split>,
+    pub(crate) context: Option<EnumeratorContext>,
+    pub(crate) backlog: Backlog,
+}
+
+/// How far the files are that were there at the start.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    /// Their splits that wait.
+    waiting: usize,
+    /// Who may be reading one.
+    readers: BTreeSet<u32>,
+    parallelism: u32,
+}
+
+impl Backlog {
+    fn is_over(&self) -> bool {
+        self.waiting == 0 && self.readers.is_empty()
+    }
 }
 
 impl FileEnumerator {
     /// Adds splits of files that have not been seen.
-    fn discover(&mut self) -> Result<()> {
+    fn discover(&mut self, backlog: bool) -> Result<()> {
         for file in self.paths.discover(self.discovery.is_some())? {
             if self.seen.contains(&file.path) {
                 continue;
             }
             for split in self.cut(&file)? {
+                let split = FileSplit { backlog, ..split };
                 self.waiting.push_back(split.to_split()?);
+                self.backlog.waiting += usize::from(backlog);
             }
             self.seen.insert(file.path);
         }
         Ok(())
+    }
+
+    /// Takes the next split for a reader, which has read those that it had.
+    fn deal(&mut self, reader: u32) -> Option<Split> {
+        self.backlog.readers.remove(&reader);
+        let split = self.waiting.pop_front()?;
+        if is_backlog(&split) {
+            self.backlog.waiting -= 1;
+            self.backlog.readers.insert(reader);
+        }
+        Some(split)
+    }
+
+    fn say_backlog(&self) {
+        if let Some(context) = &self.context {
+            context.set_backlog(!self.backlog.is_over());
+        }
     }
 
     fn cut(&self, file: &InputFile) -> Result<Vec<FileSplit>> {
@@ -56,6 +96,13 @@ impl FileEnumerator {
 struct Remembered {
     seen: BTreeSet<String>,
     waiting: Vec<Split>,
+    /// Whether readers may have been busy with files that were there at the start.
+    #[serde(default)]
+    backlog: bool,
+}
+
+fn is_backlog(split: &Split) -> bool {
+    FileSplit::from_split(split).is_ok_and(|split| split.backlog)
 }
 
 /// Says now what a reader would find out later. Not for pipes: opening one is taking it.
@@ -65,28 +112,43 @@ fn check_readable(path: &str) -> Result<()> {
 }
 
 impl SplitEnumerator for FileEnumerator {
-    fn start(&mut self, _parallelism: u32) -> Result<()> {
-        self.discover()
+    fn open(&mut self, context: EnumeratorContext) {
+        self.context = Some(context);
     }
 
-    fn next_split(&mut self, _reader: u32) -> Result<Assignment> {
-        if let Some(split) = self.waiting.pop_front() {
-            return Ok(Assignment::Split(split));
+    fn start(&mut self, parallelism: u32) -> Result<()> {
+        self.backlog.parallelism = parallelism;
+        self.discover(self.discovery.is_some())?;
+        self.say_backlog();
+        Ok(())
+    }
+
+    fn next_split(&mut self, reader: u32) -> Result<Assignment> {
+        let mut split = self.deal(reader);
+        if split.is_none() && self.discovery.is_some() {
+            self.discover(false)?;
+            split = self.deal(reader);
         }
-        let Some(interval) = self.discovery else {
-            return Ok(Assignment::NoMore);
-        };
-        self.discover()?;
-        Ok(match self.waiting.pop_front() {
-            Some(split) => Assignment::Split(split),
-            None => Assignment::Later(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)),
+        self.say_backlog();
+        Ok(match (split, self.discovery) {
+            (Some(split), _) => Assignment::Split(split),
+            (None, None) => Assignment::NoMore,
+            (None, Some(interval)) => {
+                Assignment::Later(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX))
+            }
         })
     }
 
     fn add_back(&mut self, splits: Vec<Split>) {
         for split in splits.into_iter().rev() {
+            if is_backlog(&split) {
+                self.backlog.waiting += 1;
+                // Whoever gave it back has gone back behind others of its splits too, and who that is nobody says.
+                self.backlog.readers.extend(0..self.backlog.parallelism);
+            }
             self.waiting.push_front(split);
         }
+        self.say_backlog();
     }
 
     fn snapshot(&mut self) -> Result<Vec<u8>> {
@@ -94,12 +156,25 @@ impl SplitEnumerator for FileEnumerator {
             // Who looks once will never ask whether a file is new.
             seen: self.discovery.map(|_| self.seen.clone()).unwrap_or_default(),
             waiting: self.waiting.iter().cloned().collect(),
+            backlog: !self.backlog.is_over(),
         })
     }
 
-    fn restore(&mut self, snapshot: &[u8], _parallelism: u32) -> Result<()> {
-        let Remembered { seen, waiting } = decode(snapshot)?;
+    fn restore(&mut self, snapshot: &[u8], parallelism: u32) -> Result<()> {
+        let Remembered {
+            seen,
+            waiting,
+            backlog,
+        } = decode(snapshot)?;
         (self.seen, self.waiting) = (seen, waiting.into());
+        // Any reader may go on in a split that was dealt out before.
+        let readers = if backlog { 0..parallelism } else { 0..0 };
+        self.backlog = Backlog {
+            waiting: self.waiting.iter().filter(|split| is_backlog(split)).count(),
+            readers: readers.collect(),
+            parallelism,
+        };
+        self.say_backlog();
         Ok(())
     }
 }
@@ -159,6 +234,112 @@ mod tests {
         assert_eq!(id(deal.next_split(0).unwrap()), "d:0");
         assert_eq!(id(deal.next_split(0).unwrap()), "a:0");
         assert_eq!(id(deal.next_split(0).unwrap()), "later 70");
+    }
+
+    /// An enumerator of `source` for two readers, and whether it says that they read backlog.
+    fn begin(
+        source: &FileSource<crate::format::Lines>,
+        snapshot: Option<&[u8]>,
+    ) -> (Box<dyn SplitEnumerator>, EnumeratorContext) {
+        let context = EnumeratorContext::new(|| {});
+        let mut deal = source.enumerator().unwrap();
+        deal.open(context.clone());
+        match snapshot {
+            Some(snapshot) => deal.restore(snapshot, 2).unwrap(),
+            None => deal.start(2).unwrap(),
+        }
+        (deal, context)
+    }
+
+    #[test]
+    fn files_that_were_there_are_backlog_until_each_reader_has_asked_behind_them() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a", "12345678901234567890");
+        write(dir.path(), "b", "x\n");
+        let source = FileSource::lines(dir.path())
+            .split_bytes(10)
+            .continuous(Duration::from_millis(70));
+        let (mut deal, context) = begin(&source, None);
+        assert!(context.is_backlog(), "before anybody reads");
+        for (reader, want) in [(0, "a:0"), (1, "a:10"), (0, "b:0")] {
+            assert_eq!(id(deal.next_split(reader).unwrap()), want);
+        }
+        assert_eq!(id(deal.next_split(1).unwrap()), "later 70");
+        assert!(context.is_backlog(), "reader 0 is at b");
+        // What has come meanwhile is read, and is none of it.
+        write(dir.path(), "c", "y\n");
+        assert_eq!(id(deal.next_split(1).unwrap()), "c:0");
+        assert!(context.is_backlog());
+        assert_eq!(id(deal.next_split(0).unwrap()), "later 70");
+        assert!(!context.is_backlog(), "reader 1 may be at c still");
+        write(dir.path(), "d", "y\n");
+        assert_eq!(id(deal.next_split(0).unwrap()), "d:0");
+        assert!(!context.is_backlog());
+    }
+
+    #[test]
+    fn without_files_at_the_start_or_without_an_end_there_is_no_backlog() {
+        let dir = tempfile::tempdir().unwrap();
+        let continuous = FileSource::lines(dir.path()).continuous(Duration::from_millis(70));
+        assert!(!begin(&continuous, None).1.is_backlog());
+        write(dir.path(), "a", "x\n");
+        let (mut deal, context) = begin(&FileSource::lines(dir.path()), None);
+        assert_eq!(id(deal.next_split(0).unwrap()), "a:0");
+        assert!(!context.is_backlog(), "a bounded source follows nothing");
+    }
+
+    #[test]
+    fn a_restored_enumerator_is_in_backlog_while_any_reader_may_be() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a", "x\n");
+        let source = FileSource::lines(dir.path()).continuous(Duration::from_millis(70));
+        let (mut deal, _) = begin(&source, None);
+        let waiting = deal.snapshot().unwrap();
+        assert_eq!(id(deal.next_split(1).unwrap()), "a:0");
+        let reading = deal.snapshot().unwrap();
+        assert_eq!(id(deal.next_split(1).unwrap()), "later 70");
+        let over = deal.snapshot().unwrap();
+
+        let (mut deal, context) = begin(&source, Some(&waiting));
+        assert!(context.is_backlog());
+        assert_eq!(id(deal.next_split(0).unwrap()), "a:0");
+        for (reader, still) in [(1, true), (0, false)] {
+            assert_eq!(id(deal.next_split(reader).unwrap()), "later 70");
+            assert_eq!(context.is_backlog(), still);
+        }
+        // The split is some reader's, and who it is nobody says.
+        let (mut deal, context) = begin(&source, Some(&reading));
+        assert!(context.is_backlog());
+        for (reader, still) in [(1, true), (1, true), (0, false)] {
+            assert_eq!(id(deal.next_split(reader).unwrap()), "later 70");
+            assert_eq!(context.is_backlog(), still);
+        }
+        assert!(!begin(&source, Some(&over)).1.is_backlog());
+    }
+
+    #[test]
+    fn a_split_of_the_backlog_that_is_given_back_is_backlog_again() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "a", "x\n");
+        let source = FileSource::lines(dir.path()).continuous(Duration::from_millis(70));
+        let (mut deal, context) = begin(&source, None);
+        let Assignment::Split(old) = deal.next_split(0).unwrap() else {
+            unreachable!("a file is there")
+        };
+        deal.next_split(0).unwrap();
+        write(dir.path(), "b", "x\n");
+        let Assignment::Split(new) = deal.next_split(0).unwrap() else {
+            unreachable!("a file has come")
+        };
+        deal.add_back(vec![new]);
+        assert!(!context.is_backlog());
+        deal.add_back(vec![old]);
+        assert!(context.is_backlog());
+        let ids: Vec<_> = [1, 0, 1, 0]
+            .map(|reader| id(deal.next_split(reader).unwrap()))
+            .into();
+        assert_eq!(ids, ["a:0", "b:0", "later 70", "later 70"]);
+        assert!(!context.is_backlog());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! [`FileSource`]: files as a source, and its options.
 
 use crate::buffer::DEFAULT_BLOCK_BYTES;
-use crate::enumerator::FileEnumerator;
+use crate::enumerator::{Backlog, FileEnumerator};
 use crate::format::{Csv, Format, JsonLines, Lines};
 use crate::malformed::{Malformed, Report, Skip};
 use crate::paths::InputPaths;
@@ -107,6 +107,8 @@ impl<F> FileSource<F> {
     /// writes it elsewhere on the same file system, and renames it when it is complete. The path
     /// itself must exist at the start, but a folder may be empty and a glob match nothing. The names
     /// of all files are remembered.
+    ///
+    /// The files that are there when the job begins are backlog, until the last of them was read.
     #[must_use]
     pub fn continuous(mut self, interval: Duration) -> Self {
         self.discovery = Some(interval);
@@ -199,6 +201,8 @@ impl<F: Format> FileSource<F> {
             discovery: self.discovery,
             seen: BTreeSet::new(),
             waiting: VecDeque::new(),
+            context: None,
+            backlog: Backlog::default(),
         })
     }
 }

@@ -21,6 +21,9 @@ pub(crate) struct FileSplit {
     pub(crate) position: u64,
     /// Whether the position is within a record that is not wanted, whose rest is to be passed over.
     pub(crate) within_record: bool,
+    /// Whether the file was there when the job began, of a source that waits for new ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) backlog: bool,
 }
 
 impl FileSplit {
@@ -31,6 +34,7 @@ impl FileSplit {
             end,
             position: start,
             within_record: start > 0,
+            backlog: false,
         }
     }
 

@@ -31,19 +31,15 @@ struct CapturedInput {
 }
 
 impl Capture {
-    /// A capture that begins at the task's watermark, given for each input its watermark, whether it is idle,
-    /// and whether it is overtaken.
+    /// A capture that begins at the task's watermark, given for each input what is known of it, and whether it is
+    /// overtaken.
     pub(crate) fn new(
         checkpoint: CheckpointId,
         watermark: i64,
-        inputs: impl Iterator<Item = ((i64, bool), bool)>,
+        inputs: impl Iterator<Item = (ChannelState, bool)>,
     ) -> Self {
-        let input = |((watermark, idle), overtaken): ((i64, bool), bool)| CapturedInput {
-            state: ChannelState {
-                watermark,
-                idle,
-                elements: Vec::new(),
-            },
+        let input = |(state, overtaken): (ChannelState, bool)| CapturedInput {
+            state,
             open: overtaken.then_some(0),
         };
         Self {

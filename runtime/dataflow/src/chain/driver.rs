@@ -19,6 +19,7 @@ pub(crate) enum Call {
     ProcessingTime(i64),
     Completion(Completion),
     Barrier(Barrier),
+    Backlog(bool),
     End,
 }
 
@@ -217,6 +218,11 @@ impl Driver {
                 self.unsaid = true;
                 return Ok(Some(Event::Barrier(barrier)));
             }
+            // So is what it has to say at the turn of backlog.
+            Call::Backlog(backlog) => {
+                self.unsaid = true;
+                return Ok(Some(Event::Backlog(backlog)));
+            }
             Call::End => {
                 (self.ended, self.unsaid) = (true, false);
                 return Ok(Some(Event::EndOfInput));
@@ -360,6 +366,7 @@ impl Driver {
             records_in: self.records_in,
             records_out: self.records_out,
             watermark: self.watermark,
+            backlog: self.services.cx().is_backlog(),
         }
     }
 

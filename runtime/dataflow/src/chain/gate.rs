@@ -311,6 +311,10 @@ impl<T: Send + 'static> Head for GateHead<T> {
         (None, i64::MAX)
     }
 
+    fn begin_in_backlog(&mut self, inputs: &[bool]) {
+        self.events.begin_in_backlog(inputs);
+    }
+
     fn trigger(&mut self, barrier: Barrier) -> bool {
         self.events.trigger(barrier)
     }

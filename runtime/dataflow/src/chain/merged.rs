@@ -3,12 +3,13 @@
 use super::capture::{Capture, InFlightPart};
 use super::replay::{InFlightRestore, Replay};
 use crate::operators::align::BarrierAligner;
+use crate::operators::backlog::BacklogMerger;
 use crate::operators::merge::WatermarkMerger;
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::{MIN_WATERMARK, Time};
 use hurtig_core::{Barrier, Event};
-use hurtig_exchange::BarrierMode;
+use hurtig_exchange::{BarrierMode, ChannelState};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct MergedEvents {
     merger: WatermarkMerger,
+    backlog: BacklogMerger,
     aligner: BarrierAligner,
     ready: VecDeque<Event>,
     end_sent: bool,
@@ -32,8 +34,10 @@ pub(crate) struct MergedEvents {
     lost: Option<CheckpointId>,
     /// What was in flight when a checkpoint was taken is read first.
     replay: Option<Replay>,
-    /// Where the merger has the channels of the second gate.
+    /// Where the mergers have the channels of the second gate.
     second: usize,
+    /// Which of the task's own channels begin in backlog.
+    begin_in_backlog: Vec<bool>,
 }
 
 /// A channel of a task.
@@ -58,6 +62,7 @@ impl MergedEvents {
         let overtakable = modes.iter().map(|mode| *mode == BarrierMode::Overtakes);
         Self {
             merger: WatermarkMerger::new(modes.len()),
+            backlog: BacklogMerger::new(vec![false; modes.len()]),
             aligner: BarrierAligner::of(overtakable).at_least_once(modes.contains(&BarrierMode::Passes)),
             ready: VecDeque::new(),
             end_sent: false,
@@ -66,7 +71,20 @@ impl MergedEvents {
             lost: None,
             replay: None,
             second: first,
+            begin_in_backlog: vec![false; modes.len()],
         }
+    }
+
+    /// Says of each channel whether it begins in backlog: before anything is read.
+    pub(crate) fn begin_in_backlog(&mut self, channels: &[bool]) {
+        debug_assert_eq!(
+            channels.len(),
+            self.begin_in_backlog.len(),
+            "one for each channel"
+        );
+        self.begin_in_backlog = channels.to_vec();
+        let backlog = self.backlog.replace(0..channels.len(), channels);
+        self.ready.extend(backlog.map(Event::Backlog));
     }
 
     pub(crate) fn take(&mut self, input: Input, event: Event) {
@@ -80,9 +98,16 @@ impl MergedEvents {
                 self.pass(passed);
                 return;
             }
+            Event::Backlog(backlog) => {
+                let turned = self.backlog.set(merged, backlog);
+                self.ready.extend(turned.map(Event::Backlog));
+                return;
+            }
             Event::EndOfInput => {
                 let passed = self.aligner.end(input.number());
                 self.pass(passed);
+                let turned = self.backlog.end(merged);
+                self.ready.extend(turned.map(Event::Backlog));
                 self.merger.end(merged)
             }
         };
@@ -169,10 +194,21 @@ impl MergedEvents {
             return false;
         };
         let inputs = overtaken.into_iter().enumerate();
-        let inputs = inputs.map(|(input, overtaken)| (self.merger.input(input), overtaken));
+        let inputs = inputs.map(|(input, overtaken)| (self.state_of(input), overtaken));
         self.capture = Some(Capture::new(barrier.checkpoint, self.merger.current(), inputs));
         self.pass(Some(barrier));
         true
+    }
+
+    /// A channel from which nothing is captured yet.
+    fn state_of(&self, input: usize) -> ChannelState {
+        let (watermark, idle) = self.merger.input(input);
+        ChannelState {
+            watermark,
+            idle,
+            backlog: self.backlog.input(input),
+            elements: Vec::new(),
+        }
     }
 
     /// When to look again whether a barrier may overtake.
@@ -217,21 +253,35 @@ impl MergedEvents {
         let channels = [self.second, self.merger.inputs() - self.second];
         let inputs = [0, 1].map(|gate: u8| {
             let captured = restored.channels.iter().filter(|channel| channel.input == gate);
-            let captured = captured.map(|channel| (channel.state.watermark, channel.state.idle));
-            captured.collect::<Vec<(i64, bool)>>()
+            captured
+                .map(|channel| &channel.state)
+                .collect::<Vec<&ChannelState>>()
         });
         let replay = Replay::new(channels, inputs.each_ref().map(Vec::len), restored.same_channels);
         // A gate of which nothing was captured begins with its own channels.
-        let gates = inputs
-            .into_iter()
-            .zip(channels)
-            .map(|(captured, own)| match captured.len() {
-                0 => vec![(restored.watermark, false); own],
-                _ => captured,
-            });
+        let own = [0..self.second, self.second..self.begin_in_backlog.len()];
+        let own = own.map(|own| &self.begin_in_backlog[own]);
+        let gates = inputs.into_iter().zip(own).map(|(captured, own)| {
+            let captured_state = |state: &ChannelState| (state.watermark, state.idle, state.backlog);
+            match captured.len() {
+                0 => own
+                    .iter()
+                    .map(|backlog| (restored.watermark, false, *backlog))
+                    .collect(),
+                _ => captured.into_iter().map(captured_state).collect::<Vec<_>>(),
+            }
+        });
         let gates: Vec<_> = gates.collect();
         self.second = gates[0].len();
-        self.merger = WatermarkMerger::going_on(restored.watermark, gates.into_iter().flatten());
+        let inputs: Vec<(i64, bool, bool)> = gates.concat();
+        let event_time = inputs.iter().map(|(watermark, idle, _)| (*watermark, *idle));
+        self.merger = WatermarkMerger::going_on(restored.watermark, event_time);
+        self.backlog = BacklogMerger::new(inputs.iter().map(|(_, _, backlog)| *backlog).collect());
+        // What the own channels begin with counts when they are read.
+        self.ready.retain(|event| !matches!(event, Event::Backlog(_)));
+        if self.backlog.is_backlog() {
+            self.ready.push_back(Event::Backlog(true));
+        }
         if restored.watermark > MIN_WATERMARK {
             self.ready.push_back(Event::Watermark(restored.watermark));
         }
@@ -242,7 +292,7 @@ impl MergedEvents {
     }
 
     /// A gate has nothing captured left: its channels begin where the captured ones have ended. Their producers
-    /// take them for active.
+    /// take them for active, and began in backlog as the task was told.
     pub(crate) fn replayed(&mut self, gate: usize) {
         let Some(replay) = &mut self.replay else { return };
         let Some(captured) = replay.end(gate) else { return };
@@ -257,6 +307,10 @@ impl MergedEvents {
             self.second = own.len();
         }
         let update = self.merger.replace(begin..begin + captured, &own);
+        let first = if gate == 0 { 0 } else { replay.channels[0] };
+        let own = &self.begin_in_backlog[first..first + replay.channels[gate]];
+        let turned = self.backlog.replace(begin..begin + captured, own);
+        self.ready.extend(turned.map(Event::Backlog));
         self.ready.extend(update.events());
         self.replay.take_if(|replay| replay.is_over());
     }

@@ -5,6 +5,7 @@
 //! its output link has room, an event passes on only behind the records before it, and nothing in
 //! here blocks: a [`TaskCore`] is a brain that its shell polls.
 
+mod backlog;
 mod capture;
 mod driver;
 mod gate;
@@ -88,6 +89,8 @@ pub struct NodeStats {
     pub records_out: u64,
     /// Last watermark emitted.
     pub watermark: i64,
+    /// Whether what it reads is backlog.
+    pub backlog: bool,
 }
 
 /// Where a task's input comes from.
@@ -106,6 +109,15 @@ pub trait Head: Send {
     /// Whether the reader has asked for a split since the last call.
     fn take_split_request(&mut self) -> bool {
         false
+    }
+    /// Says of each input whether it begins in backlog: each channel, or what a source reads. Called before anything
+    /// is pulled or replayed.
+    fn begin_in_backlog(&mut self, inputs: &[bool]) {
+        let _ = inputs;
+    }
+    /// What a source reads from now on is backlog, or is not any more.
+    fn set_backlog(&mut self, backlog: bool) {
+        let _ = backlog;
     }
     /// Tells the head whether the task is back-pressured: idleness of a source does not count then.
     fn set_back_pressured(&mut self, now: Time, back_pressured: bool) {

@@ -129,6 +129,7 @@ impl<T> ReplayGate<T> {
                     }
                     Captured::Watermark(wm) => Event::Watermark(wm),
                     Captured::Status(status) => Event::Status(status),
+                    Captured::Backlog(backlog) => Event::Backlog(backlog),
                 };
                 merge.take(Input { first, at }, event);
                 if !merge.is_empty() {

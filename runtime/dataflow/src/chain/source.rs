@@ -28,6 +28,10 @@ pub struct SourceHead<T> {
     /// The answer to the request, until the reader has it.
     arrived: Option<Option<Split>>,
     events: VecDeque<Event>,
+    /// Whether consumers take what follows for backlog.
+    backlog: bool,
+    /// What they are to be told of it.
+    told_backlog: Option<bool>,
     /// Checkpoints whose barriers are to be sent before anything else.
     barriers: VecDeque<Barrier>,
     /// The last of them that was sent.
@@ -58,6 +62,8 @@ impl<T: Send + 'static> SourceHead<T> {
             request: false,
             arrived: None,
             events: VecDeque::new(),
+            backlog: false,
+            told_backlog: None,
             barriers: VecDeque::new(),
             passed: None,
             taken: VecDeque::new(),
@@ -86,8 +92,23 @@ impl<T: Send + 'static> SourceHead<T> {
         }
     }
 
+    /// The next event that stands before what is read next.
+    fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front().or_else(|| {
+            let backlog = self.told_backlog.take()?;
+            let turned = std::mem::replace(&mut self.backlog, backlog) != backlog;
+            self.services.set_backlog(backlog);
+            turned.then_some(Event::Backlog(backlog))
+        })
+    }
+
     fn finish(&mut self) {
         self.finished = true;
+        self.told_backlog = None;
+        self.services.set_backlog(false);
+        if std::mem::take(&mut self.backlog) {
+            self.events.push_back(Event::Backlog(false));
+        }
         let last = self.watermarks.finish();
         self.queue(last.events());
         self.events.push_back(Event::EndOfInput);
@@ -124,9 +145,14 @@ impl<T: Send + 'static> SourceHead<T> {
 
     fn read(&mut self, link: &mut Link<T>, turn: &mut Turn<'_, '_>) -> Result<Turned> {
         let mut budget = Budget::new(READ_FUEL);
+        // Where records decide when a watermark is sent, a batch ends there.
+        let limit = self.watermarks.room().map(|room| link.collector.shrink_to(room));
         let polled = self
             .reader
             .poll_batch(turn.task, &mut link.collector, &mut budget);
+        if let Some(limit) = limit {
+            link.collector.set_limit(limit);
+        }
         self.reader.publish(self.services.accumulators());
         let read = link.collector.len();
         self.records_out += read as u64;
@@ -185,7 +211,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
             self.hand_over()?;
             return Ok(Turned::Worked);
         }
-        if let Some(event) = self.events.pop_front() {
+        if let Some(event) = self.next_event() {
             link.event = Some(event);
             return Ok(Turned::Worked);
         }
@@ -222,6 +248,16 @@ impl<T: Send + 'static> Head for SourceHead<T> {
 
     fn take_split_request(&mut self) -> bool {
         std::mem::take(&mut self.request)
+    }
+
+    fn begin_in_backlog(&mut self, inputs: &[bool]) {
+        self.set_backlog(inputs.contains(&true));
+    }
+
+    fn set_backlog(&mut self, backlog: bool) {
+        if !self.finished {
+            self.told_backlog = Some(backlog);
+        }
     }
 
     fn set_back_pressured(&mut self, now: Time, back_pressured: bool) {
@@ -287,6 +323,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
             records_in: 0,
             records_out: self.records_out,
             watermark: self.watermark,
+            backlog: self.backlog,
         })
     }
 }

@@ -107,6 +107,7 @@ fn dispatch<A, B, Out, O: TwoInputOperator<A, B, Out>>(
         Call::ProcessingTime(now) => operator.on_processing_time(*now, cx, out, budget),
         Call::Completion(done) => operator.on_completion(done, cx, out, budget),
         Call::Barrier(barrier) => operator.before_barrier(barrier.checkpoint, cx, out, budget),
+        Call::Backlog(backlog) => operator.on_backlog(*backlog, cx, out, budget),
         Call::End => operator.end_input(cx, out, budget),
     }
 }
@@ -237,6 +238,10 @@ where
             }
             Some(Event::EndOfInput) => self.call(Call::End, output, turn),
             Some(Event::Barrier(barrier)) => self.call(Call::Barrier(barrier), output, turn),
+            Some(Event::Backlog(backlog)) => {
+                self.driver.services.set_backlog(backlog);
+                self.call(Call::Backlog(backlog), output, turn)
+            }
             Some(event) => {
                 if !self.driver.keeps_back(event) {
                     self.pass(event, output, turn);
@@ -265,6 +270,10 @@ where
 
     fn continue_snapshot(&mut self, budget: &mut ScanBudget) -> Result<bool> {
         self.scan(budget)
+    }
+
+    fn begin_in_backlog(&mut self, inputs: &[bool]) {
+        self.events.begin_in_backlog(inputs);
     }
 
     fn trigger(&mut self, barrier: Barrier) -> bool {

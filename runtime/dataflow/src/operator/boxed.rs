@@ -64,6 +64,16 @@ impl<In, Out> Operator<In, Out> for Box<dyn Operator<In, Out>> {
         (**self).before_barrier(id, cx, out, b)
     }
 
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        (**self).on_backlog(backlog, cx, out, b)
+    }
+
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         (**self).snapshot(snapshot)
     }

@@ -170,6 +170,7 @@ pub struct Services {
     clock: Arc<dyn Clock>,
     side: SideOutputs,
     watermark: Cell<i64>,
+    backlog: Cell<bool>,
     held: Cell<bool>,
     idleness: Cell<Idleness>,
     wake_at: Cell<i64>,
@@ -201,6 +202,7 @@ impl Services {
             clock,
             side,
             watermark: Cell::new(MIN_WATERMARK),
+            backlog: Cell::new(false),
             held: Cell::new(false),
             idleness: Cell::default(),
             wake_at: Cell::new(i64::MAX),
@@ -274,6 +276,11 @@ impl Services {
     pub fn set_watermark(&self, wm: i64) {
         debug_assert!(wm >= self.watermark.get(), "event time moved backwards");
         self.watermark.set(wm);
+    }
+
+    /// Tells whether what the operator reads is backlog; the chain calls it before `on_backlog`.
+    pub fn set_backlog(&self, backlog: bool) {
+        self.backlog.set(backlog);
     }
 
     /// Whether the operator asked to emit the watermark itself; clears the mark.
@@ -365,6 +372,12 @@ impl<'a> Cx<'a> {
     /// The operator's event time: the last watermark that reached it.
     pub fn watermark(self) -> i64 {
         self.services.watermark.get()
+    }
+
+    /// Whether what the operator reads is backlog: old records, which nobody waits for. True as long as any of its
+    /// inputs is in backlog.
+    pub fn is_backlog(self) -> bool {
+        self.services.backlog.get()
     }
 
     /// Emits into a side output.

@@ -159,6 +159,19 @@ pub trait Operator<In, Out>: Send {
         Ok(Progress::Done)
     }
 
+    /// What follows is backlog, or is not any more; [`Cx::is_backlog`] says so already. What is emitted here goes before
+    /// the news.
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        let _ = (backlog, cx, out, b);
+        Ok(Progress::Done)
+    }
+
     /// Begins a snapshot of everything that the operator remembers: adds what is small to `snapshot`, and marks
     /// what is large as it is now. Never waits, and does not take longer when there is more state.
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -301,6 +314,18 @@ pub trait TwoInputOperator<A, B, Out>: Send {
         b: &mut Budget,
     ) -> Result<Progress> {
         let _ = (id, cx, out, b);
+        Ok(Progress::Done)
+    }
+
+    /// As [`Operator::on_backlog`], of both inputs together.
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        let _ = (backlog, cx, out, b);
         Ok(Progress::Done)
     }
 

@@ -4,11 +4,12 @@ use super::keyed::{At, Keyed, MakeKeyed, not_open};
 use super::process::process_all;
 use super::stateless::pop_each;
 use super::{granted, when_empty};
-use crate::function::{CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedOpenContext};
+use crate::function::{CoProcessFunction, Emitter, KeyedCoProcessFunction, KeyedOpenContext, ProcessCx};
 use crate::key::KeySelector;
 use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Progress, TwoInputOperator};
 use crate::timers::TimeDomain;
 use hurtig_core::error::user_failure;
+use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Batch, Result, UserError};
 use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::sync::Arc;
@@ -161,6 +162,21 @@ impl<A, B, Out, F: CoProcessFunction<A, B, Out>> TwoInputOperator<A, B, Out> for
         })
     }
 
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        let function = self.function.as_mut().ok_or_else(not_open)?;
+        out.set_time(NO_TIMESTAMP);
+        function
+            .on_backlog(backlog, ProcessCx::new(cx, NO_TIMESTAMP), &mut Emitter::new(out))
+            .map_err(user_failure)?;
+        Ok(Progress::Done)
+    }
+
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.function
             .as_mut()
@@ -293,6 +309,18 @@ where
             At { cx, out, budget: b },
             |f, time, cx, out| f.on_timer(time, TimeDomain::Processing, cx, out),
         )
+    }
+
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        let (function, cx, mut out) = self.keyed.as_mut().ok_or_else(not_open)?.without_key(cx, out)?;
+        function.on_backlog(backlog, cx, &mut out).map_err(user_failure)?;
+        Ok(Progress::Done)
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {

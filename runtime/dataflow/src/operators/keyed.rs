@@ -1,7 +1,7 @@
 //! What every operator with keys, state and timers consists of.
 
-use crate::broadcast::EveryKey;
-use crate::function::{Emitter, KeyedCx, KeyedOpenContext};
+use crate::broadcast::{EveryKey, KeyedBroadcastCx};
+use crate::function::{Emitter, KeyedCx, KeyedOpenContext, ProcessCx};
 use crate::key::{KeySelector, owned_key};
 use crate::operator::{Budget, Collector, Cx, OpenContext, Progress};
 use crate::timers::{HashedKey, TimeDomain, TimerService};
@@ -119,6 +119,18 @@ where
             timers: &self.timers,
         };
         Ok((&mut self.function, every_key))
+    }
+
+    /// What a call has that concerns no key and no record: what it emits has no time.
+    pub(super) fn without_key<'a, Out>(
+        &'a mut self,
+        cx: Cx<'a>,
+        out: &'a mut Collector<Out>,
+    ) -> Result<(&'a mut F, KeyedBroadcastCx<'a, Q>, Emitter<'a, Out>)> {
+        out.set_time(NO_TIMESTAMP);
+        let (function, every_key) = self.parts()?;
+        let cx = KeyedBroadcastCx::new(ProcessCx::new(cx, NO_TIMESTAMP), every_key);
+        Ok((function, cx, Emitter::new(out)))
     }
 
     /// Hands records to `each` until fuel or room ends.

@@ -5,6 +5,7 @@
 //! budget or its output ends, and can be snapshotted whenever it has returned.
 
 pub mod align;
+pub mod backlog;
 pub mod merge;
 mod split_metrics;
 pub mod splits;
@@ -22,6 +23,7 @@ mod stateless;
 
 pub use align::BarrierAligner;
 pub use assign_watermarks::AssignWatermarks;
+pub use backlog::BacklogMerger;
 pub use broadcast::{BroadcastProcess, KeyedBroadcastProcess};
 pub use connected::{CoFlatMap, CoMap, CoProcess, KeyedCoProcess};
 pub use flat_map_iter::FlatMapIter;

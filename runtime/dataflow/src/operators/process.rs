@@ -6,6 +6,7 @@ use crate::key::KeySelector;
 use crate::operator::{Budget, CheckpointEvent, Collector, Cx, OpenContext, Operator, Progress};
 use crate::timers::TimeDomain;
 use hurtig_core::error::user_failure;
+use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::{Batch, Result, UserError};
 use hurtig_state::{OperatorSnapshot, ScanBudget};
 use std::sync::Arc;
@@ -55,6 +56,21 @@ impl<In, Out, F: ProcessFunction<In, Out>> Operator<In, Out> for Process<F> {
         process_all(input, At { cx, out, budget: b }, |record, cx, out| {
             function.process(record, cx, out)
         })
+    }
+
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        let function = self.function.as_mut().ok_or_else(not_open)?;
+        out.set_time(NO_TIMESTAMP);
+        function
+            .on_backlog(backlog, ProcessCx::new(cx, NO_TIMESTAMP), &mut Emitter::new(out))
+            .map_err(user_failure)?;
+        Ok(Progress::Done)
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -192,6 +208,18 @@ where
             At { cx, out, budget: b },
             |f, time, cx, out| f.on_timer(time, TimeDomain::Processing, cx, out),
         )
+    }
+
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        let (function, cx, mut out) = self.keyed.as_mut().ok_or_else(not_open)?.without_key(cx, out)?;
+        function.on_backlog(backlog, cx, &mut out).map_err(user_failure)?;
+        Ok(Progress::Done)
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {

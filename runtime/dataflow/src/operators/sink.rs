@@ -95,6 +95,17 @@ impl<T: Send> Operator<T, ()> for SinkOperator<T> {
         Ok(Progress::Done)
     }
 
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        _: Cx<'_>,
+        _: &mut Collector<()>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        self.writer.on_backlog(backlog)?;
+        Ok(Progress::Done)
+    }
+
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.writer.snapshot(snapshot)
     }

@@ -7,7 +7,7 @@ use crate::operator::{
     Budget, CheckpointEvent, Collector, JobParameters, Operator, OutputTag, Progress, SubtaskInfo,
     TwoInputOperator,
 };
-use crate::operators::WatermarkMerger;
+use crate::operators::{BacklogMerger, WatermarkMerger};
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::metrics::MetricSample;
@@ -169,8 +169,18 @@ impl<In: 'static, Out: 'static> Harness<In, Out> {
         )))
     }
 
-    /// The last watermark, the end of input, and the operator's end.
+    /// What follows is backlog, or is not any more; nothing happens where it does not turn.
+    pub fn backlog(&mut self, backlog: bool) -> Result<()> {
+        if self.instance.services.cx().is_backlog() == backlog {
+            return Ok(());
+        }
+        self.instance.services.set_backlog(backlog);
+        self.perform(&Call::Backlog(backlog), &mut Batch::new())
+    }
+
+    /// The end of backlog, the last watermark, the end of input, and the operator's end.
     pub fn finish(&mut self) -> Result<()> {
+        self.backlog(false)?;
         self.watermark(MAX_WATERMARK)?;
         self.perform(&Call::End, &mut Batch::new())?;
         self.instance.close()
@@ -313,6 +323,7 @@ fn boxed<In, Out, O: Operator<In, Out> + 'static>(factory: impl Fn() -> O + 'sta
 pub struct TwoInputHarness<A, B, Out> {
     harness: Harness<Either<A, B>, Out>,
     merger: WatermarkMerger,
+    backlog: BacklogMerger,
 }
 
 const FIRST: usize = 0;
@@ -328,6 +339,7 @@ impl<A: 'static, B: 'static, Out: 'static> TwoInputHarness<A, B, Out> {
         Ok(Self {
             harness,
             merger: WatermarkMerger::new(2),
+            backlog: BacklogMerger::new(vec![false; 2]),
         })
     }
 
@@ -369,6 +381,18 @@ impl<A: 'static, B: 'static, Out: 'static> TwoInputHarness<A, B, Out> {
     pub fn watermark(&mut self, watermark: i64) -> Result<()> {
         self.watermark_first(watermark)?;
         self.watermark_second(watermark)
+    }
+
+    /// What follows at the first input is backlog, or is not any more.
+    pub fn backlog_first(&mut self, backlog: bool) -> Result<()> {
+        let turned = self.backlog.set(FIRST, backlog);
+        turned.map_or(Ok(()), |backlog| self.harness.backlog(backlog))
+    }
+
+    /// What follows at the second input is backlog, or is not any more.
+    pub fn backlog_second(&mut self, backlog: bool) -> Result<()> {
+        let turned = self.backlog.set(SECOND, backlog);
+        turned.map_or(Ok(()), |backlog| self.harness.backlog(backlog))
     }
 
     /// The first input turns idle or active.
@@ -431,6 +455,7 @@ impl<A: 'static, B: 'static, Out: 'static> TwoInputHarness<A, B, Out> {
         Ok(Self {
             harness: self.harness.restore(snapshot)?,
             merger: WatermarkMerger::new(2),
+            backlog: BacklogMerger::new(vec![false; 2]),
         })
     }
 }

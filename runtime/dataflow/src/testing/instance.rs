@@ -94,6 +94,7 @@ pub(super) enum Call {
     Process,
     Watermark(i64),
     ProcessingTime(i64),
+    Backlog(bool),
     End,
 }
 
@@ -168,6 +169,7 @@ impl<In, Out> Instance<In, Out> {
             Call::Process => self.operator.process(input, cx, out, b),
             Call::Watermark(wm) => self.operator.on_watermark(*wm, cx, out, b),
             Call::ProcessingTime(now) => self.operator.on_processing_time(*now, cx, out, b),
+            Call::Backlog(backlog) => self.operator.on_backlog(*backlog, cx, out, b),
             Call::End => self.operator.end_input(cx, out, b),
         }
     }

@@ -24,6 +24,7 @@ pub(super) struct Run<'a, In, Out> {
     input: Batch<In>,
     pub(super) segments: Vec<Segment>,
     watermark: i64,
+    backlog: bool,
     pub(super) calls: usize,
     /// Fuel spent in the current step.
     fuel_spent: usize,
@@ -61,6 +62,7 @@ where
             input: Batch::new(),
             segments: Vec::new(),
             watermark: MIN_WATERMARK,
+            backlog: false,
             calls: 0,
             fuel_spent: 0,
             restores: 0,
@@ -77,9 +79,11 @@ where
                 Step::Record(..) => used = self.records(steps)?,
                 Step::Watermark(wm) => self.advance(*wm)?,
                 Step::ProcessingTime(ms) => self.processing_time(*ms)?,
+                Step::Backlog(backlog) => self.backlog(*backlog)?,
             }
             steps = &steps[used..];
         }
+        self.backlog(false)?;
         self.advance(MAX_WATERMARK)?;
         self.begin("the end of input".to_owned(), false);
         self.perform(&Call::End)?;
@@ -133,6 +137,29 @@ where
         self.perform(&Call::Watermark(wm))
     }
 
+    fn backlog(&mut self, backlog: bool) -> Result<(), Violation> {
+        self.begin(format!("backlog {backlog}"), false);
+        if backlog == self.backlog {
+            return Ok(());
+        }
+        self.backlog = backlog;
+        self.instance.services.set_backlog(backlog);
+        self.perform(&Call::Backlog(backlog))
+    }
+
+    /// A new instance is told of the backlog that it is in, before anything else.
+    fn tell_backlog(&mut self) -> Result<(), Violation> {
+        self.instance.services.set_backlog(self.backlog);
+        if !self.backlog {
+            return Ok(());
+        }
+        let (mut input, mut budget) = (Batch::new(), Budget::new(AMPLE as u32));
+        let told = self
+            .instance
+            .call(&Call::Backlog(true), &mut input, &mut self.out, &mut budget);
+        told.map(drop).map_err(Violation::Failed)
+    }
+
     fn processing_time(&mut self, ms: i64) -> Result<(), Violation> {
         self.begin(format!("processing time {ms}"), false);
         self.kit.setup.clock.set_wall_ms(ms);
@@ -156,7 +183,7 @@ where
             if self.fuel_spent >= AMPLE {
                 break;
             }
-            self.maybe_restore(progress)?;
+            self.maybe_restore(progress, call)?;
             match progress {
                 Progress::Done => {
                     self.settle()?;
@@ -286,7 +313,7 @@ where
     }
 
     /// After a return: snapshots, and goes on with a new instance, if the mode says so.
-    fn maybe_restore(&mut self, progress: Progress) -> Result<(), Violation> {
+    fn maybe_restore(&mut self, progress: Progress, call: &Call) -> Result<(), Violation> {
         let (take, replace) = match self.mode.snapshots {
             Snapshots::Never => (false, false),
             Snapshots::EveryReturn => (true, true),
@@ -311,6 +338,10 @@ where
                 .setup
                 .open(Some(&snapshot), self.watermark)
                 .map_err(Violation::Failed)?;
+            // What is not done is called again, and says so itself.
+            if progress == Progress::Done || !matches!(call, Call::Backlog(_)) {
+                self.tell_backlog()?;
+            }
         }
         Ok(())
     }

@@ -9,6 +9,8 @@ pub enum Step<T> {
     Watermark(i64),
     /// Processing time advances, in wall-clock milliseconds.
     ProcessingTime(i64),
+    /// What follows is backlog, or is not any more.
+    Backlog(bool),
 }
 
 /// What happens to an operator under test. At its end come the last watermark and the end of input.
@@ -63,6 +65,13 @@ impl<T> Script<T> {
     #[must_use]
     pub fn processing_time(mut self, wall_ms: i64) -> Self {
         self.steps.push(Step::ProcessingTime(wall_ms));
+        self
+    }
+
+    /// Then what follows is backlog, or is not any more.
+    #[must_use]
+    pub fn backlog(mut self, backlog: bool) -> Self {
+        self.steps.push(Step::Backlog(backlog));
         self
     }
 

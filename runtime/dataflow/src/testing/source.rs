@@ -1,7 +1,7 @@
 //! The readers of a source, and its splits, under a test that holds the clock.
 
 use crate::operator::{Budget, Collector, OpenContext, Services, SideOutputs, SubtaskInfo};
-use crate::source::{Assignment, Source, SourceReader, SourceStatus, SplitEnumerator};
+use crate::source::{Assignment, EnumeratorContext, Source, SourceReader, SourceStatus, SplitEnumerator};
 use hurtig_core::metrics::{MetricRegistry, MetricSample, MetricScope};
 use hurtig_core::time::{Clock, ManualClock, Time};
 use hurtig_core::{Error, Result};
@@ -48,6 +48,7 @@ const METRICS_MAX: usize = 10_000;
 pub struct SourceHarness<T> {
     source: Arc<dyn Source<T>>,
     enumerator: Option<Box<dyn SplitEnumerator>>,
+    context: EnumeratorContext,
     readers: Vec<Reader<T>>,
     clock: Arc<ManualClock>,
     metrics: MetricRegistry,
@@ -107,7 +108,9 @@ impl<T: 'static> SourceHarness<T> {
     fn begin(source: Arc<dyn Source<T>>, parallelism: u32, from: Option<&SourceSnapshot>) -> Result<Self> {
         source.validate()?;
         let mut enumerator = source.enumerator();
+        let context = EnumeratorContext::new(|| {});
         if let Some(enumerator) = &mut enumerator {
+            enumerator.open(context.clone());
             match from.and_then(|snapshot| snapshot.enumerator.as_deref()) {
                 Some(bytes) => enumerator.restore(bytes, parallelism)?,
                 None => enumerator.start(parallelism)?,
@@ -116,6 +119,7 @@ impl<T: 'static> SourceHarness<T> {
         let mut harness = Self {
             source,
             enumerator,
+            context,
             readers: Vec::new(),
             clock: ManualClock::new(),
             metrics: MetricRegistry::new(METRICS_MAX),
@@ -234,6 +238,11 @@ impl<T: 'static> SourceHarness<T> {
     /// Whether all readers have finished.
     pub fn is_finished(&self) -> bool {
         self.readers.iter().all(|reader| reader.due == Due::Never)
+    }
+
+    /// Whether the enumerator says that what is being read is backlog.
+    pub fn is_backlog(&self) -> bool {
+        self.context.is_backlog()
     }
 
     /// Lets time pass.

@@ -162,6 +162,16 @@ where
         self.0.before_barrier(id, cx, out, b)
     }
 
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        out: &mut Collector<Out>,
+        b: &mut Budget,
+    ) -> Result<Progress> {
+        self.0.on_backlog(backlog, cx, out, b)
+    }
+
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         self.0.snapshot(snapshot)
     }

@@ -240,6 +240,7 @@ fn a_replay_at_another_parallelism_has_the_records_of_the_task_and_is_in_time() 
         let state = ChannelState {
             watermark: 0,
             idle: false,
+            backlog: false,
             elements,
         };
         let keep = Some(ReplayedKeys {

@@ -18,6 +18,8 @@ enum Step {
     /// The channel's watermark.
     Watermark(usize),
     Idle(usize),
+    /// What the channel brings turns to backlog, or ceases to be.
+    Backlog(usize),
     Barrier(usize),
     Round,
     Drain(usize),
@@ -29,6 +31,7 @@ fn step(inputs: usize) -> impl Strategy<Value = Step> {
         6 => (0..inputs, 1_i64..4).prop_map(|(input, n)| Step::Send(input, n)),
         2 => (0..inputs).prop_map(Step::Watermark),
         1 => (0..inputs).prop_map(Step::Idle),
+        2 => (0..inputs).prop_map(Step::Backlog),
         2 => (0..inputs).prop_map(Step::Barrier),
         4 => Just(Step::Round),
         1 => (1_usize..6).prop_map(Step::Drain),
@@ -44,6 +47,11 @@ struct Producer {
     /// How many were sent before the barrier of [`ONE`], and how far the watermark was.
     cut: Option<(i64, i64)>,
     watermark: i64,
+    backlog: bool,
+    /// The same before the barrier of [`ONE`].
+    backlog_at_cut: bool,
+    /// Which of its records are backlog.
+    old: Vec<i64>,
 }
 
 impl Producer {
@@ -68,7 +76,16 @@ impl Producer {
             .map(|n| (input as i64 * 1_000 + n, 10 * n))
             .collect();
         rig.send(input, &records);
+        if self.backlog {
+            self.old.extend(records.iter().map(|(record, _)| record));
+        }
         self.sent += n;
+    }
+
+    fn turn(&mut self, rig: &Rig, input: usize, backlog: bool) {
+        if std::mem::replace(&mut self.backlog, backlog) != backlog {
+            rig.event(input, Event::Backlog(backlog));
+        }
     }
 
     fn watermark(&mut self, rig: &Rig, input: usize) {
@@ -82,6 +99,7 @@ impl Producer {
     fn barrier(&mut self, rig: &Rig, input: usize, barrier: Barrier) {
         if self.cut.is_none() {
             self.cut = Some((self.sent, self.watermark));
+            self.backlog_at_cut = self.backlog;
             rig.event(input, Event::Barrier(barrier));
         }
     }
@@ -90,6 +108,11 @@ impl Producer {
 fn per_channel(records: &[i64], inputs: usize) -> Vec<Vec<i64>> {
     let of = |input: i64| records.iter().copied().filter(move |n| n / 1_000 == input);
     (0..inputs as i64).map(|input| of(input).collect()).collect()
+}
+
+/// Whether any of these records came while the task was not in backlog.
+fn taken_for_live(rig: &Rig, old: &[i64]) -> bool {
+    rig.live.lock().unwrap().iter().any(|record| old.contains(record))
 }
 
 fn follow(rig: &mut Rig, producers: &mut [Producer], steps: &[Step], barrier: Option<Barrier>) {
@@ -102,6 +125,10 @@ fn follow(rig: &mut Rig, producers: &mut [Producer], steps: &[Step], barrier: Op
                 if !std::mem::replace(&mut producers[input].idle, true) {
                     rig.event(input, Event::Status(WatermarkStatus::Idle));
                 }
+            }
+            Step::Backlog(input) => {
+                let backlog = !producers[input].backlog;
+                producers[input].turn(rig, input, backlog);
             }
             Step::Barrier(input) => {
                 if let Some(barrier) = barrier {
@@ -203,19 +230,34 @@ fn play(build: &Build, steps: &[Step], barrier: Barrier, same_channels: bool) ->
         &all,
         "the uninterrupted run"
     );
+    let old: Vec<i64> = producers
+        .iter()
+        .flat_map(|producer| producer.old.clone())
+        .collect();
+    prop_assert!(!taken_for_live(&rig, &old), "backlog was taken for live");
 
     // The restored run: what was sent behind the barriers is sent again.
-    let mut restored = build.restored(&cut, same_channels);
+    let backlog: Vec<bool> = producers.iter().map(|producer| producer.backlog_at_cut).collect();
+    let mut restored = build.restored_in_backlog(&cut, same_channels, &backlog);
     for (input, producer) in producers.iter().enumerate() {
         let (sent, _) = producer.cut.unwrap();
         let mut again = Producer::begin(sent);
+        again.backlog = producer.backlog_at_cut;
         while again.sent < producer.sent {
+            let old = producer.old.contains(&(input as i64 * 1_000 + again.sent));
+            again.turn(&restored, input, old);
             again.send(&restored, input, 1);
             again.watermark(&restored, input);
         }
         restored.event(input, Event::EndOfInput);
     }
     restored.finish();
+    let at_end = restored.core.stats();
+    prop_assert!(!at_end.last().unwrap().backlog, "an end is no backlog");
+    prop_assert!(
+        !taken_for_live(&restored, &old),
+        "backlog was taken for live after the restore"
+    );
     let seen = [logged(&cut, "seen"), restored.left[0].clone()].concat();
     prop_assert_eq!(&per_channel(&seen, inputs), &all, "the restored run");
     prop_assert_eq!(restored.core.stats().last().unwrap().watermark, MAX_WATERMARK);

@@ -11,7 +11,7 @@ use hurtig_exchange::{
     RecordCodec, SendOutcome, Sender, Signal, channel,
 };
 use hurtig_state::{OperatorSnapshot, Redistribution};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -26,11 +26,15 @@ pub(crate) fn after(checkpoint: CheckpointId, ms: u64) -> Barrier {
     }
 }
 
-/// Remembers every record that it has seen, in order, and that none of them was late.
+/// Remembers every record that it has seen, in order, which of them were late, and which were no backlog.
 #[derive(Default)]
 pub(crate) struct Log {
     seen: Vec<i64>,
     late: Vec<i64>,
+    /// Records that came in this life while the operator was not in backlog.
+    live: Arc<Mutex<Vec<i64>>>,
+    /// What it was told of backlog in this life.
+    told: Vec<bool>,
 }
 
 impl Log {
@@ -39,6 +43,15 @@ impl Log {
         if time <= cx.watermark() {
             self.late.push(record);
         }
+        if !cx.is_backlog() {
+            self.live.lock().unwrap().push(record);
+        }
+    }
+
+    fn tell(&mut self, backlog: bool, cx: Cx<'_>) {
+        assert_eq!(cx.is_backlog(), backlog);
+        assert_ne!(self.told.last().copied().unwrap_or(false), backlog, "it turns");
+        self.told.push(backlog);
     }
 
     fn snapshot(&self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -78,6 +91,17 @@ impl Operator<i64, i64> for Log {
         Ok(Progress::Done)
     }
 
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        _: &mut Collector<i64>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        self.tell(backlog, cx);
+        Ok(Progress::Done)
+    }
+
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
         Log::snapshot(self, snapshot)
     }
@@ -106,6 +130,17 @@ impl TwoInputOperator<i64, i64, i64> for Log {
         b: &mut Budget,
     ) -> Result<Progress> {
         Operator::process(self, input, cx, out, b)
+    }
+
+    fn on_backlog(
+        &mut self,
+        backlog: bool,
+        cx: Cx<'_>,
+        _: &mut Collector<i64>,
+        _: &mut Budget,
+    ) -> Result<Progress> {
+        self.tell(backlog, cx);
+        Ok(Progress::Done)
     }
 
     fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> Result<()> {
@@ -141,6 +176,10 @@ pub(crate) struct Rig {
     /// Records that have left before the barrier of [`ONE`], and behind it.
     pub(crate) left: [Vec<i64>; 2],
     pub(crate) barrier_seen: bool,
+    /// Records that the task has seen while it was not in backlog.
+    pub(crate) live: Arc<Mutex<Vec<i64>>>,
+    /// What the task has told its consumer of backlog.
+    pub(crate) told: Vec<bool>,
 }
 
 /// How a task is built.
@@ -156,17 +195,20 @@ impl Build {
         let (clock, own) = (ManualClock::new(), Signal::new());
         let ends = |mode: &BarrierMode| ends(64, *mode, Signal::new(), own.clone());
         let (inputs, mut receivers): (Vec<_>, Vec<_>) = self.modes.iter().map(ends).unzip();
+        let log = Log::default();
+        let live = Arc::clone(&log.live);
         let (head, nodes): (Box<dyn Head>, Vec<Box<dyn Node>>) = if self.two_inputs {
             let second = receivers.split_off(1);
             let (first, second) = (InputGate::new(receivers), InputGate::new(second));
-            let head = TwoInputHead::new(Log::default(), first, second, services(&clock));
+            let head = TwoInputHead::new(log, first, second, services(&clock));
             (Box::new(head), Vec::new())
         } else {
-            let node = OperatorNode::<i64, i64, _>::new(Log::default(), services(&clock));
+            let node = OperatorNode::<i64, i64, _>::new(log, services(&clock));
             let head = GateHead::new(InputGate::new(receivers));
             (Box::new(head), vec![Box::new(node)])
         };
-        self.task(head, nodes, inputs, (own, clock))
+        let rig = self.task(head, nodes, inputs, (own, clock));
+        Rig { live, ..rig }
     }
 
     pub(crate) fn task(
@@ -199,6 +241,8 @@ impl Build {
             clock,
             left: [Vec::new(), Vec::new()],
             barrier_seen: false,
+            live: Arc::default(),
+            told: Vec::new(),
         }
     }
 
@@ -209,7 +253,13 @@ impl Build {
     }
 
     pub(crate) fn restored(&self, cut: &TaskCut, same_channels: bool) -> Rig {
+        self.restored_in_backlog(cut, same_channels, &vec![false; self.modes.len()])
+    }
+
+    /// A task whose channels begin in backlog or not.
+    pub(crate) fn restored_in_backlog(&self, cut: &TaskCut, same_channels: bool, backlog: &[bool]) -> Rig {
         let mut rig = self.rig();
+        rig.core.begin_in_backlog(backlog);
         rig.core.open(&|at| cut.operators.get(at).cloned()).unwrap();
         if let Some(in_flight) = &cut.in_flight {
             rig.core.replay(self.replayed(in_flight, same_channels)).unwrap();
@@ -298,6 +348,7 @@ impl Rig {
                     }
                 }
                 Some(Element::Event(Event::Barrier(_))) => self.barrier_seen = true,
+                Some(Element::Event(Event::Backlog(backlog))) => self.told.push(backlog),
                 Some(_) => {}
                 None => return,
             }

@@ -7,6 +7,9 @@
 //! It refuses to know what a task's state looks like (`H` is where it was put), who stores it, and which
 //! clock runs.
 
+mod backlog;
+#[cfg(test)]
+mod backlog_tests;
 mod pending;
 mod savepoints;
 #[cfg(test)]
@@ -23,11 +26,16 @@ use std::time::Duration;
 /// From a failure to the next trigger, at least: what is full or away will not be back at once.
 const FAILURE_PAUSE: Duration = Duration::from_millis(500);
 
+/// A timer that goes off so long before its time is the one that was set for that time.
+const EARLY: Duration = Duration::from_millis(10);
+
 /// When checkpoints are taken, and what becomes of failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointSettings {
     /// From one trigger to the next; `None`: never by itself.
     pub interval: Option<Duration>,
+    /// The same while a source reads backlog, and not shorter; `None`: as always. Zero: never by itself.
+    pub interval_during_backlog: Option<Duration>,
     /// A checkpoint that takes longer is given up.
     pub timeout: Duration,
     /// From the end of one to the next trigger, at least.
@@ -40,6 +48,7 @@ impl Default for CheckpointSettings {
     fn default() -> Self {
         Self {
             interval: None,
+            interval_during_backlog: None,
             timeout: Duration::from_secs(600),
             min_pause: Duration::ZERO,
             tolerable_failures: u32::MAX,
@@ -170,6 +179,12 @@ pub struct CheckpointCoordinator<H> {
     current: Option<Pending<H>>,
     /// When the next checkpoint is due; `None` while stopped, and while none is wanted.
     due: Option<Time>,
+    /// From when on the interval counts: the last trigger, or the start.
+    counted_from: Time,
+    /// A source reads backlog.
+    backlog: bool,
+    /// The earliest time for which a trigger's timer is known to run.
+    armed: Option<Time>,
     /// Whether the job's tasks run.
     started: bool,
     /// A task needs a checkpoint that begins from now on.
@@ -190,6 +205,9 @@ impl<H: Clone> CheckpointCoordinator<H> {
             next: first,
             current: None,
             due: None,
+            counted_from: Time::ZERO,
+            backlog: false,
+            armed: None,
             started: false,
             requested: false,
             savepoints: VecDeque::new(),
@@ -217,10 +235,8 @@ impl<H: Clone> CheckpointCoordinator<H> {
     /// The job's tasks run (again): checkpoints are taken from here on.
     pub fn start(&mut self, now: Time, out: &mut Effects<H>) {
         self.started = true;
-        if let Some(interval) = self.settings.interval {
-            self.due = Some(now.after(interval));
-            out.push(CheckpointEffect::After(interval, CheckpointTimer::Trigger));
-        }
+        self.count_from(now);
+        self.arm(now, self.due, out);
         if self.requested {
             self.request(now, out);
         }
@@ -232,7 +248,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
         self.requested = true;
         if self.started {
             self.due = Some(now);
-            out.push(CheckpointEffect::After(Duration::ZERO, CheckpointTimer::Trigger));
+            self.arm(now, self.due, out);
         }
     }
 
@@ -246,7 +262,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     /// As [`Self::stop`], for a while in which some tasks run on: what they have asked for is done at the next
     /// [`Self::start`].
     pub fn suspend(&mut self, now: Time, out: &mut Effects<H>) {
-        (self.started, self.due) = (false, None);
+        (self.started, self.due, self.armed) = (false, None, None);
         self.abort(now, AbortReason::Stopped, out);
     }
 
@@ -271,6 +287,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     }
 
     fn on_trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) {
+        self.armed = self.armed.filter(|armed| *armed > now.after(EARLY));
         // The end of the one that is under way looks again.
         if self.current.is_some() || self.begin_savepoint(now, tasks, out) {
             return;
@@ -278,17 +295,26 @@ impl<H: Clone> CheckpointCoordinator<H> {
         let Some(due) = self.due else { return };
         let earliest = due.max(self.rest_until);
         if now < earliest {
-            return out.push(CheckpointEffect::After(
-                earliest.since(now),
-                CheckpointTimer::Trigger,
-            ));
+            return self.arm(now, Some(earliest), out);
         }
-        self.due = self.settings.interval.map(|interval| now.after(interval));
+        self.count_from(now);
         if self.trigger(now, tasks, out) {
             self.requested = false;
-        } else if let Some(interval) = self.settings.interval {
-            out.push(CheckpointEffect::After(interval, CheckpointTimer::Trigger));
+            return;
         }
+        // What was asked for is tried again, also where none is taken by itself now.
+        let again = self.settings.interval.filter(|_| self.requested);
+        self.due = self.due.or(again.map(|interval| now.after(interval)));
+        self.arm(now, self.due, out);
+    }
+
+    /// Sees to it that a timer goes off at this time, or earlier: that one looks again.
+    fn arm(&mut self, now: Time, at: Option<Time>, out: &mut Effects<H>) {
+        let Some(at) = at.filter(|at| self.armed.is_none_or(|armed| armed > *at)) else {
+            return;
+        };
+        self.armed = Some(at);
+        out.push(CheckpointEffect::After(at.since(now), CheckpointTimer::Trigger));
     }
 
     /// Begins a checkpoint, unless some task cannot take part or no source is left.
@@ -431,10 +457,8 @@ impl<H: Clone> CheckpointCoordinator<H> {
     /// Arranges for the next checkpoint.
     fn rest(&mut self, now: Time, out: &mut Effects<H>) {
         self.rest_until = self.rest_until.max(now.after(self.settings.min_pause));
-        if let Some(due) = self.due {
-            let wait = due.max(self.rest_until).since(now);
-            out.push(CheckpointEffect::After(wait, CheckpointTimer::Trigger));
-        }
+        let due = self.due.map(|due| due.max(self.rest_until));
+        self.arm(now, due, out);
         self.look_at_savepoints(out);
     }
 }

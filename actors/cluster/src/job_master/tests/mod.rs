@@ -1,5 +1,6 @@
 //! The JobMaster's brain against tables, arithmetic, and a naive model of its tasks.
 
+mod backlog;
 mod checkpoints;
 mod lives;
 mod random;

@@ -21,6 +21,17 @@ pub static CHECKPOINT_INTERVAL: ConfigOption<Option<Duration>> = ConfigOption::n
     "a duration of at least `1 ms`",
 );
 
+/// Time between two checkpoints while a source reads backlog.
+pub static CHECKPOINT_INTERVAL_DURING_BACKLOG: ConfigOption<Option<Duration>> = ConfigOption::new(
+    "execution.checkpointing.interval-during-backlog",
+    Scope::Program,
+    || None,
+    "The same while any source says that what it reads is backlog: old records, which nobody waits for. At least as \
+     long as `execution.checkpointing.interval`; with 0 no checkpoints are taken then but those that somebody, or the \
+     end of a task, asks for. When it is not set, `execution.checkpointing.interval` counts always.",
+)
+.flink("(none)");
+
 /// Where checkpoints are kept.
 pub static CHECKPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
     "execution.checkpointing.dir",
@@ -219,6 +230,7 @@ pub static CLAIM_MODE: ConfigOption<Option<ClaimMode>> = ConfigOption::new(
 /// All of this file.
 pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &CHECKPOINT_INTERVAL,
+    &CHECKPOINT_INTERVAL_DURING_BACKLOG,
     &CHECKPOINT_DIR,
     &CHECKPOINTING_MODE,
     &UNALIGNED_CHECKPOINTS,
