@@ -46,6 +46,14 @@ struct Seen {
     counted: Arc<AtomicU64>,
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a slow function is what the test is about"
+)]
+fn hold_up() {
+    std::thread::sleep(SLOW);
+}
+
 /// Counts the records of each key; numbers are hashed anew by whoever reads them, texts travel with their hashes.
 fn counts<K>(env: &StreamEnv, seen: &Seen, slow: bool, key_of: fn(u64) -> K) -> hurtig::CollectHandle<String>
 where
@@ -63,7 +71,7 @@ where
             || 0_u64,
             move |key: &K, count: &mut u64, _| {
                 if slow {
-                    std::thread::sleep(SLOW);
+                    hold_up();
                 }
                 counted.fetch_add(1, SeqCst);
                 *count += 1;
