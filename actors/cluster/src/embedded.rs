@@ -2,10 +2,11 @@
 //! runtime or none.
 
 use crate::config::{ClusterConfig, JobOptions};
-use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, SubmitJob};
+use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};
 use crate::error::ClusterError;
 use crate::job_master::{CheckpointStatistics, SavepointCall};
-use crate::resource_manager::ResourceManager;
+use crate::programs::Programs;
+use crate::resource_manager::{ResourceManager, Spread};
 use crate::result::{FailureEntry, JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
 use actix::{Arbiter, ArbiterHandle, System};
@@ -55,56 +56,79 @@ impl EmbeddedCluster {
     /// # Errors
     /// When its thread cannot be started.
     pub fn start_with(config: ClusterConfig, clock: Arc<dyn Clock>) -> Result<ClusterHandle, ClusterError> {
-        let kill = KillSwitch::new();
-        let pool = BlockingPool::new().map_err(|error| ClusterError::Start(error.to_string()))?;
-        let env = ActorEnv {
-            clock,
-            kill: kill.clone(),
-            blocking: pool.threads(),
-        };
         let ask_timeout = config.ask_timeout;
-        let (ready, is_ready) = mpsc::sync_channel(1);
-        let (stop, stopped) = watch::channel(false);
-        let (alive, ended) = watch::channel(());
-        let thread = std::thread::Builder::new().name("hurtig-cluster".to_owned());
-        thread
-            .spawn(move || {
-                run(&config, env, ready, stopped);
-                pool.close(ENUMERATOR_PATIENCE);
-                // Those who wait for the end see this sender go.
-                drop(alive);
-            })
-            .map_err(|error| ClusterError::Start(error.to_string()))?;
-        let Ready { dispatcher, arbiter } = is_ready
-            .recv()
-            .map_err(|_| ClusterError::Start("the thread ended at once".to_owned()))?;
-        Ok(ClusterHandle {
-            dispatcher,
-            arbiter,
-            kill,
-            ended,
-            ask_timeout,
-            stop: Arc::new(stop),
-        })
+        let start = move |env: ActorEnv| async move { Ok((start_actors(&config, &env), ())) };
+        start_thread(ask_timeout, clock, start).map(|(cluster, ())| cluster)
     }
 }
 
+/// Runs actors on a thread of their own, which ends with the last handle. `start` starts them there, and says what its caller
+/// needs beside the handle.
+pub(crate) fn start_thread<T, F>(
+    ask_timeout: Duration,
+    clock: Arc<dyn Clock>,
+    start: impl FnOnce(ActorEnv) -> F + Send + 'static,
+) -> Result<(ClusterHandle, T), ClusterError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<(Mailbox<DispatcherInput>, T), String>>,
+{
+    let kill = KillSwitch::new();
+    let pool = BlockingPool::new().map_err(|error| ClusterError::Start(error.to_string()))?;
+    let env = ActorEnv {
+        clock,
+        kill: kill.clone(),
+        blocking: pool.threads(),
+    };
+    let (ready, is_ready) = mpsc::sync_channel(1);
+    let (stop, stopped) = watch::channel(false);
+    let (alive, ended) = watch::channel(());
+    let thread = std::thread::Builder::new().name("hurtig-cluster".to_owned());
+    thread
+        .spawn(move || {
+            run(env, start, ready, stopped);
+            pool.close(ENUMERATOR_PATIENCE);
+            // Those who wait for the end see this sender go.
+            drop(alive);
+        })
+        .map_err(|error| ClusterError::Start(error.to_string()))?;
+    let started = is_ready
+        .recv()
+        .map_err(|_| ClusterError::Start("the thread ended at once".to_owned()))?;
+    let (Ready { dispatcher, arbiter }, more) = started.map_err(ClusterError::Start)?;
+    let cluster = ClusterHandle {
+        dispatcher,
+        arbiter,
+        kill,
+        ended,
+        ask_timeout,
+        stop: Arc::new(stop),
+    };
+    Ok((cluster, more))
+}
+
 /// The cluster's thread, from its first to its last moment.
-fn run(
-    config: &ClusterConfig,
+fn run<T, F>(
     env: ActorEnv,
-    ready: mpsc::SyncSender<Ready>,
+    start: impl FnOnce(ActorEnv) -> F,
+    ready: mpsc::SyncSender<Result<(Ready, T), String>>,
     mut stopped: watch::Receiver<bool>,
-) {
+) where
+    F: Future<Output = Result<(Mailbox<DispatcherInput>, T), String>>,
+{
     let runner = System::new();
     let kill = env.kill.clone();
     runner.block_on(async {
-        let dispatcher = start_actors(config, &env);
-        // The starter waits for this; if it is gone, so is the receiver of `stopped`'s sender.
-        let _ = ready.send(Ready {
-            dispatcher,
-            arbiter: Arbiter::current(),
+        let started = start(env).await.map(|(dispatcher, more)| {
+            let arbiter = Arbiter::current();
+            (Ready { dispatcher, arbiter }, more)
         });
+        let failed = started.is_err();
+        // The starter waits for this; if it is gone, so is the receiver of `stopped`'s sender.
+        let _ = ready.send(started);
+        if failed {
+            return;
+        }
         // An error means that the last handle was dropped.
         let stopped = async { stopped.wait_for(|stop| *stop).await.is_ok() };
         either(stopped, kill.killed()).await;
@@ -116,19 +140,24 @@ fn run(
 }
 
 fn start_actors(config: &ClusterConfig, env: &ActorEnv) -> Mailbox<DispatcherInput> {
-    let (resource_manager, _) = Shell::start(ResourceManager::new(), env.clone());
+    let programs = Programs::default();
+    let (resource_manager, _) = Shell::start(ResourceManager::new(Spread::Anywhere), env.clone());
     let setup = TaskManagerSetup {
         id: TaskManagerId::random(),
         threads: u32::try_from(config.worker_threads.max(1)).unwrap_or(u32::MAX),
         slots: config.task_slots,
         spawner: Box::new(Threads),
-        resource_manager: resource_manager.clone(),
+        programs: programs.clone(),
+        resource_manager: Some(resource_manager.clone()),
+        alive: None,
     };
     // Its mailbox is known to the ResourceManager, with which it registers.
     Shell::start(TaskManager::new(setup), env.clone());
     let setup = DispatcherSetup {
         config: config.clone(),
         resource_manager,
+        programs,
+        processes: None,
     };
     Shell::start(Dispatcher::new(setup), env.clone()).0
 }
@@ -169,12 +198,9 @@ impl ClusterHandle {
         let (id, name) = (graph.id, graph.name.clone());
         let job = Box::new(SubmitJob {
             graph: Arc::new(graph),
-            factory,
-            options: options.into(),
+            code: JobCode::Linked(factory, Box::new(options.into())),
         });
-        let submitted = self
-            .ask("submit", |reply| DispatcherInput::Submit(job, reply))
-            .await?;
+        let submitted = self.submit_job(job).await?;
         let (status, result) = (submitted.status, Arc::default());
         Ok(JobHandle {
             id,
@@ -183,6 +209,57 @@ impl ClusterHandle {
             status,
             result,
         })
+    }
+
+    pub(crate) async fn submit_job(&self, job: Box<SubmitJob>) -> Result<Submitted, ClusterError> {
+        self.ask("submit", |reply| DispatcherInput::Submit(job, reply))
+            .await
+    }
+
+    /// The state of a job, by its id.
+    ///
+    /// # Errors
+    /// When it is not known, or the cluster has ended.
+    pub async fn job_status(&self, job: JobId) -> Result<JobStatus, ClusterError> {
+        let asked = self.ask("job status", move |reply| DispatcherInput::Status(job, reply));
+        asked.await
+    }
+
+    /// Cancels a job, by its id. Returns once it was told.
+    ///
+    /// # Errors
+    /// When it is not known or has ended, or the cluster has.
+    pub async fn cancel_job(&self, job: JobId) -> Result<(), ClusterError> {
+        let asked = self.ask("cancel", move |reply| DispatcherInput::Cancel(job, reply));
+        asked.await
+    }
+
+    /// Waits for the end of a job, by its id.
+    ///
+    /// # Errors
+    /// When it is not known, or the cluster ended first.
+    pub async fn job_result(&self, job: JobId) -> Result<Arc<JobResult>, ClusterError> {
+        self.wait(move |reply| DispatcherInput::Result(job, reply)).await
+    }
+
+    /// What failed in a job so far, by its id.
+    ///
+    /// # Errors
+    /// When it is not known, or the cluster has ended.
+    pub async fn job_exceptions(&self, job: JobId) -> Result<Vec<FailureEntry>, ClusterError> {
+        let asked = self.ask("exceptions", move |reply| DispatcherInput::Exceptions(job, reply));
+        asked.await
+    }
+
+    /// What became of the checkpoints of a job that runs, by its id.
+    ///
+    /// # Errors
+    /// When it does not run, or the cluster has ended.
+    pub async fn job_checkpoints(&self, job: JobId) -> Result<CheckpointStatistics, ClusterError> {
+        let asked = self.ask("checkpoint statistics", move |reply| {
+            DispatcherInput::Checkpoints(job, reply)
+        });
+        asked.await
     }
 
     /// The jobs that run and those that ended lately.
@@ -358,7 +435,7 @@ impl JobHandle {
     /// # Cancel safety
     /// The savepoint is taken whether somebody waits for it or not.
     pub async fn savepoint(&self, dir: Option<String>) -> Result<String, ClusterError> {
-        self.take_savepoint(SavepointCall { dir, stop: None }).await
+        self.take_savepoint(dir, None).await
     }
 
     /// Stops the job with a savepoint: as [`Self::savepoint`], and no record that it does not hold reaches
@@ -372,12 +449,16 @@ impl JobHandle {
     /// # Cancel safety
     /// The job stops whether somebody waits for it or not.
     pub async fn stop(&self, dir: Option<String>, mode: StopMode) -> Result<String, ClusterError> {
-        let stop = Some(mode);
-        self.take_savepoint(SavepointCall { dir, stop }).await
+        self.take_savepoint(dir, Some(mode)).await
     }
 
-    async fn take_savepoint(&self, call: SavepointCall) -> Result<String, ClusterError> {
+    async fn take_savepoint(
+        &self,
+        dir: Option<String>,
+        stop: Option<StopMode>,
+    ) -> Result<String, ClusterError> {
         let id = self.id;
+        let call = SavepointCall { job: id, dir, stop };
         self.cluster
             .wait(move |reply| DispatcherInput::Savepoint(id, call, reply))
             .await

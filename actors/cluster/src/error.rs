@@ -28,6 +28,9 @@ pub enum ClusterError {
     /// Another job has this id.
     #[error("job {0} was already submitted with another graph: give the job another id")]
     Conflict(JobId),
+    /// Its JobMaster is being started, or replaced.
+    #[error("job {0} has no JobMaster at the moment: it is being started; ask again")]
+    NoMaster(JobId),
     /// As many jobs run as may.
     #[error("the cluster already runs {0} jobs, which is its limit: wait for one to end")]
     TooManyJobs(usize),
@@ -71,7 +74,7 @@ impl ClusterError {
                 ..
             }) => error.fault(),
             Self::Fatal(_) | Self::Ask { .. } => Fault::Internal,
-            Self::Start(_) | Self::Savepoint { .. } => Fault::External,
+            Self::Start(_) | Self::Savepoint { .. } | Self::NoMaster(_) => Fault::External,
             Self::ShutDown
             | Self::UnknownJob(_)
             | Self::Ended { .. }

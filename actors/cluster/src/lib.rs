@@ -2,7 +2,7 @@
 //!
 //! Each is a *brain* (a plain struct: events in, effects out, no actor, no clock, no thread) and a
 //! *shell* (the actor that owns the brain and carries its effects out). They exchange the messages
-//! of [`messages`], which will cross processes later; today [`EmbeddedCluster`] runs them in one.
+//! of [`messages`]: in one process as an [`EmbeddedCluster`], or in several, of which [`process`] has the beginnings and ends.
 //! This crate promises that a job ends in exactly one terminal state with one result, that a task
 //! is never started twice in one attempt, and that nothing waits without a deadline. It refuses to
 //! know records, operators and user code: those are behind a
@@ -14,9 +14,12 @@ mod embedded;
 mod error;
 mod job_master;
 pub mod messages;
+pub mod process;
+mod programs;
 mod resource_manager;
 mod result;
 mod task_manager;
+mod wire;
 
 pub use config::{
     CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig, RestoreFrom,
@@ -31,6 +34,6 @@ pub use job_master::{
     EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,
     Restarts, StorageWork,
 };
-pub use resource_manager::{ResourceBrain, ResourceEffect};
+pub use resource_manager::{ResourceBrain, ResourceEffect, Spread};
 pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};
 pub use task_manager::{HostId, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};

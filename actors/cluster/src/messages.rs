@@ -73,6 +73,20 @@ pub enum ResourceManagerMessage {
         /// The job.
         job: JobId,
     },
+    /// From a TaskManager: what held a job's slots there has ended. *Reply*: none; the job is served anew as
+    /// long as it requires slots. *Late, repeated*: nothing is held there.
+    Freed {
+        /// Where.
+        task_manager: TaskManagerId,
+        /// The job.
+        job: JobId,
+    },
+    /// From who watches it: a TaskManager is gone, and its slots with it. *Reply*: none; jobs that held some are
+    /// served anew. *Repeated*: it is not known.
+    Lost {
+        /// Who.
+        task_manager: TaskManagerId,
+    },
 }
 
 /// To a TaskManager.
@@ -167,6 +181,14 @@ pub enum JobMasterMessage {
         task_manager: TaskManagerId,
         /// Their names.
         allocations: Vec<AllocationId>,
+    },
+    /// From who watches it: a TaskManager of the job is gone, with its slots and all that ran there. *Legal* at any
+    /// time. *Reply*: none; what ran there has failed. *Repeated, late*: it has no slots, ignored.
+    TaskManagerLost {
+        /// Who.
+        task_manager: TaskManagerId,
+        /// How, for people.
+        cause: String,
     },
     /// From a TaskManager: a task is in another state. *Reply*: none. *Repeated*: ignored. *Late*:
     /// about an attempt that was replaced or is over, ignored.
@@ -279,6 +301,8 @@ mod tests {
             },
             ResourceManagerMessage::Require { job, slots: 7 },
             ResourceManagerMessage::Release { job },
+            ResourceManagerMessage::Freed { task_manager, job },
+            ResourceManagerMessage::Lost { task_manager },
         ]);
         survives(vec![
             TaskManagerMessage::RequestSlots {
@@ -316,6 +340,10 @@ mod tests {
             JobMasterMessage::SlotsOffered {
                 task_manager,
                 allocations,
+            },
+            JobMasterMessage::TaskManagerLost {
+                task_manager,
+                cause: "killed by signal 9".to_owned(),
             },
             JobMasterMessage::TaskStateChanged {
                 execution,

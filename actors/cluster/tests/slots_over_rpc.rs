@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use hurtig_cluster::messages::{ResourceManagerMessage, TaskManagerMessage};
-use hurtig_cluster::{ResourceBrain, ResourceEffect, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};
+use hurtig_cluster::{
+    ResourceBrain, ResourceEffect, Spread, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent,
+};
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::SystemClock;
 use hurtig_kit::{ActorEnv, BlockingPool, Component, ExitReason, KillSwitch, Shell, ShellCx};
@@ -347,7 +349,7 @@ fn a_task_manager_of_another_process_offers_what_a_job_requires() {
         let fences = Fences::open();
         fences.hold(stamp).unwrap();
         let manager = Manager {
-            brain: ResourceBrain::new(),
+            brain: ResourceBrain::new(Spread::Anywhere),
             stamp,
             task_managers: BTreeMap::new(),
         };

@@ -8,7 +8,7 @@ use crate::records::{Condemned, Digest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -168,6 +168,28 @@ impl BlobDir {
                 source,
             }),
         }
+    }
+
+    /// Some bytes of a blob from `offset` on, at most `limit`; none at its end. Nothing is verified: who puts the parts together
+    /// compares the digest.
+    ///
+    /// # Errors
+    /// When it is not there, or the disk says so.
+    pub fn part(&self, digest: Digest, offset: u64, limit: u64) -> Result<Vec<u8>, BlobError> {
+        let BlobReader { mut file, path, .. } = self.read(digest)?;
+        let mut bytes = Vec::new();
+        let read = file
+            .seek(io::SeekFrom::Start(offset))
+            .and_then(|_| file.take(limit).read_to_end(&mut bytes));
+        match read {
+            Ok(_) => Ok(bytes),
+            Err(source) => Err(BlobError::Io { path, source }),
+        }
+    }
+
+    /// The file of a blob, if it is there. For a process that is started from it; nobody may write to it.
+    pub fn file(&self, digest: Digest) -> Option<PathBuf> {
+        Some(self.path(digest)).filter(|path| path.exists())
     }
 
     /// Deletes a blob that was condemned and checked again.

@@ -1,7 +1,10 @@
 //! The Dispatcher: accepts jobs, starts their JobMasters, and remembers how they ended.
 
 mod brain;
+mod lives;
+mod processes;
 mod shell;
 
 pub use brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
-pub(crate) use shell::{Dispatcher, DispatcherInput, DispatcherSetup, SubmitJob};
+pub(crate) use processes::{DispatcherCall, MasterProcesses};
+pub(crate) use shell::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};

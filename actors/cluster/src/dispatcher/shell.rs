@@ -1,12 +1,15 @@
 //! The Dispatcher's actor: starts JobMasters and owes answers to clients.
 
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
+use super::processes::{DispatcherCall, MasterProcesses};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
 use crate::job_master::{
     CheckpointStatistics, JobMaster, JobMasterEvent, JobMasterLinks, JobSettings, SavepointCall,
 };
 use crate::messages::{DispatcherMessage, JobMasterMessage};
+use crate::process::launch::JobLaunch;
+use crate::programs::Programs;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, JobOverview, JobResult};
 use hurtig_core::accumulators::AccumulatorValues;
@@ -28,8 +31,15 @@ type Answer<T> = Reply<Result<T, ClusterError>>;
 /// A job and how to run it.
 pub(crate) struct SubmitJob {
     pub(crate) graph: Arc<JobGraph>,
-    pub(crate) factory: Arc<dyn TaskFactory>,
-    pub(crate) options: JobOptions,
+    pub(crate) code: JobCode,
+}
+
+/// Where the code of a job is.
+pub(crate) enum JobCode {
+    /// In this process.
+    Linked(Arc<dyn TaskFactory>, Box<JobOptions>),
+    /// In an artifact, of which processes are started.
+    Artifact(Box<JobLaunch>),
 }
 
 /// The answer to an accepted submission.
@@ -62,27 +72,34 @@ pub(crate) enum DispatcherInput {
     Savepoint(JobId, SavepointCall, Answer<String>),
     /// End: cancel every job. Answered when all have ended.
     ShutDown(Answer<()>),
+    /// What only a cluster of processes has.
+    Processes(DispatcherCall),
 }
 
 /// What a Dispatcher is made from.
 pub(crate) struct DispatcherSetup {
     pub(crate) config: ClusterConfig,
     pub(crate) resource_manager: Mailbox<ResourceManagerEvent>,
+    /// The code of jobs that run in this process.
+    pub(crate) programs: Programs,
+    /// In a cluster of processes: the JobMasters that have one.
+    pub(crate) processes: Option<MasterProcesses>,
 }
 
 /// A JobMaster and those who wait for its job.
-struct Master {
-    outbox: Outbox<JobMasterEvent>,
+pub(super) struct Master {
+    /// `None`: its process has not claimed the job.
+    pub(super) outbox: Option<Outbox<JobMasterEvent>>,
     waiting: Vec<Answer<Arc<JobResult>>>,
 }
 
 /// The Dispatcher.
 pub(crate) struct Dispatcher {
-    setup: DispatcherSetup,
-    brain: DispatcherBrain,
-    masters: BTreeMap<JobId, Master>,
+    pub(super) setup: DispatcherSetup,
+    pub(super) brain: DispatcherBrain,
+    pub(super) masters: BTreeMap<JobId, Master>,
     /// Kept for ended jobs too, as long as the archive remembers them.
-    statuses: BTreeMap<JobId, watch::Sender<JobStatus>>,
+    pub(super) statuses: BTreeMap<JobId, watch::Sender<JobStatus>>,
     shutting_down: Vec<Answer<()>>,
 }
 
@@ -100,10 +117,12 @@ impl Dispatcher {
     }
 
     fn submit(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) -> Result<Submitted, ClusterError> {
-        let (program, submitted) = (job.factory.job_graph().fingerprint, job.graph.fingerprint);
-        if program != submitted {
-            let (program, submitted) = (program.to_string(), submitted.to_string());
-            return Err(ClusterError::Fingerprint { program, submitted });
+        if let JobCode::Linked(factory, _) = &job.code {
+            let (program, submitted) = (factory.job_graph().fingerprint, job.graph.fingerprint);
+            if program != submitted {
+                let (program, submitted) = (program.to_string(), submitted.to_string());
+                return Err(ClusterError::Fingerprint { program, submitted });
+            }
         }
         let id = job.graph.id;
         if self.brain.submit(job.graph.clone())? == Submission::Accepted {
@@ -117,28 +136,26 @@ impl Dispatcher {
 
     fn start_master(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) {
         let status = watch::Sender::new(JobStatus::Initializing);
-        let links = JobMasterLinks {
-            dispatcher: cx.mailbox(),
-            resource_manager: self.setup.resource_manager.clone(),
-            status: status.clone(),
-        };
-        let config = &self.setup.config;
-        let settings = JobSettings {
-            restart: job.options.restart,
-            failover: job.options.failover,
-            checkpoints: job.options.checkpoints,
-            retained_checkpoints: job.options.retained_checkpoints,
-            retention: job.options.retention,
-            restore: job.options.restore,
-            savepoint_dir: job.options.savepoint_dir,
-            slot_request_timeout: config.slot_request_timeout,
-            cancellation_timeout: config.cancellation_timeout,
-            exception_history: config.exception_history,
-        };
         let id = job.graph.id;
-        let master = JobMaster::new(job.graph, settings, job.factory, links);
-        let (mailbox, _) = Shell::start(master, cx.env().clone());
-        let outbox = cx.outbox("dispatcher to job master", mailbox, OUTBOX);
+        let outbox = match job.code {
+            JobCode::Linked(factory, options) => {
+                self.setup.programs.insert(id, factory.clone());
+                let links = JobMasterLinks {
+                    dispatcher: cx.mailbox(),
+                    resource_manager: self.setup.resource_manager.clone(),
+                    status: status.clone(),
+                    remote: None,
+                };
+                let settings = JobSettings::new(*options, &self.setup.config);
+                let master = JobMaster::new(job.graph, settings, factory, links);
+                let (mailbox, _) = Shell::start(master, cx.env().clone());
+                Some(cx.outbox("dispatcher to job master", mailbox, OUTBOX))
+            }
+            JobCode::Artifact(launch) => {
+                self.start_first(id, *launch);
+                None
+            }
+        };
         self.masters.insert(
             id,
             Master {
@@ -149,7 +166,15 @@ impl Dispatcher {
         self.statuses.insert(id, status);
     }
 
-    fn decide(&mut self, event: DispatcherEvent) -> Result<(), ClusterError> {
+    pub(super) fn outbox_to(
+        &self,
+        mailbox: Mailbox<JobMasterEvent>,
+        cx: &ShellCx<'_, Self>,
+    ) -> Outbox<JobMasterEvent> {
+        cx.outbox("dispatcher to job master", mailbox, OUTBOX)
+    }
+
+    pub(super) fn decide(&mut self, event: DispatcherEvent) -> Result<(), ClusterError> {
         let mut effects = Vec::new();
         let outcome = self.brain.handle(event, &mut effects);
         effects.into_iter().for_each(|effect| self.carry_out(effect));
@@ -159,8 +184,9 @@ impl Dispatcher {
     fn carry_out(&mut self, effect: DispatcherEffect) {
         match effect {
             DispatcherEffect::CancelJob(job) => {
-                if let Some(master) = self.masters.get(&job) {
-                    master.outbox.send(JobMasterMessage::Cancel.into());
+                self.intend_to_cancel(job);
+                if let Some(outbox) = self.masters.get(&job).and_then(|master| master.outbox.as_ref()) {
+                    outbox.send(JobMasterMessage::Cancel.into());
                 }
             }
             DispatcherEffect::Publish(result) => self.publish(&result),
@@ -181,6 +207,8 @@ impl Dispatcher {
         waiting
             .into_iter()
             .for_each(|answer| answer.send(Ok(result.clone())));
+        self.setup.programs.remove(result.job);
+        self.forget_process(result);
         let brain = &self.brain;
         self.statuses.retain(|job, _| brain.status(*job).is_ok());
     }
@@ -196,13 +224,23 @@ impl Dispatcher {
         }
     }
 
+    /// The way to a job's JobMaster; `None`: the job is over, or not known.
+    fn master(&self, job: JobId) -> Option<Result<&Outbox<JobMasterEvent>, ClusterError>> {
+        let master = self.masters.get(&job)?;
+        Some(master.outbox.as_ref().ok_or(ClusterError::NoMaster(job)))
+    }
+
     fn checkpoints(&self, job: JobId, answer: Answer<CheckpointStatistics>, cx: &mut ShellCx<'_, Self>) {
-        let Some(master) = self.masters.get(&job) else {
-            let ended = self.brain.status(job);
-            let ended = ended.and_then(|status| Err(ClusterError::Ended { job, status }));
-            return answer.send(ended);
+        let outbox = match self.master(job) {
+            Some(Ok(outbox)) => outbox,
+            Some(Err(error)) => return answer.send(Err(error)),
+            None => {
+                let ended = self.brain.status(job);
+                let ended = ended.and_then(|status| Err(ClusterError::Ended { job, status }));
+                return answer.send(ended);
+            }
         };
-        let (mailbox, deadline) = (master.outbox.mailbox().clone(), self.setup.config.ask_timeout);
+        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
         let relayed = async move {
             let asked = mailbox.ask(JobMasterEvent::Checkpoints, deadline).await;
             answer.send(asked.map_err(|source| ClusterError::Ask {
@@ -214,11 +252,15 @@ impl Dispatcher {
     }
 
     fn exceptions(&self, job: JobId, answer: Answer<Vec<FailureEntry>>, cx: &mut ShellCx<'_, Self>) {
-        let Some(master) = self.masters.get(&job) else {
-            let ended = self.brain.result(job).map(|result| result.failures.clone());
-            return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
+        let outbox = match self.master(job) {
+            Some(Ok(outbox)) => outbox,
+            Some(Err(error)) => return answer.send(Err(error)),
+            None => {
+                let ended = self.brain.result(job).map(|result| result.failures.clone());
+                return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
+            }
         };
-        let (mailbox, deadline) = (master.outbox.mailbox().clone(), self.setup.config.ask_timeout);
+        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
         let relayed = async move {
             let asked = mailbox.ask(JobMasterEvent::Exceptions, deadline).await;
             answer.send(asked.map_err(|source| ClusterError::Ask {
@@ -230,19 +272,24 @@ impl Dispatcher {
     }
 
     fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>) {
-        match (self.masters.get(&job), self.brain.status(job)) {
-            (Some(master), _) => master.outbox.send(JobMasterEvent::Savepoint(call, answer)),
+        match (self.master(job), self.brain.status(job)) {
+            (Some(Ok(outbox)), _) => outbox.send(JobMasterEvent::Savepoint(call, answer)),
+            (Some(Err(error)), _) => answer.send(Err(error)),
             (None, Ok(status)) => answer.send(Err(ClusterError::Ended { job, status })),
             (None, Err(unknown)) => answer.send(Err(unknown)),
         }
     }
 
     fn accumulators(&self, job: JobId, answer: Answer<AccumulatorValues>, cx: &mut ShellCx<'_, Self>) {
-        let Some(master) = self.masters.get(&job) else {
-            let ended = self.brain.result(job).map(|result| result.accumulators.clone());
-            return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
+        let outbox = match self.master(job) {
+            Some(Ok(outbox)) => outbox,
+            Some(Err(error)) => return answer.send(Err(error)),
+            None => {
+                let ended = self.brain.result(job).map(|result| result.accumulators.clone());
+                return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
+            }
         };
-        let (mailbox, deadline) = (master.outbox.mailbox().clone(), self.setup.config.ask_timeout);
+        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
         let relayed = async move {
             let asked = mailbox.ask(JobMasterEvent::Accumulators, deadline).await;
             answer.send(asked.map_err(|source| ClusterError::Ask {
@@ -287,6 +334,7 @@ impl Component for Dispatcher {
                     tracing::error!(%error, "shutting down");
                 }
             }
+            DispatcherInput::Processes(call) => self.on_call(call, cx),
         }
         Ok(())
     }

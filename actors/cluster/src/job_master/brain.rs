@@ -59,7 +59,7 @@ impl JobMasterBrain {
             graph,
             slots: SlotPool::default(),
             splits: SplitCoordinators::default(),
-            checkpoints: JobCheckpoints::new(settings.checkpoints.clone()),
+            checkpoints: JobCheckpoints::new(settings.checkpoints.clone(), settings.first_checkpoint),
             savepoints: JobSavepoints::default(),
             strategy: RestartStrategy::new(settings.restart.clone(), seed),
             failures: FailureHistory::new(settings.exception_history),
@@ -137,6 +137,9 @@ impl JobMasterBrain {
                 allocations,
             } => {
                 self.on_slots(now, task_manager, &allocations, out);
+            }
+            JobMasterMessage::TaskManagerLost { task_manager, cause } => {
+                self.on_task_manager_lost(now, task_manager, &cause, out);
             }
             JobMasterMessage::TaskStateChanged {
                 execution,
@@ -243,15 +246,19 @@ impl JobMasterBrain {
             return;
         }
         self.set_status(JobStatus::Created, now, out);
+        self.require_slots(out);
+        match self.settings.restore.clone() {
+            Some(from) => out.push(JobEffect::Store(StorageWork::Load(from))),
+            None => self.prepare_all(now, out),
+        }
+    }
+
+    pub(super) fn require_slots(&self, out: &mut Effects) {
         out.push(JobEffect::RequireSlots(self.graph.job_graph().slots_required()));
         out.push(JobEffect::After(
             self.settings.slot_request_timeout,
             JobEvent::SlotDeadline,
         ));
-        match self.settings.restore.clone() {
-            Some(from) => out.push(JobEffect::Store(StorageWork::Load(from))),
-            None => self.prepare_all(now, out),
-        }
     }
 
     /// The first start of everything.

@@ -20,13 +20,10 @@ use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, SubtaskId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
-use hurtig_storage::{CheckpointMetadata, SnapshotKind, is_whole};
+use hurtig_storage::{CheckpointLayout, CheckpointMetadata, SnapshotKind, is_whole};
 use hurtig_task::interface::{CheckpointPart, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// The first checkpoint of a job.
-const FIRST: CheckpointId = CheckpointId(1);
 
 /// What a JobMaster remembers of its job's checkpoints.
 #[derive(Clone, Debug)]
@@ -73,9 +70,9 @@ struct Current {
 }
 
 impl JobCheckpoints {
-    pub(super) fn new(settings: super::checkpoints::CheckpointSettings) -> Self {
+    pub(super) fn new(settings: super::checkpoints::CheckpointSettings, first: CheckpointId) -> Self {
         Self {
-            coordinator: CheckpointCoordinator::new(settings, FIRST),
+            coordinator: CheckpointCoordinator::new(settings, first),
             current: None,
             publishing: None,
             latest: None,
@@ -169,9 +166,17 @@ impl JobMasterBrain {
         }
         tracing::info!(job = %self.graph.job_graph().id, checkpoint = dir, "restored");
         self.checkpoints.coordinator.begin_after(metadata.checkpoint_id);
+        // A predecessor of this JobMaster has completed it: it is a checkpoint of this job as any other.
+        let own_folder = CheckpointLayout::new(graph.id).checkpoint(metadata.checkpoint_id);
+        let mine = store.is_none() && folder == own_folder;
+        if mine {
+            self.checkpoints.any = true;
+            self.checkpoints.retained.push_back(metadata.checkpoint_id);
+            self.checkpoints.shared.retain(&metadata);
+        }
         // What led to a savepoint is the job's; the savepoint itself only if that was said of it by name.
         let named = matches!(from.checkpoint, RestoreTarget::Folder(_));
-        let own = from.claim && (named || record.is_none());
+        let own = from.claim && (named || record.is_none()) && !mine;
         let superseded = metadata.supersedes.iter().map(|folder| whole(folder));
         let claimed = superseded
             .filter(|_| from.claim)

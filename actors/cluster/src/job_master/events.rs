@@ -1,7 +1,9 @@
 //! What reaches a JobMaster's brain, and what it wants done.
 
 use super::checkpoints::{CheckpointSettings, CheckpointTimer, SavepointId};
-use crate::config::{CheckpointRetention, FailoverStrategy, RestartStrategyConfig, RestoreFrom};
+use crate::config::{
+    CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig, RestoreFrom,
+};
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
 use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, TaskManagerId};
@@ -41,6 +43,27 @@ pub struct JobSettings {
     pub restore: Option<RestoreFrom>,
     /// Where savepoints go for which nobody says it.
     pub savepoint_dir: Option<String>,
+    /// The id of the first checkpoint, unless the job begins with a later one.
+    pub first_checkpoint: CheckpointId,
+}
+
+impl JobSettings {
+    /// Those of a job that was submitted with `options`, under its first JobMaster.
+    pub(crate) fn new(options: JobOptions, cluster: &ClusterConfig) -> Self {
+        Self {
+            restart: options.restart,
+            failover: options.failover,
+            checkpoints: options.checkpoints,
+            retained_checkpoints: options.retained_checkpoints,
+            retention: options.retention,
+            restore: options.restore,
+            savepoint_dir: options.savepoint_dir,
+            slot_request_timeout: cluster.slot_request_timeout,
+            cancellation_timeout: cluster.cancellation_timeout,
+            exception_history: cluster.exception_history,
+            first_checkpoint: CheckpointId(1),
+        }
+    }
 }
 
 /// What reaches a JobMaster.

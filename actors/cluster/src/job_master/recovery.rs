@@ -13,12 +13,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What a failure has hit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Hit {
     /// A task.
     Task(SubtaskId),
     /// The enumerator of a source, and so all of its readers.
     Source(NodeId),
+    /// What ran on a TaskManager that is gone.
+    Regions(BTreeSet<RegionId>),
     /// The whole job.
     Job,
 }
@@ -111,6 +113,7 @@ impl JobMasterBrain {
         match hit {
             Hit::Job => self.all_regions(),
             Hit::Task(subtask) => self.graph.region_of(subtask).into_iter().collect(),
+            Hit::Regions(regions) => regions,
             Hit::Source(node) => {
                 let vertex = self.graph.job_graph().vertex_of(node).map(|vertex| vertex.id);
                 let readers = self.graph.executions().map(|execution| execution.id.subtask);

@@ -5,6 +5,7 @@ use super::checkpoints::SavepointId;
 use super::enumerators::{BacklogNews, EnumeratorContexts};
 use super::events::{EnumeratorStart, JobEffect, JobEvent, JobSettings, StorageWork};
 use super::metrics::JobMetrics;
+use super::remote::{JobMasterCall, Records, RemoteLinks};
 use super::statistics::CheckpointStatistics;
 use super::storage::{JobStorage, StorageQueue, failure_of};
 use crate::dispatcher::DispatcherInput;
@@ -13,6 +14,7 @@ use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMe
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, JobResult};
 use crate::task_manager::TaskManagerInput;
+use crate::wire::Inbox;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId, random_number};
 use hurtig_core::steps::{Step, reached};
@@ -25,7 +27,7 @@ use hurtig_storage::{BlobStores, CheckpointLayout, SnapshotFolder};
 use hurtig_task::interface::{SavepointOrder, TaskFactory, TaskFailure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Messages that may wait for a JobMaster.
 const CAPACITY: usize = 4_096;
@@ -72,11 +74,15 @@ pub(crate) enum JobMasterEvent {
     Said,
     /// Something was dropped where dropping may block.
     Dropped,
+    /// From another process.
+    Remote(JobMasterCall),
 }
 
 /// What somebody who wants a savepoint says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SavepointCall {
+    /// Of which job.
+    pub(crate) job: JobId,
     /// The directory that it goes into; `None`: the job's own.
     pub(crate) dir: Option<String>,
     /// How the job stops with it; `None`: it goes on.
@@ -96,6 +102,8 @@ pub(crate) struct JobMasterLinks {
     pub(crate) resource_manager: Mailbox<ResourceManagerEvent>,
     /// For those who watch the job's state without asking.
     pub(crate) status: watch::Sender<JobStatus>,
+    /// In a process of its own: the ways to workers, and to the leader's records.
+    pub(crate) remote: Option<RemoteLinks>,
 }
 
 /// The ways to others, once the actor runs.
@@ -108,17 +116,22 @@ struct Outboxes {
 pub(crate) struct JobMaster {
     graph: Arc<JobGraph>,
     settings: JobSettings,
-    factory: Arc<dyn TaskFactory>,
-    links: JobMasterLinks,
-    brain: Option<JobMasterBrain>,
+    pub(super) factory: Arc<dyn TaskFactory>,
+    pub(super) links: JobMasterLinks,
+    pub(super) brain: Option<JobMasterBrain>,
     out: Option<Outboxes>,
     enumerators: BTreeMap<NodeId, Enumerator>,
     contexts: EnumeratorContexts,
     /// Which enumerator is each source's.
     generations: BTreeMap<NodeId, u32>,
-    task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
+    pub(super) task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
+    pub(super) inbox: Inbox,
     metrics: Option<JobMetrics>,
-    queue: StorageQueue,
+    pub(super) queue: StorageQueue,
+    /// What the leader is to record when the piece of work in the store that is under way is done.
+    records: Option<Records>,
+    /// Dropped when the actor ends.
+    _alive: Option<oneshot::Sender<()>>,
     /// Those who wait for savepoints.
     askers: BTreeMap<SavepointId, Reply<Result<String, ClusterError>>>,
     next_savepoint: SavepointId,
@@ -146,8 +159,11 @@ impl JobMaster {
             contexts: EnumeratorContexts::default(),
             generations: BTreeMap::new(),
             task_managers: BTreeMap::new(),
+            inbox: Inbox::default(),
             metrics: None,
             queue: StorageQueue::default(),
+            records: None,
+            _alive: None,
             askers: BTreeMap::new(),
             next_savepoint: 0,
             fatal: None,
@@ -156,11 +172,19 @@ impl JobMaster {
         }
     }
 
-    fn job(&self) -> JobId {
+    /// As it is, with somebody who waits for its end.
+    pub(crate) fn watched(self, alive: oneshot::Sender<()>) -> Self {
+        Self {
+            _alive: Some(alive),
+            ..self
+        }
+    }
+
+    pub(super) fn job(&self) -> JobId {
         self.graph.id
     }
 
-    fn decide(&mut self, event: JobEvent, cx: &mut ShellCx<'_, Self>) {
+    pub(super) fn decide(&mut self, event: JobEvent, cx: &mut ShellCx<'_, Self>) {
         let mut effects = Vec::new();
         if let Some(brain) = &mut self.brain {
             brain.handle(cx.now(), event, &mut effects);
@@ -275,7 +299,7 @@ impl JobMaster {
         }
     }
 
-    fn savepoint(
+    pub(super) fn savepoint(
         &mut self,
         call: SavepointCall,
         reply: Reply<Result<String, ClusterError>>,
@@ -356,6 +380,7 @@ impl JobMaster {
             postponed: self.queue.postponed.clone(),
         };
         let lost = lost(&work);
+        self.records = self.records_of(&work);
         cx.blocking(
             move || storage.carry_out(work),
             |done| JobMasterEvent::Stored(done.unwrap_or_else(lost)),
@@ -363,6 +388,14 @@ impl JobMaster {
     }
 
     fn on_stored(&mut self, done: Option<JobEvent>, cx: &mut ShellCx<'_, Self>) {
+        let published = matches!(done, Some(JobEvent::CheckpointPublished(_, Ok(()))));
+        match self.records.take().filter(|_| published) {
+            Some(records) => self.record(records, done, cx),
+            None => self.stored(done, cx),
+        }
+    }
+
+    pub(super) fn stored(&mut self, done: Option<JobEvent>, cx: &mut ShellCx<'_, Self>) {
         self.queue.done();
         if let Some(event) = done {
             self.decide(event, cx);
@@ -633,13 +666,21 @@ impl JobMaster {
         self.decide(event, cx);
     }
 
-    fn introduce(&mut self, id: TaskManagerId, mailbox: Mailbox<TaskManagerInput>, cx: &ShellCx<'_, Self>) {
+    pub(super) fn introduce(
+        &mut self,
+        id: TaskManagerId,
+        mailbox: Mailbox<TaskManagerInput>,
+        cx: &ShellCx<'_, Self>,
+    ) {
         let outbox = cx.outbox("job master to task manager", mailbox, OUTBOX);
-        outbox.send(TaskManagerInput::OpenJob(self.job(), self.factory.clone()));
         self.task_managers.entry(id).or_insert(outbox);
     }
 
-    fn accumulators(&self) -> AccumulatorValues {
+    pub(super) fn fail_for_good(&mut self, why: String) {
+        self.fatal = Some(why);
+    }
+
+    pub(super) fn accumulators(&self) -> AccumulatorValues {
         self.brain
             .as_ref()
             .map(JobMasterBrain::accumulators)
@@ -701,18 +742,8 @@ impl Component for JobMaster {
             JobMasterEvent::Job(event) => self.decide(event, cx),
             JobMasterEvent::Introduced(id, mailbox) => self.introduce(id, mailbox, cx),
             JobMasterEvent::Accumulators(reply) => reply.send(self.accumulators()),
-            JobMasterEvent::Checkpoints(reply) => {
-                let brain = self.brain.as_ref();
-                reply.send(
-                    brain
-                        .map(|brain| brain.checkpoint_statistics().clone())
-                        .unwrap_or_default(),
-                );
-            }
-            JobMasterEvent::Exceptions(reply) => {
-                let brain = self.brain.as_ref();
-                reply.send(brain.map(JobMasterBrain::exceptions).unwrap_or_default());
-            }
+            JobMasterEvent::Checkpoints(reply) => reply.send(self.statistics()),
+            JobMasterEvent::Exceptions(reply) => reply.send(self.exceptions()),
             JobMasterEvent::Savepoint(call, reply) => self.savepoint(call, reply, cx),
             JobMasterEvent::Started(generation, node, started) => {
                 self.on_started((generation, node), started, cx);
@@ -728,6 +759,7 @@ impl Component for JobMaster {
             }
             JobMasterEvent::Stored(done) => self.on_stored(done, cx),
             JobMasterEvent::Said | JobMasterEvent::Dropped => {}
+            JobMasterEvent::Remote(call) => self.on_call(call, cx),
         }
         match self.fatal.take() {
             Some(message) => Err(ExitReason::failed(Error::user(message))),

@@ -23,6 +23,13 @@ impl SlotPool {
         }
     }
 
+    /// Takes away the slots of a TaskManager that is gone; false if it had none.
+    pub(super) fn remove(&mut self, task_manager: TaskManagerId) -> bool {
+        let before = self.slots.len();
+        self.slots.retain(|slot| slot.0 != task_manager);
+        self.slots.len() < before
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }

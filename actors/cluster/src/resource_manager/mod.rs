@@ -3,5 +3,5 @@
 mod brain;
 mod shell;
 
-pub use brain::{ResourceBrain, ResourceEffect};
+pub use brain::{ResourceBrain, ResourceEffect, Spread};
 pub(crate) use shell::{ResourceManager, ResourceManagerEvent};

@@ -1,10 +1,11 @@
 //! The ResourceManager's actor.
 
-use super::brain::{ResourceBrain, ResourceEffect};
+use super::brain::{ResourceBrain, ResourceEffect, Spread};
 use crate::job_master::JobMasterEvent;
 use crate::messages::ResourceManagerMessage;
+use crate::process::placement::{Placement, ProcessEvent};
 use crate::task_manager::TaskManagerInput;
-use hurtig_core::ids::{JobId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, ShellCx};
 use std::collections::BTreeMap;
 
@@ -13,7 +14,6 @@ const CAPACITY: usize = 1_024;
 
 /// What reaches the ResourceManager's actor. Addresses travel beside the messages that introduce
 /// their senders.
-#[derive(Debug)]
 pub(crate) enum ResourceManagerEvent {
     /// A TaskManager introduces itself.
     Register(TaskManagerId, Option<u32>, Mailbox<TaskManagerInput>),
@@ -21,30 +21,56 @@ pub(crate) enum ResourceManagerEvent {
     Require(JobId, u32, Mailbox<JobMasterEvent>),
     /// A JobMaster needs nothing any more.
     Release(JobId),
+    /// What only a cluster of processes has.
+    Processes(Box<ProcessEvent>),
 }
 
 /// The ResourceManager.
 pub(crate) struct ResourceManager {
-    brain: ResourceBrain,
+    pub(crate) brain: ResourceBrain,
     task_managers: BTreeMap<TaskManagerId, Outbox<TaskManagerInput>>,
     masters: BTreeMap<JobId, Mailbox<JobMasterEvent>>,
+    /// In a cluster of processes: who starts them, and which there are.
+    pub(crate) placement: Option<Placement>,
 }
 
 impl ResourceManager {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(spread: Spread) -> Self {
         Self {
-            brain: ResourceBrain::new(),
+            brain: ResourceBrain::new(spread),
             task_managers: BTreeMap::new(),
             masters: BTreeMap::new(),
+            placement: None,
         }
     }
 
-    fn carry_out(&self, effect: ResourceEffect) {
+    /// That of a cluster of processes. Each job has one worker: channels between processes are to come.
+    pub(crate) fn of_processes(placement: Placement) -> Self {
+        Self {
+            placement: Some(placement),
+            ..Self::new(Spread::Together)
+        }
+    }
+
+    pub(crate) fn decide(&mut self, message: ResourceManagerMessage, cx: &mut ShellCx<'_, Self>) {
+        let mut effects = Vec::new();
+        self.brain.handle(message, &mut effects);
+        effects.into_iter().for_each(|effect| self.carry_out(effect, cx));
+    }
+
+    fn carry_out(&mut self, effect: ResourceEffect, cx: &mut ShellCx<'_, Self>) {
         let ResourceEffect::Allocate {
             task_manager,
             job,
             allocations,
         } = effect;
+        match &mut self.placement {
+            Some(placement) => placement.start_worker(task_manager, job, allocations, cx),
+            None => self.request_slots(task_manager, job, allocations),
+        }
+    }
+
+    fn request_slots(&self, task_manager: TaskManagerId, job: JobId, allocations: Vec<AllocationId>) {
         let (Some(to), Some(master)) = (self.task_managers.get(&task_manager), self.masters.get(&job)) else {
             tracing::error!(%job, %task_manager, "slots granted to or by someone who is not known");
             return;
@@ -83,10 +109,12 @@ impl Component for ResourceManager {
                 self.masters.remove(&job);
                 ResourceManagerMessage::Release { job }
             }
+            ResourceManagerEvent::Processes(event) => {
+                self.on_process_event(*event, cx);
+                return Ok(());
+            }
         };
-        let mut effects = Vec::new();
-        self.brain.handle(message, &mut effects);
-        effects.into_iter().for_each(|effect| self.carry_out(effect));
+        self.decide(message, cx);
         Ok(())
     }
 }

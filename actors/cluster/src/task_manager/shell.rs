@@ -5,9 +5,12 @@ use super::host::{HostEvent, TaskHost};
 use super::placement::HostId;
 use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, TaskId, TaskManagerMessage};
+use crate::programs::Programs;
 use crate::resource_manager::ResourceManagerEvent;
+use crate::wire::{Delivery, Inbox};
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_kit::{Component, ExitReason, HostThread, Mailbox, Outbox, Shell, ShellCx, Spawner, guard};
+use hurtig_rpc::Call;
 use hurtig_task::interface::TaskFactory;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,8 +33,8 @@ pub(crate) enum TaskManagerInput {
         /// Its JobMaster.
         master: Mailbox<JobMasterEvent>,
     },
-    /// From a JobMaster, before its first deployment: the job's program.
-    OpenJob(JobId, Arc<dyn TaskFactory>),
+    /// From a JobMaster of another process.
+    Delivered(Call<Delivery<TaskManagerMessage>>),
 }
 
 impl From<TaskManagerMessage> for TaskManagerInput {
@@ -46,7 +49,12 @@ pub(crate) struct TaskManagerSetup {
     pub(crate) threads: u32,
     pub(crate) slots: Option<u32>,
     pub(crate) spawner: Box<dyn Spawner>,
-    pub(crate) resource_manager: Mailbox<ResourceManagerEvent>,
+    pub(crate) programs: Programs,
+    /// Who is offered the slots; `None` in a worker, which has the slots of one job and ends with it.
+    pub(crate) resource_manager: Option<Mailbox<ResourceManagerEvent>>,
+    /// Dropped when the actor ends.
+    #[expect(dead_code, reason = "its drop says what is to be said")]
+    pub(crate) alive: Option<tokio::sync::oneshot::Sender<()>>,
 }
 
 /// A job, as this TaskManager knows it.
@@ -67,6 +75,8 @@ pub(crate) struct TaskManager {
     brain: TaskManagerBrain,
     jobs: BTreeMap<JobId, Job>,
     hosts: BTreeMap<HostId, Host>,
+    inbox: Inbox,
+    ended: bool,
 }
 
 impl TaskManager {
@@ -77,6 +87,8 @@ impl TaskManager {
             brain,
             jobs: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            inbox: Inbox::default(),
+            ended: false,
         }
     }
 
@@ -93,7 +105,7 @@ impl TaskManager {
                 let factory = self.jobs.get(&descriptor.job).and_then(|job| job.factory.clone());
                 match factory {
                     Some(factory) => self.host(host, cx).send(HostEvent::Start(descriptor, factory)),
-                    None => tracing::error!(job = %descriptor.job, "task of a job that was never opened"),
+                    None => tracing::error!(job = %descriptor.job, "task of a job whose program is not here"),
                 }
             }
             TaskManagerEffect::Cancel { host, task } => self.tell_host(host, HostEvent::Cancel(task)),
@@ -130,6 +142,7 @@ impl TaskManager {
             TaskManagerEffect::EndGeneration { job, generation } => self.end_generation(job, generation),
             TaskManagerEffect::CloseJob(job) => {
                 self.jobs.remove(&job);
+                self.ended = self.setup.resource_manager.is_none();
             }
         }
     }
@@ -205,11 +218,10 @@ impl Component for TaskManager {
     }
 
     fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
-        let to = cx.outbox(
-            "task manager to resource manager",
-            self.setup.resource_manager.clone(),
-            OUTBOX,
-        );
+        let Some(resource_manager) = self.setup.resource_manager.clone() else {
+            return Ok(());
+        };
+        let to = cx.outbox("task manager to resource manager", resource_manager, OUTBOX);
         to.send(ResourceManagerEvent::Register(
             self.setup.id,
             self.setup.slots,
@@ -227,18 +239,23 @@ impl Component for TaskManager {
                 master,
             } => {
                 let outbox = || cx.outbox("task manager to job master", master, OUTBOX);
+                let programs = &self.setup.programs;
                 self.jobs.entry(job).or_insert_with(|| Job {
                     master: outbox(),
-                    factory: None,
+                    factory: programs.get(job),
                 });
                 let request = TaskManagerMessage::RequestSlots { job, allocations };
                 self.decide(TaskManagerEvent::Message(request), cx);
             }
-            TaskManagerInput::OpenJob(job, factory) => {
-                if let Some(known) = self.jobs.get_mut(&job) {
-                    known.factory = Some(factory);
+            TaskManagerInput::Delivered(call) => {
+                for message in self.inbox.accept(call.message) {
+                    self.decide(TaskManagerEvent::Message(message), cx);
                 }
+                call.reply.send(());
             }
+        }
+        if self.ended {
+            return Err(ExitReason::Done);
         }
         Ok(())
     }

@@ -380,6 +380,38 @@ fn a_job_begins_with_another_ones_checkpoint_and_claims_it() {
     assert_eq!(bench.discarded(), [gone("older/chk-9"), gone("old/chk-1")]);
 }
 
+/// As when its JobMaster was replaced.
+#[test]
+fn a_checkpoint_of_the_job_itself_is_kept_until_there_is_another() {
+    let mut metadata = Bench::checkpointed().collect(ONE).unwrap();
+    metadata.checkpoint_id = CheckpointId(7);
+    let folder = hurtig_storage::CheckpointLayout::new(metadata.job_id).checkpoint(CheckpointId(7));
+    let mut settings = checkpointed();
+    settings.first_checkpoint = CheckpointId(1_000);
+    settings.restore = Some(RestoreFrom {
+        checkpoint: RestoreTarget::Latest,
+        allow_non_restored_state: false,
+        claim: true,
+    });
+    let mut bench = Bench::with(settings);
+    let found = FoundCheckpoint {
+        store: None,
+        folder,
+        metadata,
+        record: None,
+        declared: [].into(),
+    };
+    bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(found)))));
+    bench.offer(3);
+    bench.started(true);
+    bench.run_all();
+    bench.take();
+    let next = bench.complete(CheckpointId(1_000));
+    assert!(next.supersedes.is_empty(), "nothing of another job is replaced");
+    let gone = StorageWork::DiscardCheckpoint(CheckpointId(7));
+    assert_eq!(bench.discarded(), [gone], "and not all that the job has");
+}
+
 #[test]
 fn a_checkpoint_that_was_not_claimed_stays_as_it_is() {
     let found = Bench::checkpointed().collect(ONE).unwrap();

@@ -3,6 +3,7 @@
 mod backlog;
 mod checkpoints;
 mod lives;
+mod losses;
 mod random;
 mod region_model;
 mod regions;
@@ -16,7 +17,7 @@ use crate::config::{CheckpointRetention, FailoverStrategy, RestartStrategyConfig
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
 use hurtig_core::Error;
-use hurtig_core::ids::{AllocationId, ExecutionId, JobId, NodeId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{
     GraphSettings, JobGraph, JobStatus, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode,
@@ -61,6 +62,7 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
         retention: CheckpointRetention::default(),
         restore: None,
         savepoint_dir: None,
+        first_checkpoint: CheckpointId(1),
     }
 }
 

@@ -1,0 +1,205 @@
+//! What a JobMaster has to do with other processes: workers that come and go, questions of the Dispatcher, and the leader's
+//! records.
+
+use super::brain::JobMasterBrain;
+use super::events::{JobEvent, StorageWork};
+use super::shell::{JobMaster, JobMasterEvent, SavepointCall};
+use super::statistics::CheckpointStatistics;
+use crate::error::ClusterError;
+use crate::messages::JobMasterMessage;
+use crate::result::FailureEntry;
+use crate::wire::{
+    AskAccumulators, AskCheckpoints, AskExceptions, Courier, Delivery, DispatcherRpc, OpenWorker,
+    RecordCheckpoint, TakeSavepoint, WorkerRpc,
+};
+use hurtig_core::ids::{CheckpointId, TaskManagerId};
+use hurtig_kit::{Mailbox, Reply, ShellCx};
+use hurtig_rpc::{Call, Gateway, Rpc, RpcError, Stamp};
+use hurtig_storage::CheckpointLayout;
+use std::time::Duration;
+
+/// How long the leader is waited for before it is asked again to record a checkpoint.
+const RECORDING: Duration = Duration::from_secs(10);
+/// How long nobody is asked after a refusal.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The ways of a JobMaster that has a process of its own.
+#[derive(Clone)]
+pub(crate) struct RemoteLinks {
+    pub(crate) rpc: Rpc,
+    /// What its commands carry.
+    pub(crate) stamp: Stamp,
+    /// Who records checkpoints.
+    pub(crate) dispatcher: Gateway<DispatcherRpc>,
+}
+
+/// What the leader is to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Records {
+    checkpoint: CheckpointId,
+    /// Its whole path.
+    path: String,
+}
+
+/// What other processes say to a JobMaster.
+pub(crate) enum JobMasterCall {
+    /// Messages of a worker.
+    Delivered(Call<Delivery<JobMasterMessage>>),
+    /// A worker is there.
+    Opened(Call<OpenWorker>),
+    /// See the message.
+    Accumulators(Call<AskAccumulators>),
+    /// See the message.
+    Checkpoints(Call<AskCheckpoints>),
+    /// See the message.
+    Exceptions(Call<AskExceptions>),
+    /// See the message.
+    Savepoint(Call<TakeSavepoint>),
+    /// A worker cannot be reached any more.
+    Lost(TaskManagerId, String),
+    /// The leader has recorded a checkpoint, or never will.
+    Recorded(Option<Box<JobEvent>>, Result<(), RpcError>),
+}
+
+impl JobMaster {
+    pub(super) fn on_call(&mut self, call: JobMasterCall, cx: &mut ShellCx<'_, Self>) {
+        match call {
+            JobMasterCall::Delivered(call) => {
+                for message in self.inbox.accept(call.message) {
+                    self.decide(JobEvent::Message(message), cx);
+                }
+                call.reply.send(());
+            }
+            JobMasterCall::Opened(call) => {
+                self.open(&call.message, cx);
+                call.reply.send(());
+            }
+            JobMasterCall::Accumulators(call) => call.reply.send(self.accumulators()),
+            JobMasterCall::Checkpoints(call) => call.reply.send(self.statistics()),
+            JobMasterCall::Exceptions(call) => call.reply.send(self.exceptions()),
+            JobMasterCall::Savepoint(call) => self.on_savepoint(call, cx),
+            JobMasterCall::Lost(worker, cause) => self.on_lost(worker, cause, cx),
+            JobMasterCall::Recorded(event, recorded) => self.on_recorded(event, recorded, cx),
+        }
+    }
+
+    /// Dials the worker: a refused connection tells of its end sooner than silence.
+    fn open(&mut self, worker: &OpenWorker, cx: &ShellCx<'_, Self>) {
+        let Some(links) = &self.links.remote else { return };
+        let id = worker.worker;
+        let gateway = links.rpc.connect(&*worker.address).gateway::<WorkerRpc>("worker");
+        let own: Mailbox<JobMasterEvent> = cx.mailbox();
+        let on_lost = Box::new(move |why| {
+            // A JobMaster that has ended needs to know nothing.
+            let _ = own.tell(JobMasterEvent::Remote(JobMasterCall::Lost(id, why)));
+        });
+        let way = Courier::start(gateway.stamped(links.stamp), cx.env(), on_lost);
+        self.introduce(id, way.mailbox, cx);
+    }
+
+    fn on_lost(&mut self, task_manager: TaskManagerId, cause: String, cx: &mut ShellCx<'_, Self>) {
+        let message = JobMasterMessage::TaskManagerLost { task_manager, cause };
+        self.decide(JobEvent::Message(message), cx);
+        self.task_managers.remove(&task_manager);
+    }
+
+    fn on_savepoint(&mut self, call: Call<TakeSavepoint>, cx: &mut ShellCx<'_, Self>) {
+        let TakeSavepoint { dir, stop } = call.message;
+        let (reply, answer) = Reply::new();
+        let job = self.job();
+        self.savepoint(SavepointCall { job, dir, stop }, reply, cx);
+        // Beside the actor, which may end with the savepoint that is answered here.
+        actix::spawn(async move {
+            match answer.await {
+                Ok(Err(ClusterError::Savepoint { cause, .. })) => call.reply.send(Err(cause)),
+                Ok(taken) => call.reply.send(taken.map_err(|error| error.to_string())),
+                Err(_) => drop(call.reply),
+            }
+        });
+    }
+
+    pub(super) fn statistics(&self) -> CheckpointStatistics {
+        let brain = self.brain.as_ref();
+        brain
+            .map(|brain| brain.checkpoint_statistics().clone())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn exceptions(&self) -> Vec<FailureEntry> {
+        let brain = self.brain.as_ref();
+        brain.map(JobMasterBrain::exceptions).unwrap_or_default()
+    }
+
+    /// What a successor would have to begin with once this work is done.
+    pub(super) fn records_of(&self, work: &StorageWork) -> Option<Records> {
+        self.links.remote.as_ref()?;
+        let StorageWork::Publish {
+            metadata, savepoint, ..
+        } = work
+        else {
+            return None;
+        };
+        let checkpoint = metadata.checkpoint_id;
+        let (store, folder) = match savepoint {
+            Some((folder, true)) => (folder.store.clone(), folder.folder.clone()),
+            Some((_, false)) => return None,
+            None => {
+                let folder = CheckpointLayout::new(self.job()).checkpoint(checkpoint);
+                (self.factory.checkpoints()?.store().location()?, folder)
+            }
+        };
+        let path = format!("{}/{folder}", store.trim_end_matches('/'));
+        Some(Records { checkpoint, path })
+    }
+
+    /// Has the leader record a checkpoint before anybody is told that it is complete. Until the leader has answered, nothing
+    /// else is done in the store: the job is parked, and records flow on.
+    pub(super) fn record(&mut self, records: Records, event: Option<JobEvent>, cx: &mut ShellCx<'_, Self>) {
+        let Some(links) = self.links.remote.clone() else {
+            return self.stored(event, cx);
+        };
+        let job = self.job();
+        let recorded = async move {
+            loop {
+                let Records { checkpoint, path } = records.clone();
+                let asked = links.dispatcher.ask(
+                    RecordCheckpoint {
+                        job,
+                        checkpoint,
+                        path,
+                    },
+                    RECORDING,
+                );
+                match asked.await {
+                    Err(error) if error.may_retry() => {
+                        tracing::warn!(%job, %checkpoint, %error, "the leader does not answer; the checkpoint waits");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    settled => return settled,
+                }
+            }
+        };
+        let event = event.map(Box::new);
+        cx.drive(recorded, |recorded| {
+            let recorded = recorded.unwrap_or_else(|panicked| {
+                Err(hurtig_rpc::RemoteError::new(&hurtig_core::Error::internal(panicked.to_string())).into())
+            });
+            JobMasterEvent::Remote(JobMasterCall::Recorded(event, recorded))
+        });
+    }
+
+    fn on_recorded(
+        &mut self,
+        event: Option<Box<JobEvent>>,
+        recorded: Result<(), RpcError>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        match recorded {
+            Ok(()) => self.stored(event.map(|event| *event), cx),
+            // Somebody else has the job: nothing is told, and nothing deleted.
+            Err(error) => self.fail_for_good(format!(
+                "the leader does not record the job's checkpoints: {error}"
+            )),
+        }
+    }
+}

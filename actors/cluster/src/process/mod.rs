@@ -1,0 +1,26 @@
+//! A cluster of processes: what each of them is, how it is started, and how it ends.
+//!
+//! The actors are those of the embedded cluster. Here is what lies around them: the launch contract, the launcher, the parsing of
+//! artifacts, and for each kind of process what it does from its first to its last moment.
+
+mod artifact;
+pub(crate) mod blobs;
+mod job_manager;
+mod job_master;
+pub mod launch;
+pub mod launcher;
+pub(crate) mod placement;
+pub mod role;
+mod runtime;
+mod starter;
+mod task_manager;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub use artifact::{ArtifactError, NOTE_NAME, NOTE_TYPE, Note, note_bytes, read_note};
+pub use job_manager::{JobManager, JobManagerConfig, JobManagerHandle, SubmitError};
+pub use job_master::{JobCodeHere, run_job_master};
+pub use placement::{TaskManagerOverview, TaskManagers};
+pub use task_manager::{TaskManagerConfig, run_task_manager};
+pub use worker::run_worker;

@@ -1,0 +1,596 @@
+//! The ResourceManager's hands in a cluster of processes: which TaskManager starts what, and what follows when something ends.
+
+use super::launch::{JobLaunch, ProcessExit, ProcessId};
+use crate::dispatcher::{DispatcherCall, DispatcherInput};
+use crate::job_master::JobMasterEvent;
+use crate::messages::{JobMasterMessage, ResourceManagerMessage};
+use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
+use crate::wire::{
+    Delivery, EndProcesses, Inbox, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
+    StartJobMaster, StartWorker, WhoLeads,
+};
+use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
+use hurtig_core::time::Time;
+use hurtig_dataflow::graph::JobGraph;
+use hurtig_kit::{Mailbox, Reply, ShellCx};
+use hurtig_rpc::{Call, Connectivity, Gateway, Peer, Rpc, RpcError, Scope, Stamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a TaskManager may take to take up a command. It may fetch an artifact first.
+const COMMAND: Duration = Duration::from_secs(60);
+/// How long the processes of an epoch may take to end: they are killed.
+const ENDING: Duration = Duration::from_secs(10);
+/// How long a plan may take: two runs, and fetching the artifact.
+const PLANNING: Duration = Duration::from_secs(120);
+/// How long the processes of a job that is over may take to end by themselves.
+const GRACE: Duration = Duration::from_secs(10);
+/// A worker that ended so soon after its start is not replaced at once.
+const SOON: Duration = Duration::from_secs(2);
+/// But after this.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What reaches the ResourceManager of a cluster of processes.
+pub(crate) enum ProcessEvent {
+    /// Somebody asks who leads.
+    WhoLeads(Call<WhoLeads>),
+    /// A TaskManager is there.
+    Registered(Call<RegisterTaskManager>),
+    /// A process has ended.
+    Ended(Call<ProcessEnded>),
+    /// Messages of a JobMaster.
+    Delivered(Call<Delivery<ResourceManagerMessage>>),
+    /// From the Dispatcher: a job needs a JobMaster.
+    StartMaster {
+        /// In which epoch.
+        epoch: NonZeroU64,
+        /// What.
+        launch: Arc<JobLaunch>,
+    },
+    /// From the Dispatcher: it has one.
+    MasterClaimed {
+        /// Which job.
+        job: JobId,
+        /// In which epoch.
+        epoch: NonZeroU64,
+        /// Where it listens.
+        address: String,
+        /// The way to it.
+        master: Mailbox<JobMasterEvent>,
+    },
+    /// From the Dispatcher: its JobMaster is gone, and nothing of its epoch may run on.
+    EpochEnded {
+        /// Which job.
+        job: JobId,
+        /// The epoch.
+        epoch: NonZeroU64,
+    },
+    /// From the Dispatcher: the job is over.
+    JobEnded {
+        /// Which job.
+        job: JobId,
+        /// Its last epoch.
+        epoch: NonZeroU64,
+    },
+    /// Nothing of an epoch runs any more, or nobody can say so.
+    Cleared(JobId, NonZeroU64),
+    /// Timer: a job that is over has had time to end.
+    Expired(JobId, NonZeroU64),
+    /// Timer: slots of a job are free.
+    Freed(TaskManagerId, JobId),
+    /// A TaskManager did not take up a command.
+    NotStarted(TaskManagerId, ProcessId, RpcError),
+    /// A TaskManager did.
+    TakenUp,
+    /// A TaskManager cannot be reached any more.
+    Lost(TaskManagerId, String),
+    /// A client wants the graph of a program.
+    Plan(Box<JobLaunch>, Reply<Result<JobGraph, String>>),
+    /// A TaskManager has planned it.
+    Planned(Reply<Result<JobGraph, String>>, Result<Plan, RpcError>),
+    /// Who is told of JobMasters that end; the first event.
+    ReportTo(Mailbox<DispatcherInput>),
+    /// A client asks who is there.
+    TaskManagers(Reply<TaskManagers>),
+}
+
+/// A TaskManager, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskManagerOverview {
+    /// Who.
+    pub id: TaskManagerId,
+    /// Where it listens.
+    pub address: String,
+    /// How many slots it has.
+    pub slots: u32,
+}
+
+/// The TaskManagers of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskManagers {
+    /// Each of them.
+    pub all: Vec<TaskManagerOverview>,
+    /// Slots in all.
+    pub slots: u32,
+    /// Slots that no job has.
+    pub free: u32,
+}
+
+/// A TaskManager that starts processes.
+struct Starter {
+    address: String,
+    slots: u32,
+    gateway: Gateway<LauncherRpc>,
+}
+
+/// The processes of a job.
+struct JobProcesses {
+    launch: Arc<JobLaunch>,
+    epoch: NonZeroU64,
+    /// The Dispatcher waits for a JobMaster of this epoch, and none has been placed.
+    wanted: bool,
+    /// The TaskManager that runs the JobMaster.
+    master_at: Option<TaskManagerId>,
+    /// Where the JobMaster listens, and the way to it.
+    master: Option<(String, Mailbox<JobMasterEvent>)>,
+    workers: BTreeMap<TaskManagerId, Worker>,
+    /// Earlier epochs are being ended: nothing is started.
+    clearing: bool,
+    over: bool,
+}
+
+struct Worker {
+    at: TaskManagerId,
+    since: Time,
+}
+
+/// Who starts processes, and which there are.
+pub(crate) struct Placement {
+    rpc: Rpc,
+    stamp: Stamp,
+    dispatcher: Option<Mailbox<DispatcherInput>>,
+    starters: BTreeMap<TaskManagerId, Starter>,
+    jobs: BTreeMap<JobId, JobProcesses>,
+    inbox: Inbox,
+}
+
+type Cx<'a, 'b> = &'a mut ShellCx<'b, ResourceManager>;
+
+fn event(event: ProcessEvent) -> ResourceManagerEvent {
+    ResourceManagerEvent::Processes(Box::new(event))
+}
+
+impl Placement {
+    /// Without TaskManagers. What it commands carries `stamp`.
+    pub(crate) fn new(rpc: Rpc, stamp: Stamp) -> Self {
+        Self {
+            rpc,
+            stamp,
+            dispatcher: None,
+            starters: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            inbox: Inbox::default(),
+        }
+    }
+
+    pub(crate) fn start_worker(
+        &mut self,
+        task_manager: TaskManagerId,
+        job: JobId,
+        allocations: Vec<AllocationId>,
+        cx: Cx<'_, '_>,
+    ) {
+        let (Some(starter), Some(known)) = (self.starters.get(&task_manager), self.jobs.get_mut(&job)) else {
+            tracing::error!(%job, %task_manager, "slots granted to or by someone who is not known");
+            return;
+        };
+        let Some((master, _)) = &known.master else {
+            // Its JobMaster has gone since; another one will require anew.
+            return;
+        };
+        let (worker, epoch) = (TaskManagerId::random(), known.epoch);
+        let order = StartWorker {
+            worker,
+            epoch,
+            allocations,
+            master: master.clone(),
+            launch: (*known.launch).clone(),
+        };
+        let since = cx.now();
+        known.workers.insert(
+            worker,
+            Worker {
+                at: task_manager,
+                since,
+            },
+        );
+        let process = ProcessId::Worker { job, epoch, worker };
+        let taken_up = starter.gateway.ask(order, COMMAND);
+        command(taken_up, task_manager, process, cx);
+    }
+
+    fn place_masters(&mut self, cx: Cx<'_, '_>) {
+        let mut load: BTreeMap<TaskManagerId, usize> = self.starters.keys().map(|id| (*id, 0)).collect();
+        for at in self.jobs.values().filter_map(|job| job.master_at) {
+            load.entry(at).and_modify(|count| *count += 1);
+        }
+        for (job, known) in &mut self.jobs {
+            if !known.wanted || known.clearing || known.over {
+                continue;
+            }
+            let Some((&at, _)) = load.iter().min_by_key(|(_, count)| **count) else {
+                return;
+            };
+            load.entry(at).and_modify(|count| *count += 1);
+            let Some(starter) = self.starters.get(&at) else {
+                continue;
+            };
+            (known.wanted, known.master_at) = (false, Some(at));
+            let (job, epoch) = (*job, known.epoch);
+            let order = StartJobMaster {
+                epoch,
+                launch: (*known.launch).clone(),
+            };
+            let taken_up = starter.gateway.ask(order, COMMAND);
+            command(taken_up, at, ProcessId::JobMaster { job, epoch }, cx);
+        }
+    }
+
+    /// Ends all processes of a job up to an epoch, wherever they may be.
+    fn end_processes(&self, job: JobId, epoch: NonZeroU64) -> impl Future<Output = ()> + use<> {
+        let asks: Vec<_> = self
+            .starters
+            .values()
+            .map(|starter| starter.gateway.ask(EndProcesses { job, epoch }, ENDING))
+            .collect();
+        async move {
+            for ask in asks {
+                if let Err(error) = ask.await {
+                    // What it cannot say is found out when its link ends.
+                    tracing::warn!(%job, %epoch, %error, "a TaskManager does not say that processes have ended");
+                }
+            }
+        }
+    }
+
+    fn tell_dispatcher(&self, call: DispatcherCall) {
+        if let Some(dispatcher) = &self.dispatcher
+            && let Err(error) = dispatcher.tell(DispatcherInput::Processes(call))
+        {
+            tracing::error!(%error, "the dispatcher cannot be told");
+        }
+    }
+
+    /// The JobMaster's way, where one has claimed the job.
+    fn tell_master(&self, job: JobId, message: JobMasterMessage) {
+        let known = self.jobs.get(&job).and_then(|job| job.master.as_ref());
+        if let Some((_, master)) = known
+            && let Err(error) = master.tell(message.into())
+        {
+            tracing::warn!(%job, %error, "a JobMaster cannot be told");
+        }
+    }
+}
+
+/// Sends a command; a TaskManager that does not take it up is heard of.
+fn command(
+    taken_up: impl Future<Output = Result<(), RpcError>> + 'static,
+    at: TaskManagerId,
+    process: ProcessId,
+    cx: Cx<'_, '_>,
+) {
+    cx.drive(taken_up, move |taken_up| match taken_up {
+        Ok(Ok(())) => event(ProcessEvent::TakenUp),
+        Ok(Err(error)) => event(ProcessEvent::NotStarted(at, process, error)),
+        Err(panicked) => {
+            let error = hurtig_core::Error::internal(panicked.to_string());
+            let error = hurtig_rpc::RemoteError::new(&error).into();
+            event(ProcessEvent::NotStarted(at, process, error))
+        }
+    });
+}
+
+impl ResourceManager {
+    pub(crate) fn on_process_event(&mut self, event: ProcessEvent, cx: Cx<'_, '_>) {
+        match event {
+            ProcessEvent::WhoLeads(call) => self.leads(call),
+            ProcessEvent::Registered(call) => {
+                self.register(&call.message, cx);
+                call.reply.send(());
+            }
+            ProcessEvent::Ended(call) => {
+                let ProcessEnded { process, exit, .. } = &call.message;
+                self.on_ended(*process, exit, cx);
+                call.reply.send(());
+            }
+            ProcessEvent::Delivered(call) => self.on_delivered(call, cx),
+            ProcessEvent::StartMaster { epoch, launch } => self.start_master(epoch, launch, cx),
+            ProcessEvent::MasterClaimed {
+                job,
+                epoch,
+                address,
+                master,
+            } => {
+                if let Some(known) = self.job(job).filter(|known| known.epoch == epoch) {
+                    known.master = Some((address, master));
+                }
+            }
+            ProcessEvent::EpochEnded { job, epoch } => self.clear(job, epoch, cx),
+            ProcessEvent::JobEnded { job, epoch } => self.on_job_ended(job, epoch, cx),
+            ProcessEvent::Cleared(job, epoch) => self.on_cleared(job, epoch, cx),
+            ProcessEvent::Expired(job, epoch) => self.clear(job, epoch, cx),
+            ProcessEvent::Freed(task_manager, job) => {
+                self.decide(ResourceManagerMessage::Freed { task_manager, job }, cx);
+            }
+            ProcessEvent::NotStarted(at, process, error) => {
+                let not_started = Some(format!("TaskManager {at}: {error}"));
+                let exit = ProcessExit {
+                    not_started,
+                    ..ProcessExit::default()
+                };
+                self.on_ended(process, &exit, cx);
+            }
+            ProcessEvent::TakenUp => {}
+            ProcessEvent::Lost(task_manager, cause) => self.on_lost(task_manager, &cause, cx),
+            ProcessEvent::Plan(launch, reply) => self.plan(*launch, reply, cx),
+            ProcessEvent::Planned(reply, planned) => self.on_planned(reply, planned),
+            ProcessEvent::ReportTo(dispatcher) => {
+                if let Some(placement) = &mut self.placement {
+                    placement.dispatcher = Some(dispatcher);
+                }
+            }
+            ProcessEvent::TaskManagers(reply) => reply.send(self.task_managers()),
+        }
+    }
+
+    fn job(&mut self, job: JobId) -> Option<&mut JobProcesses> {
+        self.placement.as_mut()?.jobs.get_mut(&job)
+    }
+
+    fn leads(&self, call: Call<WhoLeads>) {
+        let Some(placement) = &self.placement else { return };
+        let Stamp { scope, token } = placement.stamp;
+        if let Scope::Cluster(cluster) = scope {
+            call.reply.send(Leads {
+                cluster: cluster.0,
+                incarnation: token.incarnation,
+                revision: token.number,
+            });
+        }
+    }
+
+    fn register(&mut self, registered: &RegisterTaskManager, cx: Cx<'_, '_>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        let RegisterTaskManager {
+            task_manager,
+            slots,
+            ref address,
+        } = *registered;
+        if placement.starters.contains_key(&task_manager) {
+            return;
+        }
+        let peer = placement.rpc.connect(address.clone());
+        watch(&peer, task_manager, cx);
+        let starter = Starter {
+            address: address.clone(),
+            slots,
+            gateway: peer.gateway("task-manager").stamped(placement.stamp),
+        };
+        placement.starters.insert(task_manager, starter);
+        tracing::info!(%task_manager, slots, address, "registered");
+        placement.place_masters(cx);
+        let slots = Some(slots);
+        self.decide(ResourceManagerMessage::Register { task_manager, slots }, cx);
+    }
+
+    fn on_delivered(&mut self, call: Call<Delivery<ResourceManagerMessage>>, cx: Cx<'_, '_>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        let stamp = call.context.stamp;
+        for message in placement.inbox.accept(call.message).collect::<Vec<_>>() {
+            let job = match &message {
+                ResourceManagerMessage::Require { job, .. } | ResourceManagerMessage::Release { job } => *job,
+                _ => continue,
+            };
+            // The epoch may have been raised while the message waited.
+            let current = self.job(job).filter(|known| !known.over).map(|known| known.epoch);
+            if current.is_some_and(|epoch| stamp == Some(Stamp::job(job, epoch))) {
+                self.decide(message, cx);
+            }
+        }
+        call.reply.send(());
+    }
+
+    fn start_master(&mut self, epoch: NonZeroU64, launch: Arc<JobLaunch>, cx: Cx<'_, '_>) {
+        let (Some(placement), Some(graph)) = (&mut self.placement, &launch.graph) else {
+            return;
+        };
+        let job = graph.id;
+        let known = placement.jobs.entry(job).or_insert_with(|| JobProcesses {
+            launch: launch.clone(),
+            epoch,
+            wanted: true,
+            master_at: None,
+            master: None,
+            workers: BTreeMap::new(),
+            clearing: false,
+            over: false,
+        });
+        (known.epoch, known.wanted) = (epoch, true);
+        placement.place_masters(cx);
+    }
+
+    /// Ends what is left of an epoch; what belongs to the next one waits for that.
+    fn clear(&mut self, job: JobId, epoch: NonZeroU64, cx: Cx<'_, '_>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        let cleared = placement.end_processes(job, epoch);
+        if let Some(known) = placement.jobs.get_mut(&job) {
+            known.clearing = true;
+            known.master_at = None;
+            known.master = None;
+            known.workers.clear();
+        }
+        cx.drive(cleared, move |_| event(ProcessEvent::Cleared(job, epoch)));
+        // Slots are taken away now and granted to the next epoch, which comes later.
+        self.decide(ResourceManagerMessage::Release { job }, cx);
+    }
+
+    fn on_cleared(&mut self, job: JobId, epoch: NonZeroU64, cx: Cx<'_, '_>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        let Some(known) = placement.jobs.get_mut(&job) else {
+            return;
+        };
+        known.clearing = false;
+        if known.over && known.epoch <= epoch {
+            placement.jobs.remove(&job);
+            return;
+        }
+        placement.place_masters(cx);
+    }
+
+    /// Its processes end by themselves. Who does not is ended.
+    fn on_job_ended(&mut self, job: JobId, epoch: NonZeroU64, cx: Cx<'_, '_>) {
+        let Some(known) = self.job(job) else { return };
+        known.over = true;
+        cx.after(GRACE, event(ProcessEvent::Expired(job, epoch)));
+        self.decide(ResourceManagerMessage::Release { job }, cx);
+    }
+
+    fn on_ended(&mut self, process: ProcessId, exit: &ProcessExit, cx: Cx<'_, '_>) {
+        let job = process.job();
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        match process {
+            ProcessId::JobMaster { job, epoch } => {
+                let cause = exit.to_string();
+                placement.tell_dispatcher(DispatcherCall::MasterEnded { job, epoch, cause });
+            }
+            ProcessId::Worker { worker, .. } => {
+                let Some(known) = placement.jobs.get_mut(&job) else {
+                    return;
+                };
+                let Some(Worker { at, since }) = known.workers.remove(&worker) else {
+                    return;
+                };
+                tracing::warn!(%process, %exit, "ended");
+                let (task_manager, cause) = (worker, exit.to_string());
+                placement.tell_master(job, JobMasterMessage::TaskManagerLost { task_manager, cause });
+                if cx.now().since(since) < SOON {
+                    cx.after(PAUSE, event(ProcessEvent::Freed(at, job)));
+                } else {
+                    let task_manager = at;
+                    self.decide(ResourceManagerMessage::Freed { task_manager, job }, cx);
+                }
+            }
+        }
+    }
+
+    fn on_lost(&mut self, lost: TaskManagerId, cause: &str, cx: Cx<'_, '_>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        if placement.starters.remove(&lost).is_none() {
+            return;
+        }
+        tracing::warn!(task_manager = %lost, cause, "lost");
+        let cause = format!("its TaskManager {lost} is gone: {cause}");
+        let mut ended = Vec::new();
+        for (job, known) in &mut placement.jobs {
+            let (job, epoch) = (*job, known.epoch);
+            if known.master_at == Some(lost) {
+                ended.push((job, epoch));
+            }
+            let there = known.workers.iter().filter(|(_, worker)| worker.at == lost);
+            let there: BTreeSet<TaskManagerId> = there.map(|(worker, _)| *worker).collect();
+            known.workers.retain(|worker, _| !there.contains(worker));
+            if let Some((_, master)) = &known.master {
+                for task_manager in there {
+                    let cause = cause.clone();
+                    // A JobMaster that cannot be told is gone too, or sees it by itself.
+                    let _ = master.tell(JobMasterMessage::TaskManagerLost { task_manager, cause }.into());
+                }
+            }
+        }
+        for (job, epoch) in ended {
+            let cause = cause.clone();
+            placement.tell_dispatcher(DispatcherCall::MasterEnded { job, epoch, cause });
+        }
+        self.decide(ResourceManagerMessage::Lost { task_manager: lost }, cx);
+    }
+
+    fn plan(&mut self, launch: JobLaunch, reply: Reply<Result<JobGraph, String>>, cx: Cx<'_, '_>) {
+        let Some(placement) = &self.placement else { return };
+        let Some(starter) = placement.starters.values().next() else {
+            let nobody = "the cluster has no TaskManager, and only those run artifacts: start one with `hurtig taskmanager`";
+            return reply.send(Err(nobody.to_owned()));
+        };
+        let planned = starter.gateway.ask(PlanJob { launch }, PLANNING);
+        cx.drive(planned, |planned| {
+            let planned = planned.unwrap_or_else(|panicked| Ok(Plan::Refused(panicked.to_string())));
+            event(ProcessEvent::Planned(reply, planned))
+        });
+    }
+
+    fn on_planned(&self, reply: Reply<Result<JobGraph, String>>, planned: Result<Plan, RpcError>) {
+        reply.send(match planned {
+            Ok(Plan::Graph(graph)) => self.check_slots(*graph),
+            Ok(Plan::Refused(why)) => Err(why),
+            Err(error) => Err(format!("the TaskManager that was to plan the job: {error}")),
+        });
+    }
+
+    /// A job that will never get its slots is refused.
+    fn check_slots(&self, graph: JobGraph) -> Result<JobGraph, String> {
+        let (needed, largest) = (graph.slots_required(), self.brain.largest());
+        match largest {
+            Some(largest) if needed > largest => Err(format!(
+                "job '{}' needs {needed} slots, and the largest TaskManager has {largest}: all tasks of a job run on one                  TaskManager as yet. Lower the job's parallelism, or raise taskmanager.numberOfTaskSlots",
+                graph.name
+            )),
+            _ => Ok(graph),
+        }
+    }
+
+    fn task_managers(&self) -> TaskManagers {
+        let (slots, free) = self.brain.totals();
+        let starters = self.placement.iter().flat_map(|placement| &placement.starters);
+        let all = starters.map(|(id, starter)| TaskManagerOverview {
+            id: *id,
+            address: starter.address.clone(),
+            slots: starter.slots,
+        });
+        TaskManagers {
+            all: all.collect(),
+            slots,
+            free,
+        }
+    }
+}
+
+/// Says when a TaskManager is dead.
+fn watch(peer: &Peer, task_manager: TaskManagerId, cx: Cx<'_, '_>) {
+    let Some(mut states) = peer.watch() else { return };
+    let dead = async move {
+        let dead = states.wait_for(|state| matches!(state.connectivity, Connectivity::Dead(_)));
+        match dead.await.map(|state| state.connectivity.clone()) {
+            Ok(Connectivity::Dead(reason)) => reason.to_string(),
+            _ => "its link has ended".to_owned(),
+        }
+    };
+    cx.drive(dead, move |why| {
+        event(ProcessEvent::Lost(
+            task_manager,
+            why.unwrap_or_else(|panicked| panicked.to_string()),
+        ))
+    });
+}

@@ -1,0 +1,669 @@
+//! The process of a TaskManager: it fetches artifacts, has its launcher start processes, and reports how they end.
+
+use super::blobs::fetch;
+use super::launch::{JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role};
+use super::launcher::{Order, Report, Start};
+use super::runtime::{FAILED, ORPHANED, listen, run};
+use super::starter::Starter;
+use crate::wire::{
+    BlobRpc, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
+    ResourceManagerRpc, StartJobMaster, StartWorker, WhoLeads,
+};
+use hurtig_core::Error;
+use hurtig_core::ids::{JobId, TaskManagerId};
+use hurtig_dataflow::graph::JobGraph;
+use hurtig_ha::blob::BlobDir;
+use hurtig_kit::{ActorEnv, Component, ExitReason, Panicked, Shell, ShellCx};
+use hurtig_rpc::{
+    Call, ClusterId, Connectivity, Fences, Gateway, Peer, Registration, Responder, Routes, Stamp,
+};
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Messages that may wait for it.
+const CAPACITY: usize = 1_024;
+/// How long the leader may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A program must reach `execute` within this (`artifact.plan-timeout`).
+const PLANNING: Duration = Duration::from_secs(30);
+/// How much of the end of a log is read for a report.
+const LAST_BYTES: u64 = 4_096;
+/// How many lines of that are reported.
+const LAST_LINES: usize = 10;
+
+/// What a TaskManager is configured with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskManagerConfig {
+    /// Where the leader listens (`jobmanager.addresses`).
+    pub leader: String,
+    /// How many slots it offers (`taskmanager.numberOfTaskSlots`).
+    pub slots: u32,
+    /// Threads of each worker (`taskmanager.worker-threads`); 0: one for each core.
+    pub threads: u32,
+    /// What it may delete when it begins: artifacts, and the working directories of jobs.
+    pub work_dir: PathBuf,
+    /// Where the logs of its processes go.
+    pub log_dir: PathBuf,
+}
+
+/// Runs a TaskManager until its leader, its launcher or a fault ends it. `launcher` are the arguments with which this program
+/// is a launcher. To be called before the first thread is there. Returns the code with which the process ends.
+pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
+    let starter = match Starter::spawn(launcher) {
+        Ok(starter) => starter,
+        Err(error) => {
+            tracing::error!(%error, "the launcher cannot be started");
+            return FAILED;
+        }
+    };
+    run(async move |env| match begin(config, starter, &env).await {
+        Ok(leader) => {
+            let why = dead(&leader).await;
+            tracing::error!(why, "the leader is gone");
+            ORPHANED
+        }
+        Err(why) => {
+            tracing::error!(why, "the TaskManager cannot begin");
+            FAILED
+        }
+    })
+}
+
+async fn dead(peer: &Peer) -> String {
+    let Some(mut states) = peer.watch() else {
+        return String::new();
+    };
+    let dead = states.wait_for(|state| matches!(state.connectivity, Connectivity::Dead(_)));
+    match dead.await.map(|state| state.connectivity.clone()) {
+        Ok(Connectivity::Dead(reason)) => reason.to_string(),
+        _ => "its link has ended".to_owned(),
+    }
+}
+
+async fn begin(config: TaskManagerConfig, starter: Starter, env: &ActorEnv) -> Result<Peer, String> {
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |error: std::io::Error| format!("{path}: {error}")
+    };
+    for dir in [&config.work_dir, &config.log_dir] {
+        std::fs::create_dir_all(dir).map_err(io(dir))?;
+    }
+    let artifacts = BlobDir::open(&config.work_dir.join("artifacts")).map_err(|error| error.to_string())?;
+    let (rpc, address) = listen("task manager", None, env, 0).await?;
+    let leader = rpc.connect(&*config.leader);
+    let resources = leader.gateway::<ResourceManagerRpc>("resource-manager");
+    let Leads {
+        cluster,
+        incarnation,
+        revision,
+    } = ask_who_leads(&resources).await?;
+    let stamp = Stamp::cluster(ClusterId(cluster), incarnation, revision);
+    let fences = Fences::new();
+    fences.follow(stamp).map_err(|error| error.to_string())?;
+    let (id, slots) = (TaskManagerId::random(), config.slots);
+    let manager = ProcessTaskManager {
+        id,
+        cluster,
+        config,
+        artifacts,
+        starter,
+        resources: resources.clone().stamped(stamp),
+        blobs: leader.gateway("blobs"),
+        next: 0,
+        running: BTreeMap::new(),
+        over: BTreeMap::new(),
+        waiting: Vec::new(),
+        plans: BTreeMap::new(),
+    };
+    let (mailbox, probe) = Shell::start(manager, env.clone());
+    let registration = Registration {
+        name: "task-manager".to_owned(),
+        mailbox,
+        routes: Routes::<LauncherRpc, _>::new()
+            .on(Event::StartMaster)
+            .on(Event::StartWorker)
+            .on(Event::EndProcesses)
+            .on(Event::Plan),
+        fences,
+        probe: Some(probe),
+    };
+    rpc.register(registration).map_err(|error| error.to_string())?;
+    let register = RegisterTaskManager {
+        task_manager: id,
+        slots,
+        address,
+    };
+    let registered = resources.stamped(stamp).ask(register, PATIENCE).await;
+    registered.map_err(|error| format!("the leader: {error}"))?;
+    Ok(leader)
+}
+
+/// The leader may be starting.
+async fn ask_who_leads(resources: &Gateway<ResourceManagerRpc>) -> Result<Leads, String> {
+    let answer = resources.ask(WhoLeads {}, PATIENCE).await;
+    answer.map_err(|error| format!("the leader does not answer: {error}"))
+}
+
+/// What reaches a TaskManager of a cluster of processes.
+enum Event {
+    StartMaster(Call<StartJobMaster>),
+    StartWorker(Call<StartWorker>),
+    EndProcesses(Call<EndProcesses>),
+    Plan(Call<PlanJob>),
+    /// The artifact of a process is here, or will not be.
+    Fetched(Box<Prepared>, Result<PathBuf, String>),
+    /// From the launcher; `None`: it is gone.
+    Heard(Option<Report>),
+    /// Timer: a plan run has had its time.
+    PlanExpired(u64),
+    /// The leader knows of an end.
+    Reported,
+}
+
+/// A process that waits for its artifact.
+struct Prepared {
+    what: What,
+    role: Role,
+    launch: JobLaunch,
+}
+
+/// What a process is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Process(ProcessId),
+    /// One of the two runs of a plan.
+    Plan {
+        plan: u64,
+        second: bool,
+    },
+}
+
+struct Running {
+    what: What,
+    log: PathBuf,
+    dir: PathBuf,
+}
+
+/// A plan whose runs have not both answered.
+struct Planning {
+    reply: Responder<Plan>,
+    runs: Vec<u64>,
+    graphs: Vec<JobGraph>,
+}
+
+struct ProcessTaskManager {
+    id: TaskManagerId,
+    cluster: Uuid,
+    config: TaskManagerConfig,
+    artifacts: BlobDir,
+    starter: Starter,
+    resources: Gateway<ResourceManagerRpc>,
+    blobs: Gateway<BlobRpc>,
+    next: u64,
+    running: BTreeMap<u64, Running>,
+    /// Epochs of which nothing may be started any more.
+    over: BTreeMap<JobId, NonZeroU64>,
+    /// Who waits for the end of processes.
+    waiting: Vec<Call<EndProcesses>>,
+    plans: BTreeMap<u64, Planning>,
+}
+
+impl Component for ProcessTaskManager {
+    type Event = Event;
+
+    fn name(&self) -> String {
+        format!("task manager {}", self.id)
+    }
+
+    fn capacity(&self) -> usize {
+        CAPACITY
+    }
+
+    fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        let own = cx.mailbox();
+        let heard = move |report| {
+            // Reports are few, and this actor never waits.
+            if let Err(error) = own.tell(Event::Heard(report)) {
+                tracing::error!(%error, "a report of the launcher is lost");
+            }
+        };
+        let listening = self.starter.listen(heard);
+        listening.map_err(|error| ExitReason::failed(Error::external("no thread for the launcher", error)))
+    }
+
+    fn handle(&mut self, event: Event, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        match event {
+            Event::StartMaster(call) => {
+                self.start_master(call.message, cx);
+                call.reply.send(());
+            }
+            Event::StartWorker(call) => {
+                self.start_worker(call.message, cx);
+                call.reply.send(());
+            }
+            Event::EndProcesses(call) => self.end_processes(call)?,
+            Event::Plan(call) => self.plan(call, cx),
+            Event::Fetched(prepared, fetched) => self.on_fetched(*prepared, fetched, cx)?,
+            Event::Heard(Some(report)) => self.on_report(report, cx)?,
+            Event::Heard(None) => {
+                let gone = Error::internal("the launcher is gone, and all that it had started");
+                return Err(ExitReason::failed(gone));
+            }
+            Event::PlanExpired(plan) => self.on_plan_expired(plan)?,
+            Event::Reported => {}
+        }
+        Ok(())
+    }
+}
+
+impl ProcessTaskManager {
+    fn start_master(&mut self, order: StartJobMaster, cx: &mut ShellCx<'_, Self>) {
+        let StartJobMaster { epoch, launch } = order;
+        let Some(job) = launch.graph.as_ref().map(|graph| graph.id) else {
+            return;
+        };
+        let role = Role::JobMaster {
+            cluster: self.cluster,
+            leader: self.config.leader.clone(),
+            epoch,
+        };
+        self.prepare(
+            What::Process(ProcessId::JobMaster { job, epoch }),
+            role,
+            launch,
+            cx,
+        );
+    }
+
+    fn start_worker(&mut self, order: StartWorker, cx: &mut ShellCx<'_, Self>) {
+        let StartWorker {
+            worker,
+            epoch,
+            allocations,
+            master,
+            launch,
+        } = order;
+        let Some(job) = launch.graph.as_ref().map(|graph| graph.id) else {
+            return;
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let role = Role::Worker {
+            cluster: self.cluster,
+            worker,
+            epoch,
+            allocations,
+            master,
+            threads: match self.config.threads {
+                0 => u32::try_from(cores).unwrap_or(1),
+                threads => threads,
+            },
+        };
+        self.prepare(
+            What::Process(ProcessId::Worker { job, epoch, worker }),
+            role,
+            launch,
+            cx,
+        );
+    }
+
+    /// Starts a process as soon as its artifact is here. What was started already, or is over, is not.
+    fn prepare(&mut self, what: What, role: Role, launch: JobLaunch, cx: &mut ShellCx<'_, Self>) {
+        if self.running.values().any(|running| running.what == what) {
+            return;
+        }
+        let fetched = fetch(
+            self.artifacts.clone(),
+            launch.artifact.clone(),
+            self.blobs.clone(),
+            cx.env().blocking.clone(),
+        );
+        let prepared = Box::new(Prepared { what, role, launch });
+        cx.drive(fetched, |fetched| {
+            let fetched = fetched.unwrap_or_else(|Panicked { message }| Err(message));
+            Event::Fetched(prepared, fetched)
+        });
+    }
+
+    fn on_fetched(
+        &mut self,
+        prepared: Prepared,
+        fetched: Result<PathBuf, String>,
+        cx: &mut ShellCx<'_, Self>,
+    ) -> Result<(), ExitReason> {
+        let what = prepared.what;
+        if let What::Process(process) = what
+            && self
+                .over
+                .get(&process.job())
+                .is_some_and(|over| process.epoch() <= *over)
+        {
+            return Ok(());
+        }
+        let started = fetched.and_then(|program| self.start(prepared, program));
+        match started {
+            Ok(order) => self.order(&order),
+            Err(why) => {
+                self.not_started(what, why, cx);
+                Ok(())
+            }
+        }
+    }
+
+    fn start(&mut self, prepared: Prepared, program: PathBuf) -> Result<Order, String> {
+        let Prepared { what, role, launch } = prepared;
+        let id = self.next;
+        self.next += 1;
+        let (name, environment) = match what {
+            What::Process(process) => (process.to_string(), environment(false)),
+            What::Plan { plan, second } => (
+                format!("plan-{plan}-{}", u8::from(second) + 1),
+                environment(second),
+            ),
+        };
+        let dir = self.config.work_dir.join("jobs").join(&name);
+        let log = self.config.log_dir.join(format!("{name}.log"));
+        std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        if let What::Plan { plan, .. } = what
+            && let Some(planning) = self.plans.get_mut(&plan)
+        {
+            planning.runs.push(id);
+        }
+        self.running.insert(
+            id,
+            Running {
+                what,
+                log: log.clone(),
+                dir: dir.clone(),
+            },
+        );
+        tracing::info!(name, "is started");
+        let launch = Launch {
+            version: LAUNCH_VERSION,
+            launcher: 0,
+            role,
+            job: launch,
+        };
+        Ok(Order::Start(Box::new(Start {
+            id,
+            program,
+            dir,
+            environment,
+            log,
+            launch,
+        })))
+    }
+
+    fn order(&mut self, order: &Order) -> Result<(), ExitReason> {
+        let ordered = self.starter.order(order);
+        ordered.map_err(|error| ExitReason::failed(Error::external("the launcher is gone", error)))
+    }
+
+    fn end_processes(&mut self, call: Call<EndProcesses>) -> Result<(), ExitReason> {
+        let EndProcesses { job, epoch } = call.message;
+        let over = self.over.entry(job).or_insert(epoch);
+        *over = (*over).max(epoch);
+        for id in self.left(&call.message) {
+            self.order(&Order::Kill { id })?;
+        }
+        self.waiting.push(call);
+        self.answer_waiting();
+        Ok(())
+    }
+
+    fn left(&self, end: &EndProcesses) -> Vec<u64> {
+        let of_job = |what: &What| match what {
+            What::Process(process) => process.job() == end.job && process.epoch() <= end.epoch,
+            What::Plan { .. } => false,
+        };
+        let left = self.running.iter().filter(|(_, running)| of_job(&running.what));
+        left.map(|(id, _)| *id).collect()
+    }
+
+    fn answer_waiting(&mut self) {
+        for call in std::mem::take(&mut self.waiting) {
+            if self.left(&call.message).is_empty() {
+                call.reply.send(());
+            } else {
+                self.waiting.push(call);
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: Report, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        match report {
+            Report::Refused { id, why } => {
+                if let Some(running) = self.running.remove(&id) {
+                    self.not_started(running.what, why, cx);
+                }
+            }
+            Report::Ended {
+                id,
+                code,
+                signal,
+                answer,
+            } => {
+                let Some(running) = self.running.remove(&id) else {
+                    return Ok(());
+                };
+                let exit = ProcessExit {
+                    not_started: None,
+                    code,
+                    signal,
+                    last_lines: last_lines(&running.log),
+                };
+                if let Err(error) = std::fs::remove_dir_all(&running.dir) {
+                    tracing::warn!(dir = %running.dir.display(), %error, "a working directory cannot be deleted");
+                }
+                match running.what {
+                    What::Process(process) => self.report(process, exit, cx),
+                    What::Plan { plan, .. } => self.on_plan_run(plan, &answer, &exit)?,
+                }
+            }
+        }
+        self.answer_waiting();
+        Ok(())
+    }
+
+    fn not_started(&mut self, what: What, why: String, cx: &mut ShellCx<'_, Self>) {
+        match what {
+            What::Process(process) => {
+                let not_started = Some(why);
+                let exit = ProcessExit {
+                    not_started,
+                    ..ProcessExit::default()
+                };
+                self.report(process, exit, cx);
+            }
+            What::Plan { plan, .. } => self.answer_plan(plan, Plan::Refused(why)),
+        }
+    }
+
+    /// The leader is told until it has heard; when it is dead, so is this process.
+    fn report(&self, process: ProcessId, exit: ProcessExit, cx: &mut ShellCx<'_, Self>) {
+        tracing::info!(%process, %exit, "has ended");
+        let (resources, task_manager) = (self.resources.clone(), self.id);
+        let reported = async move {
+            loop {
+                let exit = exit.clone();
+                let ended = ProcessEnded {
+                    task_manager,
+                    process,
+                    exit,
+                };
+                match resources.ask(ended, PATIENCE).await {
+                    Err(error) if error.may_retry() => tokio::time::sleep(Duration::from_millis(100)).await,
+                    _ => return,
+                }
+            }
+        };
+        cx.drive(reported, |_| Event::Reported);
+    }
+
+    // Plans.
+
+    fn plan(&mut self, call: Call<PlanJob>, cx: &mut ShellCx<'_, Self>) {
+        let plan = self.next;
+        self.next += 1;
+        let launch = call.message.launch;
+        self.plans.insert(
+            plan,
+            Planning {
+                reply: call.reply,
+                runs: Vec::new(),
+                graphs: Vec::new(),
+            },
+        );
+        cx.after(PLANNING, Event::PlanExpired(plan));
+        for second in [false, true] {
+            self.prepare(What::Plan { plan, second }, Role::Plan, launch.clone(), cx);
+        }
+    }
+
+    fn answer_plan(&mut self, plan: u64, answer: Plan) {
+        if let Some(planning) = self.plans.remove(&plan) {
+            planning.reply.send(answer);
+        }
+    }
+
+    fn on_plan_run(&mut self, plan: u64, answer: &[u8], exit: &ProcessExit) -> Result<(), ExitReason> {
+        let Some(planning) = self.plans.get_mut(&plan) else {
+            return Ok(());
+        };
+        let answered = match serde_json::from_slice(answer) {
+            Ok(PlanAnswer::Graph(graph)) => {
+                planning.graphs.push(*graph);
+                match &planning.graphs[..] {
+                    [one, other] => Some(compare(one, other)),
+                    _ => None,
+                }
+            }
+            Ok(PlanAnswer::Refused(why)) => Some(Plan::Refused(why)),
+            // What it was started with still stands there.
+            Err(_) => Some(Plan::Refused(format!(
+                "the program has not planned a job: {exit}"
+            ))),
+        };
+        match answered {
+            Some(answer) => self.end_plan(plan, answer),
+            None => Ok(()),
+        }
+    }
+
+    fn on_plan_expired(&mut self, plan: u64) -> Result<(), ExitReason> {
+        let why = format!("the program has not reached `execute` within {PLANNING:?}");
+        self.end_plan(plan, Plan::Refused(why))
+    }
+
+    /// Answers, and ends the run that is still under way.
+    fn end_plan(&mut self, plan: u64, answer: Plan) -> Result<(), ExitReason> {
+        let runs = self.plans.get(&plan).map(|planning| planning.runs.clone());
+        self.answer_plan(plan, answer);
+        for id in runs.unwrap_or_default() {
+            if self.running.contains_key(&id) {
+                self.order(&Order::Kill { id })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first run's graph, if the second one is the same but for the random id of the job.
+fn compare(one: &JobGraph, other: &JobGraph) -> Plan {
+    let same_id = JobGraph {
+        id: one.id,
+        ..other.clone()
+    };
+    if *one == same_id {
+        return Plan::Graph(Box::new(one.clone()));
+    }
+    let json = |graph: &JobGraph| serde_json::to_value(graph).unwrap_or_default();
+    let place = difference(&json(one), &json(&same_id), "");
+    Plan::Refused(format!(
+        "the program builds another graph each time it is run; the first difference is at {}. What a graph depends on must be \
+         arguments and settings, and not time, environment or the order of a hash map",
+        place.unwrap_or_else(|| "the graph".to_owned())
+    ))
+}
+
+/// Where two values differ first.
+fn difference(one: &serde_json::Value, other: &serde_json::Value, at: &str) -> Option<String> {
+    use serde_json::Value::{Array, Object};
+    match (one, other) {
+        (Object(one), Object(other)) => {
+            let keys = one
+                .keys()
+                .chain(other.keys().filter(|key| !one.contains_key(*key)));
+            let null = serde_json::Value::Null;
+            keys.into_iter().find_map(|key| {
+                let [one, other] = [one, other].map(|object| object.get(key).unwrap_or(&null));
+                difference(one, other, &format!("{at}.{key}"))
+            })
+        }
+        (Array(one), Array(other)) if one.len() == other.len() => {
+            let mut pairs = one.iter().zip(other).enumerate();
+            pairs.find_map(|(index, (one, other))| difference(one, other, &format!("{at}[{index}]")))
+        }
+        _ if one == other => None,
+        _ => Some(format!("`{}` ({one} and {other})", at.trim_start_matches('.'))),
+    }
+}
+
+/// All of a process's environment. The two runs of a plan have different ones, on which a graph must not depend.
+fn environment(second: bool) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::from([("HURTIG_LOG".to_owned(), "info".to_owned())]);
+    if second {
+        environment.insert("TZ".to_owned(), "Pacific/Chatham".to_owned());
+        environment.insert("LANG".to_owned(), "tr_TR.UTF-8".to_owned());
+    }
+    environment
+}
+
+/// The end of a log.
+fn last_lines(log: &Path) -> Vec<String> {
+    let read = || {
+        let mut file = std::fs::File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(LAST_BYTES).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let from = lines.len().saturating_sub(LAST_LINES);
+    lines[from..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_first_difference_is_named_by_its_place() {
+        let one = json!({"vertices": [{"name": "a", "parallelism": 1}, {"name": "b"}]});
+        let other = json!({"vertices": [{"name": "a", "parallelism": 2}, {"name": "c"}]});
+        let found = difference(&one, &other, "").unwrap();
+        assert_eq!(found, "`vertices[0].parallelism` (1 and 2)");
+        assert_eq!(difference(&one, &one, ""), None);
+        assert_eq!(
+            difference(&json!({"a": 1}), &json!({}), "").unwrap(),
+            "`a` (1 and null)"
+        );
+    }
+
+    #[test]
+    fn the_last_lines_of_a_log_are_found_in_a_long_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let text: String = (0..2_000).map(|n| format!("line {n}\n\n")).collect();
+        std::fs::write(&log, text).unwrap();
+        let lines = last_lines(&log);
+        assert_eq!((lines.len(), lines[9].as_str()), (LAST_LINES, "line 1999"));
+        assert!(last_lines(&dir.path().join("none")).is_empty());
+    }
+}

@@ -1,0 +1,112 @@
+//! The process of a worker: tasks of one job, in the slots that it was started with.
+
+use super::job_master::JobCodeHere;
+use super::launch::Role;
+use super::runtime::{DONE, FAILED, ORPHANED, listen, run};
+use crate::job_master::JobMasterEvent;
+use crate::programs::Programs;
+use crate::task_manager::{TaskManager, TaskManagerInput, TaskManagerSetup};
+use crate::wire::{Courier, JobMasterRpc, OpenWorker, WorkerRpc};
+use hurtig_core::ids::{AllocationId, TaskManagerId};
+use hurtig_kit::{ActorEnv, Shell, Threads};
+use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Stamp};
+use std::num::NonZeroU64;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long the JobMaster may take to know this worker.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// What a worker was started for.
+struct Order {
+    cluster: ClusterId,
+    worker: TaskManagerId,
+    epoch: NonZeroU64,
+    allocations: Vec<AllocationId>,
+    master: String,
+    threads: u32,
+}
+
+/// Runs a worker, whose role says for whom. Returns the code with which the process ends.
+pub fn run_worker(role: &Role, code: JobCodeHere) -> u8 {
+    let Role::Worker {
+        cluster,
+        worker,
+        epoch,
+        allocations,
+        master,
+        threads,
+    } = role.clone()
+    else {
+        tracing::error!(?role, "this is no worker");
+        return FAILED;
+    };
+    let order = Order {
+        cluster: ClusterId(cluster),
+        worker,
+        epoch,
+        allocations,
+        master,
+        threads,
+    };
+    run(async move |env| match work(order, code, &env).await {
+        Ok(code) => code,
+        Err(why) => {
+            tracing::error!(why, "the worker cannot begin");
+            FAILED
+        }
+    })
+}
+
+async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, String> {
+    let (rpc, address) = listen("worker", Some(order.cluster), env, 0).await?;
+    let job = code.graph.id;
+    let stamp = Stamp::job(job, order.epoch);
+    let fences = Fences::new();
+    fences.follow(stamp).map_err(|error| error.to_string())?;
+    let (alive, ended) = oneshot::channel();
+    let setup = TaskManagerSetup {
+        id: order.worker,
+        threads: order.threads.max(1),
+        slots: None,
+        spawner: Box::new(Threads),
+        programs: Programs::of(job, code.factory),
+        resource_manager: None,
+        alive: Some(alive),
+    };
+    let (mailbox, probe) = Shell::start(TaskManager::new(setup), env.clone());
+    let registration = Registration {
+        name: "worker".to_owned(),
+        mailbox: mailbox.clone(),
+        routes: Routes::<WorkerRpc, _>::new().on(TaskManagerInput::Delivered),
+        fences,
+        probe: Some(probe),
+    };
+    rpc.register(registration).map_err(|error| error.to_string())?;
+    let gateway = rpc
+        .connect(order.master)
+        .gateway::<JobMasterRpc>("job-master")
+        .stamped(stamp);
+    let worker = order.worker;
+    let opened = gateway.ask(OpenWorker { worker, address }, OPENING).await;
+    opened.map_err(|error| format!("the JobMaster: {error}"))?;
+    let (lost_sender, mut lost) = mpsc::channel(1);
+    let on_lost = Box::new(move |why| {
+        // There is one loss.
+        let _ = lost_sender.try_send(why);
+    });
+    let master = Courier::<JobMasterEvent>::start(gateway, env, on_lost).mailbox;
+    let request = TaskManagerInput::RequestSlots {
+        job,
+        allocations: order.allocations,
+        master,
+    };
+    mailbox.tell(request).map_err(|error| error.to_string())?;
+    Ok(tokio::select! {
+        _ = ended => DONE,
+        why = lost.recv() => {
+            tracing::warn!(why, "the JobMaster is gone, or has been replaced");
+            ORPHANED
+        }
+    })
+}

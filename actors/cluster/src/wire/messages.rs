@@ -1,0 +1,243 @@
+//! The questions that processes ask each other, and the endpoints that take them.
+//!
+//! What JobMasters and workers say to each other is private to one executable. The rest is a contract between versions: fields are
+//! added with a default, and what needs a new meaning gets a new message.
+
+use super::delivery::Delivery;
+use crate::job_master::CheckpointStatistics;
+use crate::messages::{DispatcherMessage, JobMasterMessage, ResourceManagerMessage, TaskManagerMessage};
+use crate::process::launch::{JobLaunch, ProcessExit, ProcessId};
+use crate::result::FailureEntry;
+use hurtig_core::accumulators::AccumulatorValues;
+use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId};
+use hurtig_dataflow::chain::StopMode;
+use hurtig_dataflow::graph::JobGraph;
+use hurtig_rpc::{rpc_endpoint, rpc_message};
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
+use uuid::Uuid;
+
+// To the leader.
+
+/// Who leads? Anybody may ask; who will be commanded asks before it registers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WhoLeads {}
+
+/// The leader's term.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Leads {
+    /// The cluster.
+    pub(crate) cluster: Uuid,
+    /// Of the cluster's records.
+    pub(crate) incarnation: u64,
+    /// The term.
+    pub(crate) revision: NonZeroU64,
+}
+
+/// From a TaskManager, first of all: it has slots. *Reply*: it is known. *Repeated*: the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RegisterTaskManager {
+    /// Who.
+    pub(crate) task_manager: TaskManagerId,
+    /// How many.
+    pub(crate) slots: u32,
+    /// Where it listens.
+    pub(crate) address: String,
+}
+
+/// From a TaskManager: a process that it started has ended. *Reply*: it is known. *Repeated, late*: ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProcessEnded {
+    /// Where.
+    pub(crate) task_manager: TaskManagerId,
+    /// Which.
+    pub(crate) process: ProcessId,
+    /// How.
+    pub(crate) exit: ProcessExit,
+}
+
+/// From a JobMaster, its first act. *Reply*: [`Claim`]. *Repeated by the same process*: the same answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClaimJob {
+    /// The job.
+    pub(crate) job: JobId,
+    /// The epoch in which it was started.
+    pub(crate) epoch: NonZeroU64,
+    /// The incarnation of its process.
+    pub(crate) process: Uuid,
+    /// Where it listens.
+    pub(crate) address: String,
+}
+
+/// The answer to [`ClaimJob`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Claim {
+    /// The job is the asker's.
+    Granted {
+        /// The whole path of the checkpoint that it begins with; `None`: as the job was submitted.
+        restore: Option<String>,
+        /// Its checkpoints have this id and higher ones.
+        first_checkpoint: CheckpointId,
+    },
+    /// It is somebody else's, or over.
+    Refused(String),
+}
+
+/// From a JobMaster: this checkpoint is durable. *Reply*: it is recorded, and may be told of. *Repeated*: the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecordCheckpoint {
+    /// The job.
+    pub(crate) job: JobId,
+    /// Which.
+    pub(crate) checkpoint: CheckpointId,
+    /// Its whole path.
+    pub(crate) path: String,
+}
+
+/// A part of a blob. *Reply*: its bytes, empty at the end. *Repeated*: the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReadBlob {
+    /// Which.
+    pub(crate) digest: String,
+    /// From where.
+    pub(crate) offset: u64,
+}
+
+/// Bytes of a blob.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BlobPart {
+    #[serde(with = "serde_bytes")]
+    pub(crate) bytes: Vec<u8>,
+}
+
+// To a TaskManager, from the leader.
+
+/// Start the JobMaster of a job. *Reply*: taken up; its end is reported. *Repeated*: ignored, an epoch is started once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StartJobMaster {
+    /// In which epoch.
+    pub(crate) epoch: NonZeroU64,
+    /// What.
+    pub(crate) launch: JobLaunch,
+}
+
+/// Start a worker for these slots of a job. *Reply*: taken up; its end is reported. *Repeated*: ignored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct StartWorker {
+    /// The name of the process, for its JobMaster.
+    pub(crate) worker: TaskManagerId,
+    /// For which epoch.
+    pub(crate) epoch: NonZeroU64,
+    /// The slots that it offers.
+    pub(crate) allocations: Vec<AllocationId>,
+    /// Where its JobMaster listens.
+    pub(crate) master: String,
+    /// What.
+    pub(crate) launch: JobLaunch,
+}
+
+/// End all processes of a job up to an epoch. *Reply*: when they have ended. *Repeated*: nothing is left.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EndProcesses {
+    /// The job.
+    pub(crate) job: JobId,
+    /// The last epoch that is over.
+    pub(crate) epoch: NonZeroU64,
+}
+
+/// Build the graph of a program. *Reply*: the graph, or what is wrong with the program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct PlanJob {
+    /// What; its graph is not known yet.
+    pub(crate) launch: JobLaunch,
+}
+
+/// The answer to [`PlanJob`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Plan {
+    /// The graph.
+    Graph(Box<JobGraph>),
+    /// What is wrong, for who has submitted it.
+    Refused(String),
+}
+
+// To a JobMaster.
+
+/// From a worker, its first act: it is there, with these slots. *Reply*: it is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OpenWorker {
+    /// Who.
+    pub(crate) worker: TaskManagerId,
+    /// Where it listens.
+    pub(crate) address: String,
+}
+
+/// From the Dispatcher: the accumulators, as last reported.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskAccumulators {}
+
+/// From the Dispatcher: what became of checkpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskCheckpoints {}
+
+/// From the Dispatcher: what failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskExceptions {}
+
+/// From the Dispatcher: take a savepoint. *Reply*: its path when it is durable, and of a stop when the job has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TakeSavepoint {
+    /// The directory that it goes into; `None`: the job's own.
+    pub(crate) dir: Option<String>,
+    /// How the job stops with it; `None`: it goes on.
+    pub(crate) stop: Option<StopMode>,
+}
+
+rpc_message!(WhoLeads => Leads, "who-leads", Control, since 1);
+rpc_message!(RegisterTaskManager => (), "register-task-manager", Control, since 1);
+rpc_message!(ProcessEnded => (), "process-ended", Report, since 1);
+rpc_message!(ClaimJob => Claim, "claim-job", Control, since 1);
+rpc_message!(RecordCheckpoint => (), "record-checkpoint", Control, since 1);
+rpc_message!(ReadBlob => BlobPart, "read-blob", Bulk, since 1);
+rpc_message!(StartJobMaster => (), "start-job-master", Bulk, since 1);
+rpc_message!(StartWorker => (), "start-worker", Bulk, since 1);
+rpc_message!(EndProcesses => (), "end-processes", Bulk, since 1);
+rpc_message!(PlanJob => Plan, "plan-job", Bulk, since 1);
+rpc_message!(OpenWorker => (), "open-worker", Control, since 1);
+rpc_message!(AskAccumulators => AccumulatorValues, "accumulators", Report, since 1);
+rpc_message!(AskCheckpoints => CheckpointStatistics, "checkpoints", Report, since 1);
+rpc_message!(AskExceptions => Vec<FailureEntry>, "exceptions", Report, since 1);
+rpc_message!(TakeSavepoint => Result<String, String>, "take-savepoint", Control, since 1);
+rpc_message!(Delivery<DispatcherMessage> => (), "to-dispatcher", Report, since 1);
+rpc_message!(Delivery<ResourceManagerMessage> => (), "to-resource-manager", Control, since 1);
+rpc_message!(Delivery<JobMasterMessage> => (), "to-job-master", Report, since 1);
+rpc_message!(Delivery<TaskManagerMessage> => (), "to-task-manager", Control, since 1);
+
+rpc_endpoint!(
+    /// The Dispatcher.
+    pub(crate) DispatcherRpc = "dispatcher" { ClaimJob, RecordCheckpoint, Delivery<DispatcherMessage> }
+);
+rpc_endpoint!(
+    /// The ResourceManager.
+    pub(crate) ResourceManagerRpc = "resource-manager" {
+        WhoLeads, RegisterTaskManager, ProcessEnded, Delivery<ResourceManagerMessage>
+    }
+);
+rpc_endpoint!(
+    /// The artifacts of the leader.
+    pub(crate) BlobRpc = "blobs" { ReadBlob }
+);
+rpc_endpoint!(
+    /// A process that starts others.
+    pub(crate) LauncherRpc = "task-manager" { StartJobMaster, StartWorker, EndProcesses, PlanJob }
+);
+rpc_endpoint!(
+    /// A JobMaster.
+    pub(crate) JobMasterRpc = "job-master" {
+        OpenWorker, Delivery<JobMasterMessage>, AskAccumulators, AskCheckpoints, AskExceptions, TakeSavepoint
+    }
+);
+rpc_endpoint!(
+    /// A worker.
+    pub(crate) WorkerRpc = "worker" { Delivery<TaskManagerMessage> }
+);
