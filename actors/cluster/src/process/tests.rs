@@ -101,6 +101,8 @@ impl TaskControl for Task {
         self.link.state_changed(TaskState::Canceled, None);
     }
 
+    fn set_backlog(&self, _: NodeId, _: bool) {}
+
     fn add_split(&self, node: NodeId, split: Option<Split>) {
         match split {
             Some(split) => {
