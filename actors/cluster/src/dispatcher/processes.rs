@@ -253,7 +253,11 @@ impl Dispatcher {
             return;
         };
         let stamp = call.context.stamp;
-        for message in processes.inbox.accept(call.message).collect::<Vec<_>>() {
+        let messages: Vec<_> = match processes.inbox.accept(call.message) {
+            Ok(messages) => messages.collect(),
+            Err(missing) => return call.reply.fail(&missing.into()),
+        };
+        for message in messages {
             if self.is_current(&message, stamp) {
                 self.on_message(message);
             }

@@ -65,7 +65,11 @@ impl JobMaster {
     pub(super) fn on_call(&mut self, call: JobMasterCall, cx: &mut ShellCx<'_, Self>) {
         match call {
             JobMasterCall::Delivered(call) => {
-                for message in self.inbox.accept(call.message) {
+                let messages = match self.inbox.accept(call.message) {
+                    Ok(messages) => messages,
+                    Err(missing) => return call.reply.fail(&missing.into()),
+                };
+                for message in messages {
                     self.decide(JobEvent::Message(message), cx);
                 }
                 call.reply.send(());

@@ -392,7 +392,11 @@ impl ResourceManager {
             return;
         };
         let stamp = call.context.stamp;
-        for message in placement.inbox.accept(call.message).collect::<Vec<_>>() {
+        let messages: Vec<_> = match placement.inbox.accept(call.message) {
+            Ok(messages) => messages.collect(),
+            Err(missing) => return call.reply.fail(&missing.into()),
+        };
+        for message in messages {
             let job = match &message {
                 ResourceManagerMessage::Require { job, .. } | ResourceManagerMessage::Release { job } => *job,
                 _ => continue,

@@ -247,12 +247,15 @@ impl Component for TaskManager {
                 let request = TaskManagerMessage::RequestSlots { job, allocations };
                 self.decide(TaskManagerEvent::Message(request), cx);
             }
-            TaskManagerInput::Delivered(call) => {
-                for message in self.inbox.accept(call.message) {
-                    self.decide(TaskManagerEvent::Message(message), cx);
+            TaskManagerInput::Delivered(call) => match self.inbox.accept(call.message) {
+                Ok(messages) => {
+                    for message in messages {
+                        self.decide(TaskManagerEvent::Message(message), cx);
+                    }
+                    call.reply.send(());
                 }
-                call.reply.send(());
-            }
+                Err(missing) => call.reply.fail(&missing.into()),
+            },
         }
         if self.ended {
             return Err(ExitReason::Done);

@@ -1,5 +1,6 @@
 //! Numbered messages from one sender to one receiver: sent again as often as it takes, taken once.
 
+use hurtig_core::Error;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -19,9 +20,33 @@ pub(crate) struct Delivery<M> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inbox(BTreeMap<Uuid, u64>);
 
+/// A delivery that does not follow upon what its receiver has had of the sender.
+///
+/// A courier sends what follows only after an answer to what came before, so one of the two has lost messages, and nothing can bring them
+/// back: the sender is told, and takes its peer for lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MissingMessages {
+    sender: Uuid,
+    first: u64,
+    next: u64,
+}
+
+impl From<MissingMessages> for Error {
+    fn from(missing: MissingMessages) -> Self {
+        let MissingMessages { sender, first, next } = missing;
+        Self::internal(format!(
+            "messages {next} to {} of sender {sender} are missing: it went on with {first}",
+            first - 1
+        ))
+    }
+}
+
 impl Inbox {
-    /// The messages that are new, in order.
-    pub(crate) fn accept<M>(&mut self, delivery: Delivery<M>) -> impl Iterator<Item = M> + use<M> {
+    /// The messages that are new, in order; none of a delivery before which others are missing.
+    pub(crate) fn accept<M>(
+        &mut self,
+        delivery: Delivery<M>,
+    ) -> Result<impl Iterator<Item = M> + use<M>, MissingMessages> {
         let Delivery {
             sender,
             first,
@@ -29,13 +54,13 @@ impl Inbox {
         } = delivery;
         let next = self.0.entry(sender).or_insert(0);
         if first > *next {
-            // A courier sends what follows only after an answer to what came before.
-            tracing::error!(%sender, first, next = *next, "messages are missing");
+            let next = *next;
+            return Err(MissingMessages { sender, first, next });
         }
-        let known = next.saturating_sub(first);
+        let known = *next - first;
         *next = (*next).max(first.saturating_add(messages.len() as u64));
         let known = usize::try_from(known).unwrap_or(usize::MAX);
-        messages.into_iter().skip(known)
+        Ok(messages.into_iter().skip(known))
     }
 }
 
@@ -55,7 +80,7 @@ mod tests {
                 for more in 0..=lost {
                     let messages: Vec<u64> = (acknowledged..acknowledged + length + more).collect();
                     let delivery = Delivery { sender: Uuid::from_u128(1), first: acknowledged, messages };
-                    taken.extend(inbox.accept(delivery));
+                    taken.extend(inbox.accept(delivery).unwrap());
                 }
                 acknowledged += length + lost;
             }
@@ -71,8 +96,25 @@ mod tests {
             first: 0,
             messages: vec![1, 2],
         };
-        assert_eq!(inbox.accept(delivery(1)).count(), 2);
-        assert_eq!(inbox.accept(delivery(2)).count(), 2);
-        assert_eq!(inbox.accept(delivery(1)).count(), 0);
+        assert_eq!(inbox.accept(delivery(1)).unwrap().count(), 2);
+        assert_eq!(inbox.accept(delivery(2)).unwrap().count(), 2);
+        assert_eq!(inbox.accept(delivery(1)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_taken_of_a_delivery_before_which_messages_are_missing() {
+        let mut inbox = Inbox::default();
+        let delivery = |first, messages: &[u64]| Delivery {
+            sender: Uuid::from_u128(1),
+            first,
+            messages: messages.to_vec(),
+        };
+        assert_eq!(inbox.accept(delivery(0, &[0, 1])).unwrap().count(), 2);
+        let missing = inbox.accept(delivery(3, &[3, 4])).err().unwrap();
+        assert_eq!((missing.next, missing.first), (2, 3));
+        assert!(Error::from(missing).to_string().contains("messages 2 to 2"));
+        // It was not taken: the whole of it may still come.
+        let whole: Vec<u64> = inbox.accept(delivery(2, &[2, 3, 4])).unwrap().collect();
+        assert_eq!(whole, [2, 3, 4]);
     }
 }

@@ -10,7 +10,8 @@ pub static HIGH_AVAILABILITY_TYPE: ConfigOption<HighAvailability> = ConfigOption
     Scope::Cluster,
     || HighAvailability::None,
     "Where jobs are recorded, so that they outlive the cluster's processes. `none`: nowhere. `file`: in \
-     `high-availability.storageDir`, which must be a local disk, for one machine. `etcd`: in etcd, for any number of jobmanagers.",
+     `high-availability.storageDir`, which must be a local disk, for one machine. `etcd`: in etcd, for any number of jobmanagers. A \
+     program that runs without a cluster takes only `none`: it has no process that could outlive it.",
 )
 .flink("NONE");
 
