@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 24] = [
+const FLOORS: [(&str, u8); 25] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
@@ -21,22 +21,23 @@ const FLOORS: [(&str, u8); 24] = [
     ("hurtig-rpc", 4),
     ("hurtig-task", 4),
     ("hurtig-ha", 4),
-    ("hurtig-cluster", 5),
-    ("hurtig-macros", 6),
-    ("hurtig-connector-files", 6),
-    ("hurtig-connector-socket", 6),
-    ("hurtig-connector-datagen", 6),
-    ("hurtig-connector-sqlite", 6),
-    ("hurtig-state-processor", 6),
-    ("hurtig-object-store", 6),
+    ("hurtig-network", 5),
+    ("hurtig-cluster", 6),
+    ("hurtig-macros", 7),
+    ("hurtig-connector-files", 7),
+    ("hurtig-connector-socket", 7),
+    ("hurtig-connector-datagen", 7),
+    ("hurtig-connector-sqlite", 7),
+    ("hurtig-state-processor", 7),
+    ("hurtig-object-store", 7),
     // A format of the file sink; programs that want it name it, `hurtig` does not.
-    ("hurtig-connector-parquet", 7),
-    ("hurtig", 7),
-    ("hurtig-house", 8),
-    ("hurtig-bench", 8),
-    ("hurtig-end-to-end", 8),
+    ("hurtig-connector-parquet", 8),
+    ("hurtig", 8),
+    ("hurtig-house", 9),
+    ("hurtig-bench", 9),
+    ("hurtig-end-to-end", 9),
     // For tests: an S3 server of somebody else's.
-    ("hurtig-s3-server", 8),
+    ("hurtig-s3-server", 9),
 ];
 
 /// Storeys, bottom up, and what no crate in them may depend on: exact names, or prefixes ending in `-`.

@@ -1,14 +1,16 @@
-//! A bounded queue of elements between one producing and one consuming subtask of a process.
+//! A bounded queue of elements between one producing and one consuming subtask.
 //!
-//! A batch moves; nothing is copied or encoded. Events need no room: consecutive watermarks are
+//! Within a process a batch moves; nothing is copied or encoded. To another process it leaves encoded, and a
+//! connection carries it from a queue here to a queue there. Events need no room: consecutive watermarks are
 //! merged, so is consecutive news of backlog, and everything else is emitted at most once a batch, so the queue
 //! stays bounded.
 
 use crate::in_flight::{Captured, RecordCodec};
+use crate::queue::{Item, Queue, Refused};
+use crate::remote::{Inlet, Outlet, Packed};
 use crate::signal::Signal;
 use hurtig_core::{Barrier, Batch, Element, Error, Event, Result};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// Bounds of a channel.
 #[derive(Clone, Copy, Debug)]
@@ -58,9 +60,6 @@ impl From<ChannelOptions> for ChannelKind {
     }
 }
 
-/// How many times its bounds a channel takes of a task that may overdraw.
-const OVERDRAFT: usize = 4;
-
 /// A barrier beside the queue, which needs no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announcement {
@@ -68,50 +67,6 @@ pub struct Announcement {
     pub barrier: Barrier,
     /// Elements below this position came before it.
     pub boundary: u64,
-}
-
-struct Queued<T> {
-    element: Element<T>,
-    bytes: usize,
-}
-
-struct Queue<T> {
-    elements: VecDeque<Queued<T>>,
-    batches: usize,
-    bytes: usize,
-    /// Position of the next element to be published: how many were before it.
-    published: u64,
-    /// Elements below this position stay as they are: a barrier was announced behind them, or they were captured.
-    settled: u64,
-    announcement: Option<Announcement>,
-    producer_waits: bool,
-    producer_gone: bool,
-    consumer_gone: bool,
-}
-
-struct Shared<T> {
-    queue: Mutex<Queue<T>>,
-    kind: ChannelKind,
-    consumer: Signal,
-    producer: Signal,
-}
-
-impl<T> Shared<T> {
-    fn has_room(&self, queue: &Queue<T>) -> bool {
-        let ChannelOptions {
-            max_batches,
-            max_bytes,
-        } = self.kind.options;
-        let within = |times: usize| {
-            queue.batches < max_batches.saturating_mul(times) && queue.bytes < max_bytes.saturating_mul(times)
-        };
-        within(1) || (self.producer.may_overdraw() && within(OVERDRAFT))
-    }
-
-    /// A panic elsewhere cannot leave the queue half changed: no call in here runs foreign code.
-    fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// What became of a batch that was sent.
@@ -125,14 +80,43 @@ pub enum SendOutcome<T> {
     Gone,
 }
 
+impl<T> From<Result<(), Refused<Batch<T>>>> for SendOutcome<T> {
+    fn from(pushed: Result<(), Refused<Batch<T>>>) -> Self {
+        match pushed {
+            Ok(()) => Self::Sent,
+            Err(Refused::Full(batch)) => Self::Full(batch),
+            Err(Refused::Gone) => Self::Gone,
+        }
+    }
+}
+
+/// The queue at one end of a channel.
+enum Way<T> {
+    /// The other end is in this process.
+    Here(Arc<Queue<Batch<T>>>),
+    /// It is in another one.
+    There(Arc<Queue<Packed>>),
+}
+
+/// Does the same with either queue.
+macro_rules! with_queue {
+    ($way:expr, $queue:ident => $does:expr) => {
+        match $way {
+            Way::Here($queue) => $does,
+            Way::There($queue) => $does,
+        }
+    };
+}
+
 /// The producing end.
 pub struct Sender<T> {
-    shared: Arc<Shared<T>>,
+    way: Way<T>,
+    codec: Option<RecordCodec<T>>,
 }
 
 /// The consuming end.
 pub struct Receiver<T> {
-    shared: Arc<Shared<T>>,
+    way: Way<T>,
     codec: Option<RecordCodec<T>>,
 }
 
@@ -154,133 +138,112 @@ pub fn channel<T>(
     producer: Signal,
     consumer: Signal,
 ) -> (Sender<T>, Receiver<T>) {
-    let kind = kind.into();
-    let queue = Queue {
-        elements: VecDeque::with_capacity(kind.options.max_batches + 2),
-        batches: 0,
-        bytes: 0,
-        published: 0,
-        settled: 0,
-        announcement: None,
-        producer_waits: false,
-        producer_gone: false,
-        consumer_gone: false,
+    let queue = Queue::new(kind.into(), producer, consumer);
+    let sender = Sender {
+        way: Way::Here(queue.clone()),
+        codec: None,
     };
-    let shared = Arc::new(Shared {
-        queue: Mutex::new(queue),
-        kind,
-        consumer,
-        producer,
-    });
-    (
-        Sender {
-            shared: shared.clone(),
-        },
-        Receiver { shared, codec: None },
-    )
+    let way = Way::Here(queue);
+    (sender, Receiver { way, codec: None })
+}
+
+/// The producing half of a channel to another process: from the task behind `producer` to the connection behind
+/// `connection`.
+pub fn channel_out<T>(
+    kind: impl Into<ChannelKind>,
+    codec: RecordCodec<T>,
+    producer: Signal,
+    connection: Signal,
+) -> (Sender<T>, Outlet) {
+    let queue = Queue::new(kind.into(), producer, connection);
+    let sender = Sender {
+        way: Way::There(queue.clone()),
+        codec: Some(codec),
+    };
+    (sender, Outlet::new(queue))
+}
+
+/// The consuming half of a channel from another process: from the connection behind `connection` to the task behind
+/// `consumer`.
+pub fn channel_in<T>(
+    kind: impl Into<ChannelKind>,
+    codec: RecordCodec<T>,
+    connection: Signal,
+    consumer: Signal,
+) -> (Inlet, Receiver<T>) {
+    let queue = Queue::new(kind.into(), connection, consumer);
+    let receiver = Receiver {
+        way: Way::There(queue.clone()),
+        codec: Some(codec),
+    };
+    (Inlet::new(queue), receiver)
+}
+
+fn known<T>(codec: Option<&RecordCodec<T>>) -> Result<&RecordCodec<T>> {
+    codec.ok_or_else(|| Error::internal("a channel does not know how to encode its records"))
 }
 
 impl<T> Sender<T> {
     /// Appends a batch that holds about `bytes` if there is room.
+    ///
+    /// A batch that is to go to another process and cannot be encoded stays; its task fails, see [`Signal::take_failure`].
     pub fn try_send(&self, batch: Batch<T>, bytes: usize) -> SendOutcome<T> {
         debug_assert!(!batch.is_empty(), "an empty batch says nothing");
-        let mut queue = self.shared.lock();
-        if queue.consumer_gone {
-            return SendOutcome::Gone;
+        match &self.way {
+            Way::Here(queue) => queue.push(batch, bytes).into(),
+            Way::There(queue) => self.send_packed(queue, batch),
         }
-        if !self.shared.has_room(&queue) {
-            queue.producer_waits = true;
+    }
+
+    fn send_packed(&self, queue: &Queue<Packed>, mut batch: Batch<T>) -> SendOutcome<T> {
+        if !queue.has_room() {
             return SendOutcome::Full(batch);
         }
-        let was_empty = queue.elements.is_empty();
-        queue.batches += 1;
-        queue.bytes += bytes;
-        queue.published += 1;
-        queue.elements.push_back(Queued {
-            element: Element::Batch(batch),
-            bytes,
-        });
-        drop(queue);
-        if was_empty {
-            self.shared.consumer.ring();
+        let codec = known(self.codec.as_ref());
+        let packed = match codec.and_then(|codec| Packed::encode(&mut batch, &codec.types())) {
+            Ok(packed) => packed,
+            Err(error) => {
+                queue.producer().fail(error);
+                return SendOutcome::Full(batch);
+            }
+        };
+        let weight = packed.weight();
+        match queue.push(packed, weight) {
+            Ok(()) => SendOutcome::Sent,
+            Err(Refused::Gone) => SendOutcome::Gone,
+            Err(Refused::Full(_)) => SendOutcome::Full(batch),
         }
-        SendOutcome::Sent
     }
 
     /// Whether a batch would be taken. When not, the producer's signal rings once it would.
     pub fn has_room(&self) -> bool {
-        let mut queue = self.shared.lock();
-        let room = queue.consumer_gone || self.shared.has_room(&queue);
-        queue.producer_waits |= !room;
-        room
+        with_queue!(&self.way, queue => queue.has_room())
     }
 
     /// Appends an event behind everything sent so far. A barrier that may overtake is announced where it can.
     pub fn send_event(&self, event: Event) {
-        if let Event::Barrier(barrier) = event
-            && barrier.overtakes.is_some()
-            && self.shared.kind.barriers == BarrierMode::Overtakes
-        {
-            return self.announce(barrier);
-        }
-        let mut queue = self.shared.lock();
-        if queue.consumer_gone {
-            return;
-        }
-        if queue.published > queue.settled
-            && let Some(Queued {
-                element: Element::Event(last),
-                ..
-            }) = queue.elements.back_mut()
-            && supersedes(event, *last)
-        {
-            *last = event;
-            return;
-        }
-        let was_empty = queue.elements.is_empty();
-        queue.published += 1;
-        queue.elements.push_back(Queued {
-            element: Element::Event(event),
-            bytes: 0,
+        with_queue!(&self.way, queue => {
+            match event {
+                Event::Barrier(barrier)
+                    if barrier.overtakes.is_some()
+                        && queue.kind().barriers == BarrierMode::Overtakes =>
+                {
+                    queue.announce(barrier);
+                }
+                event => queue.push_event(event),
+            }
         });
-        drop(queue);
-        if was_empty {
-            self.shared.consumer.ring();
-        }
-    }
-
-    /// Announces a barrier; its boundary is what was published. One that was not looked at leads to nothing.
-    fn announce(&self, barrier: Barrier) {
-        let mut queue = self.shared.lock();
-        let boundary = queue.published;
-        queue.settled = boundary;
-        queue.announcement = Some(Announcement { barrier, boundary });
-        drop(queue);
-        self.shared.consumer.announce();
     }
 
     /// Position of the next element: how many were published before it.
     pub fn position(&self) -> u64 {
-        self.shared.lock().published
-    }
-}
-
-/// Whether an event says all that the one right before it does.
-fn supersedes(event: Event, last: Event) -> bool {
-    match (event, last) {
-        (Event::Watermark(new), Event::Watermark(last)) => {
-            debug_assert!(new >= last, "event time of a channel moved backwards");
-            true
-        }
-        (Event::Backlog(_), Event::Backlog(_)) => true,
-        _ => false,
+        with_queue!(&self.way, queue => queue.position())
     }
 }
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.shared.lock().producer_gone = true;
-        self.shared.consumer.ring();
+        with_queue!(&self.way, queue => queue.leave_producer());
     }
 }
 
@@ -297,38 +260,45 @@ impl<T> Receiver<T> {
     /// # Errors
     /// When nobody said.
     pub fn codec(&self) -> Result<&RecordCodec<T>> {
-        let unknown = || Error::internal("a channel does not know how to encode its records");
-        self.codec.as_ref().ok_or_else(unknown)
+        known(self.codec.as_ref())
     }
 
     /// Its part in checkpoints.
     pub fn barriers(&self) -> BarrierMode {
-        self.shared.kind.barriers
+        with_queue!(&self.way, queue => queue.kind().barriers)
     }
 
     /// Takes the next element; none while an announcement waits, as it may be behind that.
+    ///
+    /// None either when it came from another process and cannot be decoded; the task fails, see
+    /// [`Signal::take_failure`].
     pub fn try_recv(&self) -> Option<Element<T>> {
-        let mut queue = self.shared.lock();
-        if queue.announcement.is_some() {
-            return None;
+        match &self.way {
+            Way::Here(queue) => Some(match queue.pop()?.item {
+                Item::Batch(batch) => Element::Batch(batch),
+                Item::Event(event) => Element::Event(event),
+            }),
+            Way::There(queue) => match queue.pop()?.item {
+                Item::Batch(packed) => self.unpack(queue, packed),
+                Item::Event(event) => Some(Element::Event(event)),
+            },
         }
-        let Queued { element, bytes } = queue.elements.pop_front()?;
-        let mut ring = false;
-        if matches!(element, Element::Batch(_)) {
-            queue.batches -= 1;
-            queue.bytes -= bytes;
-            ring = std::mem::take(&mut queue.producer_waits);
+    }
+
+    fn unpack(&self, queue: &Queue<Packed>, packed: Packed) -> Option<Element<T>> {
+        let codec = self.codec();
+        match codec.and_then(|codec| packed.decode(&codec.types())) {
+            Ok(batch) => Some(Element::Batch(batch)),
+            Err(error) => {
+                queue.consumer().fail(error);
+                None
+            }
         }
-        drop(queue);
-        if ring {
-            self.shared.producer.ring();
-        }
-        Some(element)
     }
 
     /// Takes an announced barrier.
     pub fn take_announcement(&self) -> Option<Announcement> {
-        self.shared.lock().announcement.take()
+        with_queue!(&self.way, queue => queue.take_announcement())
     }
 
     /// Encodes what waits at the positions from `from` to `until`, and leaves it there. Returns the position
@@ -338,25 +308,30 @@ impl<T> Receiver<T> {
     /// When a record cannot be encoded; what waited is lost then.
     pub fn capture(&self, from: u64, until: u64, captured: &mut Vec<Captured>) -> Result<(u64, bool)> {
         let codec = self.codec()?;
-        // Encoding is foreign code: not under the lock. Nobody else takes elements, and what comes in meanwhile
-        // goes behind them.
-        let (mut elements, published) = {
-            let mut queue = self.shared.lock();
-            // What is captured must not change any more: nothing newer may be merged into it.
-            queue.settled = queue.published;
-            (std::mem::take(&mut queue.elements), queue.published)
+        let mut ended = false;
+        let mut keep = |kept: Result<Option<Captured>>| {
+            captured.extend(kept?);
+            Ok::<_, Error>(())
         };
-        let (first, mut ended) = (published - elements.len() as u64, false);
-        for (position, queued) in (first..until).zip(&mut elements) {
-            if position >= from {
-                ended |= matches!(queued.element, Element::Event(Event::EndOfInput));
-                captured.extend(Captured::of(&mut queued.element, codec)?);
-            }
-        }
-        let mut queue = self.shared.lock();
-        let newer = std::mem::replace(&mut queue.elements, elements);
-        queue.elements.extend(newer);
-        Ok((published.min(until), ended))
+        let event = |event: Event, ended: &mut bool| {
+            *ended |= event == Event::EndOfInput;
+            Captured::event(event)
+        };
+        let position = match &self.way {
+            Way::Here(queue) => queue.visit(from, until, |item| {
+                keep(match item {
+                    Item::Batch(batch) => Captured::batch(batch, codec),
+                    Item::Event(of) => Ok(event(*of, &mut ended)),
+                })
+            }),
+            Way::There(queue) => queue.visit(from, until, |item| {
+                keep(match item {
+                    Item::Batch(packed) => Captured::batch(&mut packed.decode(&codec.types())?, codec),
+                    Item::Event(of) => Ok(event(*of, &mut ended)),
+                })
+            }),
+        };
+        Ok((position?, ended))
     }
 
     /// Encodes an element that was taken.
@@ -364,34 +339,26 @@ impl<T> Receiver<T> {
     /// # Errors
     /// When a record cannot be encoded.
     pub fn encode(&self, element: &mut Element<T>) -> Result<Option<Captured>> {
-        Captured::of(element, self.codec()?)
+        match element {
+            Element::Batch(batch) => Captured::batch(batch, self.codec()?),
+            Element::Event(event) => Ok(Captured::event(*event)),
+        }
     }
 
     /// Whether nothing waits and the producer has gone without an end of input: it has failed.
     pub fn is_abandoned(&self) -> bool {
-        let queue = self.shared.lock();
-        queue.producer_gone && queue.elements.is_empty()
+        with_queue!(&self.way, queue => queue.is_left_empty())
     }
 
     /// Batches and bytes that wait.
     pub fn backlog(&self) -> (usize, usize) {
-        let queue = self.shared.lock();
-        (queue.batches, queue.bytes)
+        with_queue!(&self.way, queue => queue.backlog())
     }
 }
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        let waiting = {
-            let mut queue = self.shared.lock();
-            queue.consumer_gone = true;
-            queue.batches = 0;
-            queue.bytes = 0;
-            std::mem::take(&mut queue.elements)
-        };
-        // Records may run foreign drop code: not under the lock.
-        drop(waiting);
-        self.shared.producer.ring();
+        with_queue!(&self.way, queue => queue.leave_consumer());
     }
 }
 

@@ -6,7 +6,7 @@ use crate::partition::HashRecords;
 use hurtig_core::element::WatermarkStatus;
 use hurtig_core::time::NO_TIMESTAMP;
 use hurtig_core::types::TypeInfo;
-use hurtig_core::{Batch, Element, Error, Event, Result};
+use hurtig_core::{Batch, Error, Event, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -137,15 +137,19 @@ impl KeptBatch {
 }
 
 impl Captured {
-    /// What is to be kept of an element.
-    pub(crate) fn of<T>(element: &mut Element<T>, codec: &RecordCodec<T>) -> Result<Option<Self>> {
-        Ok(match element {
-            Element::Batch(batch) => Some(Self::Batch(KeptBatch::encode(batch, codec)?)),
-            Element::Event(Event::Watermark(wm)) => Some(Self::Watermark(*wm)),
-            Element::Event(Event::Status(status)) => Some(Self::Status(*status)),
-            Element::Event(Event::Backlog(backlog)) => Some(Self::Backlog(*backlog)),
-            Element::Event(Event::Barrier(_) | Event::EndOfInput) => None,
-        })
+    /// What is to be kept of a batch.
+    pub(crate) fn batch<T>(batch: &mut Batch<T>, codec: &RecordCodec<T>) -> Result<Option<Self>> {
+        Ok(Some(Self::Batch(KeptBatch::encode(batch, codec)?)))
+    }
+
+    /// What is to be kept of an event.
+    pub(crate) fn event(event: Event) -> Option<Self> {
+        match event {
+            Event::Watermark(wm) => Some(Self::Watermark(wm)),
+            Event::Status(status) => Some(Self::Status(status)),
+            Event::Backlog(backlog) => Some(Self::Backlog(backlog)),
+            Event::Barrier(_) | Event::EndOfInput => None,
+        }
     }
 }
 

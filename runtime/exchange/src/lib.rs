@@ -7,12 +7,15 @@
 mod channel;
 mod in_flight;
 mod partition;
+mod queue;
+pub mod remote;
 mod signal;
 mod spread;
 mod writer;
 
 pub use channel::{
     Announcement, BarrierMode, ChannelKind, ChannelOptions, Receiver, SendOutcome, Sender, channel,
+    channel_in, channel_out,
 };
 pub use in_flight::{Captured, ChannelState, InFlight, KeptBatch, RecordCodec};
 pub use partition::{HashRecords, Partitioner, Route};

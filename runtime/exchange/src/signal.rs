@@ -1,8 +1,9 @@
 //! How a channel wakes the task on its other side.
 
 use atomic_waker::AtomicWaker;
-use std::sync::Arc;
+use hurtig_core::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 #[derive(Debug, Default)]
@@ -10,6 +11,8 @@ struct Shared {
     waker: AtomicWaker,
     announced: AtomicBool,
     overdrawing: AtomicBool,
+    has_failed: AtomicBool,
+    failure: Mutex<Option<Error>>,
 }
 
 /// One task's bell. All channels of a task share it.
@@ -48,6 +51,28 @@ impl Signal {
     pub fn take_announced(&self) -> bool {
         // Almost always nothing was: a plain read then.
         self.shared.announced.load(Ordering::Relaxed) && self.shared.announced.swap(false, Ordering::Acquire)
+    }
+
+    /// Says that a channel of the task has failed, and wakes it. The first failure counts.
+    pub fn fail(&self, error: Error) {
+        let mut failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.get_or_insert(error);
+        drop(failure);
+        self.shared.has_failed.store(true, Ordering::Release);
+        self.ring();
+    }
+
+    /// Why a channel of the task has failed, since the last call.
+    #[inline]
+    pub fn take_failure(&self) -> Option<Error> {
+        // Almost always none has: a plain read then.
+        if !self.shared.has_failed.load(Ordering::Relaxed)
+            || !self.shared.has_failed.swap(false, Ordering::Acquire)
+        {
+            return None;
+        }
+        let mut failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        failure.take()
     }
 
     /// Whether the channels that the task fills may take more than their bounds: a barrier that may overtake

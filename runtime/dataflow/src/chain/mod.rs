@@ -437,6 +437,9 @@ impl TaskCore {
     /// no room.
     fn pass(&mut self, turn: &mut Turn<'_, '_>) -> Result<(bool, bool)> {
         let nodes = self.nodes.len();
+        if let Some(failure) = self.signal.take_failure() {
+            return Err(failure);
+        }
         if self.signal.take_announced() || self.overtaking.look_at <= turn.now {
             self.at = 0;
             self.overtaking.look_at = self.head.look(turn.now, &mut *self.links[0])?;

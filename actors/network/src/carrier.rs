@@ -1,0 +1,305 @@
+//! One connection to another worker, and what happens when it ends.
+
+use crate::hello::{HelloError, Party, greet};
+use crate::network::{NetworkConfig, PeerWorker};
+use hurtig_core::Error;
+use hurtig_core::ids::ChannelId;
+use hurtig_core::time::Clock;
+use hurtig_exchange::Signal;
+use hurtig_exchange::remote::{Connection, FrameError, Inlet, Outlet};
+use hurtig_rpc::{Dialer, Stream};
+use std::future::poll_fn;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Bytes that are read or written at once.
+const PIECE: usize = 256 << 10;
+/// How often silence is looked for.
+const TICK: Duration = Duration::from_millis(500);
+/// The pause before a worker that refused a connection is dialled again.
+const REDIAL: Duration = Duration::from_millis(100);
+
+/// What tasks ask of a connection.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Produce(ChannelId, Outlet),
+    Consume(ChannelId, Inlet),
+    Forget(u32),
+}
+
+/// What a connection was asked and has not done yet: no more than tasks have channels.
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    /// `None`: the network was dropped.
+    commands: Mutex<Option<Vec<Command>>>,
+    /// Rings when a channel's end has changed, too.
+    pub(crate) signal: Signal,
+}
+
+impl Orders {
+    pub(crate) fn new() -> Self {
+        Self {
+            commands: Mutex::new(Some(Vec::new())),
+            signal: Signal::new(),
+        }
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Option<Vec<Command>>) -> R) -> R {
+        // Nothing in here runs foreign code, so a panic cannot have left it half changed.
+        act(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn give(&self, command: Command) {
+        let refused = self.with(|commands| match commands {
+            Some(commands) => {
+                commands.push(command);
+                None
+            }
+            None => Some(command),
+        });
+        // An end that is dropped counts as gone; that runs foreign code.
+        drop(refused);
+        self.signal.ring();
+    }
+
+    /// There will be no more.
+    pub(crate) fn close(&self) {
+        drop(self.with(Option::take));
+        self.signal.ring();
+    }
+
+    fn carry_out(&self, connection: &mut Connection) -> Result<(), Over> {
+        let commands = self
+            .with(|commands| commands.as_mut().map(std::mem::take))
+            .ok_or(Over)?;
+        for command in commands {
+            match command {
+                Command::Produce(id, outlet) => connection.produce(id, outlet),
+                Command::Consume(id, inlet) => connection.consume(id, inlet),
+                Command::Forget(generation) => connection.forget(generation),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why the channels to a worker have failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// It cannot be reached.
+    #[error("it cannot be reached")]
+    Unreachable(#[source] io::Error),
+    /// One of the two refused the other.
+    #[error("it was not agreed upon")]
+    Hello(#[source] HelloError),
+    /// The socket failed.
+    #[error("it broke")]
+    Broken(#[source] io::Error),
+    /// The other worker has closed it.
+    #[error("the other worker has closed it")]
+    Closed,
+    /// What came is wrong.
+    #[error("what came is wrong")]
+    Frame(#[from] FrameError),
+    /// Nothing came for too long.
+    #[error("nothing has come for {0:?}")]
+    Silent(Duration),
+    /// The other worker has connected once more.
+    #[error("the other worker has made a new one")]
+    Replaced,
+}
+
+/// Carries the channels to one worker.
+pub(crate) struct Carrier {
+    pub(crate) own: Party,
+    pub(crate) peer: PeerWorker,
+    pub(crate) config: NetworkConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// `None`: the other worker dials.
+    pub(crate) dialer: Option<Arc<dyn Dialer>>,
+    pub(crate) orders: Arc<Orders>,
+    /// Connections that the other worker has made.
+    pub(crate) accepted: mpsc::Receiver<Stream>,
+    pub(crate) connection: Connection,
+}
+
+/// The network was dropped.
+struct Over;
+
+impl Carrier {
+    /// Runs until the network is dropped.
+    pub(crate) async fn run(mut self) {
+        while let Ok(connected) = self.connect().await {
+            let outcome = match connected {
+                Ok(stream) => self.carry(stream).await,
+                Err(why) => Some(why),
+            };
+            let Some(why) = outcome else { return };
+            self.fail(why);
+        }
+    }
+
+    fn fail(&mut self, why: LinkError) {
+        let peer = &self.peer;
+        tracing::warn!(worker = %peer.worker, address = peer.address, error = %chain(&why), "a connection of the exchange has ended");
+        let text = format!("the connection to worker {} at {}", peer.worker, peer.address);
+        let why = Arc::new(why);
+        self.connection
+            .fail(|| Error::external(format!("{text} has failed"), SharedError(why.clone())));
+        self.connection = Connection::new(self.config.connection);
+    }
+
+    /// Waits until there is somebody to talk to, and something to talk about.
+    async fn connect(&mut self) -> Result<Result<Stream, LinkError>, Over> {
+        let Self {
+            orders,
+            connection,
+            accepted,
+            ..
+        } = self;
+        let Some(dialer) = self.dialer.clone() else {
+            return tokio::select! {
+                stream = accepted.recv() => stream.ok_or(Over).map(Ok),
+                over = obey(orders, connection, |_| false) => Err(over.err().unwrap_or(Over)),
+            };
+        };
+        obey(orders, connection, |connection| connection.channels() > 0).await?;
+        tokio::select! {
+            dialled = dial(&*dialer, self.own, &self.peer, self.config.connect_timeout) => Ok(dialled),
+            over = obey(orders, connection, |_| false) => Err(over.err().unwrap_or(Over)),
+        }
+    }
+
+    /// Reads and writes until the connection ends. `None`: the network was dropped.
+    async fn carry(&mut self, stream: Stream) -> Option<LinkError> {
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut read = Vec::with_capacity(PIECE);
+        let [mut out, mut next] = [(); 2].map(|()| Vec::with_capacity(2 * PIECE));
+        let mut written = 0;
+        let mut heard = self.clock.now();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            if self.orders.carry_out(&mut self.connection).is_err() {
+                return None;
+            }
+            if written == out.len() {
+                out.clear();
+                written = 0;
+                self.connection.fill(&mut out, PIECE, self.clock.now());
+            }
+            let idle = out.is_empty();
+            let (orders, clock, connection) = (&self.orders, &self.clock, &mut self.connection);
+            let rung = poll_fn(|cx| {
+                // First asked to be woken, then looked: no ring goes unheard.
+                orders.signal.listen(cx.waker());
+                let over = orders.carry_out(connection).is_err();
+                connection.fill(&mut next, PIECE, clock.now());
+                if next.is_empty() && !over {
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            });
+            tokio::select! {
+                got = reader.read_buf(&mut read) => {
+                    match got {
+                        Ok(0) => return Some(LinkError::Closed),
+                        Ok(_) => heard = self.clock.now(),
+                        Err(error) => return Some(LinkError::Broken(error)),
+                    }
+                    if let Err(error) = self.connection.receive(&read, heard) {
+                        return Some(error.into());
+                    }
+                    read.clear();
+                }
+                put = writer.write(&out[written..]), if !idle => match put {
+                    Ok(0) => return Some(LinkError::Closed),
+                    Ok(count) => written += count,
+                    Err(error) => return Some(LinkError::Broken(error)),
+                },
+                () = rung, if idle => std::mem::swap(&mut out, &mut next),
+                replacing = self.accepted.recv() => {
+                    // It is taken when this one has ended; whoever made it knows that the old one is dead.
+                    drop(replacing?);
+                    return Some(LinkError::Replaced);
+                }
+                _ = tick.tick() => {
+                    let silence = self.clock.now().since(heard);
+                    if silence >= self.config.silence {
+                        return Some(LinkError::Silent(silence));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Carries out orders until the connection is as `enough` wants it.
+async fn obey(
+    orders: &Orders,
+    connection: &mut Connection,
+    enough: impl Fn(&Connection) -> bool,
+) -> Result<(), Over> {
+    poll_fn(|cx| {
+        orders.signal.listen(cx.waker());
+        match orders.carry_out(connection) {
+            Err(over) => Poll::Ready(Err(over)),
+            Ok(()) if enough(connection) => Poll::Ready(Ok(())),
+            Ok(()) => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Dials until there is a connection, or the time is up.
+async fn dial(
+    dialer: &dyn Dialer,
+    own: Party,
+    peer: &PeerWorker,
+    patience: Duration,
+) -> Result<Stream, LinkError> {
+    let until = Instant::now() + patience;
+    loop {
+        let late = || io::Error::from(io::ErrorKind::TimedOut);
+        let left = until.saturating_duration_since(Instant::now());
+        let dialled = timeout(left, dialer.dial(&peer.address)).await;
+        match dialled.unwrap_or_else(|_| Err(late())) {
+            Ok(mut stream) => {
+                let greeted = greet(&mut stream, own, peer.worker).await;
+                return greeted.map(|()| stream).map_err(LinkError::Hello);
+            }
+            Err(error) if Instant::now() + REDIAL >= until => return Err(LinkError::Unreachable(error)),
+            Err(_) => sleep(REDIAL).await,
+        }
+    }
+}
+
+/// One cause of several failures.
+#[derive(Debug)]
+struct SharedError(Arc<LinkError>);
+
+impl std::fmt::Display for SharedError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for SharedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&*self.0)
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}

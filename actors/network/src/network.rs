@@ -1,0 +1,341 @@
+//! The thread of the exchange, and how tasks reach it.
+
+use crate::carrier::{Carrier, Command, Orders};
+use crate::hello::{HelloError, Party, answer};
+use hurtig_core::ids::ChannelId;
+use hurtig_core::time::Clock;
+use hurtig_exchange::Signal;
+use hurtig_exchange::remote::{Connection, ConnectionConfig, Inlet, Outlet};
+use hurtig_rpc::{Accepted, Acceptor, Dialer, Stream, TcpAcceptor};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use uuid::Uuid;
+
+/// Connections that may be in the middle of their greeting at once.
+const GREETINGS: usize = 64;
+/// Connections of one worker that wait to take the place of an older one.
+const ACCEPTED: usize = 4;
+
+/// Bounds of the exchange between workers.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkConfig {
+    /// Those of each connection.
+    pub connection: ConnectionConfig,
+    /// How long a worker is dialled before it counts as unreachable.
+    pub connect_timeout: Duration,
+    /// How long nothing may come on a connection; who has nothing to say says so in a quarter of it.
+    pub silence: Duration,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionConfig::default(),
+            connect_timeout: Duration::from_secs(10),
+            silence: Duration::from_secs(12),
+        }
+    }
+}
+
+/// Another worker of the job.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerWorker {
+    /// Which.
+    pub worker: Uuid,
+    /// Where its exchange listens.
+    pub address: String,
+}
+
+/// A listener that is still to be made, on the thread of the exchange.
+pub type Bind = Pin<Box<dyn Future<Output = io::Result<(Box<dyn Acceptor>, String)>> + Send>>;
+
+/// Listens at a TCP address in the clear; port 0: any that is free.
+pub fn tcp(address: impl Into<String>) -> Bind {
+    let address = address.into();
+    Box::pin(async move {
+        let acceptor = TcpAcceptor::bind(&address).await?;
+        let bound = acceptor.local_addr()?.to_string();
+        Ok((Box::new(acceptor) as Box<dyn Acceptor>, bound))
+    })
+}
+
+/// What the exchange of a worker is made of.
+pub struct NetworkSetup {
+    /// The worker.
+    pub own: Party,
+    /// Where it listens.
+    pub bind: Bind,
+    /// How it reaches others.
+    pub dialer: Arc<dyn Dialer>,
+    /// Its bounds.
+    pub config: NetworkConfig,
+    /// The process's clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why there is no exchange.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It cannot listen.
+    #[error("the exchange cannot listen for other workers")]
+    Bind(#[source] io::Error),
+    /// It has no thread.
+    #[error("the thread of the exchange cannot be started")]
+    Thread(#[source] io::Error),
+}
+
+/// One connection, from outside.
+#[derive(Clone)]
+struct Line {
+    orders: Arc<Orders>,
+    accepted: mpsc::Sender<Stream>,
+}
+
+/// Carriers that are to run: no more than there are workers.
+struct Begun {
+    /// `None`: the network was dropped.
+    carriers: Mutex<Option<Vec<Carrier>>>,
+    changed: Notify,
+}
+
+impl Begun {
+    fn new() -> Self {
+        Self {
+            carriers: Mutex::new(Some(Vec::new())),
+            changed: Notify::new(),
+        }
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut Option<Vec<Carrier>>) -> R) -> R {
+        act(&mut self.carriers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, carrier: Carrier) {
+        self.with(|carriers| carriers.as_mut().map(|carriers| carriers.push(carrier)));
+        self.changed.notify_one();
+    }
+
+    fn close(&self) {
+        drop(self.with(Option::take));
+        self.changed.notify_one();
+    }
+
+    /// Those that are new; `None`: there will be no more.
+    fn take(&self) -> Option<Vec<Carrier>> {
+        self.with(|carriers| carriers.as_mut().map(std::mem::take))
+    }
+}
+
+#[derive(Default)]
+struct Lines(Mutex<HashMap<Uuid, Line>>);
+
+impl Lines {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Line>> {
+        // Nothing in here runs foreign code, so a panic cannot have left it half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The exchange of a worker. Clones are the same; it ends with the last.
+#[derive(Clone)]
+pub struct Network(Arc<Inner>);
+
+struct Inner {
+    own: Party,
+    address: String,
+    config: NetworkConfig,
+    dialer: Arc<dyn Dialer>,
+    clock: Arc<dyn Clock>,
+    lines: Arc<Lines>,
+    begun: Arc<Begun>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({} at {})", self.0.own.worker, self.0.address)
+    }
+}
+
+impl Network {
+    /// Listens, on a thread of its own.
+    ///
+    /// # Errors
+    /// When it cannot listen, or there is no thread.
+    pub fn start(setup: NetworkSetup) -> Result<Self, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let (acceptor, address) = runtime.block_on(setup.bind).map_err(StartError::Bind)?;
+        let begun = Arc::new(Begun::new());
+        let lines = Arc::new(Lines::default());
+        let listener = Listener {
+            own: setup.own,
+            lines: Arc::downgrade(&lines),
+        };
+        let to_run = begun.clone();
+        let thread = std::thread::Builder::new()
+            .name("hurtig-exchange".to_owned())
+            .spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, serve(acceptor, listener, to_run));
+            })
+            .map_err(StartError::Thread)?;
+        Ok(Self(Arc::new(Inner {
+            own: setup.own,
+            address,
+            config: setup.config,
+            dialer: setup.dialer,
+            clock: setup.clock,
+            lines,
+            begun,
+            thread: Some(thread),
+        })))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.0.address
+    }
+
+    /// What the channels' ends at the connection to a worker ring with.
+    pub fn signal(&self, peer: &PeerWorker) -> Signal {
+        self.line(peer).orders.signal.clone()
+    }
+
+    /// Carries a channel to a worker; its queue was made with [`Self::signal`].
+    pub fn produce(&self, peer: &PeerWorker, id: ChannelId, outlet: Outlet) {
+        self.tell(peer, Command::Produce(id, outlet));
+    }
+
+    /// Brings a channel from a worker; its queue was made with [`Self::signal`].
+    pub fn consume(&self, peer: &PeerWorker, id: ChannelId, inlet: Inlet) {
+        self.tell(peer, Command::Consume(id, inlet));
+    }
+
+    /// Ends all channels of a generation.
+    pub fn forget(&self, generation: u32) {
+        for line in self.0.lines.lock().values() {
+            line.orders.give(Command::Forget(generation));
+        }
+    }
+
+    fn tell(&self, peer: &PeerWorker, command: Command) {
+        self.line(peer).orders.give(command);
+    }
+
+    fn line(&self, peer: &PeerWorker) -> Line {
+        let mut lines = self.0.lines.lock();
+        lines
+            .entry(peer.worker)
+            .or_insert_with(|| self.0.begin(peer))
+            .clone()
+    }
+}
+
+impl Inner {
+    /// Of two workers the one with the smaller id dials.
+    fn begin(&self, peer: &PeerWorker) -> Line {
+        let orders = Arc::new(Orders::new());
+        let (accepted, from_listener) = mpsc::channel(ACCEPTED);
+        let carrier = Carrier {
+            own: self.own,
+            peer: peer.clone(),
+            config: self.config,
+            clock: self.clock.clone(),
+            dialer: (self.own.worker < peer.worker).then(|| self.dialer.clone()),
+            orders: orders.clone(),
+            accepted: from_listener,
+            connection: Connection::new(self.config.connection),
+        };
+        self.begun.add(carrier);
+        Line { orders, accepted }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for line in std::mem::take(&mut *self.lines.lock()).into_values() {
+            line.orders.close();
+        }
+        self.begun.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the exchange has panicked");
+        }
+    }
+}
+
+/// Lets other workers in.
+#[derive(Clone)]
+struct Listener {
+    own: Party,
+    lines: Weak<Lines>,
+}
+
+/// Runs carriers and greetings until the network is dropped.
+async fn serve(mut acceptor: Box<dyn Acceptor>, listener: Listener, begun: Arc<Begun>) {
+    let greetings = Arc::new(Semaphore::new(GREETINGS));
+    loop {
+        tokio::select! {
+            () = begun.changed.notified() => match begun.take() {
+                Some(carriers) => {
+                    for carrier in carriers {
+                        drop(tokio::task::spawn_local(carrier.run()));
+                    }
+                }
+                None => return,
+            },
+            accepted = acceptor.accept() => match accepted {
+                Ok(accepted) => listener.clone().welcome(accepted, &greetings),
+                Err(error) => {
+                    // Most likely there are too many open files: others will be closed.
+                    tracing::warn!(%error, "a connection of the exchange cannot be accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+}
+
+impl Listener {
+    fn welcome(self, accepted: Accepted, greetings: &Arc<Semaphore>) {
+        let Ok(permit) = greetings.clone().try_acquire_owned() else {
+            tracing::warn!(
+                from = accepted.from,
+                "too many connections of the exchange begin at once; this one is closed"
+            );
+            return;
+        };
+        drop(tokio::task::spawn_local(async move {
+            let from = accepted.from.clone();
+            if let Err(error) = self.greet(accepted).await {
+                tracing::warn!(from, %error, "a connection of the exchange is refused");
+            }
+            drop(permit);
+        }));
+    }
+
+    async fn greet(self, accepted: Accepted) -> Result<(), HelloError> {
+        let late = tokio::time::timeout(Duration::from_secs(3), accepted.stream).await;
+        let mut stream = late.map_err(|_| HelloError::Late)??;
+        let worker = answer(&mut stream, self.own).await?;
+        if let Some(line) = self
+            .lines
+            .upgrade()
+            .and_then(|lines| lines.lock().get(&worker).cloned())
+        {
+            // Where several wait already, this one is closed, and made again.
+            let _ = line.accepted.try_send(stream);
+        }
+        Ok(())
+    }
+}
