@@ -187,7 +187,7 @@ impl BlobDir {
         }
     }
 
-    /// The file of a blob, if it is there. For a process that is started from it; nobody may write to it.
+    /// The file of a blob, if it is there. Nobody may write to it.
     pub fn file(&self, digest: Digest) -> Option<PathBuf> {
         Some(self.path(digest)).filter(|path| path.exists())
     }
@@ -414,6 +414,39 @@ fn age_of(metadata: &fs::Metadata) -> i64 {
     })
 }
 
+impl BlobReader {
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reads all of it, and gives the file that was read: whoever executes a blob executes that, and not what lies under its name
+    /// later.
+    ///
+    /// # Errors
+    /// When it is damaged, or the disk says so.
+    pub fn verified(mut self) -> Result<File, BlobError> {
+        let (digest, path) = (self.digest, self.path.clone());
+        let read = io::copy(
+            &mut io::BufReader::with_capacity(BUFFER, &mut self),
+            &mut io::sink(),
+        );
+        match read {
+            Ok(_) => Ok(self.file),
+            Err(source) if source.kind() == io::ErrorKind::InvalidData => {
+                let found = Digest(self.hash.finalize().into());
+                Err(BlobError::Damaged { digest, found, path })
+            }
+            Err(source) => Err(BlobError::Io { path, source }),
+        }
+    }
+}
+
 impl Read for BlobReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
@@ -467,6 +500,8 @@ mod tests {
             let mut other = bytes[..length].to_vec();
             other[at] ^= u8::from(length == bytes.len());
             fs::write(blobs.path(digest), &other).unwrap();
+            let damaged = blobs.read(digest).unwrap().verified();
+            assert!(matches!(damaged, Err(BlobError::Damaged { .. })), "{damaged:?}");
             assert!(matches!(blobs.read_all(digest), Err(BlobError::Damaged { .. })));
         }
         fs::remove_file(blobs.path(digest)).unwrap();
