@@ -190,6 +190,15 @@ pub enum JobMasterMessage {
         /// How, for people.
         cause: String,
     },
+    /// From the ResourceManager: the process of a worker has ended, and not with its machine. *Legal* at any time. *Reply*: none;
+    /// what ran there has failed. If it had offered no slots yet, it could not begin, which is a failure of the job.
+    /// *Repeated, late*: it is known to be lost, ignored.
+    WorkerEnded {
+        /// Which.
+        task_manager: TaskManagerId,
+        /// How, for people.
+        cause: String,
+    },
     /// From a TaskManager: a task is in another state. *Reply*: none. *Repeated*: ignored. *Late*:
     /// about an attempt that was replaced or is over, ignored.
     TaskStateChanged {
@@ -344,6 +353,10 @@ mod tests {
             JobMasterMessage::TaskManagerLost {
                 task_manager,
                 cause: "killed by signal 9".to_owned(),
+            },
+            JobMasterMessage::WorkerEnded {
+                task_manager,
+                cause: "it ended with exit code 1".to_owned(),
             },
             JobMasterMessage::TaskStateChanged {
                 execution,

@@ -8,7 +8,7 @@ use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::process::launch::JobLaunch;
 use crate::process::placement::ProcessEvent;
 use crate::resource_manager::ResourceManagerEvent;
-use crate::result::{JobFailure, JobResult};
+use crate::result::{FailureEntry, JobFailure, JobResult};
 use crate::wire::{Claim, ClaimJob, Courier, Delivery, Inbox, JobMasterRpc, RecordCheckpoint};
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
@@ -17,9 +17,10 @@ use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobStatus;
 use hurtig_kit::{Mailbox, ShellCx};
 use hurtig_rpc::{Call, FenceError, Fences, RpcError, Stamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What reaches the Dispatcher of a cluster of processes.
 pub(crate) enum DispatcherCall {
@@ -54,8 +55,12 @@ pub(crate) struct MasterProcesses {
 struct Job {
     launch: Arc<JobLaunch>,
     lives: MasterLives,
-    /// When it was submitted; known from the first event on.
-    since: Option<Time>,
+    /// When it was submitted.
+    since: Time,
+    /// How JobMasters of it have ended, those that ended last.
+    exits: VecDeque<FailureEntry>,
+    /// How many have.
+    exited: u32,
 }
 
 impl MasterProcesses {
@@ -71,7 +76,7 @@ impl MasterProcesses {
 
 impl Dispatcher {
     /// A job was submitted that runs in processes.
-    pub(super) fn start_first(&mut self, job: JobId, launch: JobLaunch) {
+    pub(super) fn start_first(&mut self, job: JobId, launch: JobLaunch, now: Time) {
         let Some(processes) = &mut self.setup.processes else {
             return;
         };
@@ -82,7 +87,9 @@ impl Dispatcher {
             Job {
                 launch,
                 lives,
-                since: None,
+                since: now,
+                exits: VecDeque::new(),
+                exited: 0,
             },
         );
         self.start_process(job, epoch);
@@ -144,13 +151,6 @@ impl Dispatcher {
     }
 
     pub(super) fn on_call(&mut self, call: DispatcherCall, cx: &mut ShellCx<'_, Self>) {
-        let now = cx.now();
-        if let Some(processes) = &mut self.setup.processes {
-            processes
-                .jobs
-                .values_mut()
-                .for_each(|job| _ = job.since.get_or_insert(now));
-        }
         match call {
             DispatcherCall::Claim(call) => {
                 let claim = self.claim(&call.message, cx);
@@ -275,7 +275,13 @@ impl Dispatcher {
         known.is_some_and(|known| stamp == Some(Stamp::job(job, known.lives.epoch())))
     }
 
-    fn on_message(&mut self, message: DispatcherMessage) {
+    fn on_message(&mut self, mut message: DispatcherMessage) {
+        let processes = self.setup.processes.as_ref();
+        if let DispatcherMessage::JobEnded(result) = &mut message
+            && let Some(known) = processes.and_then(|processes| processes.jobs.get(&result.job))
+        {
+            known.complete(result);
+        }
         if let DispatcherMessage::JobStatusChanged { job, status } = &message
             && let Some(watched) = self.statuses.get(job)
             && !status.is_globally_terminal()
@@ -293,6 +299,7 @@ impl Dispatcher {
         cause: &str,
         cx: &mut ShellCx<'_, Self>,
     ) {
+        let remembered = self.setup.config.exception_history.max(1);
         let Some(processes) = &mut self.setup.processes else {
             return;
         };
@@ -304,7 +311,9 @@ impl Dispatcher {
             return;
         }
         tracing::warn!(%job, %epoch, cause, ?after, "its JobMaster is gone");
-        let since = known.since.unwrap_or_else(|| cx.now());
+        let message = format!("the process of its JobMaster (epoch {epoch}) is gone: {cause}");
+        let failure = JobFailure::of_job(Fault::External, message, known.age(cx.now()));
+        known.note_exit(failure, remembered);
         if let Some(master) = self.masters.get_mut(&job) {
             master.outbox = None;
         }
@@ -314,29 +323,87 @@ impl Dispatcher {
                 let (status, start) = (JobStatus::Restarting, DispatcherCall::StartMaster(job, epoch));
                 self.on_message(DispatcherMessage::JobStatusChanged { job, status });
                 cx.after(after, DispatcherInput::Processes(start));
+                self.end_cancelled(cx);
             }
-            AfterExit::GiveUp { exits } => self.give_up(job, (exits, cause), cx.now().since(since)),
+            AfterExit::GiveUp { exits } => self.give_up(job, (exits, cause), cx),
             AfterExit::Nothing => {}
         }
     }
 
-    /// The job has no JobMaster and gets none: the Dispatcher writes its result.
-    fn give_up(&mut self, job: JobId, (exits, cause): (usize, &str), after: std::time::Duration) {
-        let name = self.brain.jobs().into_iter().find(|known| known.job == job);
+    /// The job has no JobMaster and gets none.
+    fn give_up(&mut self, job: JobId, (exits, cause): (usize, &str), cx: &ShellCx<'_, Self>) {
         let message = format!(
             "the process of its JobMaster ended {exits} times within ten minutes, the last time: {cause}"
         );
-        let failure = JobFailure::of_job(Fault::External, message, after);
+        self.end_without_master(job, (JobStatus::Failed, Some(message)), cx);
+    }
+
+    /// A job that is cancelled and has no JobMaster needs none to end.
+    pub(super) fn end_cancelled(&mut self, cx: &ShellCx<'_, Self>) {
+        let Some(processes) = &self.setup.processes else {
+            return;
+        };
+        let jobs = processes.jobs.iter();
+        let ended = jobs.filter(|(_, job)| job.lives.cancelled && !job.lives.is_claimed());
+        for job in ended.map(|(job, _)| *job).collect::<Vec<_>>() {
+            self.end_without_master(job, (JobStatus::Canceled, None), cx);
+        }
+    }
+
+    /// The Dispatcher writes the result of a job without a JobMaster. Whoever may still want to claim it is refused.
+    fn end_without_master(
+        &mut self,
+        job: JobId,
+        (status, failure): (JobStatus, Option<String>),
+        cx: &ShellCx<'_, Self>,
+    ) {
+        let processes = self.setup.processes.as_ref();
+        let Some(known) = processes.and_then(|processes| processes.jobs.get(&job)) else {
+            return;
+        };
+        let duration = known.age(cx.now());
+        let name = self.brain.jobs().into_iter().find(|known| known.job == job);
         let result = JobResult {
             job,
             name: name.map(|known| known.name).unwrap_or_default(),
-            status: JobStatus::Failed,
+            status,
             accumulators: AccumulatorValues::default(),
-            failure: Some(failure),
+            failure: failure.map(|message| JobFailure::of_job(Fault::External, message, duration)),
             failures: Vec::new(),
-            restarts: u32::try_from(exits).unwrap_or(u32::MAX),
-            duration: after,
+            restarts: 0,
+            duration,
         };
         self.on_message(DispatcherMessage::JobEnded(Box::new(result)));
+    }
+
+    /// What ended before the present JobMaster began, which knows nothing of it.
+    pub(super) fn exits(&self, job: JobId) -> Vec<FailureEntry> {
+        let processes = self.setup.processes.as_ref();
+        let known = processes.and_then(|processes| processes.jobs.get(&job));
+        known
+            .map(|known| known.exits.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+}
+
+impl Job {
+    fn age(&self, now: Time) -> Duration {
+        now.since(self.since)
+    }
+
+    fn note_exit(&mut self, root: JobFailure, remembered: usize) {
+        self.exited += 1;
+        if self.exits.len() >= remembered {
+            self.exits.pop_front();
+        }
+        let concurrent = Vec::new();
+        self.exits.push_back(FailureEntry { root, concurrent });
+    }
+
+    /// Adds to what a JobMaster says of the job what its predecessors cannot say any more.
+    fn complete(&self, result: &mut JobResult) {
+        let failures = std::mem::take(&mut result.failures);
+        result.failures = self.exits.iter().cloned().chain(failures).collect();
+        result.restarts = result.restarts.saturating_add(self.exited);
     }
 }

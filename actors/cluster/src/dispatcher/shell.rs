@@ -152,7 +152,7 @@ impl Dispatcher {
                 Some(cx.outbox("dispatcher to job master", mailbox, OUTBOX))
             }
             JobCode::Artifact(launch) => {
-                self.start_first(id, *launch);
+                self.start_first(id, *launch, cx.now());
                 None
             }
         };
@@ -252,9 +252,10 @@ impl Dispatcher {
     }
 
     fn exceptions(&self, job: JobId, answer: Answer<Vec<FailureEntry>>, cx: &mut ShellCx<'_, Self>) {
+        let exits = self.exits(job);
         let outbox = match self.master(job) {
             Some(Ok(outbox)) => outbox,
-            Some(Err(error)) => return answer.send(Err(error)),
+            Some(Err(_)) => return answer.send(Ok(exits)),
             None => {
                 let ended = self.brain.result(job).map(|result| result.failures.clone());
                 return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
@@ -263,6 +264,7 @@ impl Dispatcher {
         let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
         let relayed = async move {
             let asked = mailbox.ask(JobMasterEvent::Exceptions, deadline).await;
+            let asked = asked.map(|failures| exits.into_iter().chain(failures).collect());
             answer.send(asked.map_err(|source| ClusterError::Ask {
                 what: "exceptions",
                 source,
@@ -320,7 +322,10 @@ impl Component for Dispatcher {
                 }
             }
             DispatcherInput::Submit(job, answer) => answer.send(self.submit(*job, cx)),
-            DispatcherInput::Cancel(job, answer) => answer.send(self.decide(DispatcherEvent::Cancel(job))),
+            DispatcherInput::Cancel(job, answer) => {
+                answer.send(self.decide(DispatcherEvent::Cancel(job)));
+                self.end_cancelled(cx);
+            }
             DispatcherInput::Status(job, answer) => answer.send(self.brain.status(job)),
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),
@@ -333,6 +338,7 @@ impl Component for Dispatcher {
                 if let Err(error) = self.decide(DispatcherEvent::ShutDown) {
                     tracing::error!(%error, "shutting down");
                 }
+                self.end_cancelled(cx);
             }
             DispatcherInput::Processes(call) => self.on_call(call, cx),
         }

@@ -22,7 +22,7 @@ use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{ExecutionGraph, JobGraph, JobStatus, RegionId, StateChange, TaskState};
 use hurtig_dataflow::source::{Assignment, Split};
 use hurtig_task::interface::{TaskFailure, TaskReport};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct JobMasterBrain {
     pub(super) settings: JobSettings,
     pub(super) graph: ExecutionGraph,
     pub(super) slots: SlotPool,
+    /// Workers that are gone, those that went last.
+    pub(super) lost: VecDeque<TaskManagerId>,
     pub(super) splits: SplitCoordinators,
     pub(super) checkpoints: JobCheckpoints,
     pub(super) savepoints: JobSavepoints,
@@ -58,6 +60,7 @@ impl JobMasterBrain {
         Self {
             graph,
             slots: SlotPool::default(),
+            lost: VecDeque::new(),
             splits: SplitCoordinators::default(),
             checkpoints: JobCheckpoints::new(settings.checkpoints.clone(), settings.first_checkpoint),
             savepoints: JobSavepoints::default(),
@@ -140,6 +143,9 @@ impl JobMasterBrain {
             }
             JobMasterMessage::TaskManagerLost { task_manager, cause } => {
                 self.on_task_manager_lost(now, task_manager, &cause, out);
+            }
+            JobMasterMessage::WorkerEnded { task_manager, cause } => {
+                self.on_worker_ended(now, task_manager, &cause, out);
             }
             JobMasterMessage::TaskStateChanged {
                 execution,

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// What effects are collected in.
 pub(super) type Effects = Vec<JobEffect>;
 
+/// With this one a job's first JobMaster begins, and no later one.
+const FIRST_CHECKPOINT: CheckpointId = CheckpointId(1);
+
 /// How a job is run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobSettings {
@@ -61,8 +64,13 @@ impl JobSettings {
             slot_request_timeout: cluster.slot_request_timeout,
             cancellation_timeout: cluster.cancellation_timeout,
             exception_history: cluster.exception_history,
-            first_checkpoint: CheckpointId(1),
+            first_checkpoint: FIRST_CHECKPOINT,
         }
+    }
+
+    /// Whether no other JobMaster had the job before.
+    pub(super) fn is_first_life(&self) -> bool {
+        self.first_checkpoint == FIRST_CHECKPOINT
     }
 }
 

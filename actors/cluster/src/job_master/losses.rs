@@ -4,6 +4,7 @@ use super::brain::JobMasterBrain;
 use super::events::Effects;
 use super::failures::locate;
 use super::recovery::Hit;
+use crate::result::JobFailure;
 use hurtig_core::Fault;
 use hurtig_core::ids::{ExecutionId, TaskManagerId};
 use hurtig_core::time::Time;
@@ -11,7 +12,38 @@ use hurtig_dataflow::graph::{JobStatus, RegionId, TaskState};
 use hurtig_task::interface::TaskFailure;
 use std::collections::BTreeSet;
 
+/// Workers that are gone and remembered, so that a second witness changes nothing.
+const REMEMBERED: usize = 64;
+
 impl JobMasterBrain {
+    /// A worker that ends before it has offered its slots will not do better the next time: the restart strategy says how
+    /// often that is tried.
+    pub(super) fn on_worker_ended(
+        &mut self,
+        now: Time,
+        ended: TaskManagerId,
+        cause: &str,
+        out: &mut Effects,
+    ) {
+        if self.slots.task_managers().contains(&ended) || self.lost.contains(&ended) {
+            return self.on_task_manager_lost(now, ended, cause, out);
+        }
+        self.note_lost(ended);
+        let message = format!("the process of a worker could not begin: {cause}");
+        let failure = JobFailure::of_job(Fault::External, message, self.after(now));
+        self.fail(now, failure, Hit::Job, out);
+    }
+
+    fn note_lost(&mut self, lost: TaskManagerId) {
+        if self.lost.contains(&lost) {
+            return;
+        }
+        if self.lost.len() == REMEMBERED {
+            self.lost.pop_front();
+        }
+        self.lost.push_back(lost);
+    }
+
     /// All that ran on a TaskManager has ended, as one failure however many tasks and regions it hits. What was being
     /// stopped there has stopped.
     pub(super) fn on_task_manager_lost(
@@ -21,6 +53,7 @@ impl JobMasterBrain {
         cause: &str,
         out: &mut Effects,
     ) {
+        self.note_lost(lost);
         if !self.slots.remove(lost) {
             return;
         }

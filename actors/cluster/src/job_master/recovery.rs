@@ -53,7 +53,8 @@ impl JobMasterBrain {
         tracing::warn!(job = %self.graph.job_graph().id, %failure, "failure");
         self.savepoints.because = Some(failure.to_string());
         // A job that never ran fails: what keeps it from starting will not go away.
-        let hopeful = !failure.cause.permanent && self.status() != JobStatus::Created;
+        let never_ran = self.status() == JobStatus::Created && self.settings.is_first_life();
+        let hopeful = !failure.cause.permanent && !never_ran;
         let same_attempt = self.strategy.is_same_attempt(now);
         let delay = self.strategy.on_failure(now).filter(|_| hopeful);
         let part_of = self.failures.last().filter(|_| same_attempt && delay.is_some());
@@ -91,6 +92,10 @@ impl JobMasterBrain {
         (cause, delay): (EntryId, Duration),
         out: &mut Effects,
     ) {
+        if self.status() == JobStatus::Created {
+            // Under another JobMaster it ran, and its tasks are being scheduled.
+            self.set_status(JobStatus::Running, now, out);
+        }
         if self.status() != JobStatus::Restarting {
             self.set_status(JobStatus::Restarting, now, out);
         }

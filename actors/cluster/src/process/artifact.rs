@@ -19,6 +19,8 @@ const ELF_HEADER: usize = 64;
 const PROGRAM_HEADER: usize = 56;
 /// A program header that describes notes.
 const PT_NOTE: u32 = 4;
+/// Where notes can begin.
+const NOTE_ALIGN: usize = 4;
 /// Name padded to four bytes: it ends with a zero.
 const PADDED_NAME: usize = 8;
 
@@ -145,40 +147,29 @@ fn read_at(file: &mut (impl Read + Seek), at: u64, into: &mut [u8]) -> Result<()
     })
 }
 
-/// The description of our note among those of a segment.
+/// The description of our note among those of a segment. Linkers put notes of several alignments into one segment, with gaps
+/// that the segment does not tell of, so that ours is looked for wherever it may begin.
 fn note_in(file: &mut (impl Read + Seek), segment: &[u8]) -> Result<Option<Vec<u8>>, ArtifactError> {
-    let (offset, length, align) = (u64_at(segment, 8), u64_at(segment, 32), u64_at(segment, 48));
+    let (offset, length) = (u64_at(segment, 8), u64_at(segment, 32));
     let (Some(offset), Some(length)) = (offset, length.filter(|length| *length <= MAX_NOTES)) else {
         return Ok(None);
     };
     let mut notes = vec![0; usize::try_from(length).unwrap_or(0)];
     read_at(file, offset, &mut notes)?;
-    let align = if align == Some(8) { 8 } else { 4 };
-    let mut rest = &notes[..];
-    while let Some((name, kind, description, after)) = next_note(rest, align) {
-        if kind == NOTE_TYPE && name.strip_suffix(b"\0") == Some(NOTE_NAME.as_bytes()) {
-            return Ok(Some(description.to_vec()));
-        }
-        rest = after;
-    }
-    Ok(None)
+    let mut places = (0..notes.len()).step_by(NOTE_ALIGN);
+    Ok(places.find_map(|at| our_note(&notes[at..])))
 }
 
-type RawNote<'a> = (&'a [u8], u32, &'a [u8], &'a [u8]);
-
-fn next_note(notes: &[u8], align: usize) -> Option<RawNote<'_>> {
-    let size = |at| usize::try_from(u32_at(notes, at)?).ok();
-    let (name_size, size, kind) = (size(0)?, size(4)?, u32_at(notes, 8)?);
-    let name_end = 12_usize.checked_add(name_size)?;
-    let start = name_end.checked_next_multiple_of(align)?;
-    let end = start.checked_add(size)?;
-    let next = end.checked_next_multiple_of(align)?.min(notes.len());
-    Some((
-        notes.get(12..name_end)?,
-        kind,
-        notes.get(start..end)?,
-        notes.get(next..)?,
-    ))
+/// The description of the note that begins here, if it is ours.
+fn our_note(note: &[u8]) -> Option<Vec<u8>> {
+    let (name_size, size, kind) = (u32_at(note, 0)?, u32_at(note, 4)?, u32_at(note, 8)?);
+    let name_end = 12_usize.checked_add(usize::try_from(name_size).ok()?)?;
+    if kind != NOTE_TYPE || note.get(12..name_end)?.strip_suffix(b"\0")? != NOTE_NAME.as_bytes() {
+        return None;
+    }
+    let start = 12 + PADDED_NAME;
+    let end = start.checked_add(usize::try_from(size).ok()?)?;
+    Some(note.get(start..end)?.to_vec())
 }
 
 /// Lines of `key=value`; those that are not known are of a later version.
@@ -233,10 +224,11 @@ mod tests {
     const TEXT: &str = "launch=1..3\nhurtig=0.1.0\n";
     const LENGTH: usize = (20 + TEXT.len()).next_multiple_of(4);
 
-    /// An executable of one segment, which has a foreign note and ours.
+    /// An executable of one segment, which has a foreign note and ours, as mold lays them out: the segment is aligned to eight
+    /// bytes, and ours begins at the next four.
     fn executable() -> Vec<u8> {
-        let mut notes = vec![4, 0, 0, 0, 3, 0, 0, 0, 1, 0, 0, 0];
-        notes.extend(b"GNU\0abc\0");
+        let mut notes = vec![4, 0, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0];
+        notes.extend(b"GNU\0abcd");
         notes.extend(note_bytes::<LENGTH>(TEXT));
         let mut file = vec![0; ELF_HEADER + PROGRAM_HEADER];
         file[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -248,7 +240,7 @@ mod tests {
         file[64] = 4;
         file[64 + 8] = (ELF_HEADER + PROGRAM_HEADER) as u8;
         file[64 + 32] = notes.len() as u8;
-        file[64 + 48] = 4;
+        file[64 + 48] = 8;
         file.extend(notes);
         file
     }

@@ -6,8 +6,10 @@ use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::records::Digest;
 use hurtig_kit::{BlockingThreads, Component, ExitReason, ShellCx};
 use hurtig_rpc::{Call, Gateway};
+use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -19,6 +21,8 @@ const PART: u64 = 4 << 20;
 const PARTS: usize = 4;
 /// How long a part may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often an artifact is read that changes while it is read.
+const CHECKS: u32 = 3;
 /// The largest artifact.
 pub(crate) const MAX_ARTIFACT: u64 = 4 << 30;
 
@@ -65,20 +69,90 @@ impl Component for Blobs {
     }
 }
 
-/// Fetches an artifact that is not in `dir`. Its file, which can be executed.
+/// An artifact whose bytes were checked, and which has not been written to since as long as [`Self::is_unchanged`] says so.
+#[derive(Clone, Debug)]
+pub(super) struct Program {
+    file: Arc<File>,
+    state: FileState,
+}
+
+/// What changes with the bytes of a file, and cannot be set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileState {
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl FileState {
+    fn of(file: &File) -> io::Result<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = file.metadata()?;
+        Ok(Self {
+            length: metadata.len(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+impl Program {
+    /// Reads all of the artifact. Blocks.
+    fn check(dir: &BlobDir, wanted: Digest) -> Result<Self, BlobError> {
+        for _ in 0..CHECKS {
+            if let Some(program) = Self::check_once(dir, wanted)? {
+                return Ok(program);
+            }
+        }
+        let source = io::Error::other("somebody writes to it while it is read");
+        let path = dir.read(wanted)?.path().to_owned();
+        Err(BlobError::Io { path, source })
+    }
+
+    /// `None`: it has changed while it was read. Two who check it for the first time both set its permissions.
+    fn check_once(dir: &BlobDir, wanted: Digest) -> Result<Option<Self>, BlobError> {
+        let reader = dir.read(wanted)?;
+        let path = reader.path().to_owned();
+        let io = |source| {
+            let path = path.clone();
+            BlobError::Io { path, source }
+        };
+        executable(reader.file()).map_err(io)?;
+        let state = FileState::of(reader.file()).map_err(io)?;
+        let file = Arc::new(reader.verified()?);
+        let program = Self { file, state };
+        Ok(Some(program).filter(Self::is_unchanged))
+    }
+
+    /// Whether it still is what was checked.
+    pub(super) fn is_unchanged(&self) -> bool {
+        FileState::of(&self.file).is_ok_and(|state| state == self.state)
+    }
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// An artifact that can be executed: from `dir`, or from the leader when it is not there, or not whole.
 pub(super) async fn fetch(
     dir: BlobDir,
     digest: String,
     leader: Gateway<BlobRpc>,
     threads: BlockingThreads,
-) -> Result<PathBuf, String> {
+) -> Result<Program, String> {
     let wanted: Digest = digest
         .parse()
         .map_err(|error: hurtig_ha::records::NotADigest| error.to_string())?;
-    if let Some(file) = dir.file(wanted) {
-        // Who has stored it may not have come so far.
-        executable(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-        return Ok(file);
+    let look = {
+        let dir = dir.clone();
+        threads.run(move || Program::check(&dir, wanted))
+    };
+    match look.await.map_err(|error| error.to_string())? {
+        Ok(program) => return Ok(program),
+        Err(error @ BlobError::Damaged { .. }) => tracing::warn!(%error, "it is fetched again"),
+        Err(BlobError::Missing { .. }) => {}
+        Err(error) => return Err(error.to_string()),
     }
     let (sender, receiver) = mpsc::channel(PARTS);
     let stored = threads.run(move || store(&dir, wanted, receiver));
@@ -101,7 +175,7 @@ pub(super) async fn fetch(
     stored.await.map_err(|error| error.to_string())?
 }
 
-fn store(dir: &BlobDir, wanted: Digest, parts: mpsc::Receiver<Vec<u8>>) -> Result<PathBuf, String> {
+fn store(dir: &BlobDir, wanted: Digest, parts: mpsc::Receiver<Vec<u8>>) -> Result<Program, String> {
     let mut parts = Parts {
         parts,
         current: io::Cursor::default(),
@@ -115,17 +189,17 @@ fn store(dir: &BlobDir, wanted: Digest, parts: mpsc::Receiver<Vec<u8>>) -> Resul
             "the artifact {wanted} has arrived with the digest {found}"
         ));
     }
-    let file = dir
-        .file(wanted)
-        .ok_or("the artifact was deleted while it was fetched")?;
-    executable(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(file)
+    Program::check(dir, wanted).map_err(|error| error.to_string())
 }
 
 /// Its owner may read and run it.
-fn executable(file: &std::path::Path) -> io::Result<()> {
+fn executable(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o500))
+    const MODE: u32 = 0o500;
+    if file.metadata()?.permissions().mode() & 0o777 == MODE {
+        return Ok(());
+    }
+    file.set_permissions(std::fs::Permissions::from_mode(MODE))
 }
 
 /// The parts as one stream. What ends without its empty part is torn.

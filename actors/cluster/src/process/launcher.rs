@@ -1,115 +1,34 @@
 //! The launcher: one thread that starts processes, waits for them, and ends them all when its TaskManager is gone.
 //!
 //! Standard input is its socket. It promises that of every process that it has started, and of what those have started, nothing runs on
-//! when it has ended. It refuses to know what they do.
+//! when it has ended, and that it ends nothing else. It refuses to know what they do.
 
-use super::launch::Launch;
+use super::descendants::{TURN, adopt_orphans, children, end, end_all, mark, owner_of};
+use super::orders::{Order, Report, Start, receive, send};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, kill_process, kill_process_group, pidfd_open, set_child_subreaper,
-    waitpid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process_group,
+    pidfd_open, waitid, waitpid,
 };
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The largest message on the socket.
-const MAX_FRAME: u32 = 64 << 20;
-/// How often what was handed over is looked for when nothing happens, in seconds.
-const IDLE_SECONDS: i64 = 1;
-/// How often the processes that are to end are looked at.
-const TURN_MS: i64 = 5;
-/// How many turns they get.
-const TURNS: u32 = 400;
-
-/// What a launcher is told.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Order {
-    /// Start a process.
-    Start(Box<Start>),
-    /// End one, with all that is in its group.
-    Kill {
-        /// Which.
-        id: u64,
-    },
-}
-
-/// A process that is to be started.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Start {
-    /// Its name in reports.
-    pub(super) id: u64,
-    pub(super) program: PathBuf,
-    pub(super) dir: PathBuf,
-    /// All of its environment.
-    pub(super) environment: BTreeMap<String, String>,
-    /// Where its output goes.
-    pub(super) log: PathBuf,
-    /// What it is told. The launcher writes its own number into it.
-    pub(super) launch: Launch,
-}
-
-/// What a launcher says.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Report {
-    /// A process could not be started.
-    Refused {
-        /// Which.
-        id: u64,
-        /// Why.
-        why: String,
-    },
-    /// A process has ended.
-    Ended {
-        /// Which.
-        id: u64,
-        /// Its exit code.
-        code: Option<i32>,
-        /// Or the signal that has killed it.
-        signal: Option<i32>,
-        /// What stands in the file that it was started with.
-        answer: Vec<u8>,
-    },
-}
-
-/// Writes a message.
-pub(super) fn write_frame(to: &mut impl Write, message: &impl Serialize) -> io::Result<()> {
-    let bytes = serde_json::to_vec(message)?;
-    let length = u32::try_from(bytes.len())
-        .ok()
-        .filter(|length| *length <= MAX_FRAME);
-    let length = length.ok_or_else(|| io::Error::other("a message to or from the launcher is too large"))?;
-    to.write_all(&length.to_le_bytes())?;
-    to.write_all(&bytes)
-}
-
-/// Reads a message; `None` at the end.
-pub(super) fn read_frame<M: DeserializeOwned>(from: &mut impl Read) -> io::Result<Option<M>> {
-    let mut length = [0; 4];
-    match from.read_exact(&mut length) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        read => read?,
-    }
-    let length = u32::from_le_bytes(length);
-    if length > MAX_FRAME {
-        return Err(io::Error::other("a message to or from the launcher is too large"));
-    }
-    let mut bytes = Vec::new();
-    from.take(length.into()).read_to_end(&mut bytes)?;
-    Ok(Some(serde_json::from_slice(&bytes)?))
-}
+/// How often those that were handed over and have ended are waited for when nothing else happens.
+const IDLE: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 struct Child {
     id: u64,
+    pid: Pid,
     /// Ready when it has ended.
     handle: OwnedFd,
     /// What it was started with, and where it answers.
@@ -118,7 +37,9 @@ struct Child {
 
 struct Launcher {
     socket: UnixStream,
-    children: BTreeMap<i32, Child>,
+    children: BTreeMap<u64, Child>,
+    /// Some have ended, and what they had started may not have.
+    hunting: bool,
 }
 
 /// Runs a launcher on its standard input. Returns when its TaskManager is gone and nothing that it has started is left.
@@ -127,22 +48,28 @@ struct Launcher {
 /// When standard input is no socket, or the system refuses what a launcher needs.
 pub fn run_launcher() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    set_child_subreaper(Some(rustix::process::getpid()))?;
+    adopt_orphans()?;
     let mut launcher = Launcher {
         socket,
         children: BTreeMap::new(),
+        hunting: false,
     };
     let served = launcher.serve();
-    launcher.end_all();
-    served
+    launcher.children.values().for_each(end_group);
+    match end_all() {
+        true => served,
+        false => Err(io::Error::other(
+            "there are processes that the system does not let die",
+        )),
+    }
 }
 
 impl Launcher {
     fn serve(&mut self) -> io::Result<()> {
         loop {
             if self.wait()? {
-                match read_frame(&mut self.socket)? {
-                    Some(order) => self.obey(order)?,
+                match receive(&self.socket)? {
+                    Some((order, file)) => self.obey(order, file)?,
                     None => return Ok(()),
                 }
             }
@@ -153,41 +80,36 @@ impl Launcher {
     /// Waits for an order or an end; true if there is an order, or there will be none.
     fn wait(&self) -> io::Result<bool> {
         let mut handles = vec![PollFd::new(&self.socket, PollFlags::IN)];
-        handles.extend(
-            self.children
-                .values()
-                .map(|child| PollFd::new(&child.handle, PollFlags::IN)),
-        );
-        let timeout = Timespec {
-            tv_sec: IDLE_SECONDS,
-            tv_nsec: 0,
-        };
-        match poll(&mut handles, Some(&timeout)) {
+        let ends = self.children.values();
+        handles.extend(ends.map(|child| PollFd::new(&child.handle, PollFlags::IN)));
+        let patience = if self.hunting { TURN } else { IDLE };
+        match poll(&mut handles, Some(&patience)) {
             Ok(_) => Ok(!handles[0].revents().is_empty()),
             Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn obey(&mut self, order: Order) -> io::Result<()> {
+    fn obey(&mut self, order: Order, file: Option<OwnedFd>) -> io::Result<()> {
         match order {
             Order::Kill { id } => {
-                let found = self.children.iter().find(|(_, child)| child.id == id);
-                if let Some(pid) = found.and_then(|(pid, _)| Pid::from_raw(*pid)) {
-                    end_group(pid);
+                if let Some(child) = self.children.get(&id) {
+                    end_group(child);
                 }
                 Ok(())
             }
             Order::Start(start) => {
-                let (id, program) = (start.id, start.program.clone());
-                match launch(*start) {
-                    Ok((pid, child)) => {
-                        self.children.insert(pid, child);
+                let (id, name) = (start.id, start.name.clone());
+                let no_program = || io::Error::other("the order came without its program");
+                let launched = file.ok_or_else(no_program).and_then(|file| launch(*start, &file));
+                match launched {
+                    Ok(child) => {
+                        self.children.insert(id, child);
                         Ok(())
                     }
                     Err(error) => {
-                        let why = explain(&error, &program.display().to_string());
-                        write_frame(&mut self.socket, &Report::Refused { id, why })
+                        let why = explain(&error, &name);
+                        send(&self.socket, &Report::Refused { id, why }, None)
                     }
                 }
             }
@@ -196,89 +118,80 @@ impl Launcher {
 
     /// Hears of all that have ended: of our own, and of those that were handed over.
     fn reap(&mut self) -> io::Result<()> {
-        let mut ended = false;
-        while let Ok(Some((pid, status))) = waitpid(None, WaitOptions::NOHANG) {
-            let Some(mut child) = self.children.remove(&pid.as_raw_nonzero().get()) else {
-                continue;
-            };
-            ended = true;
-            // What it has left behind in its group.
-            end_group(pid);
-            let mut answer = Vec::new();
-            child.file.seek(SeekFrom::Start(0))?;
-            child.file.read_to_end(&mut answer)?;
-            let report = Report::Ended {
-                id: child.id,
-                code: status.exit_status(),
-                signal: status.terminating_signal(),
-                answer,
-            };
-            write_frame(&mut self.socket, &report)?;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let ended = |child: &Child| {
+            waitid(WaitId::PidFd(child.handle.as_fd()), options)
+                .ok()
+                .flatten()
+        };
+        let all: Vec<_> = self
+            .children
+            .values()
+            .filter_map(|child| Some((child.id, ended(child)?)))
+            .collect();
+        for (id, status) in all {
+            if let Some(child) = self.children.remove(&id) {
+                self.bury(child, &status)?;
+            }
         }
-        if ended {
-            self.end_strangers();
+        // Whoever is left was handed over, and is no child of our own.
+        let strangers = matches!(waitid(WaitId::All, options), Ok(Some(_)));
+        if self.hunting || strangers {
+            self.hunting = self.end_strangers();
         }
         Ok(())
     }
 
-    /// Ends what was handed over: its parent, one of ours, has ended.
-    fn end_strangers(&self) {
-        for pid in handed_over() {
-            if !self.children.contains_key(&pid)
-                && let Some(pid) = Pid::from_raw(pid)
-            {
-                // It may have ended by now.
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+    /// Until it is waited for, its number, which is that of its group, is nobody else's.
+    fn bury(&mut self, mut child: Child, status: &WaitIdStatus) -> io::Result<()> {
+        end_group(&child);
+        waitpid(Some(child.pid), WaitOptions::NOHANG)?;
+        self.hunting = true;
+        let mut answer = Vec::new();
+        child.file.seek(SeekFrom::Start(0))?;
+        child.file.read_to_end(&mut answer)?;
+        let report = Report::Ended {
+            id: child.id,
+            code: status.exit_status(),
+            signal: status.terminating_signal(),
+            answer,
+        };
+        send(&self.socket, &report, None)
     }
 
-    /// Ends everything. What a process has started is handed over when that process has ended, so it takes several turns.
-    fn end_all(&mut self) {
-        self.children
-            .keys()
-            .filter_map(|pid| Pid::from_raw(*pid))
-            .for_each(end_group);
-        for _ in 0..TURNS {
-            loop {
-                match waitpid(None, WaitOptions::NOHANG) {
-                    Ok(Some((pid, _))) => _ = self.children.remove(&pid.as_raw_nonzero().get()),
-                    Ok(None) => break,
-                    // There is nobody left.
-                    Err(_) => return,
-                }
-            }
-            for pid in handed_over().into_iter().filter_map(Pid::from_raw) {
-                // It may have ended by now.
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            let turn = Timespec {
-                tv_sec: 0,
-                tv_nsec: TURN_MS * 1_000_000,
-            };
-            // An interrupted turn is a shorter one.
-            let _ = poll(&mut [], Some(&turn));
-        }
+    /// Ends what was handed over by those that have ended; who has another environment counts as theirs. True if there was any:
+    /// what that has started is handed over next.
+    fn end_strangers(&self) -> bool {
+        let own: Vec<Pid> = self.children.values().map(|child| child.pid).collect();
+        let of_living = |pid: &Pid| owner_of(*pid).is_some_and(|owner| self.children.contains_key(&owner));
+        let strangers = children().into_iter().filter(|pid| !own.contains(pid));
+        let orphans: Vec<Pid> = strangers.filter(|pid| !of_living(pid)).collect();
+        orphans.iter().copied().for_each(end);
+        !orphans.is_empty()
     }
 }
 
-fn end_group(pid: Pid) {
+fn end_group(child: &Child) {
     // It may have ended by now.
-    let _ = kill_process_group(pid, Signal::KILL);
+    let _ = kill_process_group(child.pid, Signal::KILL);
 }
 
-fn launch(mut start: Start) -> io::Result<(i32, Child)> {
+/// Starts the program that `program` is the open file of, whatever lies under its name by now.
+fn launch(mut start: Start, program: &OwnedFd) -> io::Result<Child> {
     start.launch.launcher = std::process::id();
     let mut file = File::from(memfd_create("hurtig-launch", MemfdFlags::CLOEXEC)?);
     serde_json::to_writer(&mut file, &start.launch)?;
     let log = OpenOptions::new().create(true).append(true).open(&start.log)?;
-    let mut command = Command::new(&start.program);
+    let (owner, id) = mark(start.id);
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     command
+        .arg0(&start.name)
         .arg(format!("--hurtig-role={}", start.launch.role.name()))
         .arg(format!("--hurtig-fd={}", file.as_raw_fd()))
         .args(&start.launch.job.args)
         .env_clear()
         .envs(&start.environment)
+        .env(owner, id)
         .current_dir(&start.dir)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -289,31 +202,15 @@ fn launch(mut start: Start) -> io::Result<(i32, Child)> {
     let spawned = command.spawn();
     fcntl_setfd(&file, FdFlags::CLOEXEC)?;
     let pid = i32::try_from(spawned?.id()).map_err(io::Error::other)?;
-    let known = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a process without a number"))?;
-    let handle = pidfd_open(known, PidfdFlags::empty())?;
-    let child = Child {
-        id: start.id,
+    let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a process without a number"))?;
+    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    let id = start.id;
+    Ok(Child {
+        id,
+        pid,
         handle,
         file,
-    };
-    Ok((pid, child))
-}
-
-/// The processes whose parent is this one.
-fn handed_over() -> Vec<i32> {
-    let own = std::process::id();
-    let Ok(entries) = std::fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| parent_of(*pid) == Some(own)).collect()
-}
-
-/// The fourth field; the second one is in parentheses and may hold anything.
-fn parent_of(pid: i32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(1)?.parse().ok()
+    })
 }
 
 /// What a failed start means.

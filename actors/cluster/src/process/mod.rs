@@ -5,10 +5,12 @@
 
 mod artifact;
 pub(crate) mod blobs;
+mod descendants;
 mod job_manager;
 mod job_master;
 pub mod launch;
 pub mod launcher;
+mod orders;
 pub(crate) mod placement;
 pub mod role;
 mod runtime;

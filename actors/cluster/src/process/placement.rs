@@ -488,7 +488,7 @@ impl ResourceManager {
                 };
                 tracing::warn!(%process, %exit, "ended");
                 let (task_manager, cause) = (worker, exit.to_string());
-                placement.tell_master(job, JobMasterMessage::TaskManagerLost { task_manager, cause });
+                placement.tell_master(job, JobMasterMessage::WorkerEnded { task_manager, cause });
                 if cx.now().since(since) < SOON {
                     cx.after(PAUSE, event(ProcessEvent::Freed(at, job)));
                 } else {

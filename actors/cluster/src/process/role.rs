@@ -2,9 +2,13 @@
 
 use super::launch::{LAUNCH_VERSION, Launch, PlanAnswer};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use std::ffi::OsString;
+use rustix::thread::set_name;
+use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
+
+/// How much sooner than others a process of a job is ended when memory runs out; from 0 to 1,000.
+const OOM_SCORE: &str = "500";
 
 /// What the first two arguments say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,7 @@ pub fn enter(arguments: &[OsString]) -> Result<Option<Entered>, String> {
     };
     // Before anything else: who starts this process may be gone already.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| error.to_string())?;
+    call_it(role);
     let path = path_of(descriptor);
     let file = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
     let launch: Launch =
@@ -46,6 +51,17 @@ pub fn enter(arguments: &[OsString]) -> Result<Option<Entered>, String> {
         return Err("the launcher of this process is gone".to_owned());
     }
     Ok(Some(Entered { launch, descriptor }))
+}
+
+/// What people see who list processes; and if memory runs out, the system ends this one rather than one of the cluster.
+fn call_it(role: &str) {
+    let name = CString::new(format!("hurtig-{role}")).unwrap_or_default();
+    if let Err(error) = set_name(&name) {
+        tracing::debug!(%error, "the process keeps its name");
+    }
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        tracing::debug!(%error, "the system treats this process like those of the cluster");
+    }
 }
 
 fn named(arguments: &[OsString]) -> Option<(&str, u32)> {

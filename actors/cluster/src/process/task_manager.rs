@@ -1,8 +1,8 @@
 //! The process of a TaskManager: it fetches artifacts, has its launcher start processes, and reports how they end.
 
-use super::blobs::fetch;
+use super::blobs::{Program, fetch};
 use super::launch::{JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role};
-use super::launcher::{Order, Report, Start};
+use super::orders::{Order, Report, Start};
 use super::runtime::{FAILED, ORPHANED, listen, run};
 use super::starter::Starter;
 use crate::wire::{
@@ -17,9 +17,10 @@ use hurtig_kit::{ActorEnv, Component, ExitReason, Panicked, Shell, ShellCx};
 use hurtig_rpc::{
     Call, ClusterId, Connectivity, Fences, Gateway, Peer, Registration, Responder, Routes, Stamp,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{Read, Seek, SeekFrom};
 use std::num::NonZeroU64;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
@@ -32,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PLANNING: Duration = Duration::from_secs(30);
 /// How much of the end of a log is read for a report.
 const LAST_BYTES: u64 = 4_096;
+/// Artifacts that are kept open, checked.
+const PROGRAMS: usize = 16;
 /// How many lines of that are reported.
 const LAST_LINES: usize = 10;
 
@@ -53,14 +56,14 @@ pub struct TaskManagerConfig {
 /// Runs a TaskManager until its leader, its launcher or a fault ends it. `launcher` are the arguments with which this program
 /// is a launcher. To be called before the first thread is there. Returns the code with which the process ends.
 pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
-    let starter = match Starter::spawn(launcher) {
-        Ok(starter) => starter,
+    let (starter, launcher) = match Starter::spawn(launcher) {
+        Ok(spawned) => spawned,
         Err(error) => {
             tracing::error!(%error, "the launcher cannot be started");
             return FAILED;
         }
     };
-    run(async move |env| match begin(config, starter, &env).await {
+    let code = run(async move |env| match begin(config, starter, &env).await {
         Ok(leader) => {
             let why = dead(&leader).await;
             tracing::error!(why, "the leader is gone");
@@ -70,7 +73,9 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
             tracing::error!(why, "the TaskManager cannot begin");
             FAILED
         }
-    })
+    });
+    launcher.await_it();
+    code
 }
 
 async fn dead(peer: &Peer) -> String {
@@ -113,8 +118,10 @@ async fn begin(config: TaskManagerConfig, starter: Starter, env: &ActorEnv) -> R
         starter,
         resources: resources.clone().stamped(stamp),
         blobs: leader.gateway("blobs"),
+        programs: VecDeque::new(),
         next: 0,
         running: BTreeMap::new(),
+        begun: BTreeSet::new(),
         over: BTreeMap::new(),
         waiting: Vec::new(),
         plans: BTreeMap::new(),
@@ -155,7 +162,7 @@ enum Event {
     EndProcesses(Call<EndProcesses>),
     Plan(Call<PlanJob>),
     /// The artifact of a process is here, or will not be.
-    Fetched(Box<Prepared>, Result<PathBuf, String>),
+    Fetched(Box<Prepared>, Result<Program, String>),
     /// From the launcher; `None`: it is gone.
     Heard(Option<Report>),
     /// Timer: a plan run has had its time.
@@ -165,10 +172,29 @@ enum Event {
 }
 
 /// A process that waits for its artifact.
+#[derive(Clone)]
 struct Prepared {
     what: What,
     role: Role,
     launch: JobLaunch,
+}
+
+/// Whether a command was taken up; the other error ends this process.
+type TakenUp = Result<Result<(), Error>, ExitReason>;
+
+impl Prepared {
+    /// A plan is made twice.
+    fn runs(self) -> Vec<Self> {
+        match self.what {
+            What::Plan { plan, .. } => [false, true]
+                .map(|second| Self {
+                    what: What::Plan { plan, second },
+                    ..self.clone()
+                })
+                .into(),
+            What::Process(_) => vec![self],
+        }
+    }
 }
 
 /// What a process is for.
@@ -203,8 +229,12 @@ struct ProcessTaskManager {
     starter: Starter,
     resources: Gateway<ResourceManagerRpc>,
     blobs: Gateway<BlobRpc>,
+    /// Artifacts that were checked, by their digests, those that were used last at the end.
+    programs: VecDeque<(String, Program)>,
     next: u64,
     running: BTreeMap<u64, Running>,
+    /// What runs, or waits for its artifact.
+    begun: BTreeSet<ProcessId>,
     /// Epochs of which nothing may be started any more.
     over: BTreeMap<JobId, NonZeroU64>,
     /// Who waits for the end of processes.
@@ -237,16 +267,16 @@ impl Component for ProcessTaskManager {
 
     fn handle(&mut self, event: Event, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         match event {
-            Event::StartMaster(call) => {
-                self.start_master(call.message, cx);
-                call.reply.send(());
-            }
-            Event::StartWorker(call) => {
-                self.start_worker(call.message, cx);
-                call.reply.send(());
-            }
+            Event::StartMaster(call) => match self.start_master(call.message, cx)? {
+                Ok(()) => call.reply.send(()),
+                Err(error) => call.reply.fail(&error),
+            },
+            Event::StartWorker(call) => match self.start_worker(call.message, cx)? {
+                Ok(()) => call.reply.send(()),
+                Err(error) => call.reply.fail(&error),
+            },
             Event::EndProcesses(call) => self.end_processes(call)?,
-            Event::Plan(call) => self.plan(call, cx),
+            Event::Plan(call) => self.plan(call, cx)?,
             Event::Fetched(prepared, fetched) => self.on_fetched(*prepared, fetched, cx)?,
             Event::Heard(Some(report)) => self.on_report(report, cx)?,
             Event::Heard(None) => {
@@ -261,25 +291,22 @@ impl Component for ProcessTaskManager {
 }
 
 impl ProcessTaskManager {
-    fn start_master(&mut self, order: StartJobMaster, cx: &mut ShellCx<'_, Self>) {
+    fn start_master(&mut self, order: StartJobMaster, cx: &mut ShellCx<'_, Self>) -> TakenUp {
         let StartJobMaster { epoch, launch } = order;
-        let Some(job) = launch.graph.as_ref().map(|graph| graph.id) else {
-            return;
+        let job = match job_of(&launch) {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
         };
         let role = Role::JobMaster {
             cluster: self.cluster,
             leader: self.config.leader.clone(),
             epoch,
         };
-        self.prepare(
-            What::Process(ProcessId::JobMaster { job, epoch }),
-            role,
-            launch,
-            cx,
-        );
+        let what = What::Process(ProcessId::JobMaster { job, epoch });
+        self.prepare(Prepared { what, role, launch }, cx).map(Ok)
     }
 
-    fn start_worker(&mut self, order: StartWorker, cx: &mut ShellCx<'_, Self>) {
+    fn start_worker(&mut self, order: StartWorker, cx: &mut ShellCx<'_, Self>) -> TakenUp {
         let StartWorker {
             worker,
             epoch,
@@ -287,8 +314,9 @@ impl ProcessTaskManager {
             master,
             launch,
         } = order;
-        let Some(job) = launch.graph.as_ref().map(|graph| graph.id) else {
-            return;
+        let job = match job_of(&launch) {
+            Ok(job) => job,
+            Err(error) => return Ok(Err(error)),
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         let role = Role::Worker {
@@ -302,58 +330,94 @@ impl ProcessTaskManager {
                 threads => threads,
             },
         };
-        self.prepare(
-            What::Process(ProcessId::Worker { job, epoch, worker }),
-            role,
-            launch,
-            cx,
-        );
+        let what = What::Process(ProcessId::Worker { job, epoch, worker });
+        self.prepare(Prepared { what, role, launch }, cx).map(Ok)
     }
 
     /// Starts a process as soon as its artifact is here. What was started already, or is over, is not.
-    fn prepare(&mut self, what: What, role: Role, launch: JobLaunch, cx: &mut ShellCx<'_, Self>) {
-        if self.running.values().any(|running| running.what == what) {
-            return;
+    fn prepare(&mut self, prepared: Prepared, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        if let What::Process(process) = prepared.what
+            && !self.begun.insert(process)
+        {
+            return Ok(());
+        }
+        let artifact = &prepared.launch.artifact;
+        let known = self.programs.iter().find(|(digest, _)| digest == artifact);
+        if let Some((_, program)) = known.filter(|(_, program)| program.is_unchanged()) {
+            let program = program.clone();
+            return self.on_fetched(prepared, Ok(program), cx);
         }
         let fetched = fetch(
             self.artifacts.clone(),
-            launch.artifact.clone(),
+            artifact.clone(),
             self.blobs.clone(),
             cx.env().blocking.clone(),
         );
-        let prepared = Box::new(Prepared { what, role, launch });
+        let prepared = Box::new(prepared);
         cx.drive(fetched, |fetched| {
             let fetched = fetched.unwrap_or_else(|Panicked { message }| Err(message));
             Event::Fetched(prepared, fetched)
         });
+        Ok(())
     }
 
     fn on_fetched(
         &mut self,
         prepared: Prepared,
-        fetched: Result<PathBuf, String>,
+        fetched: Result<Program, String>,
         cx: &mut ShellCx<'_, Self>,
     ) -> Result<(), ExitReason> {
         let what = prepared.what;
-        if let What::Process(process) = what
-            && self
-                .over
-                .get(&process.job())
-                .is_some_and(|over| process.epoch() <= *over)
-        {
+        if self.is_over(what) {
+            self.forget(what);
             return Ok(());
         }
-        let started = fetched.and_then(|program| self.start(prepared, program));
-        match started {
-            Ok(order) => self.order(&order),
+        let program = match fetched {
+            Ok(program) => program,
             Err(why) => {
                 self.not_started(what, why, cx);
-                Ok(())
+                return Ok(());
             }
+        };
+        self.remember(&prepared.launch.artifact, program.clone());
+        if let What::Plan { plan, .. } = what {
+            cx.after(PLANNING, Event::PlanExpired(plan));
+        }
+        for prepared in prepared.runs() {
+            let what = prepared.what;
+            match self.start(prepared) {
+                Ok(order) => self.order(&order, Some(&program))?,
+                Err(why) => self.not_started(what, why, cx),
+            }
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, what: What) {
+        if let What::Process(process) = what {
+            self.begun.remove(&process);
         }
     }
 
-    fn start(&mut self, prepared: Prepared, program: PathBuf) -> Result<Order, String> {
+    fn is_over(&self, what: What) -> bool {
+        match what {
+            What::Process(process) => {
+                let over = self.over.get(&process.job());
+                over.is_some_and(|over| process.epoch() <= *over)
+            }
+            What::Plan { plan, .. } => !self.plans.contains_key(&plan),
+        }
+    }
+
+    fn remember(&mut self, artifact: &str, program: Program) {
+        self.programs.retain(|(digest, _)| digest != artifact);
+        if self.programs.len() == PROGRAMS {
+            self.programs.pop_front();
+        }
+        self.programs.push_back((artifact.to_owned(), program));
+    }
+
+    fn start(&mut self, prepared: Prepared) -> Result<Order, String> {
         let Prepared { what, role, launch } = prepared;
         let id = self.next;
         self.next += 1;
@@ -389,7 +453,7 @@ impl ProcessTaskManager {
         };
         Ok(Order::Start(Box::new(Start {
             id,
-            program,
+            name,
             dir,
             environment,
             log,
@@ -397,8 +461,8 @@ impl ProcessTaskManager {
         })))
     }
 
-    fn order(&mut self, order: &Order) -> Result<(), ExitReason> {
-        let ordered = self.starter.order(order);
+    fn order(&self, order: &Order, program: Option<&Program>) -> Result<(), ExitReason> {
+        let ordered = self.starter.order(order, program.map(Program::as_fd));
         ordered.map_err(|error| ExitReason::failed(Error::external("the launcher is gone", error)))
     }
 
@@ -407,7 +471,7 @@ impl ProcessTaskManager {
         let over = self.over.entry(job).or_insert(epoch);
         *over = (*over).max(epoch);
         for id in self.left(&call.message) {
-            self.order(&Order::Kill { id })?;
+            self.order(&Order::Kill { id }, None)?;
         }
         self.waiting.push(call);
         self.answer_waiting();
@@ -437,6 +501,7 @@ impl ProcessTaskManager {
         match report {
             Report::Refused { id, why } => {
                 if let Some(running) = self.running.remove(&id) {
+                    remove_dir(&running.dir);
                     self.not_started(running.what, why, cx);
                 }
             }
@@ -455,9 +520,8 @@ impl ProcessTaskManager {
                     signal,
                     last_lines: last_lines(&running.log),
                 };
-                if let Err(error) = std::fs::remove_dir_all(&running.dir) {
-                    tracing::warn!(dir = %running.dir.display(), %error, "a working directory cannot be deleted");
-                }
+                remove_dir(&running.dir);
+                self.forget(running.what);
                 match running.what {
                     What::Process(process) => self.report(process, exit, cx),
                     What::Plan { plan, .. } => self.on_plan_run(plan, &answer, &exit)?,
@@ -469,6 +533,7 @@ impl ProcessTaskManager {
     }
 
     fn not_started(&mut self, what: What, why: String, cx: &mut ShellCx<'_, Self>) {
+        self.forget(what);
         match what {
             What::Process(process) => {
                 let not_started = Some(why);
@@ -505,7 +570,7 @@ impl ProcessTaskManager {
 
     // Plans.
 
-    fn plan(&mut self, call: Call<PlanJob>, cx: &mut ShellCx<'_, Self>) {
+    fn plan(&mut self, call: Call<PlanJob>, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         let plan = self.next;
         self.next += 1;
         let launch = call.message.launch;
@@ -517,10 +582,9 @@ impl ProcessTaskManager {
                 graphs: Vec::new(),
             },
         );
-        cx.after(PLANNING, Event::PlanExpired(plan));
-        for second in [false, true] {
-            self.prepare(What::Plan { plan, second }, Role::Plan, launch.clone(), cx);
-        }
+        let what = What::Plan { plan, second: false };
+        let role = Role::Plan;
+        self.prepare(Prepared { what, role, launch }, cx)
     }
 
     fn answer_plan(&mut self, plan: u64, answer: Plan) {
@@ -564,10 +628,24 @@ impl ProcessTaskManager {
         self.answer_plan(plan, answer);
         for id in runs.unwrap_or_default() {
             if self.running.contains_key(&id) {
-                self.order(&Order::Kill { id })?;
+                self.order(&Order::Kill { id }, None)?;
             }
         }
         Ok(())
+    }
+}
+
+/// The job whose process is to be started.
+fn job_of(launch: &JobLaunch) -> Result<JobId, Error> {
+    let graph = launch.graph.as_ref().map(|graph| graph.id);
+    graph.ok_or_else(|| {
+        Error::internal("the command to start a process has no graph: its job was not planned".to_owned())
+    })
+}
+
+fn remove_dir(dir: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(dir) {
+        tracing::warn!(dir = %dir.display(), %error, "a working directory cannot be deleted");
     }
 }
 

@@ -391,25 +391,39 @@ fn an_artifact_arrives_whole_and_can_be_executed() {
     let (handle, dir) = cluster(&[], &program(false));
     let bytes: Vec<u8> = (0..9_000_000_u32).map(|n| (n % 251) as u8).collect();
     let kept = BlobDir::open(dir.path()).unwrap();
-    let digest = kept.store(&mut &bytes[..], MAX_ARTIFACT).unwrap().to_string();
+    let digest = kept.store(&mut &bytes[..], MAX_ARTIFACT).unwrap();
     let (leader, cache) = (handle.address().to_owned(), tempfile::tempdir().unwrap());
     let (sender, receiver) = std::sync::mpsc::sync_channel(2);
     let there = BlobDir::open(cache.path()).unwrap();
+    let (dir, wanted) = (there.clone(), digest.to_string());
+    let (next, go_on) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         run(async move |env| {
             let (rpc, _) = listen("reader", None, &env, 0).await.unwrap();
             let blobs = rpc.connect(leader).gateway::<BlobRpc>("blobs");
-            for digest in [digest, "0".repeat(64)] {
-                let fetched = fetch(there.clone(), digest, blobs.clone(), env.blocking.clone()).await;
+            for digest in [wanted.clone(), wanted, "0".repeat(64)] {
+                let fetched = fetch(dir.clone(), digest, blobs.clone(), env.blocking.clone()).await;
                 sender.send(fetched).unwrap();
+                go_on.recv_timeout(PATIENCE).unwrap();
             }
             FAILED
         })
     });
-    let file = receiver.recv_timeout(PATIENCE).unwrap().unwrap();
-    assert!(std::fs::read(&file).unwrap() == bytes);
-    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    let program = receiver.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(program.is_unchanged());
+    let path = there.file(digest).unwrap();
+    assert!(std::fs::read(&path).unwrap() == bytes);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o500);
+    // Somebody writes to it where it lies: it is not executed any more, and fetched again.
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_at(&file, b"x", 0).unwrap();
+    assert!(!program.is_unchanged());
+    next.send(()).unwrap();
+    let program = receiver.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert!(program.is_unchanged() && std::fs::read(&path).unwrap() == bytes);
+    next.send(()).unwrap();
     let missing = receiver.recv_timeout(PATIENCE).unwrap().unwrap_err();
     assert!(missing.contains("cannot be fetched"), "{missing}");
 }

@@ -68,3 +68,64 @@ fn a_stranger_that_is_lost_changes_nothing() {
     bench.all(TaskState::Finished);
     bench.is(JobStatus::Finished);
 }
+
+fn end_worker(bench: &mut Bench, worker: TaskManagerId) {
+    let cause = "it ended with exit code 1; the last line of its log: no such file".to_owned();
+    bench.message(JobMasterMessage::WorkerEnded {
+        task_manager: worker,
+        cause,
+    });
+}
+
+#[test]
+fn a_worker_that_ends_is_lost_once_whoever_says_so_first() {
+    let mut bench = Bench::running(fixed(1));
+    end_worker(&mut bench, HOST);
+    bench.is(JobStatus::Restarting);
+    lose(&mut bench, HOST);
+    end_worker(&mut bench, HOST);
+    bench.restart();
+    bench.started(true);
+    lose(&mut bench, HOST);
+    end_worker(&mut bench, HOST);
+    bench.is(JobStatus::Restarting);
+    let failures = bench.brain.exceptions();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures[0].concurrent.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn a_job_whose_worker_cannot_begin_fails_with_its_last_words() {
+    let mut bench = Bench::new(fixed(1));
+    bench.is(JobStatus::Created);
+    end_worker(&mut bench, NEXT);
+    bench.is(JobStatus::Failed);
+    let text = bench.brain.exceptions()[0].root.to_string();
+    assert!(
+        text.contains("exit code 1") && text.contains("no such file"),
+        "{text}"
+    );
+}
+
+#[test]
+fn workers_that_cannot_begin_use_up_the_restarts_of_a_job_that_ran() {
+    let mut bench = Bench::running(fixed(2));
+    end_worker(&mut bench, HOST);
+    bench.is(JobStatus::Restarting);
+    for worker in [20, 21] {
+        bench.is(JobStatus::Restarting);
+        bench.restart();
+        bench.started(true);
+        end_worker(&mut bench, TaskManagerId::from_u128(worker));
+    }
+    bench.is(JobStatus::Failed);
+}
+
+#[test]
+fn a_later_job_master_does_not_take_the_job_for_one_that_never_ran() {
+    let mut settings = settings(fixed(1));
+    settings.first_checkpoint = CheckpointId(1_000);
+    let mut bench = Bench::with(settings);
+    end_worker(&mut bench, NEXT);
+    bench.is(JobStatus::Restarting);
+}
