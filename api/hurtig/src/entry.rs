@@ -1,6 +1,7 @@
 //! Where `#[hurtig::main]` enters.
 
 use crate::interrupt::{self, Interrupt};
+use crate::role::ProgramRole;
 use crate::{StreamEnv, logging};
 use hurtig_core::config::{Configuration, options};
 use std::fmt::Display;
@@ -15,6 +16,11 @@ where
     F: Future<Output = Result<R, E>>,
     E: Display,
 {
+    match ProgramRole::of_process() {
+        Ok(None) => {}
+        Ok(Some(role)) => return run_in(&role, main),
+        Err(message) => return fail(&message),
+    }
     let prepared = || {
         let interrupt = start()?;
         let mut line = CommandLine::read(arguments(std::env::args_os())?.into_iter())?;
@@ -33,10 +39,51 @@ where
     F: Future<Output = Result<R, E>>,
     E: Display,
 {
+    match ProgramRole::of_process() {
+        Ok(None) => {}
+        Ok(Some(role)) => return drive_in(&role, main()),
+        Err(message) => return fail(&message),
+    }
     match start() {
         Ok(interrupt) => drive(&interrupt, main()),
         Err(message) => fail(&message),
     }
+}
+
+/// Runs a program in a role of a cluster: with the command line and settings of its submission.
+fn run_in<F, R, E>(role: &ProgramRole, main: impl FnOnce(StreamEnv) -> F) -> ExitCode
+where
+    F: Future<Output = Result<R, E>>,
+    E: Display,
+{
+    let prepared = || {
+        let mut line = CommandLine::read(role.arguments().into_iter())?;
+        line.parallelism = line.parallelism.or(role.parallelism());
+        let mut definitions = role.definitions();
+        definitions.append(&mut line.definitions);
+        let config = Configuration::builder().definitions(definitions).build();
+        let config = config.map_err(|errors| errors.to_string())?;
+        Ok::<_, String>(StreamEnv::in_role(config, line, role.clone()))
+    };
+    match prepared() {
+        Ok(env) => drive_in(role, main(env)),
+        Err(message) => role.ended(Err(message)),
+    }
+}
+
+fn drive_in<R, E: Display>(role: &ProgramRole, program: impl Future<Output = Result<R, E>>) -> ExitCode {
+    if let Err(message) = logging::start() {
+        return fail(&message);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(role.scope(program));
+            ended.map(drop).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(format!("cannot start the program's runtime: {error}")),
+    };
+    role.ended(ended)
 }
 
 /// The command line as text.

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::interrupt::Interrupt;
 use crate::listener::JobListener;
 use crate::place::{Mistake, Place, ProgramId, STRANGER};
+use crate::role::{Built, ProgramRole};
 use crate::stream::{DataStream, Upstream};
 use hurtig_cluster::{ClusterHandle, EmbeddedCluster};
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
@@ -51,6 +52,8 @@ struct Shared {
     interrupt: Interrupt,
     /// Where the program's jobs run; `None` for a cluster of their own.
     cluster: Option<ClusterHandle>,
+    /// In a process that a cluster has started: what for.
+    role: Option<ProgramRole>,
     /// Which program the graph is of.
     id: ProgramId,
     /// Mistakes made while building, reported by `execute`.
@@ -99,6 +102,7 @@ impl StreamEnv {
             args: Vec::new(),
             interrupt: Interrupt::current(),
             cluster: None,
+            role: ProgramRole::current(),
             id: ProgramId::default(),
             mistakes: Vec::new(),
             side_types: BTreeMap::new(),
@@ -116,6 +120,18 @@ impl StreamEnv {
         shared.interrupt = interrupt;
         drop(shared);
         env
+    }
+
+    /// The environment of a `#[hurtig::main]` in a process that a cluster has started.
+    pub(crate) fn in_role(config: Configuration, line: CommandLine, role: ProgramRole) -> Self {
+        let env = Self::of_program(config, line, Interrupt::default());
+        env.lock().role = Some(role);
+        env
+    }
+
+    /// In a process that a cluster has started: what for.
+    pub(crate) fn role(&self) -> Option<ProgramRole> {
+        self.lock().role.clone()
     }
 
     /// An environment whose programs run on `cluster`.
@@ -446,7 +462,7 @@ impl StreamEnv {
     }
 
     async fn submit(&self, name: &str) -> Result<JobClient, Error> {
-        let (graph, program, config, interrupt, shared_cluster, without_uid) = {
+        let (graph, program, config, interrupt, (shared_cluster, role), without_uid) = {
             let mut shared = self.lock();
             let graph = Self::graph_of(&shared, name)?;
             let without_uid: Vec<String> = shared
@@ -459,11 +475,23 @@ impl StreamEnv {
             shared.id = ProgramId::default();
             let program = std::mem::take(&mut shared.program);
             let (config, interrupt) = (shared.config.clone(), shared.interrupt.clone());
-            let cluster = shared.cluster.clone();
-            (graph, program, config, interrupt, cluster, without_uid)
+            let place = (shared.cluster.clone(), shared.role.clone());
+            (graph, program, config, interrupt, place, without_uid)
         };
         let backend = crate::backend::state_backend(&config).map_err(|error| Error::Config(error.chain()))?;
         let setup = crate::settings::job_setup(&config, &backend)?;
+        if let Some(role) = role {
+            let name = name.to_owned();
+            let built = Built {
+                name,
+                graph,
+                program,
+                config,
+                backend,
+                setup,
+            };
+            match role.take_over(built).await? {}
+        }
         program.validate(setup.goes_on(name)).map_err(Error::job)?;
         crate::settings::check_slots(&config, &graph)?;
         if setup.takes_checkpoints && !without_uid.is_empty() {

@@ -80,6 +80,10 @@ impl<T: Data> DataStream<T> {
 
     /// Collects the stream into the client; see [`CollectHandle`].
     pub fn collect(&self) -> CollectHandle<T> {
+        if self.env.role().is_some() {
+            let why = "collect brings records into the process of the program, and on a cluster it has none: write them with a sink";
+            self.env.mistake(None, why.to_owned());
+        }
         let (sink, handle) = CollectSink::new();
         self.sink_to(sink).name("Collect");
         handle
