@@ -1,0 +1,67 @@
+//! Numbers that each key counts by itself, written once each, for tests that kill the processes of a cluster.
+//!
+//! `OUT` gets lines `key count`, of which no key has one twice or misses one. With `FORK`, each task that counts starts a program that
+//! would outlive it.
+
+use hurtig::prelude::*;
+use std::process::{Command, Stdio};
+
+/// Keys; each has as many records as the others, give or take one.
+const KEYS: u64 = 20;
+
+#[hurtig::main]
+async fn main(env: StreamEnv) -> Result {
+    let args = env.args();
+    let (out, count, rate, forks) = match &args[..] {
+        [_, out, count, rate] => (out, count, rate, false),
+        [_, out, count, rate, fork] if fork == "FORK" => (out, count, rate, true),
+        _ => return Err("usage: numbered OUT COUNT RECORDS_PER_SECOND [FORK]".into()),
+    };
+    env.from_source(
+        GeneratorSource::new(count.parse()?, |i| i % KEYS).rate(rate.parse()?),
+        Watermarks::none(),
+    )
+    .uid("numbers")
+    .key_by(|key: &u64| *key)
+    .process(move |ctx| {
+        if forks {
+            fork().map_err(|error| hurtig::core::Error::external("no child", error))?;
+        }
+        Ok(Counting {
+            count: ctx.value("count")?,
+        })
+    })
+    .uid("count")
+    .sink_to(FileSink::lines(out).rolling(RollingPolicy::on_checkpoint()))
+    .uid("out");
+    env.execute("numbered").await?;
+    Ok(())
+}
+
+struct Counting {
+    count: ValueState<u64>,
+}
+
+impl KeyedProcessFunction<u64, u64, String> for Counting {
+    fn process(
+        &mut self,
+        key: u64,
+        cx: KeyedCx<'_, u64>,
+        out: &mut Emitter<'_, String>,
+    ) -> std::result::Result<(), UserError> {
+        let count = self.count.get_cloned(cx).unwrap_or(0);
+        self.count.set(cx, count + 1);
+        out.emit(format!("{key} {count}"));
+        Ok(())
+    }
+}
+
+/// In a session of its own, so that it is in no group of anybody.
+fn fork() -> std::io::Result<()> {
+    let mut command = Command::new("/usr/bin/setsid");
+    command
+        .args(["/bin/sleep", "1000"])
+        .stdin(Stdio::null())
+        .spawn()?;
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The REST API of a cluster, as a small part of Flink's: its paths, methods and field names.
+//!
+//! It stores nothing. It promises that what it answers is what the Dispatcher and the ResourceManager say, that a body is bounded, and that only
+//! this machine is served: a request names a host of this machine, and comes from no page of another one. It refuses to know
+//! how jobs run.
+
+mod artifacts;
+mod error;
+mod guard;
+mod jobs;
+mod server;
+
+pub use artifacts::{RunRequest, Uploaded};
+pub use server::{RestConfig, serve};

@@ -1,0 +1,110 @@
+//! The server: its routes and bounds.
+
+use crate::artifacts::{self, Artifacts};
+use crate::error::RestError;
+use crate::{guard, jobs};
+use actix_web::http::StatusCode;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, delete, get, patch, post, resource};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use hurtig_cluster::process::JobManagerHandle;
+use hurtig_core::time::{Clock, SystemClock};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The largest body but that of an upload.
+const MAX_BODY: usize = 1 << 20;
+/// Connections in all.
+const MAX_CONNECTIONS: usize = 512;
+/// How long the headers of a request may take.
+const HEADERS: Duration = Duration::from_secs(5);
+
+/// How the REST API is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RestConfig {
+    /// Its port on this machine (`rest.port`); 0: any.
+    pub port: u16,
+}
+
+/// What the routes share.
+pub(crate) struct State {
+    pub(crate) jobmanager: JobManagerHandle,
+    pub(crate) artifacts: Artifacts,
+    pub(crate) address: String,
+    pub(crate) stop: watch::Sender<bool>,
+    clock: Arc<dyn Clock>,
+}
+
+impl State {
+    pub(crate) fn wall_ms(&self) -> u64 {
+        u64::try_from(self.clock.wall_ms()).unwrap_or(0)
+    }
+}
+
+/// Serves the REST API of a jobmanager until the cluster is shut down. Must be called inside an actix system. `ready` is called
+/// with the address.
+///
+/// # Errors
+/// When the port is taken.
+pub async fn serve(
+    config: RestConfig,
+    jobmanager: JobManagerHandle,
+    ready: impl FnOnce(&str),
+) -> io::Result<()> {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", config.port))?;
+    let address = format!("http://{}", listener.local_addr()?);
+    let (stop, mut stopped) = watch::channel(false);
+    let state = Data::new(State {
+        jobmanager,
+        artifacts: Artifacts::default(),
+        address: address.clone(),
+        stop,
+        clock: SystemClock::new(),
+    });
+    let app = move || {
+        App::new()
+            .wrap(from_fn(guard::only_local))
+            .app_data(state.clone())
+            .app_data(PayloadConfig::new(MAX_BODY))
+            .configure(routes)
+            .default_service(web::to(nothing_here))
+    };
+    let server = HttpServer::new(app)
+        .workers(1)
+        .max_connections(MAX_CONNECTIONS)
+        .client_request_timeout(HEADERS)
+        .shutdown_timeout(1)
+        .listen(listener)?
+        .run();
+    ready(&address);
+    let handle = server.handle();
+    actix_web::rt::spawn(async move {
+        // The sender lives as long as the server.
+        let _ = stopped.wait_for(|stop| *stop).await;
+        handle.stop(true).await;
+    });
+    server.await
+}
+
+fn routes(app: &mut ServiceConfig) {
+    app.service(resource("/cluster").route(delete().to(jobs::shut_down)))
+        .service(resource("/overview").route(get().to(jobs::cluster)))
+        .service(resource("/taskmanagers").route(get().to(jobs::task_managers)))
+        .service(resource("/jars").route(get().to(artifacts::list)))
+        .service(resource("/jars/upload").route(post().to(artifacts::upload)))
+        .service(resource("/jars/{id}/run").route(post().to(artifacts::run)))
+        .service(resource("/jobs").route(get().to(jobs::ids)))
+        .service(resource("/jobs/overview").route(get().to(jobs::overview)))
+        .service(resource("/jobs/{id}").route(patch().to(jobs::cancel)))
+        .service(resource("/jobs/{id}/status").route(get().to(jobs::status)))
+        .service(resource("/jobs/{id}/checkpoints").route(get().to(jobs::checkpoints)))
+        .service(resource("/jobs/{id}/exceptions").route(get().to(jobs::exceptions)))
+        .service(resource("/jobs/{id}/execution-result").route(get().to(jobs::result)));
+}
+
+async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, RestError> {
+    let text = format!("there is no {} {}", request.method(), request.path());
+    Err(RestError::new(StatusCode::NOT_FOUND, text))
+}
