@@ -7,7 +7,7 @@ use crate::error::ClusterError;
 use crate::job_master::{CheckpointStatistics, SavepointCall};
 use crate::programs::Programs;
 use crate::resource_manager::{ResourceManager, Spread};
-use crate::result::{FailureEntry, JobOverview, JobResult};
+use crate::result::{FailureEntry, JobDetail, JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
 use actix::{Arbiter, ArbiterHandle, System};
 use hurtig_core::accumulators::AccumulatorValues;
@@ -262,6 +262,31 @@ impl ClusterHandle {
         asked.await
     }
 
+    /// What is known of a job that runs or ended lately, by its id.
+    ///
+    /// # Errors
+    /// When it is not known, or the cluster has ended.
+    pub async fn job_detail(&self, job: JobId) -> Result<JobDetail, ClusterError> {
+        let asked = self.ask("job detail", move |reply| DispatcherInput::Detail(job, reply));
+        asked.await
+    }
+
+    /// Takes a savepoint of a job, by its id, and stops the job with it if `stop` says how; see
+    /// [`JobHandle::savepoint`] and [`JobHandle::stop`].
+    ///
+    /// # Errors
+    /// As of those.
+    pub async fn job_savepoint(
+        &self,
+        job: JobId,
+        dir: Option<String>,
+        stop: Option<StopMode>,
+    ) -> Result<String, ClusterError> {
+        let call = SavepointCall { job, dir, stop };
+        self.wait(move |reply| DispatcherInput::Savepoint(job, call, reply))
+            .await
+    }
+
     /// The jobs that run and those that ended lately.
     ///
     /// # Errors
@@ -457,11 +482,7 @@ impl JobHandle {
         dir: Option<String>,
         stop: Option<StopMode>,
     ) -> Result<String, ClusterError> {
-        let id = self.id;
-        let call = SavepointCall { job: id, dir, stop };
-        self.cluster
-            .wait(move |reply| DispatcherInput::Savepoint(id, call, reply))
-            .await
+        self.cluster.job_savepoint(self.id, dir, stop).await
     }
 
     /// Its accumulators, merged, as they were last reported.

@@ -35,5 +35,5 @@ pub use job_master::{
     Restarts, StorageWork,
 };
 pub use resource_manager::{ResourceBrain, ResourceEffect, Spread};
-pub use result::{FailureEntry, JobFailure, JobOverview, JobResult};
+pub use result::{FailureEntry, JobDetail, JobFailure, JobOverview, JobResult, VertexOverview};
 pub use task_manager::{HostId, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};

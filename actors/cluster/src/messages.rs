@@ -81,6 +81,14 @@ pub enum ResourceManagerMessage {
         /// The job.
         job: JobId,
     },
+    /// From a JobMaster: it does not hear of this worker any more, and does not wait for it. *Reply*: none; its process is ended, and
+    /// the job is served anew. *Late, repeated*: it has ended.
+    GiveUp {
+        /// The job.
+        job: JobId,
+        /// Which.
+        worker: TaskManagerId,
+    },
     /// From who watches it: a TaskManager is gone, and its slots with it. *Reply*: none; jobs that held some are
     /// served anew. *Repeated*: it is not known.
     Lost {
@@ -311,6 +319,10 @@ mod tests {
             ResourceManagerMessage::Require { job, slots: 7 },
             ResourceManagerMessage::Release { job },
             ResourceManagerMessage::Freed { task_manager, job },
+            ResourceManagerMessage::GiveUp {
+                job,
+                worker: task_manager,
+            },
             ResourceManagerMessage::Lost { task_manager },
         ]);
         survives(vec![

@@ -2,11 +2,13 @@
 
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{JobId, TaskManagerId};
-use hurtig_dataflow::graph::JobStatus;
+use hurtig_core::ids::{JobId, TaskManagerId, VertexId};
+use hurtig_dataflow::graph::{JobGraph, JobStatus, TaskState};
 use hurtig_task::interface::{TaskFailure, TaskFault};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One failure, with the place where it happened.
@@ -103,6 +105,9 @@ pub struct JobResult {
     pub restarts: u32,
     /// From submission to the end.
     pub duration: Duration,
+    /// What its vertices have come to.
+    #[serde(default)]
+    pub vertices: Vec<VertexOverview>,
 }
 
 impl JobResult {
@@ -121,4 +126,42 @@ pub struct JobOverview {
     pub name: String,
     /// Its state.
     pub status: JobStatus,
+    /// When it entered its states last, in milliseconds since 1970; what it was never in is missing.
+    pub entered: BTreeMap<JobStatus, i64>,
+    /// When it was submitted.
+    pub start_ms: i64,
+    /// When it ended; `None`: it has not.
+    pub end_ms: Option<i64>,
+}
+
+/// A job, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobDetail {
+    /// What the list of jobs has of it.
+    pub overview: JobOverview,
+    /// The graph that was submitted.
+    pub graph: Arc<JobGraph>,
+    /// Its vertices; empty while it has no JobMaster.
+    pub vertices: Vec<VertexOverview>,
+}
+
+/// A vertex of a job, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VertexOverview {
+    /// Its id.
+    pub id: VertexId,
+    /// Its name.
+    pub name: String,
+    /// How many subtasks it has.
+    pub parallelism: u32,
+    /// How many it can have.
+    pub max_parallelism: u32,
+    /// Whose subtasks may share slots with its.
+    pub slot_sharing_group: String,
+    /// How many subtasks are in which state.
+    pub tasks: BTreeMap<TaskState, u32>,
+    /// When the first subtask was deployed, in milliseconds since 1970; `None`: none was.
+    pub start_ms: Option<i64>,
+    /// When the last one ended; `None`: not all have.
+    pub end_ms: Option<i64>,
 }

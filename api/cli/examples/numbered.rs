@@ -1,7 +1,7 @@
 //! Numbers that each key counts by itself, written once each, for tests that kill the processes of a cluster.
 //!
 //! `OUT` gets lines `key count`, of which no key has one twice or misses one. With `FORK`, each task that counts starts a program that
-//! would outlive it.
+//! would outlive it; with `ORPHAN`, one whose parent ends at once.
 
 use hurtig::prelude::*;
 use std::process::{Command, Stdio};
@@ -12,10 +12,11 @@ const KEYS: u64 = 20;
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = env.args();
-    let (out, count, rate, forks) = match &args[..] {
-        [_, out, count, rate] => (out, count, rate, false),
-        [_, out, count, rate, fork] if fork == "FORK" => (out, count, rate, true),
-        _ => return Err("usage: numbered OUT COUNT RECORDS_PER_SECOND [FORK]".into()),
+    let (out, count, rate, fork) = match &args[..] {
+        [_, out, count, rate] => (out, count, rate, None),
+        [_, out, count, rate, fork] if fork == "FORK" => (out, count, rate, Some("--wait")),
+        [_, out, count, rate, fork] if fork == "ORPHAN" => (out, count, rate, Some("--fork")),
+        _ => return Err("usage: numbered OUT COUNT RECORDS_PER_SECOND [FORK|ORPHAN]".into()),
     };
     env.from_source(
         GeneratorSource::new(count.parse()?, |i| i % KEYS).rate(rate.parse()?),
@@ -24,8 +25,8 @@ async fn main(env: StreamEnv) -> Result {
     .uid("numbers")
     .key_by(|key: &u64| *key)
     .process(move |ctx| {
-        if forks {
-            fork().map_err(|error| hurtig::core::Error::external("no child", error))?;
+        if let Some(how) = fork {
+            start_sleeper(how).map_err(|error| hurtig::core::Error::external("no child", error))?;
         }
         Ok(Counting {
             count: ctx.value("count")?,
@@ -57,10 +58,10 @@ impl KeyedProcessFunction<u64, u64, String> for Counting {
 }
 
 /// In a session of its own, so that it is in no group of anybody.
-fn fork() -> std::io::Result<()> {
+fn start_sleeper(how: &str) -> std::io::Result<()> {
     let mut command = Command::new("/usr/bin/setsid");
     command
-        .args(["/bin/sleep", "1000"])
+        .args([how, "/bin/sleep", "1000"])
         .stdin(Stdio::null())
         .spawn()?;
     Ok(())

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 /// How long the processes may take to be ready.
@@ -99,7 +99,7 @@ fn is_zombie(process: u32) -> bool {
 }
 
 /// Starts a process that outlives this one.
-fn spawn(dir: &Path, name: &str, arguments: &[String]) -> Result<u32, String> {
+fn spawn(dir: &Path, name: &str, arguments: &[String]) -> Result<Child, String> {
     let log = dir.join("log").join(format!("{name}.log"));
     let open = |log: &Path| -> std::io::Result<[File; 2]> {
         let file = OpenOptions::new().create(true).append(true).open(log)?;
@@ -114,10 +114,9 @@ fn spawn(dir: &Path, name: &str, arguments: &[String]) -> Result<u32, String> {
         .stdout(out)
         .stderr(err)
         .process_group(0);
-    let spawned = command
+    command
         .spawn()
-        .map_err(|error| format!("{name} cannot be started: {error}"))?;
-    Ok(spawned.id())
+        .map_err(|error| format!("{name} cannot be started: {error}"))
 }
 
 pub(crate) fn start(args: &StartArgs) -> Result<ExitCode, String> {
@@ -135,9 +134,21 @@ pub(crate) fn start(args: &StartArgs) -> Result<ExitCode, String> {
     let addresses = dir.join("addresses.json");
     // One that a cluster has left behind.
     let _ = std::fs::remove_file(&addresses);
-    let jobmanager = spawn(&dir, "jobmanager", &jobmanager_arguments(args, &dir, &addresses))?;
+    let mut jobmanager = spawn(&dir, "jobmanager", &jobmanager_arguments(args, &dir, &addresses))?;
+    let started = complete(args, &dir, &addresses, jobmanager.id());
+    if started.is_err() {
+        // It may have ended, and TaskManagers end with it.
+        let _ = jobmanager.kill();
+        let _ = jobmanager.wait();
+        let _ = std::fs::remove_file(dir.join("cluster.json"));
+    }
+    started
+}
+
+/// Waits for the jobmanager, and starts TaskManagers for it.
+fn complete(args: &StartArgs, dir: &Path, addresses: &Path, jobmanager: u32) -> Result<ExitCode, String> {
     with(async {
-        let (rpc, rest) = addresses_of(&addresses, jobmanager, &dir).await?;
+        let (rpc, rest) = addresses_of(addresses, jobmanager, dir).await?;
         let mut known = Known {
             rest,
             rpc,
@@ -145,15 +156,14 @@ pub(crate) fn start(args: &StartArgs) -> Result<ExitCode, String> {
             task_managers: Vec::new(),
         };
         for number in 1..=args.task_managers {
-            let arguments = task_manager_arguments(args, &dir, &known.rpc, number);
-            known
-                .task_managers
-                .push(spawn(&dir, &format!("taskmanager-{number}"), &arguments)?);
+            let arguments = task_manager_arguments(args, dir, &known.rpc, number);
+            let spawned = spawn(dir, &format!("taskmanager-{number}"), &arguments)?;
+            known.task_managers.push(spawned.id());
         }
         let text = serde_json::to_vec_pretty(&known).map_err(|error| error.to_string())?;
         std::fs::write(dir.join("cluster.json"), text)
             .map_err(|error| format!("{}: {error}", dir.display()))?;
-        registered(&Rest::new(&known.rest), args.task_managers, &dir).await?;
+        registered(&Rest::new(&known.rest), args.task_managers, dir).await?;
         say::line(format_args!(
             "jobmanager at {}, {} TaskManagers; logs in {}",
             known.rest,
@@ -203,7 +213,8 @@ async fn addresses_of(file: &Path, jobmanager: u32, dir: &Path) -> Result<(Strin
         }
         if !is_alive(jobmanager) {
             return Err(format!(
-                "the jobmanager has ended at once; why stands in {}",
+                "the jobmanager has ended at once: {}. More stands in {}",
+                last_line(&log),
                 log.display()
             ));
         }
@@ -213,6 +224,12 @@ async fn addresses_of(file: &Path, jobmanager: u32, dir: &Path) -> Result<(Strin
         "the jobmanager is not ready; what it does stands in {}",
         log.display()
     ))
+}
+
+fn last_line(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let last = text.lines().rfind(|line| !line.trim().is_empty());
+    last.unwrap_or("it has said nothing").to_owned()
 }
 
 async fn registered(rest: &Rest, wanted: u32, dir: &Path) -> Result<(), String> {

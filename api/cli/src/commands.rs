@@ -4,7 +4,8 @@ use crate::client::{Rest, with};
 use crate::{At, cluster, say};
 use awc::http::Method;
 use clap::Args;
-use hurtig_rest::RunRequest;
+use hurtig_rest::{RunRequest, SavepointRequest, StopRequest};
+use serde::Serialize;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +47,27 @@ pub(crate) struct CancelArgs {
     job: String,
 }
 
+/// Of which job a savepoint is taken.
+#[derive(Args)]
+pub(crate) struct SavepointArgs {
+    #[command(flatten)]
+    at: At,
+    /// The job's id.
+    job: String,
+    /// The directory that it goes into; otherwise the job's `execution.checkpointing.savepoint-dir`.
+    target: Option<String>,
+}
+
+/// Which job is stopped, and how.
+#[derive(Args)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    savepoint: SavepointArgs,
+    /// Event time ends first: timers and windows fire, and the job cannot go on from the savepoint as if nothing had been.
+    #[arg(long)]
+    drain: bool,
+}
+
 fn rest(at: &At) -> Result<Rest, String> {
     let address = match &at.rest {
         Some(address) => address.clone(),
@@ -54,11 +76,23 @@ fn rest(at: &At) -> Result<Rest, String> {
     Ok(Rest::new(&address))
 }
 
+/// A path of this directory means the same to the processes of a job, which have others. `latest` and what has a scheme is none.
+fn whole(path: Option<String>) -> Result<Option<String>, String> {
+    let Some(path) = path else { return Ok(None) };
+    if path == "latest" || path.contains("://") {
+        return Ok(Some(path));
+    }
+    let whole = std::path::absolute(&path).map_err(|error| format!("{path}: {error}"))?;
+    let text = whole.to_str().map(ToOwned::to_owned);
+    text.map(Some)
+        .ok_or_else(|| format!("{}: the path is no UTF-8", whole.display()))
+}
+
 pub(crate) fn run(args: RunArgs) -> Result<ExitCode, String> {
     let mut request = RunRequest {
         program_args_list: args.args,
         parallelism: args.parallelism,
-        savepoint_path: args.restore,
+        savepoint_path: whole(args.restore)?,
         ..RunRequest::default()
     };
     for definition in args.definitions {
@@ -119,8 +153,9 @@ pub(crate) fn list(at: &At) -> Result<ExitCode, String> {
     with(async {
         let jobs = rest(at)?.get("/jobs/overview").await?;
         for job in jobs["jobs"].as_array().into_iter().flatten() {
+            let seconds = job["duration"].as_f64().unwrap_or_default() / 1_000.0;
             say::line(format_args!(
-                "{}  {:12}  {}",
+                "{}  {:12}  {seconds:>9.1} s  {}",
                 text(&job["jid"]),
                 text(&job["state"]),
                 text(&job["name"])
@@ -138,4 +173,67 @@ pub(crate) fn cancel(args: &CancelArgs) -> Result<ExitCode, String> {
         say::line("the job is being cancelled");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+pub(crate) fn savepoint(args: SavepointArgs) -> Result<ExitCode, String> {
+    let request = SavepointRequest {
+        target_directory: whole(args.target)?,
+        ..SavepointRequest::default()
+    };
+    with(async {
+        let rest = rest(&args.at)?;
+        let path = taken(&rest, &args.job, "savepoints", &request).await?;
+        say::line(format_args!("savepoint {path}"));
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+pub(crate) fn stop(args: StopArgs) -> Result<ExitCode, String> {
+    let request = StopRequest {
+        target_directory: whole(args.savepoint.target)?,
+        drain: args.drain,
+        ..StopRequest::default()
+    };
+    with(async {
+        let rest = rest(&args.savepoint.at)?;
+        let path = taken(&rest, &args.savepoint.job, "stop", &request).await?;
+        say::line(format_args!("the job has stopped with savepoint {path}"));
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Where the savepoint is, when it is there.
+async fn taken(rest: &Rest, job: &str, what: &str, request: &impl Serialize) -> Result<String, String> {
+    let begun = rest.post(&format!("/jobs/{job}/{what}"), request).await?;
+    let id = begun["request-id"]
+        .as_str()
+        .ok_or("the jobmanager has not said how it can be asked for the savepoint")?;
+    let path = format!("/jobs/{job}/savepoints/{id}");
+    loop {
+        let answer = rest.get(&path).await?;
+        if answer["status"]["id"] == "COMPLETED" {
+            let operation = &answer["operation"];
+            return match operation["location"].as_str() {
+                Some(location) => Ok(location.to_owned()),
+                None => Err(text(&operation["failure-cause"]["stack-trace"]).to_owned()),
+            };
+        }
+        tokio::time::sleep(TURN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole;
+
+    #[test]
+    fn paths_mean_the_same_everywhere_and_locations_stay() {
+        let of = |path: &str| whole(Some(path.to_owned())).unwrap().unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(of("a/b"), here.join("a/b").to_str().unwrap());
+        for same in ["/a/b", "latest", "s3://bucket/a", "file:///a"] {
+            assert_eq!(of(same), same);
+        }
+        assert_eq!(whole(None).unwrap(), None);
+    }
 }

@@ -1,7 +1,7 @@
 //! The program `hurtig`: processes of a cluster, and commands to it.
 //!
-//! `jobmanager` and `taskmanager` are processes, in the foreground. `cluster` starts and ends both in the background. `run`, `list` and
-//! `cancel` speak to a jobmanager's REST API.
+//! `jobmanager` and `taskmanager` are processes, in the foreground. `cluster` starts and ends both in the background. `run`, `list`,
+//! `cancel`, `savepoint` and `stop` speak to a jobmanager's REST API.
 
 mod client;
 mod cluster;
@@ -43,6 +43,10 @@ enum Command {
     List(At),
     /// Ends a job without waiting for the end of its input.
     Cancel(commands::CancelArgs),
+    /// Takes a savepoint of a job, which goes on.
+    Savepoint(commands::SavepointArgs),
+    /// Stops a job with a savepoint. Whatever that holds is committed, and nothing else.
+    Stop(commands::StopArgs),
 }
 
 #[derive(Subcommand)]
@@ -78,6 +82,8 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run(args),
         Command::List(at) => commands::list(&at),
         Command::Cancel(args) => commands::cancel(&args),
+        Command::Savepoint(args) => commands::savepoint(args),
+        Command::Stop(args) => commands::stop(args),
     };
     match outcome {
         Ok(code) => code,

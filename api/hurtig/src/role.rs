@@ -177,7 +177,20 @@ fn check(built: &Built) -> Result<(), Error> {
             options::CHECKPOINT_DIR.key()
         )));
     }
+    for dir in [&options::CHECKPOINT_DIR, &options::SAVEPOINT_DIR] {
+        if let Some(path) = config.get(dir).filter(|path| !is_whole(path)) {
+            return Err(Error::Config(format!(
+                "{} is '{path}', which each process of the job would look for in its own directory: name the whole path",
+                dir.key()
+            )));
+        }
+    }
     Ok(())
+}
+
+/// Whether a place means the same to all processes.
+fn is_whole(path: &str) -> bool {
+    path.starts_with('/') || path.contains("://")
 }
 
 /// Runs actors on a thread of their own, and ends the process with what they return.

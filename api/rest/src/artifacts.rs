@@ -4,6 +4,7 @@ use crate::error::RestError;
 use crate::server::State;
 use actix_multipart::Multipart;
 use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path, block};
 use futures_util::TryStreamExt as _;
 use hurtig_cluster::process::launch::JobLaunch;
@@ -12,9 +13,15 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use uuid::Uuid;
 
+/// Where artifacts are uploaded.
+pub(crate) const UPLOAD: &str = "/jars/upload";
+/// How long the next part of an upload may take to come.
+const PART: Duration = Duration::from_secs(30);
 /// Parts of an upload that wait to be written.
 const PARTS: usize = 4;
 /// Artifacts that are remembered.
@@ -30,7 +37,7 @@ pub(crate) struct Artifacts(Mutex<BTreeMap<String, Artifact>>);
 struct Artifact {
     name: String,
     digest: Digest,
-    uploaded_ms: u64,
+    uploaded_ms: i64,
 }
 
 /// The answer to an upload.
@@ -73,7 +80,7 @@ struct List {
 struct Listed {
     id: String,
     name: String,
-    uploaded: u64,
+    uploaded: i64,
     entry: Vec<Entry>,
 }
 
@@ -88,7 +95,7 @@ impl Artifacts {
     }
 
     /// Under an id that the server makes; of the client's name, what can stand in a path.
-    fn add(&self, name: &str, digest: Digest, uploaded_ms: u64) -> Result<String, RestError> {
+    fn add(&self, name: &str, digest: Digest, uploaded_ms: i64) -> Result<String, RestError> {
         let good = |c: char| {
             if c.is_ascii_alphanumeric() || ".-_".contains(c) {
                 c
@@ -118,7 +125,7 @@ impl Artifacts {
         let found = self.with(|all| all.get(id).cloned());
         found.ok_or_else(|| {
             let text = format!("there is no artifact '{id}'");
-            RestError::new(actix_web::http::StatusCode::NOT_FOUND, text)
+            RestError::new(StatusCode::NOT_FOUND, text)
         })
     }
 }
@@ -137,7 +144,16 @@ pub(crate) async fn upload(state: Data<State>, mut form: Multipart) -> Result<Ht
     let jobmanager = state.jobmanager.clone();
     let stored = actix_web::rt::spawn(block(move || jobmanager.store_artifact(&mut Body::new(receiver))));
     loop {
-        let part = field.try_next().await.map_err(bad)?;
+        let late = |_| {
+            RestError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                format!("nothing has come for {PART:?}"),
+            )
+        };
+        let part = timeout(PART, field.try_next())
+            .await
+            .map_err(late)?
+            .map_err(bad)?;
         let end = part.is_none();
         let sent = sender
             .send(part.map(|bytes| bytes.to_vec()).unwrap_or_default())
@@ -147,12 +163,8 @@ pub(crate) async fn upload(state: Data<State>, mut form: Multipart) -> Result<Ht
         }
     }
     drop(sender);
-    let failed = |error: &dyn std::fmt::Display| {
-        RestError::new(
-            actix_web::http::StatusCode::INTERNAL_SERVER_ERROR,
-            error.to_string(),
-        )
-    };
+    let failed =
+        |error: &dyn std::fmt::Display| RestError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
     let stored = stored
         .await
         .map_err(|error| failed(&error))?
@@ -211,17 +223,20 @@ pub(crate) async fn list(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(List { address, files })
 }
 
+/// The list forgets it. What runs from it runs on.
+pub(crate) async fn forget(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
+    state.artifacts.get(&id)?;
+    state.artifacts.with(|all| all.remove(id.as_str()));
+    Ok(HttpResponse::Ok().json(serde_json::json!({})))
+}
+
 pub(crate) async fn run(
     state: Data<State>,
     id: Path<String>,
     body: Bytes,
 ) -> Result<HttpResponse, RestError> {
     let artifact = state.artifacts.get(&id)?;
-    let request: RunRequest = match body.is_empty() {
-        true => RunRequest::default(),
-        false => serde_json::from_slice(&body)
-            .map_err(|error| RestError::bad_request(format!("the body is not what is expected: {error}")))?,
-    };
+    let request: RunRequest = crate::request::body(&body)?;
     let mut config = request.flink_configuration;
     if let Some(path) = request.savepoint_path {
         config.insert("execution.state-recovery.path".to_owned(), path);

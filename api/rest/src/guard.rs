@@ -1,14 +1,38 @@
 //! Who is served: this machine, and no web page of another one that a browser of this machine shows.
 
+use crate::artifacts::UPLOAD;
 use crate::error::RestError;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HOST, HeaderName, ORIGIN};
 use actix_web::middleware::Next;
+use std::time::Duration;
 
 /// Names of this machine, as a request may have them.
 const LOCAL: [&str; 3] = ["127.0.0.1", "localhost", "[::1]"];
+
+/// How long a request may take, but for an upload: a plan is two runs of a program.
+const DEADLINE: Duration = Duration::from_secs(150);
+
+/// Gives up requests whose bodies do not come, or whose answers do not.
+pub(crate) async fn in_time(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if request.path() == UPLOAD {
+        return next.call(request).await;
+    }
+    let late = |_| {
+        RestError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            format!("not done within {DEADLINE:?}"),
+        )
+    };
+    tokio::time::timeout(DEADLINE, next.call(request))
+        .await
+        .map_err(late)?
+}
 
 /// Looks at the headers before a body is read.
 pub(crate) async fn only_local(

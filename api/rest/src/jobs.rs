@@ -1,14 +1,19 @@
 //! `/jobs`, `/taskmanagers`, `/overview` and `/cluster`.
 
 use crate::error::RestError;
+use crate::request::job_id;
 use crate::server::State;
+use crate::shape;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
-use hurtig_cluster::{FailureEntry, JobFailure};
-use hurtig_core::ids::JobId;
+use futures_util::future::join_all;
+use hurtig_cluster::ClusterError;
 use hurtig_dataflow::graph::JobStatus;
 use serde::Deserialize;
 use serde_json::json;
+
+/// Failures that an answer has unless the request says how many.
+const EXCEPTIONS: usize = 20;
 
 /// How a job is ended.
 #[derive(Deserialize)]
@@ -16,99 +21,94 @@ pub(crate) struct Termination {
     mode: Option<String>,
 }
 
-fn job_id(text: &str) -> Result<JobId, RestError> {
-    let bad = || RestError::bad_request(format!("'{text}' is no job id: 32 hexadecimal digits are"));
-    let id: JobId = text.parse().map_err(|_| bad())?;
-    if text.len() == 32 { Ok(id) } else { Err(bad()) }
+/// How much of the history is wanted.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Most {
+    max_exceptions: Option<usize>,
 }
 
 pub(crate) async fn ids(state: Data<State>) -> Result<HttpResponse, RestError> {
     let jobs = state.jobmanager.cluster().jobs().await?;
     let jobs = jobs
         .iter()
-        .map(|job| json!({"id": job.job.to_string(), "status": job.status.to_string()}));
+        .map(|job| json!({"id": job.job.to_string(), "status": job.status.name()}));
     let jobs: Vec<_> = jobs.collect();
     Ok(HttpResponse::Ok().json(json!({ "jobs": jobs })))
 }
 
 pub(crate) async fn overview(state: Data<State>) -> Result<HttpResponse, RestError> {
-    let jobs = state.jobmanager.cluster().jobs().await?;
-    let jobs = jobs.iter().map(|job| {
-        json!({
-            "jid": job.job.to_string(),
-            "name": job.name,
-            "state": job.status.to_string(),
-            "jobType": "STREAMING",
-        })
-    });
-    let jobs: Vec<_> = jobs.collect();
-    Ok(HttpResponse::Ok().json(json!({ "jobs": jobs })))
+    let cluster = state.jobmanager.cluster();
+    let jobs = cluster.jobs().await?;
+    let details = join_all(jobs.iter().map(|job| cluster.job_detail(job.job))).await;
+    let mut listed = Vec::new();
+    for detail in details {
+        match detail {
+            Ok(detail) => listed.push(shape::overview(&detail, state.wall_ms())),
+            // It was forgotten meanwhile.
+            Err(ClusterError::UnknownJob(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(HttpResponse::Ok().json(json!({ "jobs": listed })))
+}
+
+pub(crate) async fn detail(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
+    let detail = state.jobmanager.cluster().job_detail(job_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(shape::detail(&detail, state.wall_ms())))
+}
+
+pub(crate) async fn plan(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
+    let detail = state.jobmanager.cluster().job_detail(job_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(json!({ "plan": shape::plan(&detail.graph) })))
 }
 
 pub(crate) async fn status(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
     let status = state.jobmanager.cluster().job_status(job_id(&id)?).await?;
-    Ok(HttpResponse::Ok().json(json!({ "status": status.to_string() })))
+    Ok(HttpResponse::Ok().json(json!({ "status": status.name() })))
 }
 
 pub(crate) async fn result(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
-    let (job, cluster) = (job_id(&id)?, state.jobmanager.cluster());
-    if !cluster.job_status(job).await?.is_globally_terminal() {
+    let (job, of_cluster) = (job_id(&id)?, state.jobmanager.cluster());
+    let known = of_cluster.job_detail(job).await?.overview;
+    if !known.status.is_globally_terminal() {
         return Ok(HttpResponse::Ok().json(json!({ "status": { "id": "IN_PROGRESS" } })));
     }
-    let result = cluster.job_result(job).await?;
+    let result = of_cluster.job_result(job).await?;
     let application = match result.status {
         JobStatus::Finished => "SUCCEEDED",
         JobStatus::Canceled => "CANCELED",
         _ => "FAILED",
     };
-    let failure = result
-        .failure
-        .as_ref()
-        .map(|failure| json!({"class": "failure", "stack-trace": failure.to_string()}));
-    let duration = u64::try_from(result.duration.as_millis()).unwrap_or(u64::MAX);
-    Ok(HttpResponse::Ok().json(json!({
-        "status": { "id": "COMPLETED" },
-        "job-execution-result": {
-            "id": result.job.to_string(),
-            "application-status": application,
-            "net-runtime": duration,
-            "failure-cause": failure,
-        }
-    })))
+    let mut answer = json!({
+        "id": result.job.to_string(),
+        "name": result.name,
+        "application-status": application,
+        "net-runtime": u64::try_from(result.duration.as_millis()).unwrap_or(u64::MAX),
+        "start-time": known.start_ms,
+        "end-time": known.end_ms,
+    });
+    if let Some(failure) = &result.failure {
+        answer["failure-cause"] = json!({ "class": "failure", "stack-trace": failure.to_string() });
+    }
+    Ok(HttpResponse::Ok().json(json!({ "status": { "id": "COMPLETED" }, "job-execution-result": answer })))
 }
 
-pub(crate) async fn exceptions(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
-    let failures = state.jobmanager.cluster().job_exceptions(job_id(&id)?).await?;
-    let one = |failure: &JobFailure| {
-        json!({
-            "exceptionName": if failure.cause.panicked { "panic" } else { "failure" },
-            "stacktrace": failure.to_string(),
-            "taskName": failure.vertex,
-            "taskManagerId": failure.task_manager.map(|id| id.to_string()),
-        })
-    };
-    let entry = |entry: &FailureEntry| {
-        let mut root = one(&entry.root);
-        root["concurrentExceptions"] = entry.concurrent.iter().map(one).collect();
-        root
-    };
-    let entries: Vec<_> = failures.iter().rev().map(entry).collect();
-    Ok(HttpResponse::Ok().json(json!({ "exceptionHistory": { "entries": entries, "truncated": false } })))
+pub(crate) async fn exceptions(
+    state: Data<State>,
+    id: Path<String>,
+    most: Query<Most>,
+) -> Result<HttpResponse, RestError> {
+    let (job, of_cluster) = (job_id(&id)?, state.jobmanager.cluster());
+    let start_ms = of_cluster.job_detail(job).await?.overview.start_ms;
+    let failures = of_cluster.job_exceptions(job).await?;
+    let most = most.max_exceptions.unwrap_or(EXCEPTIONS);
+    Ok(HttpResponse::Ok().json(shape::exceptions(&failures, start_ms, most)))
 }
 
 pub(crate) async fn checkpoints(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
     let statistics = state.jobmanager.cluster().job_checkpoints(job_id(&id)?).await?;
-    let latest = statistics.last_checkpoint.as_ref();
-    let completed =
-        latest.map(|checkpoint| json!({"id": checkpoint.checkpoint.0, "state_size": checkpoint.bytes}));
-    Ok(HttpResponse::Ok().json(json!({
-        "counts": {
-            "total": statistics.triggered,
-            "completed": statistics.completed,
-            "failed": statistics.failed,
-        },
-        "latest": { "completed": completed },
-    })))
+    Ok(HttpResponse::Ok().json(shape::checkpoints(&statistics)))
 }
 
 pub(crate) async fn cancel(
@@ -135,6 +135,7 @@ pub(crate) async fn task_managers(state: Data<State>) -> Result<HttpResponse, Re
             "id": task_manager.id.to_string(),
             "path": task_manager.address,
             "slotsNumber": task_manager.slots,
+            "freeSlots": task_manager.free,
         })
     });
     let all: Vec<_> = all.collect();
@@ -144,7 +145,7 @@ pub(crate) async fn task_managers(state: Data<State>) -> Result<HttpResponse, Re
 pub(crate) async fn cluster(state: Data<State>) -> Result<HttpResponse, RestError> {
     let known = state.jobmanager.task_managers().await?;
     let jobs = state.jobmanager.cluster().jobs().await?;
-    let count = |status: fn(JobStatus) -> bool| jobs.iter().filter(|job| status(job.status)).count();
+    let count = |wanted: fn(JobStatus) -> bool| jobs.iter().filter(|job| wanted(job.status)).count();
     Ok(HttpResponse::Ok().json(json!({
         "taskmanagers": known.all.len(),
         "slots-total": known.slots,

@@ -8,7 +8,11 @@ mod artifacts;
 mod error;
 mod guard;
 mod jobs;
+mod request;
+mod savepoints;
 mod server;
+mod shape;
 
 pub use artifacts::{RunRequest, Uploaded};
+pub use savepoints::{Format, SavepointRequest, StopRequest};
 pub use server::{RestConfig, serve};

@@ -2,6 +2,7 @@
 
 use crate::artifacts::{self, Artifacts};
 use crate::error::RestError;
+use crate::savepoints::{self, Savepoints};
 use crate::{guard, jobs};
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
@@ -32,14 +33,16 @@ pub struct RestConfig {
 pub(crate) struct State {
     pub(crate) jobmanager: JobManagerHandle,
     pub(crate) artifacts: Artifacts,
+    pub(crate) savepoints: Savepoints,
     pub(crate) address: String,
     pub(crate) stop: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
 }
 
 impl State {
-    pub(crate) fn wall_ms(&self) -> u64 {
-        u64::try_from(self.clock.wall_ms()).unwrap_or(0)
+    /// The time of day, in milliseconds since 1970.
+    pub(crate) fn wall_ms(&self) -> i64 {
+        self.clock.wall_ms()
     }
 }
 
@@ -59,12 +62,14 @@ pub async fn serve(
     let state = Data::new(State {
         jobmanager,
         artifacts: Artifacts::default(),
+        savepoints: Savepoints::default(),
         address: address.clone(),
         stop,
         clock: SystemClock::new(),
     });
     let app = move || {
         App::new()
+            .wrap(from_fn(guard::in_time))
             .wrap(from_fn(guard::only_local))
             .app_data(state.clone())
             .app_data(PayloadConfig::new(MAX_BODY))
@@ -93,11 +98,20 @@ fn routes(app: &mut ServiceConfig) {
         .service(resource("/overview").route(get().to(jobs::cluster)))
         .service(resource("/taskmanagers").route(get().to(jobs::task_managers)))
         .service(resource("/jars").route(get().to(artifacts::list)))
-        .service(resource("/jars/upload").route(post().to(artifacts::upload)))
+        .service(resource(artifacts::UPLOAD).route(post().to(artifacts::upload)))
+        .service(resource("/jars/{id}").route(delete().to(artifacts::forget)))
         .service(resource("/jars/{id}/run").route(post().to(artifacts::run)))
         .service(resource("/jobs").route(get().to(jobs::ids)))
         .service(resource("/jobs/overview").route(get().to(jobs::overview)))
-        .service(resource("/jobs/{id}").route(patch().to(jobs::cancel)))
+        .service(
+            resource("/jobs/{id}")
+                .route(get().to(jobs::detail))
+                .route(patch().to(jobs::cancel)),
+        )
+        .service(resource("/jobs/{id}/plan").route(get().to(jobs::plan)))
+        .service(resource("/jobs/{id}/stop").route(post().to(savepoints::stop)))
+        .service(resource("/jobs/{id}/savepoints").route(post().to(savepoints::trigger)))
+        .service(resource("/jobs/{id}/savepoints/{trigger}").route(get().to(savepoints::status)))
         .service(resource("/jobs/{id}/status").route(get().to(jobs::status)))
         .service(resource("/jobs/{id}/checkpoints").route(get().to(jobs::checkpoints)))
         .service(resource("/jobs/{id}/exceptions").route(get().to(jobs::exceptions)))

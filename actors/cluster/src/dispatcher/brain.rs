@@ -2,7 +2,7 @@
 
 use crate::error::ClusterError;
 use crate::messages::DispatcherMessage;
-use crate::result::{JobOverview, JobResult};
+use crate::result::{JobDetail, JobOverview, JobResult};
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +44,14 @@ pub enum Submission {
 struct Running {
     graph: Arc<JobGraph>,
     status: JobStatus,
+    times: Times,
+}
+
+/// When a job entered its states, in milliseconds since 1970.
+#[derive(Clone, Debug, Default)]
+struct Times {
+    start: i64,
+    entered: BTreeMap<JobStatus, i64>,
 }
 
 /// A job that has ended.
@@ -51,6 +59,7 @@ struct Running {
 struct Archived {
     graph: Arc<JobGraph>,
     result: Arc<JobResult>,
+    times: Times,
 }
 
 /// The jobs of a cluster.
@@ -100,9 +109,38 @@ impl DispatcherBrain {
             Running {
                 graph,
                 status: JobStatus::Initializing,
+                times: Times::default(),
             },
         );
         Ok(Submission::Accepted)
+    }
+
+    /// When a job was submitted that was accepted.
+    pub fn note_start(&mut self, job: JobId, wall_ms: i64) {
+        if let Some(running) = self.running.get_mut(&job) {
+            running.times.start = wall_ms;
+            running.times.entered.insert(running.status, wall_ms);
+        }
+    }
+
+    /// What is known here of a job that runs, or of one that ended not too long ago.
+    ///
+    /// # Errors
+    /// When it is not known.
+    pub fn detail(&self, job: JobId) -> Result<JobDetail, ClusterError> {
+        if let Some(running) = self.running.get(&job) {
+            return Ok(JobDetail {
+                overview: overview(job, &running.graph, running.status, &running.times),
+                graph: running.graph.clone(),
+                vertices: Vec::new(),
+            });
+        }
+        let ended = self.archived(job).ok_or(ClusterError::UnknownJob(job))?;
+        Ok(JobDetail {
+            overview: overview(job, &ended.graph, ended.result.status, &ended.times),
+            graph: ended.graph.clone(),
+            vertices: ended.result.vertices.clone(),
+        })
     }
 
     /// The state of a job that runs, or of one that ended not too long ago.
@@ -125,20 +163,21 @@ impl DispatcherBrain {
         let running = self
             .running
             .iter()
-            .map(|(job, running)| overview(*job, &running.graph, running.status));
+            .map(|(job, running)| overview(*job, &running.graph, running.status, &running.times));
         let ended = self
             .archive
             .iter()
-            .map(|one| overview(one.result.job, &one.graph, one.result.status));
+            .map(|one| overview(one.result.job, &one.graph, one.result.status, &one.times));
         running.chain(ended).collect()
     }
 
-    /// Decides what an event leads to.
+    /// Decides what an event leads to that comes at this time of day.
     ///
     /// # Errors
     /// When a job cannot be cancelled.
     pub fn handle(
         &mut self,
+        wall_ms: i64,
         event: DispatcherEvent,
         out: &mut Vec<DispatcherEffect>,
     ) -> Result<(), ClusterError> {
@@ -146,9 +185,10 @@ impl DispatcherBrain {
             DispatcherEvent::Message(DispatcherMessage::JobStatusChanged { job, status }) => {
                 if let Some(running) = self.running.get_mut(&job) {
                     running.status = status;
+                    running.times.entered.insert(status, wall_ms);
                 }
             }
-            DispatcherEvent::Message(DispatcherMessage::JobEnded(result)) => self.end(*result, out),
+            DispatcherEvent::Message(DispatcherMessage::JobEnded(result)) => self.end(wall_ms, *result, out),
             DispatcherEvent::Cancel(job) => self.cancel(job, out)?,
             DispatcherEvent::ShutDown => self.shut_down(out),
         }
@@ -159,10 +199,12 @@ impl DispatcherBrain {
         self.archive.iter().find(|archived| archived.result.job == job)
     }
 
-    fn end(&mut self, result: JobResult, out: &mut Vec<DispatcherEffect>) {
+    fn end(&mut self, wall_ms: i64, result: JobResult, out: &mut Vec<DispatcherEffect>) {
         let Some(running) = self.running.remove(&result.job) else {
             return;
         };
+        let mut times = running.times;
+        times.entered.insert(result.status, wall_ms);
         let result = Arc::new(result);
         if self.archive.len() == self.archive_capacity {
             self.archive.pop_front();
@@ -170,6 +212,7 @@ impl DispatcherBrain {
         self.archive.push_back(Archived {
             graph: running.graph,
             result: result.clone(),
+            times,
         });
         out.push(DispatcherEffect::Publish(result));
         self.finish_shut_down(out);
@@ -199,11 +242,15 @@ impl DispatcherBrain {
     }
 }
 
-fn overview(job: JobId, graph: &JobGraph, status: JobStatus) -> JobOverview {
+fn overview(job: JobId, graph: &JobGraph, status: JobStatus, times: &Times) -> JobOverview {
+    let end = times.entered.get(&status).copied();
     JobOverview {
         job,
         name: graph.name.clone(),
         status,
+        entered: times.entered.clone(),
+        start_ms: times.start,
+        end_ms: end.filter(|_| status.is_globally_terminal()),
     }
 }
 
@@ -234,10 +281,11 @@ mod tests {
             failures: Vec::new(),
             restarts: 0,
             duration: std::time::Duration::ZERO,
+            vertices: Vec::new(),
         };
         let mut out = Vec::new();
         let ended = DispatcherEvent::Message(DispatcherMessage::JobEnded(Box::new(result)));
-        brain.handle(ended, &mut out).unwrap();
+        brain.handle(0, ended, &mut out).unwrap();
         out
     }
 
@@ -274,10 +322,10 @@ mod tests {
             status: JobStatus::Running,
         };
         brain
-            .handle(DispatcherEvent::Message(late), &mut Vec::new())
+            .handle(0, DispatcherEvent::Message(late), &mut Vec::new())
             .unwrap();
         assert_eq!(brain.status(job).unwrap(), JobStatus::Finished);
-        let cancel = brain.handle(DispatcherEvent::Cancel(job), &mut Vec::new());
+        let cancel = brain.handle(0, DispatcherEvent::Cancel(job), &mut Vec::new());
         assert!(matches!(cancel, Err(ClusterError::Ended { .. })));
     }
 
@@ -306,7 +354,7 @@ mod tests {
         brain.submit(graph(1, "a")).unwrap();
         brain.submit(graph(2, "a")).unwrap();
         let mut out = Vec::new();
-        brain.handle(DispatcherEvent::ShutDown, &mut out).unwrap();
+        brain.handle(0, DispatcherEvent::ShutDown, &mut out).unwrap();
         assert_eq!(out.len(), 2);
         assert!(matches!(brain.submit(graph(3, "a")), Err(ClusterError::ShutDown)));
         assert!(!end(&mut brain, 1).contains(&DispatcherEffect::AllEnded));

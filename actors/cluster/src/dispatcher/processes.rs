@@ -22,6 +22,9 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How long a JobMaster's launcher has to say how it has ended: it knows more than who does not reach it any more.
+const WITNESS: Duration = Duration::from_millis(300);
+
 /// What reaches the Dispatcher of a cluster of processes.
 pub(crate) enum DispatcherCall {
     /// A JobMaster's first act.
@@ -30,13 +33,22 @@ pub(crate) enum DispatcherCall {
     Record(Call<RecordCheckpoint>),
     /// Messages of a JobMaster.
     Delivered(Call<Delivery<DispatcherMessage>>),
-    /// From the ResourceManager, or the way to it: a JobMaster is gone.
+    /// From the ResourceManager, or after a while from the way to it: a JobMaster is gone.
     MasterEnded {
         /// Of which job.
         job: JobId,
         /// In which epoch.
         epoch: NonZeroU64,
         /// How, for people.
+        cause: String,
+    },
+    /// A JobMaster cannot be reached any more.
+    MasterLost {
+        /// Of which job.
+        job: JobId,
+        /// In which epoch.
+        epoch: NonZeroU64,
+        /// Why, for people.
         cause: String,
     },
     /// Timer: a JobMaster is to be started.
@@ -111,6 +123,7 @@ impl Dispatcher {
             tracing::error!(%job, %epoch, %error, "an epoch that was raised is old");
         }
         self.to_placement(ProcessEvent::StartMaster {
+            job,
             epoch,
             launch: known.launch.clone(),
         });
@@ -161,6 +174,10 @@ impl Dispatcher {
             DispatcherCall::MasterEnded { job, epoch, cause } => {
                 self.on_master_ended((job, epoch), &cause, cx);
             }
+            DispatcherCall::MasterLost { job, epoch, cause } => {
+                let ended = DispatcherCall::MasterEnded { job, epoch, cause };
+                cx.after(WITNESS, DispatcherInput::Processes(ended));
+            }
             DispatcherCall::StartMaster(job, epoch) => self.start_process(job, epoch),
         }
     }
@@ -183,7 +200,7 @@ impl Dispatcher {
             return Claim::Refused(why);
         }
         let (restore, first_checkpoint) = known.lives.beginning();
-        let cancelled = known.lives.cancelled;
+        let (cancelled, age) = (known.lives.cancelled, known.age(cx.now()));
         if first_time {
             let gateway = processes
                 .rpc
@@ -191,9 +208,9 @@ impl Dispatcher {
                 .gateway::<JobMasterRpc>("job-master");
             let own: Mailbox<DispatcherInput> = cx.mailbox();
             let on_lost = Box::new(move |cause| {
-                let ended = DispatcherCall::MasterEnded { job, epoch, cause };
+                let lost = DispatcherCall::MasterLost { job, epoch, cause };
                 // A Dispatcher that has ended needs to know nothing.
-                let _ = own.tell(DispatcherInput::Processes(ended));
+                let _ = own.tell(DispatcherInput::Processes(lost));
             });
             let stamped = gateway.stamped(Stamp::job(job, epoch));
             let way = Courier::<JobMasterEvent>::start(stamped, cx.env(), on_lost);
@@ -215,6 +232,7 @@ impl Dispatcher {
         Claim::Granted {
             restore,
             first_checkpoint,
+            age,
         }
     }
 
@@ -372,6 +390,7 @@ impl Dispatcher {
             failures: Vec::new(),
             restarts: 0,
             duration,
+            vertices: Vec::new(),
         };
         self.on_message(DispatcherMessage::JobEnded(Box::new(result)));
     }

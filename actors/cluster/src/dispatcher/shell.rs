@@ -11,7 +11,7 @@ use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::process::launch::JobLaunch;
 use crate::programs::Programs;
 use crate::resource_manager::ResourceManagerEvent;
-use crate::result::{FailureEntry, JobOverview, JobResult};
+use crate::result::{FailureEntry, JobDetail, JobOverview, JobResult};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
@@ -68,6 +68,8 @@ pub(crate) enum DispatcherInput {
     Checkpoints(JobId, Answer<CheckpointStatistics>),
     /// What failed in a job so far.
     Exceptions(JobId, Answer<Vec<FailureEntry>>),
+    /// What is known of a job, running or ended.
+    Detail(JobId, Answer<JobDetail>),
     /// Take a savepoint of a job. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(JobId, SavepointCall, Answer<String>),
     /// End: cancel every job. Answered when all have ended.
@@ -101,6 +103,8 @@ pub(crate) struct Dispatcher {
     /// Kept for ended jobs too, as long as the archive remembers them.
     pub(super) statuses: BTreeMap<JobId, watch::Sender<JobStatus>>,
     shutting_down: Vec<Answer<()>>,
+    /// The time of day of the present event, in milliseconds since 1970.
+    wall_ms: i64,
 }
 
 impl Dispatcher {
@@ -113,6 +117,7 @@ impl Dispatcher {
             masters,
             statuses,
             shutting_down: Vec::new(),
+            wall_ms: 0,
         }
     }
 
@@ -126,6 +131,7 @@ impl Dispatcher {
         }
         let id = job.graph.id;
         if self.brain.submit(job.graph.clone())? == Submission::Accepted {
+            self.brain.note_start(id, cx.env().clock.wall_ms());
             self.start_master(job, cx);
         }
         let status = self.statuses.get(&id).ok_or(ClusterError::UnknownJob(id))?;
@@ -176,7 +182,7 @@ impl Dispatcher {
 
     pub(super) fn decide(&mut self, event: DispatcherEvent) -> Result<(), ClusterError> {
         let mut effects = Vec::new();
-        let outcome = self.brain.handle(event, &mut effects);
+        let outcome = self.brain.handle(self.wall_ms, event, &mut effects);
         effects.into_iter().for_each(|effect| self.carry_out(effect));
         outcome
     }
@@ -273,13 +279,39 @@ impl Dispatcher {
         cx.detach(relayed);
     }
 
-    fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>) {
-        match (self.master(job), self.brain.status(job)) {
-            (Some(Ok(outbox)), _) => outbox.send(JobMasterEvent::Savepoint(call, answer)),
-            (Some(Err(error)), _) => answer.send(Err(error)),
-            (None, Ok(status)) => answer.send(Err(ClusterError::Ended { job, status })),
-            (None, Err(unknown)) => answer.send(Err(unknown)),
-        }
+    fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>, cx: &mut ShellCx<'_, Self>) {
+        let outbox = match (self.master(job), self.brain.status(job)) {
+            (Some(Ok(outbox)), _) => outbox,
+            (Some(Err(error)), _) => return answer.send(Err(error)),
+            (None, Ok(status)) => return answer.send(Err(ClusterError::Ended { job, status })),
+            (None, Err(unknown)) => return answer.send(Err(unknown)),
+        };
+        let (reply, taken) = Reply::new();
+        outbox.send(JobMasterEvent::Savepoint(call, reply));
+        cx.detach(async move {
+            let cause = "its JobMaster has ended before it could say what became of it; the job goes on with the last checkpoint or \
+                         savepoint that was recorded";
+            let cause = cause.to_owned();
+            answer.send(taken.await.unwrap_or(Err(ClusterError::Savepoint { job, cause })));
+        });
+    }
+
+    fn detail(&self, job: JobId, answer: Answer<JobDetail>, cx: &mut ShellCx<'_, Self>) {
+        let mut detail = match self.brain.detail(job) {
+            Ok(detail) => detail,
+            Err(unknown) => return answer.send(Err(unknown)),
+        };
+        let Some(Ok(outbox)) = self.master(job) else {
+            return answer.send(Ok(detail));
+        };
+        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
+        cx.detach(async move {
+            // While it has no JobMaster that answers, the rest is true all the same.
+            if let Ok(vertices) = mailbox.ask(JobMasterEvent::Vertices, deadline).await {
+                detail.vertices = vertices;
+            }
+            answer.send(Ok(detail));
+        });
     }
 
     fn accumulators(&self, job: JobId, answer: Answer<AccumulatorValues>, cx: &mut ShellCx<'_, Self>) {
@@ -315,6 +347,7 @@ impl Component for Dispatcher {
     }
 
     fn handle(&mut self, event: DispatcherInput, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        self.wall_ms = cx.env().clock.wall_ms();
         match event {
             DispatcherInput::Message(message) => {
                 if let Err(error) = self.decide(DispatcherEvent::Message(message)) {
@@ -332,7 +365,8 @@ impl Component for Dispatcher {
             DispatcherInput::Accumulators(job, answer) => self.accumulators(job, answer, cx),
             DispatcherInput::Checkpoints(job, answer) => self.checkpoints(job, answer, cx),
             DispatcherInput::Exceptions(job, answer) => self.exceptions(job, answer, cx),
-            DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer),
+            DispatcherInput::Detail(job, answer) => self.detail(job, answer, cx),
+            DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer, cx),
             DispatcherInput::ShutDown(answer) => {
                 self.shutting_down.push(answer);
                 if let Err(error) = self.decide(DispatcherEvent::ShutDown) {

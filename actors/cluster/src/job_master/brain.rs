@@ -242,7 +242,7 @@ impl JobMasterBrain {
     }
 
     pub(super) fn after(&self, now: Time) -> Duration {
-        now.since(self.submitted)
+        self.settings.age.saturating_add(now.since(self.submitted))
     }
 
     // Starting.
@@ -437,6 +437,7 @@ impl JobMasterBrain {
             failures: self.exceptions(),
             restarts: self.restarts.all,
             duration: self.after(now),
+            vertices: Vec::new(),
         }
     }
 

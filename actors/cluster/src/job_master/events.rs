@@ -48,6 +48,8 @@ pub struct JobSettings {
     pub savepoint_dir: Option<String>,
     /// The id of the first checkpoint, unless the job begins with a later one.
     pub first_checkpoint: CheckpointId,
+    /// How long ago the job was submitted.
+    pub age: Duration,
 }
 
 impl JobSettings {
@@ -65,6 +67,7 @@ impl JobSettings {
             cancellation_timeout: cluster.cancellation_timeout,
             exception_history: cluster.exception_history,
             first_checkpoint: FIRST_CHECKPOINT,
+            age: Duration::ZERO,
         }
     }
 

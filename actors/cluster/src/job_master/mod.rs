@@ -14,6 +14,7 @@ mod failures;
 mod losses;
 mod metadata;
 mod metrics;
+mod overview;
 mod recovery;
 mod remote;
 mod restart;

@@ -7,10 +7,11 @@ use super::shell::{JobMaster, JobMasterEvent, SavepointCall};
 use super::statistics::CheckpointStatistics;
 use crate::error::ClusterError;
 use crate::messages::JobMasterMessage;
-use crate::result::FailureEntry;
+use crate::resource_manager::ResourceManagerEvent;
+use crate::result::{FailureEntry, VertexOverview};
 use crate::wire::{
-    AskAccumulators, AskCheckpoints, AskExceptions, Courier, Delivery, DispatcherRpc, OpenWorker,
-    RecordCheckpoint, TakeSavepoint, WorkerRpc,
+    AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, Courier, Delivery, DispatcherRpc,
+    OpenWorker, RecordCheckpoint, TakeSavepoint, WorkerRpc,
 };
 use hurtig_core::ids::{CheckpointId, TaskManagerId};
 use hurtig_kit::{Mailbox, Reply, ShellCx};
@@ -20,6 +21,8 @@ use std::time::Duration;
 
 /// How long the leader is waited for before it is asked again to record a checkpoint.
 const RECORDING: Duration = Duration::from_secs(10);
+/// How long a worker's launcher has to say how it has ended: it knows more than who does not reach it any more.
+const WITNESS: Duration = Duration::from_millis(300);
 /// How long nobody is asked after a refusal.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,9 +57,13 @@ pub(crate) enum JobMasterCall {
     /// See the message.
     Exceptions(Call<AskExceptions>),
     /// See the message.
+    Vertices(Call<AskVertices>),
+    /// See the message.
     Savepoint(Call<TakeSavepoint>),
     /// A worker cannot be reached any more.
     Lost(TaskManagerId, String),
+    /// Timer: nobody has said in the meantime how it has ended.
+    GiveUp(TaskManagerId, String),
     /// The leader has recorded a checkpoint, or never will.
     Recorded(Option<Box<JobEvent>>, Result<(), RpcError>),
 }
@@ -81,8 +88,15 @@ impl JobMaster {
             JobMasterCall::Accumulators(call) => call.reply.send(self.accumulators()),
             JobMasterCall::Checkpoints(call) => call.reply.send(self.statistics()),
             JobMasterCall::Exceptions(call) => call.reply.send(self.exceptions()),
+            JobMasterCall::Vertices(call) => call.reply.send(self.vertices(cx)),
             JobMasterCall::Savepoint(call) => self.on_savepoint(call, cx),
-            JobMasterCall::Lost(worker, cause) => self.on_lost(worker, cause, cx),
+            JobMasterCall::Lost(worker, cause) => {
+                cx.after(
+                    WITNESS,
+                    JobMasterEvent::Remote(JobMasterCall::GiveUp(worker, cause)),
+                );
+            }
+            JobMasterCall::GiveUp(worker, cause) => self.give_up_worker(worker, cause, cx),
             JobMasterCall::Recorded(event, recorded) => self.on_recorded(event, recorded, cx),
         }
     }
@@ -101,7 +115,9 @@ impl JobMaster {
         self.introduce(id, way.mailbox, cx);
     }
 
-    fn on_lost(&mut self, task_manager: TaskManagerId, cause: String, cx: &mut ShellCx<'_, Self>) {
+    /// A worker that is silent may still run, with slots that the job needs.
+    fn give_up_worker(&mut self, task_manager: TaskManagerId, cause: String, cx: &mut ShellCx<'_, Self>) {
+        self.to_resource_manager(ResourceManagerEvent::GiveUp(self.job(), task_manager));
         let message = JobMasterMessage::TaskManagerLost { task_manager, cause };
         self.decide(JobEvent::Message(message), cx);
         self.task_managers.remove(&task_manager);
@@ -126,6 +142,14 @@ impl JobMaster {
         let brain = self.brain.as_ref();
         brain
             .map(|brain| brain.checkpoint_statistics().clone())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn vertices(&self, cx: &ShellCx<'_, Self>) -> Vec<VertexOverview> {
+        let (now, wall_ms) = (cx.now(), cx.env().clock.wall_ms());
+        let brain = self.brain.as_ref();
+        brain
+            .map(|brain| brain.vertices(now, wall_ms))
             .unwrap_or_default()
     }
 

@@ -12,7 +12,7 @@ use crate::dispatcher::DispatcherInput;
 use crate::error::ClusterError;
 use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMessage};
 use crate::resource_manager::ResourceManagerEvent;
-use crate::result::{FailureEntry, JobResult};
+use crate::result::{FailureEntry, JobResult, VertexOverview};
 use crate::task_manager::TaskManagerInput;
 use crate::wire::Inbox;
 use hurtig_core::accumulators::AccumulatorValues;
@@ -48,6 +48,8 @@ pub(crate) enum JobMasterEvent {
     Checkpoints(Reply<CheckpointStatistics>),
     /// Somebody asks what failed.
     Exceptions(Reply<Vec<FailureEntry>>),
+    /// Somebody asks for the vertices.
+    Vertices(Reply<Vec<VertexOverview>>),
     /// Somebody wants a savepoint. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(SavepointCall, Reply<Result<String, ClusterError>>),
     /// An enumerator has started; `None`: the source has none.
@@ -291,7 +293,8 @@ impl JobMaster {
                     .iter()
                     .for_each(|metrics| metrics.set_backlog(sources));
             }
-            JobEffect::Ended(result) => {
+            JobEffect::Ended(mut result) => {
+                result.vertices = self.vertices(cx);
                 self.result = Some(result);
                 self.end_when_stored();
             }
@@ -426,7 +429,7 @@ impl JobMaster {
             .for_each(|out| out.dispatcher.send(DispatcherInput::Message(message.clone())));
     }
 
-    fn to_resource_manager(&self, event: ResourceManagerEvent) {
+    pub(super) fn to_resource_manager(&self, event: ResourceManagerEvent) {
         if let Some(out) = &self.out {
             out.resource_manager.send(event);
         }
@@ -743,6 +746,7 @@ impl Component for JobMaster {
             JobMasterEvent::Introduced(id, mailbox) => self.introduce(id, mailbox, cx),
             JobMasterEvent::Accumulators(reply) => reply.send(self.accumulators()),
             JobMasterEvent::Checkpoints(reply) => reply.send(self.statistics()),
+            JobMasterEvent::Vertices(reply) => reply.send(self.vertices(cx)),
             JobMasterEvent::Exceptions(reply) => reply.send(self.exceptions()),
             JobMasterEvent::Savepoint(call, reply) => self.savepoint(call, reply, cx),
             JobMasterEvent::Started(generation, node, started) => {

@@ -94,11 +94,12 @@ async fn begin(
         address,
     };
     let claimed = dispatcher.ask(claim, CLAIMING).await;
-    let (restore, first) = match claimed.map_err(|error| format!("claiming the job: {error}"))? {
+    let (restore, first, age) = match claimed.map_err(|error| format!("claiming the job: {error}"))? {
         Claim::Granted {
             restore,
             first_checkpoint,
-        } => (restore, first_checkpoint),
+            age,
+        } => (restore, first_checkpoint, age),
         Claim::Refused(why) => return Ok(Begun::Refused(why)),
     };
     let remote = RemoteLinks {
@@ -106,7 +107,8 @@ async fn begin(
         stamp,
         dispatcher,
     };
-    let settings = settings(&code, restore, first)?;
+    let mut settings = settings(&code, restore, first)?;
+    settings.age = age;
     start(&peer, remote, settings, code, env).map(Begun::Running)
 }
 
@@ -180,6 +182,7 @@ fn routes() -> Routes<JobMasterRpc, JobMasterEvent> {
         .on(move |call| remote(JobMasterCall::Accumulators(call)))
         .on(move |call| remote(JobMasterCall::Checkpoints(call)))
         .on(move |call| remote(JobMasterCall::Exceptions(call)))
+        .on(move |call| remote(JobMasterCall::Vertices(call)))
         .on(move |call| remote(JobMasterCall::Savepoint(call)))
 }
 

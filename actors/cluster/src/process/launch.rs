@@ -166,7 +166,9 @@ impl fmt::Display for ProcessExit {
             (None, None, Some(signal)) => write!(f, "it was killed by signal {signal}")?,
             (None, None, None) => f.write_str("it is gone")?,
         }
-        if let Some(last) = self.last_lines.last() {
+        // What stands behind a panic says nothing.
+        let said = self.last_lines.iter().rfind(|line| !line.starts_with("note: "));
+        if let Some(last) = said {
             write!(f, "; the last line of its log: {last}")?;
         }
         Ok(())

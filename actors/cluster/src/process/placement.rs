@@ -6,8 +6,8 @@ use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
 use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
 use crate::wire::{
-    Delivery, EndProcesses, Inbox, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
-    StartJobMaster, StartWorker, WhoLeads,
+    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded,
+    RegisterTaskManager, StartJobMaster, StartWorker, WhoLeads,
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::Time;
@@ -44,6 +44,8 @@ pub(crate) enum ProcessEvent {
     Delivered(Call<Delivery<ResourceManagerMessage>>),
     /// From the Dispatcher: a job needs a JobMaster.
     StartMaster {
+        /// Which.
+        job: JobId,
         /// In which epoch.
         epoch: NonZeroU64,
         /// What.
@@ -105,6 +107,8 @@ pub struct TaskManagerOverview {
     pub address: String,
     /// How many slots it has.
     pub slots: u32,
+    /// How many of them no job has.
+    pub free: u32,
 }
 
 /// The TaskManagers of a cluster.
@@ -306,7 +310,7 @@ impl ResourceManager {
                 call.reply.send(());
             }
             ProcessEvent::Delivered(call) => self.on_delivered(call, cx),
-            ProcessEvent::StartMaster { epoch, launch } => self.start_master(epoch, launch, cx),
+            ProcessEvent::StartMaster { job, epoch, launch } => self.start_master((job, epoch), launch, cx),
             ProcessEvent::MasterClaimed {
                 job,
                 epoch,
@@ -398,23 +402,51 @@ impl ResourceManager {
         };
         for message in messages {
             let job = match &message {
-                ResourceManagerMessage::Require { job, .. } | ResourceManagerMessage::Release { job } => *job,
+                ResourceManagerMessage::Require { job, .. }
+                | ResourceManagerMessage::Release { job }
+                | ResourceManagerMessage::GiveUp { job, .. } => *job,
                 _ => continue,
             };
             // The epoch may have been raised while the message waited.
             let current = self.job(job).filter(|known| !known.over).map(|known| known.epoch);
-            if current.is_some_and(|epoch| stamp == Some(Stamp::job(job, epoch))) {
-                self.decide(message, cx);
+            if current.is_none_or(|epoch| stamp != Some(Stamp::job(job, epoch))) {
+                continue;
             }
+            if let ResourceManagerMessage::GiveUp { worker, .. } = message {
+                self.end_worker(job, worker, cx);
+            }
+            self.decide(message, cx);
         }
         call.reply.send(());
     }
 
-    fn start_master(&mut self, epoch: NonZeroU64, launch: Arc<JobLaunch>, cx: Cx<'_, '_>) {
-        let (Some(placement), Some(graph)) = (&mut self.placement, &launch.graph) else {
+    /// Whoever runs it reports its end, which frees its slots.
+    fn end_worker(&mut self, job: JobId, worker: TaskManagerId, cx: Cx<'_, '_>) {
+        let Some(placement) = &self.placement else { return };
+        let Some(known) = placement.jobs.get(&job) else {
             return;
         };
-        let job = graph.id;
+        let at = known.workers.get(&worker).map(|worker| worker.at);
+        let Some(starter) = at.and_then(|at| placement.starters.get(&at)) else {
+            return;
+        };
+        let epoch = known.epoch;
+        let process = ProcessId::Worker { job, epoch, worker };
+        tracing::warn!(%process, "its JobMaster does not reach it; it is ended");
+        let ended = starter.gateway.ask(EndProcess { process }, ENDING);
+        cx.drive(ended, move |ended| {
+            if let Ok(Err(error)) = ended {
+                // What it cannot say is found out when its link ends.
+                tracing::warn!(%process, %error, "its TaskManager does not say that it is being ended");
+            }
+            event(ProcessEvent::TakenUp)
+        });
+    }
+
+    fn start_master(&mut self, (job, epoch): (JobId, NonZeroU64), launch: Arc<JobLaunch>, cx: Cx<'_, '_>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
         let known = placement.jobs.entry(job).or_insert_with(|| JobProcesses {
             launch: launch.clone(),
             epoch,
@@ -572,6 +604,7 @@ impl ResourceManager {
             id: *id,
             address: starter.address.clone(),
             slots: starter.slots,
+            free: self.brain.free_of(*id),
         });
         TaskManagers {
             all: all.collect(),

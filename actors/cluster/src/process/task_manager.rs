@@ -6,7 +6,7 @@ use super::orders::{Order, Report, Start};
 use super::runtime::{FAILED, ORPHANED, listen, run};
 use super::starter::Starter;
 use crate::wire::{
-    BlobRpc, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
+    BlobRpc, EndProcess, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
     ResourceManagerRpc, StartJobMaster, StartWorker, WhoLeads,
 };
 use hurtig_core::Error;
@@ -134,6 +134,7 @@ async fn begin(config: TaskManagerConfig, starter: Starter, env: &ActorEnv) -> R
             .on(Event::StartMaster)
             .on(Event::StartWorker)
             .on(Event::EndProcesses)
+            .on(Event::EndProcess)
             .on(Event::Plan),
         fences,
         probe: Some(probe),
@@ -160,6 +161,7 @@ enum Event {
     StartMaster(Call<StartJobMaster>),
     StartWorker(Call<StartWorker>),
     EndProcesses(Call<EndProcesses>),
+    EndProcess(Call<EndProcess>),
     Plan(Call<PlanJob>),
     /// The artifact of a process is here, or will not be.
     Fetched(Box<Prepared>, Result<Program, String>),
@@ -276,6 +278,10 @@ impl Component for ProcessTaskManager {
                 Err(error) => call.reply.fail(&error),
             },
             Event::EndProcesses(call) => self.end_processes(call)?,
+            Event::EndProcess(call) => {
+                self.end_process(call.message.process)?;
+                call.reply.send(());
+            }
             Event::Plan(call) => self.plan(call, cx)?,
             Event::Fetched(prepared, fetched) => self.on_fetched(*prepared, fetched, cx)?,
             Event::Heard(Some(report)) => self.on_report(report, cx)?,
@@ -430,6 +436,9 @@ impl ProcessTaskManager {
         };
         let dir = self.config.work_dir.join("jobs").join(&name);
         let log = self.config.log_dir.join(format!("{name}.log"));
+        // What it keeps on disk for itself goes with it.
+        let place = ("TMPDIR".to_owned(), dir.display().to_string());
+        let environment = environment.into_iter().chain([place]).collect();
         std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         if let What::Plan { plan, .. } = what
             && let Some(planning) = self.plans.get_mut(&plan)
@@ -476,6 +485,14 @@ impl ProcessTaskManager {
         self.waiting.push(call);
         self.answer_waiting();
         Ok(())
+    }
+
+    fn end_process(&self, process: ProcessId) -> Result<(), ExitReason> {
+        let mut running = self.running.iter();
+        match running.find(|(_, running)| running.what == What::Process(process)) {
+            Some((id, _)) => self.order(&Order::Kill { id: *id }, None),
+            None => Ok(()),
+        }
     }
 
     fn left(&self, end: &EndProcesses) -> Vec<u64> {
@@ -658,7 +675,12 @@ fn compare(one: &JobGraph, other: &JobGraph) -> Plan {
     if *one == same_id {
         return Plan::Graph(Box::new(one.clone()));
     }
-    let json = |graph: &JobGraph| serde_json::to_value(graph).unwrap_or_default();
+    let json = |graph: &JobGraph| {
+        let mut json = serde_json::to_value(graph).unwrap_or_default();
+        // It differs because something else does.
+        json.as_object_mut().map(|fields| fields.remove("fingerprint"));
+        json
+    };
     let place = difference(&json(one), &json(&same_id), "");
     Plan::Refused(format!(
         "the program builds another graph each time it is run; the first difference is at {}. What a graph depends on must be \
@@ -692,7 +714,7 @@ fn difference(one: &serde_json::Value, other: &serde_json::Value, at: &str) -> O
 
 /// All of a process's environment. The two runs of a plan have different ones, on which a graph must not depend.
 fn environment(second: bool) -> BTreeMap<String, String> {
-    let mut environment = BTreeMap::from([("HURTIG_LOG".to_owned(), "info".to_owned())]);
+    let mut environment: BTreeMap<_, _> = [("HURTIG_LOG".to_owned(), "info".to_owned())].into();
     if second {
         environment.insert("TZ".to_owned(), "Pacific/Chatham".to_owned());
         environment.insert("LANG".to_owned(), "tr_TR.UTF-8".to_owned());
@@ -732,6 +754,19 @@ mod tests {
             difference(&json!({"a": 1}), &json!({}), "").unwrap(),
             "`a` (1 and null)"
         );
+    }
+
+    #[test]
+    fn a_command_without_a_graph_fails() {
+        let launch = JobLaunch {
+            artifact: "0".repeat(64),
+            args: Vec::new(),
+            config: BTreeMap::new(),
+            parallelism: None,
+            graph: None,
+        };
+        let error = job_of(&launch).unwrap_err().to_string();
+        assert!(error.contains("has no graph"), "{error}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use super::runtime::{FAILED, listen, run};
 use super::{JobCodeHere, run_job_master, run_worker};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::wire::{
-    BlobRpc, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, RegisterTaskManager, ResourceManagerRpc,
-    StartJobMaster, StartWorker, WhoLeads,
+    BlobRpc, EndProcess, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, RegisterTaskManager,
+    ResourceManagerRpc, StartJobMaster, StartWorker, WhoLeads,
 };
 use hurtig_core::accumulators::AccumulatorValue;
 use hurtig_core::ids::{CheckpointId, JobId, NodeId, TaskManagerId};
@@ -153,6 +153,7 @@ enum Event {
     Master(Call<StartJobMaster>),
     Worker(Call<StartWorker>),
     End(Call<EndProcesses>),
+    EndOne(Call<EndProcess>),
     Plan(Call<PlanJob>),
 }
 
@@ -200,6 +201,7 @@ impl Component for Starter {
                 call.reply.send(());
             }
             Event::End(call) => call.reply.send(()),
+            Event::EndOne(call) => call.reply.send(()),
             Event::Plan(call) => call.reply.send(Plan::Graph(Box::new(self.program.graph.clone()))),
         }
         Ok(())
@@ -233,6 +235,7 @@ async fn start(leader: String, slots: u32, program: Arc<Program>, env: &hurtig_k
             .on(Event::Master)
             .on(Event::Worker)
             .on(Event::End)
+            .on(Event::EndOne)
             .on(Event::Plan),
         fences,
         probe: None,

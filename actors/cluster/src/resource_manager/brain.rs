@@ -83,6 +83,13 @@ impl ResourceBrain {
         })
     }
 
+    /// Slots of a TaskManager that no job has; one with any number has none to count.
+    pub fn free_of(&self, task_manager: TaskManagerId) -> u32 {
+        let offer = self.offers.get(&task_manager);
+        let bounded = offer.filter(|offer| offer.slots.is_some());
+        bounded.map_or(0, Offer::free)
+    }
+
     /// The TaskManagers that hold slots for a job.
     pub fn holders(&self, job: JobId) -> Vec<TaskManagerId> {
         let offers = self.offers.iter();
@@ -122,6 +129,8 @@ impl ResourceBrain {
                     offer.used.remove(&job);
                 }
             }
+            // Its slots are free when its process has ended.
+            ResourceManagerMessage::GiveUp { .. } => {}
             ResourceManagerMessage::Lost { task_manager } => {
                 self.offers.remove(&task_manager);
             }

@@ -21,6 +21,8 @@ pub(crate) enum ResourceManagerEvent {
     Require(JobId, u32, Mailbox<JobMasterEvent>),
     /// A JobMaster needs nothing any more.
     Release(JobId),
+    /// A JobMaster does not hear of a worker any more.
+    GiveUp(JobId, TaskManagerId),
     /// What only a cluster of processes has.
     Processes(Box<ProcessEvent>),
 }
@@ -109,6 +111,7 @@ impl Component for ResourceManager {
                 self.masters.remove(&job);
                 ResourceManagerMessage::Release { job }
             }
+            ResourceManagerEvent::GiveUp(job, worker) => ResourceManagerMessage::GiveUp { job, worker },
             ResourceManagerEvent::Processes(event) => {
                 self.on_process_event(*event, cx);
                 return Ok(());

@@ -61,6 +61,7 @@ impl Crosses for ResourceManagerEvent {
         match self {
             Self::Require(job, slots, _) => Crossing::Message(ResourceManagerMessage::Require { job, slots }),
             Self::Release(job) => Crossing::Message(ResourceManagerMessage::Release { job }),
+            Self::GiveUp(job, worker) => Crossing::Message(ResourceManagerMessage::GiveUp { job, worker }),
             Self::Register(..) => Crossing::Nothing("a TaskManager registers by a question"),
             Self::Processes(_) => Crossing::Nothing("an event of the ResourceManager's own process"),
         }
@@ -101,6 +102,7 @@ impl Crosses for JobMasterEvent {
             Self::Accumulators(reply) => Crossing::Ask(ask(AskAccumulators {}, ANSWER, reply)),
             Self::Checkpoints(reply) => Crossing::Ask(ask(AskCheckpoints {}, ANSWER, reply)),
             Self::Exceptions(reply) => Crossing::Ask(ask(AskExceptions {}, ANSWER, reply)),
+            Self::Vertices(reply) => Crossing::Ask(ask(AskVertices {}, ANSWER, reply)),
             Self::Savepoint(call, reply) => Crossing::Ask(savepoint(call, reply)),
             Self::Introduced(..) => Crossing::Nothing("a worker opens its way by a question"),
             _ => Crossing::Nothing("an event of the JobMaster's own process"),

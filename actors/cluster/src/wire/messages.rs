@@ -7,7 +7,7 @@ use super::delivery::Delivery;
 use crate::job_master::CheckpointStatistics;
 use crate::messages::{DispatcherMessage, JobMasterMessage, ResourceManagerMessage, TaskManagerMessage};
 use crate::process::launch::{JobLaunch, ProcessExit, ProcessId};
-use crate::result::FailureEntry;
+use crate::result::{FailureEntry, VertexOverview};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId};
 use hurtig_dataflow::chain::StopMode;
@@ -15,6 +15,7 @@ use hurtig_dataflow::graph::JobGraph;
 use hurtig_rpc::{rpc_endpoint, rpc_message};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
+use std::time::Duration;
 use uuid::Uuid;
 
 // To the leader.
@@ -78,6 +79,9 @@ pub(crate) enum Claim {
         restore: Option<String>,
         /// Its checkpoints have this id and higher ones.
         first_checkpoint: CheckpointId,
+        /// How long ago the job was submitted.
+        #[serde(default)]
+        age: Duration,
     },
     /// It is somebody else's, or over.
     Refused(String),
@@ -145,6 +149,13 @@ pub(crate) struct EndProcesses {
     pub(crate) epoch: NonZeroU64,
 }
 
+/// End one process. *Reply*: it is being ended; its end is reported. *Repeated, late*: it has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EndProcess {
+    /// Which.
+    pub(crate) process: ProcessId,
+}
+
 /// Build the graph of a program. *Reply*: the graph, or what is wrong with the program.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PlanJob {
@@ -184,6 +195,10 @@ pub(crate) struct AskCheckpoints {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AskExceptions {}
 
+/// From the Dispatcher: the vertices and the states of their subtasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskVertices {}
+
 /// From the Dispatcher: take a savepoint. *Reply*: its path when it is durable, and of a stop when the job has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TakeSavepoint {
@@ -202,11 +217,13 @@ rpc_message!(ReadBlob => BlobPart, "read-blob", Bulk, since 1);
 rpc_message!(StartJobMaster => (), "start-job-master", Bulk, since 1);
 rpc_message!(StartWorker => (), "start-worker", Bulk, since 1);
 rpc_message!(EndProcesses => (), "end-processes", Bulk, since 1);
+rpc_message!(EndProcess => (), "end-process", Bulk, since 1);
 rpc_message!(PlanJob => Plan, "plan-job", Bulk, since 1);
 rpc_message!(OpenWorker => (), "open-worker", Control, since 1);
 rpc_message!(AskAccumulators => AccumulatorValues, "accumulators", Report, since 1);
 rpc_message!(AskCheckpoints => CheckpointStatistics, "checkpoints", Report, since 1);
 rpc_message!(AskExceptions => Vec<FailureEntry>, "exceptions", Report, since 1);
+rpc_message!(AskVertices => Vec<VertexOverview>, "vertices", Report, since 1);
 rpc_message!(TakeSavepoint => Result<String, String>, "take-savepoint", Control, since 1);
 rpc_message!(Delivery<DispatcherMessage> => (), "to-dispatcher", Report, since 1);
 rpc_message!(Delivery<ResourceManagerMessage> => (), "to-resource-manager", Control, since 1);
@@ -229,12 +246,12 @@ rpc_endpoint!(
 );
 rpc_endpoint!(
     /// A process that starts others.
-    pub(crate) LauncherRpc = "task-manager" { StartJobMaster, StartWorker, EndProcesses, PlanJob }
+    pub(crate) LauncherRpc = "task-manager" { StartJobMaster, StartWorker, EndProcesses, EndProcess, PlanJob }
 );
 rpc_endpoint!(
     /// A JobMaster.
     pub(crate) JobMasterRpc = "job-master" {
-        OpenWorker, Delivery<JobMasterMessage>, AskAccumulators, AskCheckpoints, AskExceptions, TakeSavepoint
+        OpenWorker, Delivery<JobMasterMessage>, AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, TakeSavepoint
     }
 );
 rpc_endpoint!(

@@ -63,6 +63,7 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
         restore: None,
         savepoint_dir: None,
         first_checkpoint: CheckpointId(1),
+        age: Duration::ZERO,
     }
 }
 

@@ -1,0 +1,14 @@
+//! A cluster of processes, as a user runs it: `hurtig cluster start`, `hurtig run`, and kill -9 of whatever there is.
+
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot prepare its input has failed"
+)]
+#![allow(clippy::print_stdout, reason = "figures are for people")]
+
+mod jobs;
+mod kills;
+mod kit;
+mod refusals;
+mod savepoints;

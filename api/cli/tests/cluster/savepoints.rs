@@ -1,0 +1,219 @@
+//! Savepoints from the command line, and what the REST API says of jobs.
+
+use crate::kit::*;
+
+#[test]
+fn a_job_stops_with_a_savepoint_and_goes_on_from_it() {
+    let cluster = Cluster::start(1, 2);
+    let (out, checkpoints) = (cluster.path().join("out"), cluster.path().join("checkpoints"));
+    let count = 20_000;
+    let args = [out.to_str().unwrap(), &count.to_string(), "4000"];
+    let run = cluster.run(&with_checkpoints(&checkpoints), "numbered", &args);
+    checkpoint(&checkpoints, 0);
+    let job = cluster.job_in("RUNNING").unwrap();
+    let target = cluster.path().join("savepoints");
+    let target = target.to_str().unwrap();
+    let taken = cluster.hurtig(&["savepoint", &job, target]);
+    assert!(taken.status.success(), "{}\n{}", text(&taken), cluster.logs());
+    let said = text(&taken);
+    let path = said.trim().strip_prefix("savepoint ").unwrap();
+    assert!(
+        path.starts_with(target) && std::path::Path::new(path).join("_metadata").exists(),
+        "{path}"
+    );
+    assert_eq!(cluster.job_in("RUNNING").as_ref(), Some(&job), "it goes on");
+    let stopped = cluster.hurtig(&["stop", &job, target]);
+    assert!(stopped.status.success(), "{}\n{}", text(&stopped), cluster.logs());
+    let said = text(&stopped);
+    let path = said
+        .trim()
+        .strip_prefix("the job has stopped with savepoint ")
+        .unwrap();
+    finished(&cluster, run);
+    let written = lines(&out).len();
+    assert!(written > 0 && written < 20_000, "{written}");
+    let again = cluster.hurtig(&["savepoint", &job, target]);
+    assert!(text(&again).contains("has already ended"), "{}", text(&again));
+    let mut command = cluster.command(&["run", "--restore", path]);
+    for setting in with_checkpoints(&checkpoints) {
+        command.args(["-D", &setting]);
+    }
+    let restored = command.arg(artifact("numbered")).args(args).output().unwrap();
+    assert!(
+        restored.status.success(),
+        "{}\n{}",
+        text(&restored),
+        cluster.logs()
+    );
+    check_numbers(&out, count);
+}
+
+#[test]
+fn a_savepoint_without_a_place_says_what_to_do() {
+    let cluster = Cluster::start(1, 1);
+    let out = cluster.path().join("out");
+    let run = cluster.run(&[], "numbered", &[out.to_str().unwrap(), "100000000", "1000"]);
+    let job = until("RUNNING", || cluster.job_in("RUNNING"));
+    let said = cluster.hurtig(&["savepoint", &job]);
+    assert!(
+        !said.status.success() && text(&said).contains("savepoint-dir"),
+        "{}",
+        text(&said)
+    );
+    assert_eq!(cluster.job_in("RUNNING").as_ref(), Some(&job), "it goes on");
+    assert!(cluster.hurtig(&["cancel", &job]).status.success());
+    assert_eq!(run.wait_with_output().unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn the_rest_api_says_what_runs_where() {
+    let cluster = Cluster::start(2, 2);
+    let (out, checkpoints) = (cluster.path().join("out"), cluster.path().join("checkpoints"));
+    let args = [out.to_str().unwrap(), "100000000", "1000"];
+    let run = cluster.run(&with_checkpoints(&checkpoints), "numbered", &args);
+    checkpoint(&checkpoints, 0);
+    let job = until("RUNNING", || cluster.job_in("RUNNING"));
+    let line = until("all tasks run", || {
+        let jobs = cluster.get("/jobs/overview");
+        let line = jobs["jobs"][0].clone();
+        (line["tasks"]["running"] == line["tasks"]["total"]).then_some(line)
+    });
+    assert_eq!(
+        (line["jid"].as_str(), line["name"].as_str()),
+        (Some(&*job), Some("numbered"))
+    );
+    assert!(line["start-time"].as_i64().unwrap() > 1_600_000_000_000 && line["end-time"] == -1);
+    let detail = cluster.get(&format!("/jobs/{job}"));
+    let vertices = detail["vertices"].as_array().unwrap();
+    assert_eq!(vertices.len(), detail["plan"]["nodes"].as_array().unwrap().len());
+    assert!(
+        vertices.iter().all(|vertex| vertex["status"] == "RUNNING"),
+        "{detail}"
+    );
+    let total: u64 = vertices
+        .iter()
+        .map(|vertex| vertex["parallelism"].as_u64().unwrap())
+        .sum();
+    assert_eq!(line["tasks"]["total"], total);
+    assert!(detail["timestamps"]["RUNNING"].as_i64() >= detail["start-time"].as_i64());
+    let overview = cluster.get("/overview");
+    assert_eq!(
+        (&overview["taskmanagers"], &overview["slots-total"]),
+        (&2.into(), &4.into())
+    );
+    assert_eq!(
+        (&overview["slots-available"], &overview["jobs-running"]),
+        (&2.into(), &1.into())
+    );
+    let task_managers = cluster.get("/taskmanagers");
+    let free: Vec<u64> = task_managers["taskmanagers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["freeSlots"].as_u64().unwrap())
+        .collect();
+    assert!(free == [0, 2] || free == [2, 0], "{free:?}");
+    let statistics = cluster.get(&format!("/jobs/{job}/checkpoints"));
+    assert!(
+        statistics["counts"]["completed"].as_u64() >= Some(1),
+        "{statistics}"
+    );
+    assert!(cluster.hurtig(&["cancel", &job]).status.success());
+    assert_eq!(run.wait_with_output().unwrap().status.code(), Some(2));
+    let detail = cluster.get(&format!("/jobs/{job}"));
+    assert_eq!(detail["state"], "CANCELED");
+    assert_eq!(
+        detail["duration"],
+        detail["end-time"].as_i64().unwrap() - detail["start-time"].as_i64().unwrap()
+    );
+    assert!(
+        detail["vertices"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|vertex| vertex["status"] == "CANCELED")
+    );
+}
+
+#[test]
+fn artifacts_are_listed_run_and_forgotten() {
+    let cluster = Cluster::start(1, 2);
+    let out = cluster.path().join("out");
+    let form = format!(
+        "jarfile=@{};filename=../num bered",
+        artifact("numbered").display()
+    );
+    let uploaded = cluster.curl(&["-F", &form], "/jars/upload");
+    assert_eq!(uploaded["status"], "success");
+    let id = uploaded["filename"]
+        .as_str()
+        .unwrap()
+        .rsplit('/')
+        .next()
+        .unwrap()
+        .to_owned();
+    assert!(
+        id.ends_with("_.._num_bered"),
+        "of the name, what can stand in a path: {id}"
+    );
+    let listed = cluster.get("/jars");
+    assert_eq!(listed["files"][0]["id"].as_str(), Some(&*id));
+    assert!(listed["files"][0]["uploaded"].as_i64().unwrap() > 1_600_000_000_000);
+    let request = serde_json::json!({
+        "programArgsList": [out.to_str().unwrap(), "1000", "100000"],
+        "parallelism": 2,
+        "flinkConfiguration": { "execution.checkpointing.interval": "1s",
+            "execution.checkpointing.dir": cluster.path().join("checkpoints").to_str().unwrap() },
+    });
+    let body = request.to_string();
+    let json = ["-H", "Content-Type: application/json", "-d", &body];
+    let run = cluster.curl(&json, &format!("/jars/{id}/run"));
+    let job = run["jobid"].as_str().unwrap().to_owned();
+    until("FINISHED", || {
+        cluster.job_in("FINISHED").filter(|finished| *finished == job)
+    });
+    check_numbers(&out, 1_000);
+    let detail = cluster.get(&format!("/jobs/{job}"));
+    let widest = detail["vertices"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|vertex| vertex["parallelism"].as_u64().unwrap())
+        .max();
+    assert_eq!(widest, Some(2));
+    assert_eq!(cluster.get(&format!("/jobs/{job}/plan"))["plan"], detail["plan"]);
+    assert_eq!(cluster.get(&format!("/jobs/{job}/status"))["status"], "FINISHED");
+    let result = cluster.get(&format!("/jobs/{job}/execution-result"));
+    assert_eq!(result["job-execution-result"]["application-status"], "SUCCEEDED");
+    cluster.curl(&["-X", "DELETE"], &format!("/jars/{id}"));
+    assert!(cluster.get("/jars")["files"].as_array().unwrap().is_empty());
+    let gone = cluster.curl(&json, &format!("/jars/{id}/run"));
+    assert!(
+        gone["errors"][0]
+            .as_str()
+            .unwrap()
+            .contains("there is no artifact"),
+        "{gone}"
+    );
+    let strange = cluster.curl(&["-H", "Host: evil.example"], "/overview");
+    assert!(
+        strange["errors"][0]
+            .as_str()
+            .unwrap()
+            .contains("no host of this machine"),
+        "{strange}"
+    );
+    let wrong = cluster.get("/jobs/zzz");
+    assert!(
+        wrong["errors"][0]
+            .as_str()
+            .unwrap()
+            .contains("32 hexadecimal digits"),
+        "{wrong}"
+    );
+    let nothing = cluster.get("/nope");
+    assert!(
+        nothing["errors"][0].as_str().unwrap().contains("/nope"),
+        "{nothing}"
+    );
+}
