@@ -2,6 +2,7 @@
 
 use crate::job_master::checkpoints::CheckpointSettings;
 use hurtig_storage::SnapshotFolder;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How an embedded cluster is built.
@@ -101,6 +102,18 @@ pub enum CheckpointRetention {
     DeleteOnCancellation,
     /// They are deleted.
     NoExternalizedCheckpoints,
+}
+
+/// What a checkpoint that somebody asks for is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckpointKind {
+    /// As those of the interval.
+    #[default]
+    Configured,
+    /// It writes all of the state and names no file of an earlier one. Later ones may name its files.
+    Full,
+    /// It writes what earlier ones do not have. Only a state backend that keeps files can do that.
+    Incremental,
 }
 
 /// The checkpoint or savepoint that a job begins with (`execution.state-recovery.*`).

@@ -1,10 +1,11 @@
 //! A whole cluster in one process, on threads of its own: any caller may wait for it, with any
 //! runtime or none.
 
+use crate::config::CheckpointKind;
 use crate::config::{ClusterConfig, JobOptions};
 use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};
 use crate::error::ClusterError;
-use crate::job_master::{CheckpointStatistics, SavepointCall};
+use crate::job_master::{CheckpointCall, CheckpointStatistics, SavepointCall, TakenCheckpoint};
 use crate::programs::Programs;
 use crate::resource_manager::{ResourceManager, Spread};
 use crate::result::{FailureEntry, JobDetail, JobOverview, JobResult};
@@ -483,6 +484,22 @@ impl JobHandle {
         stop: Option<StopMode>,
     ) -> Result<String, ClusterError> {
         self.cluster.job_savepoint(self.id, dir, stop).await
+    }
+
+    /// Takes a checkpoint like those of the interval, which need not be set, and says which it is. Returns when it is
+    /// complete.
+    ///
+    /// # Errors
+    /// Why it could not be taken; the job goes on all the same, unless more checkpoints have failed than it bears. When the
+    /// job or the cluster has ended.
+    ///
+    /// # Cancel safety
+    /// The checkpoint is taken whether somebody waits for it or not.
+    pub async fn checkpoint(&self, kind: CheckpointKind) -> Result<TakenCheckpoint, ClusterError> {
+        let call = CheckpointCall { job: self.id, kind };
+        self.cluster
+            .wait(move |reply| DispatcherInput::Checkpoint(call, reply))
+            .await
     }
 
     /// Its accumulators, merged, as they were last reported.

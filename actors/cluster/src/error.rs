@@ -52,6 +52,14 @@ pub enum ClusterError {
         /// Why, and what to do.
         cause: String,
     },
+    /// A checkpoint that was asked for was not taken.
+    #[error("no checkpoint of job {job}: {cause}")]
+    Checkpoint {
+        /// The job.
+        job: JobId,
+        /// Why, and what to do.
+        cause: String,
+    },
     /// A component did not answer.
     #[error("{what}: {source}")]
     Ask {
@@ -74,7 +82,9 @@ impl ClusterError {
                 ..
             }) => error.fault(),
             Self::Fatal(_) | Self::Ask { .. } => Fault::Internal,
-            Self::Start(_) | Self::Savepoint { .. } | Self::NoMaster(_) => Fault::External,
+            Self::Start(_) | Self::Savepoint { .. } | Self::Checkpoint { .. } | Self::NoMaster(_) => {
+                Fault::External
+            }
             Self::ShutDown
             | Self::UnknownJob(_)
             | Self::Ended { .. }

@@ -22,17 +22,19 @@ mod task_manager;
 mod wire;
 
 pub use config::{
-    CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig, RestoreFrom,
-    RestoreTarget,
+    CheckpointKind, CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig,
+    RestoreFrom, RestoreTarget,
 };
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
 pub use error::ClusterError;
 pub use job_master::checkpoints;
-pub use job_master::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint};
+pub use job_master::{
+    CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint, SnapshotType, TakenCheckpoint,
+};
 pub use job_master::{
     EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,
-    Restarts, StorageWork,
+    Restarts, StorageWork, WantedCheckpoint,
 };
 pub use resource_manager::{ResourceBrain, ResourceEffect, Spread};
 pub use result::{FailureEntry, JobDetail, JobFailure, JobOverview, JobResult, VertexOverview};

@@ -9,7 +9,7 @@ use hurtig_core::ids::{AllocationId, CheckpointId, ExecutionId, JobId, NodeId, T
 use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use hurtig_task::interface::{CheckpointPart, SavepointOrder, TaskDescriptor, TaskFailure, TaskReport};
+use hurtig_task::interface::{CheckpointOrder, CheckpointPart, TaskDescriptor, TaskFailure, TaskReport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -135,16 +135,16 @@ pub enum TaskManagerMessage {
         /// Whether it is.
         backlog: bool,
     },
-    /// From a JobMaster: the checkpoint of this id will be a savepoint. *Legal* while the task is RUNNING,
-    /// before anybody is told to begin it. *Reply*: [`JobMasterMessage::SavepointPrepared`], or the task's
+    /// From a JobMaster: the checkpoint of this id will be a special one. *Legal* while the task is RUNNING,
+    /// before anybody is told to begin it. *Reply*: [`JobMasterMessage::CheckpointPrepared`], or the task's
     /// end. *Late*: ignored. *Repeated*: answered again.
-    PrepareSavepoint {
+    PrepareCheckpoint {
         /// Which.
         task: TaskId,
         /// The checkpoint.
         checkpoint: CheckpointId,
         /// What the task has to know.
-        order: SavepointOrder,
+        order: CheckpointOrder,
     },
     /// From a JobMaster: begin a checkpoint at this task. *Legal* while it is RUNNING; splits that were
     /// sent before are part of the checkpoint. *Reply*: [`JobMasterMessage::CheckpointAcknowledged`] or
@@ -241,9 +241,9 @@ pub enum JobMasterMessage {
         /// Which attempt.
         execution: ExecutionId,
     },
-    /// From a TaskManager: a task knows of a savepoint. *Reply*: none; sources are told to begin it when all
+    /// From a TaskManager: a task knows what a checkpoint will be. *Reply*: none; sources are told to begin it when all
     /// tasks have said so or ended. *Late, repeated*: ignored.
-    SavepointPrepared {
+    CheckpointPrepared {
         /// Which attempt.
         execution: ExecutionId,
         /// The checkpoint.
@@ -281,6 +281,7 @@ mod tests {
     use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
     use hurtig_dataflow::chain::StopMode;
     use hurtig_storage::SnapshotFolder;
+    use hurtig_task::interface::SavepointOrder;
     use serde::de::DeserializeOwned;
     use std::fmt::Debug;
 
@@ -337,16 +338,21 @@ mod tests {
                 node,
                 backlog: true,
             },
-            TaskManagerMessage::PrepareSavepoint {
+            TaskManagerMessage::PrepareCheckpoint {
                 task,
                 checkpoint,
-                order: SavepointOrder {
+                order: CheckpointOrder::Savepoint(SavepointOrder {
                     folder: SnapshotFolder {
                         store: "/savepoints".to_owned(),
                         folder: "savepoint-1".to_owned(),
                     },
                     stop: Some(StopMode::Drain),
-                },
+                }),
+            },
+            TaskManagerMessage::PrepareCheckpoint {
+                task,
+                checkpoint,
+                order: CheckpointOrder::Full,
             },
             TaskManagerMessage::TriggerCheckpoint { task, checkpoint },
             TaskManagerMessage::NotifyCheckpoint {
@@ -381,7 +387,7 @@ mod tests {
             },
             JobMasterMessage::SplitRequested { execution, node },
             JobMasterMessage::CheckpointRequested { execution },
-            JobMasterMessage::SavepointPrepared {
+            JobMasterMessage::CheckpointPrepared {
                 execution,
                 checkpoint,
             },

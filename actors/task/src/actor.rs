@@ -4,10 +4,10 @@ use crate::alarm::Alarm;
 use crate::checkpoint::{CheckpointStorage, Restored};
 use crate::in_flight::ChannelName;
 use crate::interface::{
-    SavepointOrder, TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport,
+    CheckpointOrder, TaskControl, TaskDescriptor, TaskFailure, TaskHandle, TaskLink, TaskReport,
 };
 use crate::metrics::{TaskMetrics, TimeSpent, Totals};
-use crate::savepoints::PrepareSavepoint;
+use crate::orders::PrepareCheckpoint;
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message};
 use hurtig_core::ids::{CheckpointId, NodeId};
@@ -18,9 +18,8 @@ use hurtig_dataflow::chain::{NodeStats, Round, TaskCore};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use hurtig_storage::SnapshotFolder;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -79,10 +78,12 @@ pub(crate) struct TaskActor {
     ticked: Option<Time>,
     /// Parts of checkpoints that are being stored.
     pub(crate) storing: usize,
-    /// Where savepoints go whose barriers are to come.
-    pub(crate) savepoints: BTreeMap<CheckpointId, SnapshotFolder>,
+    /// What checkpoints will be whose barriers are to come.
+    pub(crate) orders: BTreeMap<CheckpointId, CheckpointOrder>,
     /// The last checkpoint that is known to be complete.
     pub(crate) completed: CheckpointId,
+    /// Later ones that are known to have been given up.
+    pub(crate) given_up: BTreeSet<u64>,
     /// How the task has ended; said when nothing is being stored any more.
     ended: Option<(TaskState, Option<TaskFailure>)>,
 }
@@ -99,8 +100,9 @@ impl TaskActor {
             since,
             ticked: None,
             storing: 0,
-            savepoints: BTreeMap::new(),
+            orders: BTreeMap::new(),
             completed: CheckpointId::default(),
+            given_up: BTreeSet::new(),
             ended: None,
         };
         TaskHandle::new(Control(Actor::start(actor)))
@@ -401,10 +403,10 @@ impl Handler<TriggerCheckpoint> for TaskActor {
     type Result = ();
 
     fn handle(&mut self, TriggerCheckpoint(checkpoint): TriggerCheckpoint, ctx: &mut Self::Context) {
-        let Some(core) = &mut self.core else { return };
         // Savepoints are always aligned.
         let after = self.setup.overtake_after;
-        let after = after.filter(|_| !self.savepoints.contains_key(&checkpoint));
+        let after = after.filter(|_| !self.is_savepoint(checkpoint));
+        let Some(core) = &mut self.core else { return };
         let barrier = Barrier {
             checkpoint,
             overtakes: after.map(|after| self.setup.clock.now().after(after)),
@@ -419,10 +421,7 @@ impl Handler<NotifyCheckpoint> for TaskActor {
     type Result = ();
 
     fn handle(&mut self, NotifyCheckpoint(event): NotifyCheckpoint, ctx: &mut Self::Context) {
-        self.forget_savepoint(event);
-        if let CheckpointEvent::Completed(checkpoint) = event {
-            self.completed = self.completed.max(checkpoint);
-        }
+        self.note(event);
         let Some(core) = &mut self.core else { return };
         reached(Step::Notified);
         match core.on_checkpoint(event) {
@@ -505,8 +504,8 @@ impl TaskControl for Control {
         self.tell(ReportNow);
     }
 
-    fn prepare_savepoint(&self, checkpoint: CheckpointId, order: SavepointOrder) {
-        self.tell(PrepareSavepoint(checkpoint, order));
+    fn prepare_checkpoint(&self, checkpoint: CheckpointId, order: CheckpointOrder) {
+        self.tell(PrepareCheckpoint(checkpoint, order));
     }
 
     fn trigger_checkpoint(&self, checkpoint: CheckpointId) {

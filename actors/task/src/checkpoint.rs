@@ -1,17 +1,17 @@
 //! A task's state on its way to the checkpoint store and back.
 
 use crate::in_flight::{self, ChannelName, Found, groups_of};
-use crate::interface::{CheckpointPart, OperatorRestore, TaskDescriptor, TaskRestore};
+use crate::interface::{CheckpointOrder, CheckpointPart, OperatorRestore, TaskDescriptor, TaskRestore};
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, random_number};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{InFlightRestore, TaskCut};
 use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
-    BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, Reader, Scale, SharedFolder,
+    BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, Reader, Reuse, Scale, SharedFolder,
     SnapshotFolder, StateHandle, StorageError, forget_files, has_store, read_state_groups, redistribute,
     save_store, write_state,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub struct CheckpointStorage {
     /// Where cuts go, whatever their checkpoint; `None`: into the folder of their checkpoint.
     folder: Option<String>,
     stores: Option<StoreFiles>,
+    reuse: Reuse,
     /// The checkpoint that is restored without the records that were in flight.
     without_in_flight: Option<CheckpointId>,
 }
@@ -37,8 +38,8 @@ pub struct StoreFiles {
     pub open: Arc<dyn Fn() -> Result<StoreBackend> + Send + Sync>,
     /// Whether the job keeps its state in such stores, so that one can be restored as it is.
     pub adopts: bool,
-    /// Whether checkpoints consist of stores' files, so that each writes what the ones before do not have. Savepoints
-    /// never do.
+    /// Whether checkpoints consist of stores' files, so that each writes what the ones before do not have, unless one is
+    /// ordered otherwise. Savepoints never do.
     pub incremental: bool,
     /// Where copies of such files are kept on this disk, if they are.
     pub backup: Option<LocalCopies>,
@@ -61,6 +62,7 @@ impl CheckpointStorage {
             compression,
             folder: None,
             stores: None,
+            reuse: Reuse::Kept,
             without_in_flight: None,
         }
     }
@@ -98,8 +100,35 @@ impl CheckpointStorage {
             compression: self.compression,
             folder: Some(folder.folder.clone()),
             stores: None,
+            reuse: Reuse::Nothing,
             without_in_flight: self.without_in_flight,
         })
+    }
+
+    /// The same for a checkpoint that is not like all others.
+    pub(crate) fn ordered(&self, order: &CheckpointOrder) -> hurtig_storage::Result<Self> {
+        let mut ordered = self.clone();
+        match order {
+            CheckpointOrder::Savepoint(order) => return self.within(&order.folder),
+            CheckpointOrder::Full => ordered.reuse = Reuse::Nothing,
+            CheckpointOrder::Incremental => {
+                ordered
+                    .stores
+                    .iter_mut()
+                    .for_each(|stores| stores.incremental = true);
+            }
+        }
+        Ok(ordered)
+    }
+
+    /// Whether the job's checkpoints name files of earlier ones.
+    pub fn is_incremental(&self) -> bool {
+        self.stores.as_ref().is_some_and(|stores| stores.incremental)
+    }
+
+    /// Whether a checkpoint of the job can name files of earlier ones.
+    pub fn can_be_incremental(&self) -> bool {
+        self.stores.as_ref().is_some_and(|stores| stores.adopts)
     }
 
     fn folder_of(&self, job: JobId, checkpoint: CheckpointId) -> String {
@@ -152,14 +181,24 @@ impl CheckpointStorage {
         operators: &mut [OperatorSnapshot],
         named: &mut Vec<String>,
     ) -> hurtig_storage::Result<()> {
-        let Some(stores) = self.stores.as_ref().filter(|stores| stores.incremental) else {
+        let Some(stores) = &self.stores else {
             return Ok(());
         };
+        if !stores.incremental {
+            let stored = operators.iter().filter_map(|operator| operator.stored.as_ref());
+            stored.for_each(|stored| {
+                stored.forget_uploads(task.completed.0, &task.given_up);
+                stored.uploaded_nothing(checkpoint.0);
+            });
+            return Ok(());
+        }
         let shared = SharedFolder {
             folder: CheckpointLayout::new(task.job).shared(),
             execution: task.execution,
             checkpoint,
+            reuse: self.reuse,
             completed: task.completed.0,
+            given_up: task.given_up.clone(),
             local: stores.backup.clone(),
         };
         let mut operators = operators.iter_mut();
@@ -322,6 +361,8 @@ pub(crate) struct StoredTask {
     pub(crate) skip: usize,
     /// The last checkpoint that the task knows to be complete.
     pub(crate) completed: CheckpointId,
+    /// Later ones that it knows to have been given up.
+    pub(crate) given_up: BTreeSet<u64>,
     /// The channels that lead to it.
     pub(crate) channels: Arc<[ChannelName]>,
 }

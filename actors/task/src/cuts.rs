@@ -67,6 +67,7 @@ impl TaskActor {
             execution: self.setup.descriptor.execution,
             skip: self.parts_before_operators(),
             completed: self.completed,
+            given_up: self.given_up.clone(),
             channels: self.setup.channels.clone(),
         };
         let storage = self.storage_of(checkpoint);

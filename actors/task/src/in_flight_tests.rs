@@ -193,6 +193,7 @@ fn records_in_flight_are_restored_unless_they_are_not_wanted() {
         job: task.job,
         execution: task.execution,
         completed: CheckpointId::default(),
+        given_up: [].into(),
         skip: 1,
         channels: channels.clone().into(),
     };

@@ -129,7 +129,28 @@ impl OperatorRestore {
     }
 }
 
-/// What a task has to know of a savepoint before its barrier comes.
+/// What a task has to know of a checkpoint before its barrier comes, if it is not one like all others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CheckpointOrder {
+    /// It is a savepoint.
+    Savepoint(SavepointOrder),
+    /// It names no files of earlier ones, although the job's checkpoints do.
+    Full,
+    /// It names files of earlier ones if it can, although the job's checkpoints do not.
+    Incremental,
+}
+
+impl CheckpointOrder {
+    /// What there is to know of it as a savepoint.
+    pub fn savepoint(&self) -> Option<&SavepointOrder> {
+        match self {
+            Self::Savepoint(order) => Some(order),
+            Self::Full | Self::Incremental => None,
+        }
+    }
+}
+
+/// A savepoint that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavepointOrder {
     /// Where it goes.
@@ -269,8 +290,8 @@ pub trait TaskLink: 'static {
     /// task finishes when one that is triggered from now on has completed.
     fn request_checkpoint(&self);
 
-    /// The task knows of a savepoint: its barrier may come.
-    fn savepoint_prepared(&self, checkpoint: CheckpointId);
+    /// The task knows what a checkpoint will be: its barrier may come.
+    fn checkpoint_prepared(&self, checkpoint: CheckpointId);
 
     /// The task's part of a checkpoint is stored. Said before FINISHED when its barrier came before the
     /// task's end; a task that ends otherwise may never say it.
@@ -295,9 +316,9 @@ pub trait TaskControl: 'static {
     /// Report totals now, through [`TaskLink::report`].
     fn report_now(&self) {}
 
-    /// The checkpoint of this id will be a savepoint. Answered by [`TaskLink::savepoint_prepared`]; its
-    /// barrier comes after that.
-    fn prepare_savepoint(&self, checkpoint: CheckpointId, order: SavepointOrder);
+    /// What the checkpoint of this id will be. Answered by [`TaskLink::checkpoint_prepared`]; its barrier comes after
+    /// that.
+    fn prepare_checkpoint(&self, checkpoint: CheckpointId, order: CheckpointOrder);
 
     /// Begin a checkpoint: a source, or a task whose producers have all finished. Splits that were added
     /// before are part of it. A task whose end is near does nothing: its FINISHED is the answer.
@@ -335,9 +356,9 @@ impl TaskHandle {
         self.control.set_backlog(node, backlog);
     }
 
-    /// See [`TaskControl::prepare_savepoint`].
-    pub fn prepare_savepoint(&self, checkpoint: CheckpointId, order: SavepointOrder) {
-        self.control.prepare_savepoint(checkpoint, order);
+    /// See [`TaskControl::prepare_checkpoint`].
+    pub fn prepare_checkpoint(&self, checkpoint: CheckpointId, order: CheckpointOrder) {
+        self.control.prepare_checkpoint(checkpoint, order);
     }
 
     /// See [`TaskControl::trigger_checkpoint`].

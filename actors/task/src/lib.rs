@@ -12,8 +12,8 @@ mod channels;
 mod checkpoint;
 mod cuts;
 mod metrics;
+mod orders;
 mod program;
-mod savepoints;
 mod states;
 
 pub mod accumulators;

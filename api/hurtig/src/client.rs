@@ -1,7 +1,10 @@
 //! The handle to a running job.
 
 use crate::Error;
-use hurtig_cluster::{CheckpointStatistics, ClusterError, ClusterHandle, FailureEntry, JobHandle};
+use hurtig_cluster::{
+    CheckpointKind, CheckpointStatistics, ClusterError, ClusterHandle, FailureEntry, JobHandle,
+    TakenCheckpoint,
+};
 use hurtig_core::accumulators::{Accumulator, AccumulatorValue, AccumulatorValues};
 use hurtig_core::ids::JobId;
 use hurtig_core::metrics::{MetricRegistry, MetricSample};
@@ -222,6 +225,44 @@ impl JobClient {
     pub async fn stop(&self, dir: Option<&str>, drain: bool) -> Result<String, Error> {
         let mode = if drain { StopMode::Drain } else { StopMode::Suspend };
         Ok(self.job.stop(dir.map(str::to_owned), mode).await?)
+    }
+
+    /// Takes a checkpoint now, whatever the interval is, and returns its id and folder. Without an interval the job needs
+    /// `execution.checkpointing.dir`. Returns when the checkpoint can be restored after any failure; sinks commit what
+    /// it holds then.
+    ///
+    /// It is a checkpoint like any other: it belongs to the job, which deletes it when newer ones have taken its place. What is
+    /// to be kept is a [`Self::savepoint`].
+    ///
+    /// ```
+    /// use hurtig::CheckpointKind;
+    /// use hurtig::prelude::*;
+    ///
+    /// # fn main() -> Result<()> { tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// # let dir = tempfile::tempdir()?;
+    /// let env = StreamEnv::new();
+    /// env.set("execution.checkpointing.dir", dir.path().to_str().unwrap())?;
+    /// env.from_source(GeneratorSource::unbounded(|i| i % 10).rate(1_000), Watermarks::none())
+    ///     .uid("numbers")
+    ///     .key_by(|n| *n)
+    ///     .count()
+    ///     .uid("counts")
+    ///     .discard();
+    /// let job = env.execute_async("counts").await?;
+    /// let checkpoint = job.checkpoint(CheckpointKind::Configured).await?;
+    /// assert!(checkpoint.path.unwrap().ends_with("/chk-1"));
+    /// job.cancel().await?;
+    /// # Ok(()) }) }
+    /// ```
+    ///
+    /// # Errors
+    /// Why the checkpoint could not be taken. The job goes on, unless more checkpoints have failed than
+    /// `execution.checkpointing.tolerable-failed-checkpoints` allows. When the job is over.
+    ///
+    /// # Cancel safety
+    /// The checkpoint is taken whether somebody waits for it or not.
+    pub async fn checkpoint(&self, kind: CheckpointKind) -> Result<TakenCheckpoint, Error> {
+        Ok(self.job.checkpoint(kind).await?)
     }
 
     /// The accumulators as they are now.

@@ -56,6 +56,7 @@ pub use client::{JobClient, JobResult};
 pub use data::Data;
 pub use env::StreamEnv;
 pub use error::{Error, Result};
+pub use hurtig_cluster::{CheckpointKind, TakenCheckpoint};
 pub use hurtig_macros::{StableKey, main};
 pub use inspect::{dispose_savepoint, inspect_snapshot};
 pub use listener::JobListener;

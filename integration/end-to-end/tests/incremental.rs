@@ -13,7 +13,7 @@ use hurtig_state::{
     StoreBackend, ValueState,
 };
 use hurtig_storage::{
-    BlobStore, Compression, LocalCopies, LocalStore, Reader, SharedFolder, StateHandle, StorageError,
+    BlobStore, Compression, LocalCopies, LocalStore, Reader, Reuse, SharedFolder, StateHandle, StorageError,
     checkpoint_of, forget_files, has_store, read_state_groups, save_store, write_state,
 };
 use std::collections::BTreeMap;
@@ -85,7 +85,9 @@ impl Bench {
                 attempt: AttemptNumber(0),
             },
             checkpoint: CheckpointId(checkpoint),
+            reuse: Reuse::Kept,
             completed,
+            given_up: [].into(),
             local: Some(self.copies.clone()),
         };
         let (mut snapshot, mut named) = (subtask.snapshot(), Vec::new());

@@ -5,9 +5,9 @@ use crate::encoded::EncodedEntries;
 use crate::snapshot::EntryRef;
 use crate::store::key::{GROUP_BYTES, group_prefix};
 use crate::store::{ByteStore, ByteStoreFactory, RunBuilder, bring_in};
+use crate::uploads::Uploads;
 use hurtig_core::error::{Error, Result};
 use hurtig_core::ids::random_number;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -180,17 +180,6 @@ impl RestoredStore {
 /// Entries that are brought into a restored store at a time.
 const RUN_ENTRIES: usize = 65_536;
 
-/// A file of a store that is kept with checkpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upload {
-    /// Where it is kept.
-    pub path: String,
-    /// A checksum of what is kept there.
-    pub checksum: u64,
-    /// Which checkpoint it was put there for.
-    pub checkpoint: u64,
-}
-
 /// What the directories of all processes begin with.
 const SCRATCH: &str = "hurtig-state-";
 /// How often a directory is made anew that others have swept.
@@ -299,8 +288,8 @@ pub(crate) struct SubtaskStore {
     store: Option<Arc<dyn ByteStore>>,
     dir: PathBuf,
     checkpoints: AtomicU64,
-    /// What is kept of the store's files, by name.
-    uploads: Mutex<BTreeMap<String, Upload>>,
+    /// What checkpoints have kept of the store's files.
+    uploads: Mutex<Uploads>,
     /// Removed behind the last store.
     _root: Arc<ScratchDir>,
 }
@@ -323,7 +312,7 @@ impl SubtaskStore {
         path.into()
     }
 
-    pub(crate) fn uploads(&self) -> MutexGuard<'_, BTreeMap<String, Upload>> {
+    pub(crate) fn uploads(&self) -> MutexGuard<'_, Uploads> {
         // Whoever panicked was between two changes.
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }

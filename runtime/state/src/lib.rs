@@ -34,8 +34,9 @@ pub mod store;
 pub mod stored;
 pub mod table;
 pub mod ttl;
+mod uploads;
 
-pub use backend::{RestoredStore, ScratchDir, StateBackend, StoreBackend, Upload};
+pub use backend::{RestoredStore, ScratchDir, StateBackend, StoreBackend};
 pub use cached::{CacheMemory, CacheOptions, CachedTable, Codec, Delta};
 pub use encoded::EncodedEntries;
 pub use function::{AggregateFunction, ReduceFunction, StateValue};
@@ -51,3 +52,4 @@ pub use store::{ByteStore, ByteStoreFactory};
 pub use stored::{SettledFiles, SettledStates, StoredStates};
 pub use table::{Change, GroupedTable, ScanBudget};
 pub use ttl::{StateTtlConfig, StateVisibility, UpdateType};
+pub use uploads::Upload;

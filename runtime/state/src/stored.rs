@@ -6,15 +6,16 @@
 //! the store, takes a view of that, and lets the caches go on. The view with what the deltas have fresh is the state of
 //! the barrier, and reading it takes as long as it takes.
 
-use crate::backend::{SubtaskStore, Upload};
+use crate::backend::SubtaskStore;
 use crate::cached::{Delta, Layout};
 use crate::encoded::EncodedEntries;
 use crate::snapshot::EntryRef;
 use crate::store::key::{GROUP_BYTES, group_prefix};
 use crate::store::{StateId, StoreFile, StoreView};
 use crate::ttl::filter::Hold;
+use crate::uploads::Upload;
 use hurtig_core::error::{Error, Result};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
@@ -110,6 +111,16 @@ impl StoredStates {
 }
 
 impl StoredStates {
+    /// Forgets which files were kept for checkpoints before the last complete one, and for those that were given up.
+    pub fn forget_uploads(&self, completed: u64, given_up: &BTreeSet<u64>) {
+        self.parts.store.uploads().forget(completed, given_up);
+    }
+
+    /// Remembers that a checkpoint keeps none of the store's files.
+    pub fn uploaded_nothing(&self, checkpoint: u64) {
+        self.parts.store.uploads().named(checkpoint, BTreeMap::new());
+    }
+
     /// As [`Self::settle`], with the files of the store in place of a view. Blocks.
     ///
     /// # Errors
@@ -175,17 +186,14 @@ impl SettledFiles<'_> {
         states.map(|state| (&*state.name, state.layout, state.delta.fresh()))
     }
 
-    /// What is kept of a file already, if it is part of a checkpoint up to `completed`.
+    /// What is kept of a file already and stays, if `completed` is the last checkpoint that is known to be complete.
     pub fn upload(&self, file: &StoreFile, completed: u64) -> Option<Upload> {
-        let uploads = self.parts.store.uploads();
-        let found = uploads.get(&file.name);
-        found.filter(|upload| upload.checkpoint <= completed).cloned()
+        self.parts.store.uploads().find(&file.name, completed)
     }
 
-    /// Remembers what is kept of this snapshot's files, and nothing else: the store does not make a file of the same
-    /// name again.
-    pub fn uploaded(&self, uploads: BTreeMap<String, Upload>) {
-        *self.parts.store.uploads() = uploads;
+    /// Remembers what a checkpoint keeps of this snapshot's files.
+    pub fn uploaded(&self, checkpoint: u64, uploads: BTreeMap<String, Upload>) {
+        self.parts.store.uploads().named(checkpoint, uploads);
     }
 }
 

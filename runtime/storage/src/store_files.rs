@@ -23,7 +23,7 @@ use hurtig_state::{
     snapshot,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -70,10 +70,23 @@ pub struct SharedFolder {
     pub execution: ExecutionId,
     /// The checkpoint that is being stored.
     pub checkpoint: CheckpointId,
-    /// The last checkpoint that is known to be complete: its files stay as long as a store has them.
+    /// Which files of earlier checkpoints it names.
+    pub reuse: Reuse,
+    /// The last checkpoint that is known to be complete.
     pub completed: u64,
+    /// Later ones that are known to have been given up.
+    pub given_up: BTreeSet<u64>,
     /// Where copies are kept on this disk, if they are.
     pub local: Option<LocalCopies>,
+}
+
+/// Which files of earlier checkpoints a new one names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Those that stay as long as it is needed.
+    Kept,
+    /// None: it writes every file, and later ones may name those.
+    Nothing,
 }
 
 impl SharedFolder {
@@ -107,6 +120,7 @@ pub fn save_store(
     let Some(stored) = snapshot.stored.take() else {
         return Ok(());
     };
+    stored.forget_uploads(shared.completed, &shared.given_up);
     let settled = stored.settle_files().map_err(StorageError::State)?;
     let mut uploads = Uploads {
         store,
@@ -116,7 +130,7 @@ pub fn save_store(
     };
     let files = uploads.files(&settled).inspect_err(|_| uploads.forget())?;
     named.extend(uploads.all.values().map(|upload| upload.path.clone()));
-    settled.uploaded(uploads.all);
+    settled.uploaded(shared.checkpoint.0, uploads.all);
     let groups = settled.groups();
     let mut record = StoreRecord {
         groups: (groups.start, groups.end),
@@ -162,10 +176,11 @@ impl Uploads<'_> {
     fn files(&mut self, settled: &SettledFiles<'_>) -> Result<Vec<FileRecord>> {
         let mut records = Vec::new();
         for (file, path) in settled.files() {
-            let place = match settled
-                .upload(file, self.shared.completed)
-                .filter(|_| file.shared)
-            {
+            let kept = match self.shared.reuse {
+                Reuse::Kept => settled.upload(file, self.shared.completed),
+                Reuse::Nothing => None,
+            };
+            let place = match kept.filter(|_| file.shared) {
                 Some(upload) => self.keep(&file.name, &path, upload),
                 None if file.shared => {
                     let upload = self.write(&read(&path)?)?;
@@ -202,7 +217,6 @@ impl Uploads<'_> {
         Ok(Upload {
             path,
             checksum: image.checksum,
-            checkpoint: self.shared.checkpoint.0,
         })
     }
 

@@ -5,7 +5,8 @@ use super::processes::{DispatcherCall, MasterProcesses};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
 use crate::job_master::{
-    CheckpointStatistics, JobMaster, JobMasterEvent, JobMasterLinks, JobSettings, SavepointCall,
+    CheckpointCall, CheckpointStatistics, JobMaster, JobMasterEvent, JobMasterLinks, JobSettings,
+    SavepointCall, TakenCheckpoint,
 };
 use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::process::launch::JobLaunch;
@@ -72,6 +73,8 @@ pub(crate) enum DispatcherInput {
     Detail(JobId, Answer<JobDetail>),
     /// Take a savepoint of a job. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(JobId, SavepointCall, Answer<String>),
+    /// Take a checkpoint of a job. Answered when it is complete.
+    Checkpoint(CheckpointCall, Answer<TakenCheckpoint>),
     /// End: cancel every job. Answered when all have ended.
     ShutDown(Answer<()>),
     /// What only a cluster of processes has.
@@ -279,7 +282,15 @@ impl Dispatcher {
         cx.detach(relayed);
     }
 
-    fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>, cx: &mut ShellCx<'_, Self>) {
+    /// Hands a question on to a job's JobMaster, which takes its time; `lost` makes the answer when that ends without one.
+    fn relay<T: Send + 'static>(
+        &self,
+        job: JobId,
+        answer: Answer<T>,
+        event: impl FnOnce(Answer<T>) -> JobMasterEvent,
+        lost: impl FnOnce(String) -> ClusterError + 'static,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
         let outbox = match (self.master(job), self.brain.status(job)) {
             (Some(Ok(outbox)), _) => outbox,
             (Some(Err(error)), _) => return answer.send(Err(error)),
@@ -287,12 +298,12 @@ impl Dispatcher {
             (None, Err(unknown)) => return answer.send(Err(unknown)),
         };
         let (reply, taken) = Reply::new();
-        outbox.send(JobMasterEvent::Savepoint(call, reply));
+        outbox.send(event(reply));
         cx.detach(async move {
             let cause = "its JobMaster has ended before it could say what became of it; the job goes on with the last checkpoint or \
                          savepoint that was recorded";
-            let cause = cause.to_owned();
-            answer.send(taken.await.unwrap_or(Err(ClusterError::Savepoint { job, cause })));
+            let taken = taken.await.unwrap_or_else(|_| Err(lost(cause.to_owned())));
+            answer.send(taken);
         });
     }
 
@@ -366,7 +377,17 @@ impl Component for Dispatcher {
             DispatcherInput::Checkpoints(job, answer) => self.checkpoints(job, answer, cx),
             DispatcherInput::Exceptions(job, answer) => self.exceptions(job, answer, cx),
             DispatcherInput::Detail(job, answer) => self.detail(job, answer, cx),
-            DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer, cx),
+            DispatcherInput::Savepoint(job, call, answer) => {
+                let lost = move |cause| ClusterError::Savepoint { job, cause };
+                let event = |answer| JobMasterEvent::Savepoint(call, answer);
+                self.relay(job, answer, event, lost, cx);
+            }
+            DispatcherInput::Checkpoint(call, answer) => {
+                let job = call.job;
+                let lost = move |cause| ClusterError::Checkpoint { job, cause };
+                let event = |answer| JobMasterEvent::Checkpoint(call, answer);
+                self.relay(job, answer, event, lost, cx);
+            }
             DispatcherInput::ShutDown(answer) => {
                 self.shutting_down.push(answer);
                 if let Err(error) = self.decide(DispatcherEvent::ShutDown) {

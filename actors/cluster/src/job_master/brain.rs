@@ -110,6 +110,9 @@ impl JobMasterBrain {
         if let JobEvent::SavepointRequested(id, order) = event {
             return self.on_savepoint_requested(now, id, order, out);
         }
+        if let JobEvent::CheckpointWanted(id, wanted) = event {
+            return self.on_checkpoint_wanted(now, id, wanted, out);
+        }
         if self.status().is_terminal() {
             return;
         }
@@ -161,10 +164,10 @@ impl JobMasterBrain {
                 self.on_split_request(execution, node, out);
             }
             JobMasterMessage::CheckpointRequested { execution } => self.on_requested(now, execution, out),
-            JobMasterMessage::SavepointPrepared {
+            JobMasterMessage::CheckpointPrepared {
                 execution,
                 checkpoint,
-            } => self.on_savepoint_prepared(execution, checkpoint, out),
+            } => self.on_checkpoint_prepared(execution, checkpoint, out),
             JobMasterMessage::CheckpointAcknowledged {
                 execution,
                 checkpoint,

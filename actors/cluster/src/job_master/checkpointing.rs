@@ -4,7 +4,7 @@
 use super::brain::JobMasterBrain;
 use super::checkpoints::{
     AbortReason, CheckpointCoordinator, CheckpointEffect, CheckpointTask, CheckpointTimer, CompleteCut,
-    TaskStage,
+    RequestKind, TaskStage,
 };
 use super::events::{Effects, FoundCheckpoint, JobEffect, JobEvent, StorageWork};
 use super::metadata;
@@ -12,8 +12,8 @@ use super::recovery::Hit;
 use super::shared::SharedFiles;
 use super::splits::Turn;
 use super::states::check_states;
-use super::statistics::Statistics;
-use crate::config::{CheckpointRetention, RestoreFrom, RestoreTarget};
+use super::statistics::{SnapshotType, Statistics};
+use crate::config::{CheckpointKind, CheckpointRetention, RestoreFrom, RestoreTarget};
 use crate::result::JobFailure;
 use hurtig_core::Fault;
 use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, SubtaskId};
@@ -45,7 +45,7 @@ pub(super) struct JobCheckpoints {
     /// Whether checkpoints are taken: all tasks run.
     started: bool,
     /// Whether anything may have been stored.
-    any: bool,
+    pub(super) any: bool,
 }
 
 /// What tasks and enumerators begin with.
@@ -280,7 +280,7 @@ impl JobMasterBrain {
         self.coordinate(now, out, |coordinator, effects| {
             coordinator.task_finished(execution, effects);
         });
-        self.savepoint_without(execution, out);
+        self.prepared_without(execution, out);
         if let Some(checkpoint) = self.triggered() {
             let graph = self.graph.job_graph();
             let consumers: BTreeSet<_> = graph
@@ -336,21 +336,24 @@ impl JobMasterBrain {
         match effect {
             CheckpointEffect::Trigger(checkpoint, _) => {
                 self.checkpoints.any = true;
-                self.checkpoints.statistics.triggered(now, checkpoint);
+                let kind = SnapshotType::Checkpoint(CheckpointKind::Configured);
+                self.checkpoints.statistics.triggered(now, checkpoint, kind);
                 self.ask_enumerators(checkpoint, out);
             }
-            CheckpointEffect::BeginSavepoint(checkpoint, request) => {
-                self.checkpoints.statistics.triggered(now, checkpoint);
-                self.begin_savepoint(checkpoint, request, out);
+            CheckpointEffect::Begin(checkpoint, request) => {
+                self.begin_requested(now, checkpoint, request, out);
             }
-            CheckpointEffect::SavepointTaken(checkpoint, request) => {
+            CheckpointEffect::Taken(checkpoint, request) if request.kind == RequestKind::Checkpoint => {
+                self.requested_taken(checkpoint, request, out);
+            }
+            CheckpointEffect::Taken(checkpoint, request) => {
                 let metadata = self.checkpoints.publishing.take();
                 if let Some(metadata) = &metadata {
                     self.checkpoints.statistics.completed(now, metadata);
                 }
                 self.savepoint_taken(checkpoint, request, metadata.map(Arc::unwrap_or_clone), out);
             }
-            CheckpointEffect::SavepointFailed(id, why) => self.savepoint_failed(id, why, out),
+            CheckpointEffect::NotTaken(id, why) => self.not_taken(id, why, out),
             CheckpointEffect::Publish(cut) => self.publish(cut, out),
             CheckpointEffect::Completed(checkpoint) => self.completed(now, checkpoint, out),
             CheckpointEffect::Aborted(checkpoint, reason) => self.aborted(now, checkpoint, &reason, out),

@@ -1,8 +1,9 @@
 //! What reaches a JobMaster's brain, and what it wants done.
 
-use super::checkpoints::{CheckpointSettings, CheckpointTimer, SavepointId};
+use super::checkpoints::{CheckpointSettings, CheckpointTimer, RequestId};
 use crate::config::{
-    CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig, RestoreFrom,
+    CheckpointKind, CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig,
+    RestoreFrom,
 };
 use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
@@ -13,7 +14,7 @@ use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
 use hurtig_state::StateShapes;
 use hurtig_storage::{CheckpointMetadata, SnapshotFolder, StateHandle};
-use hurtig_task::interface::{SavepointOrder, TaskDescriptor, TaskFailure};
+use hurtig_task::interface::{CheckpointOrder, SavepointOrder, TaskDescriptor, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -131,7 +132,9 @@ pub enum JobEvent {
     /// The checkpoint that the job is to begin with; `None`: there is none yet.
     CheckpointLoaded(Result<Option<Box<FoundCheckpoint>>, TaskFailure>),
     /// Somebody wants a savepoint; answered once by [`JobEffect::AnswerSavepoint`].
-    SavepointRequested(SavepointId, SavepointOrder),
+    SavepointRequested(RequestId, SavepointOrder),
+    /// Somebody wants a checkpoint; answered once by [`JobEffect::AnswerCheckpoint`].
+    CheckpointWanted(RequestId, WantedCheckpoint),
     /// An enumerator has failed, at its start, with an answer or with its snapshot.
     EnumeratorFailed {
         /// Which enumerator of the source: they are numbered.
@@ -166,6 +169,15 @@ pub enum JobEvent {
     CancellationDeadline,
     /// Timer: slots were waited for long enough.
     SlotDeadline,
+}
+
+/// A checkpoint that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedCheckpoint {
+    /// What they said.
+    pub kind: CheckpointKind,
+    /// What tasks have to know of it, if it is not like those of the interval.
+    pub order: Option<CheckpointOrder>,
 }
 
 /// A checkpoint or savepoint that a job is to begin with.
@@ -233,8 +245,8 @@ pub enum JobEffect {
         /// To be repeated in the answer.
         checkpoint: CheckpointId,
     },
-    /// Tell a task that a checkpoint will be a savepoint.
-    PrepareSavepoint {
+    /// Tell a task what a checkpoint will be.
+    PrepareCheckpoint {
         /// Where.
         to: TaskManagerId,
         /// Which.
@@ -242,10 +254,12 @@ pub enum JobEffect {
         /// The checkpoint.
         checkpoint: CheckpointId,
         /// What the task has to know.
-        order: SavepointOrder,
+        order: CheckpointOrder,
     },
     /// Tell who asked for a savepoint where it is, or why there is none.
-    AnswerSavepoint(SavepointId, Result<String, String>),
+    AnswerSavepoint(RequestId, Result<String, String>),
+    /// Tell who asked for a checkpoint which it is, or why there is none.
+    AnswerCheckpoint(RequestId, Result<CheckpointId, String>),
     /// Begin a checkpoint at a task.
     TriggerCheckpoint {
         /// Where.

@@ -17,6 +17,7 @@ mod metrics;
 mod overview;
 mod recovery;
 mod remote;
+mod requests;
 mod restart;
 mod savepoints;
 mod shared;
@@ -30,8 +31,13 @@ mod storage;
 mod tests;
 
 pub use brain::JobMasterBrain;
-pub use events::{EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobSettings, Restarts, StorageWork};
+pub use events::{
+    EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobSettings, Restarts, StorageWork,
+    WantedCheckpoint,
+};
 pub(crate) use remote::{JobMasterCall, RemoteLinks};
+pub use requests::TakenCheckpoint;
+pub(crate) use requests::{CheckpointCall, SavepointCall};
 pub use restart::RestartStrategy;
-pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks, SavepointCall};
-pub use statistics::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint};
+pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks};
+pub use statistics::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint, SnapshotType};

@@ -3,7 +3,8 @@
 
 use super::brain::JobMasterBrain;
 use super::events::{JobEvent, StorageWork};
-use super::shell::{JobMaster, JobMasterEvent, SavepointCall};
+use super::requests::{CheckpointCall, SavepointCall};
+use super::shell::{JobMaster, JobMasterEvent};
 use super::statistics::CheckpointStatistics;
 use crate::error::ClusterError;
 use crate::messages::JobMasterMessage;
@@ -11,7 +12,7 @@ use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, VertexOverview};
 use crate::wire::{
     AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, Courier, Delivery, DispatcherRpc,
-    OpenWorker, RecordCheckpoint, TakeSavepoint, WorkerRpc,
+    OpenWorker, RecordCheckpoint, TakeCheckpoint, TakeSavepoint, WorkerRpc,
 };
 use hurtig_core::ids::{CheckpointId, TaskManagerId};
 use hurtig_kit::{Mailbox, Reply, ShellCx};
@@ -60,6 +61,8 @@ pub(crate) enum JobMasterCall {
     Vertices(Call<AskVertices>),
     /// See the message.
     Savepoint(Call<TakeSavepoint>),
+    /// See the message.
+    Checkpoint(Call<TakeCheckpoint>),
     /// A worker cannot be reached any more.
     Lost(TaskManagerId, String),
     /// Timer: nobody has said in the meantime how it has ended.
@@ -90,6 +93,7 @@ impl JobMaster {
             JobMasterCall::Exceptions(call) => call.reply.send(self.exceptions()),
             JobMasterCall::Vertices(call) => call.reply.send(self.vertices(cx)),
             JobMasterCall::Savepoint(call) => self.on_savepoint(call, cx),
+            JobMasterCall::Checkpoint(call) => self.on_checkpoint(call, cx),
             JobMasterCall::Lost(worker, cause) => {
                 cx.after(
                     WITNESS,
@@ -132,6 +136,20 @@ impl JobMaster {
         actix::spawn(async move {
             match answer.await {
                 Ok(Err(ClusterError::Savepoint { cause, .. })) => call.reply.send(Err(cause)),
+                Ok(taken) => call.reply.send(taken.map_err(|error| error.to_string())),
+                Err(_) => drop(call.reply),
+            }
+        });
+    }
+
+    fn on_checkpoint(&mut self, call: Call<TakeCheckpoint>, cx: &mut ShellCx<'_, Self>) {
+        let TakeCheckpoint { kind } = call.message;
+        let (reply, answer) = Reply::new();
+        let job = self.job();
+        self.checkpoint(CheckpointCall { job, kind }, reply, cx);
+        actix::spawn(async move {
+            match answer.await {
+                Ok(Err(ClusterError::Checkpoint { cause, .. })) => call.reply.send(Err(cause)),
                 Ok(taken) => call.reply.send(taken.map_err(|error| error.to_string())),
                 Err(_) => drop(call.reply),
             }

@@ -1,10 +1,11 @@
-//! The JobMaster's part in savepoints: all tasks know of one before its barrier can come to any of them;
-//! who asked is answered when it is durable, and of a stop when the job has ended.
+//! The JobMaster's part in savepoints, and in checkpoints that somebody asked for: all tasks know what one will be before
+//! its barrier can come to any of them; who asked is answered when it is durable, and of a stop when the job has ended.
 
 use super::brain::JobMasterBrain;
-use super::checkpoints::{AbortReason, SavepointId, SavepointRequest};
-use super::events::{Effects, JobEffect, StorageWork};
+use super::checkpoints::{AbortReason, RequestId, RequestKind, SnapshotRequest};
+use super::events::{Effects, JobEffect, StorageWork, WantedCheckpoint};
 use super::recovery::Hit;
+use super::statistics::SnapshotType;
 use crate::result::JobFailure;
 use hurtig_core::Fault;
 use hurtig_core::ids::{CheckpointId, ExecutionId};
@@ -13,16 +14,16 @@ use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_storage::{CheckpointMetadata, SnapshotFolder};
-use hurtig_task::interface::SavepointOrder;
+use hurtig_task::interface::{CheckpointOrder, SavepointOrder};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Savepoints that are over of which late parts can still come: as many are remembered.
 const MAX_OVER: usize = 16;
 
-/// What a JobMaster remembers of the savepoints that were asked for.
+/// What a JobMaster remembers of the checkpoints and savepoints that were asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct JobSavepoints {
-    orders: BTreeMap<SavepointId, SavepointOrder>,
+    wanted: BTreeMap<RequestId, Wanted>,
     current: Option<UnderWay>,
     /// Where those went that are over, the latest last.
     over: VecDeque<(CheckpointId, SnapshotFolder)>,
@@ -32,42 +33,71 @@ pub(super) struct JobSavepoints {
     pub(super) because: Option<String>,
 }
 
+/// What somebody has asked for.
+#[derive(Clone, Debug)]
+enum Wanted {
+    Savepoint(SavepointOrder),
+    Checkpoint(WantedCheckpoint),
+}
+
+impl Wanted {
+    /// What tasks have to know of it before it begins.
+    fn order(&self) -> Option<CheckpointOrder> {
+        match self {
+            Self::Savepoint(order) => Some(CheckpointOrder::Savepoint(order.clone())),
+            Self::Checkpoint(wanted) => wanted.order.clone(),
+        }
+    }
+}
+
 /// A savepoint that the job has stopped with.
 #[derive(Clone, Debug)]
 struct Stopped {
-    asked: SavepointId,
+    asked: RequestId,
     checkpoint: CheckpointId,
     folder: SnapshotFolder,
     mode: StopMode,
 }
 
-/// A savepoint that is under way.
+/// A savepoint, or another checkpoint that tasks have to know of, that is under way.
 #[derive(Clone, Debug)]
 struct UnderWay {
     checkpoint: CheckpointId,
-    order: SavepointOrder,
+    order: CheckpointOrder,
     /// Tasks that have not said that they know of it.
     preparing: BTreeSet<ExecutionId>,
     /// Whether tasks were told to begin it.
     triggered: bool,
 }
 
+impl UnderWay {
+    /// Whether the input of tasks was ended for it.
+    fn has_drained(&self) -> bool {
+        let stop = self.order.savepoint().and_then(|order| order.stop);
+        self.triggered && stop == Some(StopMode::Drain)
+    }
+}
+
 impl JobSavepoints {
     /// Where the checkpoint goes if it is a savepoint.
     pub(super) fn folder_of(&self, checkpoint: CheckpointId) -> Option<&SnapshotFolder> {
+        let over = self.over.iter().find(|(id, _)| *id == checkpoint);
+        self.under_way(checkpoint)
+            .map(|order| &order.folder)
+            .or(over.map(|(_, folder)| folder))
+    }
+
+    /// The savepoint that the checkpoint is, if it is under way and one.
+    fn under_way(&self, checkpoint: CheckpointId) -> Option<&SavepointOrder> {
         let current = self.current.as_ref();
         let current = current.filter(|current| current.checkpoint == checkpoint);
-        let over = self.over.iter().find(|(id, _)| *id == checkpoint);
-        current
-            .map(|current| &current.order.folder)
-            .or(over.map(|(_, folder)| folder))
+        current.and_then(|current| current.order.savepoint())
     }
 
     /// Where the checkpoint that is under way goes if it is a savepoint, and whether the job stops with it.
     pub(super) fn destination(&self, checkpoint: CheckpointId) -> Option<(SnapshotFolder, bool)> {
-        let current = self.current.as_ref()?;
-        let order = &current.order;
-        (current.checkpoint == checkpoint).then(|| (order.folder.clone(), order.stop.is_some()))
+        let order = self.under_way(checkpoint)?;
+        Some((order.folder.clone(), order.stop.is_some()))
     }
 
     /// The savepoint that the job has stopped with, if the next job of its name has to go on from there: a
@@ -86,9 +116,7 @@ impl JobSavepoints {
     /// Whether all tasks have to be started again when one is: their input was ended for a savepoint that is under
     /// way, or the job has stopped with one.
     pub(super) fn binds_all(&self) -> bool {
-        let current = self.current.as_ref();
-        let drained = |current: &UnderWay| current.triggered && current.order.stop == Some(StopMode::Drain);
-        self.has_stopped() || current.is_some_and(drained)
+        self.has_stopped() || self.current.as_ref().is_some_and(UnderWay::has_drained)
     }
 
     /// Tasks were told to begin this checkpoint.
@@ -100,18 +128,20 @@ impl JobSavepoints {
             .for_each(|current| current.triggered = true);
     }
 
-    fn finish(&mut self) -> Option<UnderWay> {
-        let current = self.current.take()?;
-        if self.over.len() == MAX_OVER {
-            self.over.pop_front();
+    /// Forgets the checkpoint, if it is under way.
+    fn finish_if(&mut self, checkpoint: CheckpointId) -> Option<UnderWay> {
+        let current = self.current.take_if(|current| current.checkpoint == checkpoint)?;
+        if let Some(order) = current.order.savepoint() {
+            if self.over.len() == MAX_OVER {
+                self.over.pop_front();
+            }
+            self.over.push_back((current.checkpoint, order.folder.clone()));
         }
-        self.over
-            .push_back((current.checkpoint, current.order.folder.clone()));
         Some(current)
     }
 }
 
-fn answer(id: SavepointId, result: Result<String, String>, out: &mut Effects) {
+fn answer(id: RequestId, result: Result<String, String>, out: &mut Effects) {
     out.push(JobEffect::AnswerSavepoint(id, result));
 }
 
@@ -120,36 +150,86 @@ impl JobMasterBrain {
     pub(super) fn on_savepoint_requested(
         &mut self,
         now: Time,
-        id: SavepointId,
+        id: RequestId,
         order: SavepointOrder,
         out: &mut Effects,
     ) {
-        let status = self.status();
-        if status.is_terminal() || matches!(status, JobStatus::Cancelling | JobStatus::Failing) {
-            return answer(id, Err(format!("the job is {status}")), out);
-        }
-        if let Some(Stopped { folder, .. }) = &self.savepoints.stopped {
-            let why = format!("the job is stopping, with the savepoint '{folder}'");
+        if let Err(why) = self.takes_requests() {
             return answer(id, Err(why), out);
         }
-        let stop = order.stop.is_some();
-        self.savepoints.orders.insert(id, order);
+        let kind = RequestKind::Savepoint {
+            stop: order.stop.is_some(),
+        };
+        self.savepoints.wanted.insert(id, Wanted::Savepoint(order));
+        self.request(now, SnapshotRequest { id, kind }, out);
+    }
+
+    /// Somebody wants a checkpoint.
+    pub(super) fn on_checkpoint_wanted(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        wanted: WantedCheckpoint,
+        out: &mut Effects,
+    ) {
+        if let Err(why) = self.takes_requests() {
+            return out.push(JobEffect::AnswerCheckpoint(id, Err(why)));
+        }
+        self.savepoints.wanted.insert(id, Wanted::Checkpoint(wanted));
+        let kind = RequestKind::Checkpoint;
+        self.request(now, SnapshotRequest { id, kind }, out);
+    }
+
+    fn takes_requests(&self) -> Result<(), String> {
+        let status = self.status();
+        if status.is_terminal() || matches!(status, JobStatus::Cancelling | JobStatus::Failing) {
+            return Err(format!("the job is {status}"));
+        }
+        match &self.savepoints.stopped {
+            Some(Stopped { folder, .. }) => {
+                Err(format!("the job is stopping, with the savepoint '{folder}'"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn request(&mut self, now: Time, request: SnapshotRequest, out: &mut Effects) {
         self.coordinate(now, out, |coordinator, effects| {
-            coordinator.request_savepoint(SavepointRequest { id, stop }, effects);
+            coordinator.request_snapshot(request, effects);
         });
     }
 
-    /// Tells all tasks of a savepoint that begins.
-    pub(super) fn begin_savepoint(
+    /// What was asked for begins.
+    pub(super) fn begin_requested(
         &mut self,
+        now: Time,
         checkpoint: CheckpointId,
-        request: SavepointRequest,
+        request: SnapshotRequest,
         out: &mut Effects,
     ) {
-        let Some(order) = self.savepoints.orders.get(&request.id).cloned() else {
+        let Some(wanted) = self.savepoints.wanted.get(&request.id) else {
             return;
         };
-        tracing::info!(job = %self.graph.job_graph().id, %checkpoint, folder = %order.folder, "savepoint begins");
+        let (order, kind) = (
+            wanted.order(),
+            match wanted {
+                Wanted::Savepoint(_) => SnapshotType::Savepoint,
+                Wanted::Checkpoint(wanted) => {
+                    self.checkpoints.any = true;
+                    SnapshotType::Checkpoint(wanted.kind)
+                }
+            },
+        );
+        tracing::info!(job = %self.graph.job_graph().id, %checkpoint, ?kind, "what was asked for begins");
+        self.checkpoints.statistics.triggered(now, checkpoint, kind);
+        match order {
+            Some(order) => self.tell_tasks(checkpoint, order, out),
+            None => self.ask_enumerators(checkpoint, out),
+        }
+    }
+
+    /// Tells all tasks of a checkpoint that is not like all others.
+    fn tell_tasks(&mut self, checkpoint: CheckpointId, order: CheckpointOrder, out: &mut Effects) {
         let running = self
             .graph
             .executions()
@@ -158,7 +238,7 @@ impl JobMasterBrain {
         let mut preparing = BTreeSet::new();
         for (to, execution) in located {
             preparing.insert(execution);
-            out.push(JobEffect::PrepareSavepoint {
+            out.push(JobEffect::PrepareCheckpoint {
                 to,
                 execution,
                 checkpoint,
@@ -173,8 +253,8 @@ impl JobMasterBrain {
         });
     }
 
-    /// A task knows of a savepoint, or has ended.
-    pub(super) fn on_savepoint_prepared(
+    /// A task knows what a checkpoint will be, or has ended.
+    pub(super) fn on_checkpoint_prepared(
         &mut self,
         execution: ExecutionId,
         checkpoint: CheckpointId,
@@ -190,10 +270,22 @@ impl JobMasterBrain {
     }
 
     /// A task has finished: nothing has to be prepared there.
-    pub(super) fn savepoint_without(&mut self, execution: ExecutionId, out: &mut Effects) {
+    pub(super) fn prepared_without(&mut self, execution: ExecutionId, out: &mut Effects) {
         if let Some(checkpoint) = self.savepoints.current.as_ref().map(|current| current.checkpoint) {
-            self.on_savepoint_prepared(execution, checkpoint, out);
+            self.on_checkpoint_prepared(execution, checkpoint, out);
         }
+    }
+
+    /// A checkpoint that was asked for is complete.
+    pub(super) fn requested_taken(
+        &mut self,
+        checkpoint: CheckpointId,
+        request: SnapshotRequest,
+        out: &mut Effects,
+    ) {
+        self.savepoints.wanted.remove(&request.id);
+        self.savepoints.finish_if(checkpoint);
+        out.push(JobEffect::AnswerCheckpoint(request.id, Ok(checkpoint)));
     }
 
     /// A savepoint is durable. Sinks commit what it holds only when the job stops with it: otherwise the
@@ -201,12 +293,13 @@ impl JobMasterBrain {
     pub(super) fn savepoint_taken(
         &mut self,
         checkpoint: CheckpointId,
-        request: SavepointRequest,
+        request: SnapshotRequest,
         metadata: Option<CheckpointMetadata>,
         out: &mut Effects,
     ) {
-        self.savepoints.orders.remove(&request.id);
-        let Some(UnderWay { order, .. }) = self.savepoints.finish() else {
+        self.savepoints.wanted.remove(&request.id);
+        let finished = self.savepoints.finish_if(checkpoint);
+        let Some(order) = finished.and_then(|finished| finished.order.savepoint().cloned()) else {
             return;
         };
         let folder = order.folder;
@@ -227,15 +320,18 @@ impl JobMasterBrain {
         self.notify(CheckpointEvent::Completed(checkpoint), out);
     }
 
-    /// A savepoint was not taken, or not begun.
-    pub(super) fn savepoint_failed(&mut self, id: SavepointId, why: String, out: &mut Effects) {
-        self.savepoints.orders.remove(&id);
+    /// What was asked for was not taken, or not begun.
+    pub(super) fn not_taken(&mut self, id: RequestId, why: String, out: &mut Effects) {
+        let wanted = self.savepoints.wanted.remove(&id);
         let why = match &self.savepoints.because {
             Some(cause) => format!("{why}: {cause}"),
             None => why,
         };
-        tracing::warn!(job = %self.graph.job_graph().id, why, "savepoint failed");
-        answer(id, Err(why), out);
+        tracing::warn!(job = %self.graph.job_graph().id, why, "what was asked for was not taken");
+        match wanted {
+            Some(Wanted::Checkpoint(_)) => out.push(JobEffect::AnswerCheckpoint(id, Err(why))),
+            _ => answer(id, Err(why), out),
+        }
     }
 
     /// A checkpoint was given up. Returns whether it was a savepoint.
@@ -246,25 +342,19 @@ impl JobMasterBrain {
         reason: &AbortReason,
         out: &mut Effects,
     ) -> bool {
-        let ours = self
-            .savepoints
-            .current
-            .as_ref()
-            .is_some_and(|current| current.checkpoint == checkpoint);
-        if !ours {
-            return false;
-        }
-        let Some(given_up) = self.savepoints.finish() else {
+        let Some(given_up) = self.savepoints.finish_if(checkpoint) else {
             return false;
         };
-        let discard = StorageWork::DiscardSavepoint(given_up.order.folder);
+        let Some(order) = given_up.order.savepoint() else {
+            return false;
+        };
+        let discard = StorageWork::DiscardSavepoint(order.folder.clone());
         out.push(JobEffect::Store(discard));
-        if given_up.order.stop.is_some() {
+        if order.stop.is_some() {
             // There may be a record of it.
             out.push(JobEffect::Store(StorageWork::DiscardCheckpoint(checkpoint)));
         }
-        let drained = given_up.triggered && given_up.order.stop == Some(StopMode::Drain);
-        if drained && *reason != AbortReason::Stopped {
+        if given_up.has_drained() && *reason != AbortReason::Stopped {
             let problem = format!(
                 "the job's input was ended to stop it with a savepoint, and the savepoint failed: {reason}"
             );
@@ -274,7 +364,7 @@ impl JobMasterBrain {
         true
     }
 
-    /// The job has ended: nobody who asked for a savepoint is left without an answer.
+    /// The job has ended: nobody who asked for anything is left without an answer.
     pub(super) fn end_savepoints(&mut self, now: Time, status: JobStatus, out: &mut Effects) {
         self.coordinate(now, out, |coordinator, effects| coordinator.end(effects));
         if let Some(Stopped { asked, folder, .. }) = self.savepoints.stopped.take() {

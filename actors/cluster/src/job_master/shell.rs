@@ -1,11 +1,11 @@
 //! The JobMaster's actor: timers, enumerators on threads that may block, and the ways to others.
 
 use super::brain::JobMasterBrain;
-use super::checkpoints::SavepointId;
 use super::enumerators::{BacklogNews, EnumeratorContexts};
 use super::events::{EnumeratorStart, JobEffect, JobEvent, JobSettings, StorageWork};
 use super::metrics::JobMetrics;
 use super::remote::{JobMasterCall, Records, RemoteLinks};
+use super::requests::{Askers, CheckpointCall, SavepointCall, TakenCheckpoint};
 use super::statistics::CheckpointStatistics;
 use super::storage::{JobStorage, StorageQueue, failure_of};
 use crate::dispatcher::DispatcherInput;
@@ -16,15 +16,13 @@ use crate::result::{FailureEntry, JobResult, VertexOverview};
 use crate::task_manager::TaskManagerInput;
 use crate::wire::Inbox;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId, random_number};
+use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
 use hurtig_core::steps::{Step, reached};
 use hurtig_core::{Error, Fault};
-use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_dataflow::source::{Assignment, EnumeratorContext, Split, SplitEnumerator};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Panicked, Reply, ShellCx};
-use hurtig_storage::{BlobStores, CheckpointLayout, SnapshotFolder};
-use hurtig_task::interface::{SavepointOrder, TaskFactory, TaskFailure};
+use hurtig_task::interface::{TaskFactory, TaskFailure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
@@ -52,6 +50,8 @@ pub(crate) enum JobMasterEvent {
     Vertices(Reply<Vec<VertexOverview>>),
     /// Somebody wants a savepoint. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(SavepointCall, Reply<Result<String, ClusterError>>),
+    /// Somebody wants a checkpoint. Answered when it is complete.
+    Checkpoint(CheckpointCall, Reply<Result<TakenCheckpoint, ClusterError>>),
     /// An enumerator has started; `None`: the source has none.
     Started(u32, NodeId, Result<Option<Enumerator>, TaskFailure>),
     /// An enumerator comes back with its answer to a reader.
@@ -80,17 +80,6 @@ pub(crate) enum JobMasterEvent {
     Remote(JobMasterCall),
 }
 
-/// What somebody who wants a savepoint says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SavepointCall {
-    /// Of which job.
-    pub(crate) job: JobId,
-    /// The directory that it goes into; `None`: the job's own.
-    pub(crate) dir: Option<String>,
-    /// How the job stops with it; `None`: it goes on.
-    pub(crate) stop: Option<StopMode>,
-}
-
 impl From<JobMasterMessage> for JobMasterEvent {
     fn from(message: JobMasterMessage) -> Self {
         Self::Job(JobEvent::Message(message))
@@ -117,7 +106,7 @@ struct Outboxes {
 /// A job's JobMaster.
 pub(crate) struct JobMaster {
     graph: Arc<JobGraph>,
-    settings: JobSettings,
+    pub(super) settings: JobSettings,
     pub(super) factory: Arc<dyn TaskFactory>,
     pub(super) links: JobMasterLinks,
     pub(super) brain: Option<JobMasterBrain>,
@@ -134,9 +123,8 @@ pub(crate) struct JobMaster {
     records: Option<Records>,
     /// Dropped when the actor ends.
     _alive: Option<oneshot::Sender<()>>,
-    /// Those who wait for savepoints.
-    askers: BTreeMap<SavepointId, Reply<Result<String, ClusterError>>>,
-    next_savepoint: SavepointId,
+    /// Those who wait for what they have asked for.
+    pub(super) askers: Askers,
     fatal: Option<String>,
     /// The job's result, told when the checkpoint store is left as it should be.
     result: Option<Box<JobResult>>,
@@ -166,8 +154,7 @@ impl JobMaster {
             queue: StorageQueue::default(),
             records: None,
             _alive: None,
-            askers: BTreeMap::new(),
-            next_savepoint: 0,
+            askers: Askers::default(),
             fatal: None,
             result: None,
             ended: false,
@@ -221,14 +208,14 @@ impl JobMaster {
                 node,
                 checkpoint,
             } => self.remember(generation, node, checkpoint, cx),
-            JobEffect::PrepareSavepoint {
+            JobEffect::PrepareCheckpoint {
                 to,
                 execution,
                 checkpoint,
                 order,
             } => {
                 let task = TaskId { job, execution };
-                let message = TaskManagerMessage::PrepareSavepoint {
+                let message = TaskManagerMessage::PrepareCheckpoint {
                     task,
                     checkpoint,
                     order,
@@ -236,6 +223,7 @@ impl JobMaster {
                 self.tell(to, message);
             }
             JobEffect::AnswerSavepoint(id, result) => self.answer_savepoint(id, result),
+            JobEffect::AnswerCheckpoint(id, result) => self.answer_checkpoint(id, result),
             JobEffect::TriggerCheckpoint {
                 to,
                 execution,
@@ -299,67 +287,6 @@ impl JobMaster {
                 self.end_when_stored();
             }
             JobEffect::Fatal(message) => self.fatal = Some(message),
-        }
-    }
-
-    pub(super) fn savepoint(
-        &mut self,
-        call: SavepointCall,
-        reply: Reply<Result<String, ClusterError>>,
-        cx: &mut ShellCx<'_, Self>,
-    ) {
-        let folder = match self.savepoint_folder(call.dir) {
-            Ok(folder) => folder,
-            Err(cause) => {
-                return reply.send(Err(ClusterError::Savepoint {
-                    job: self.job(),
-                    cause,
-                }));
-            }
-        };
-        let id = self.next_savepoint;
-        self.next_savepoint += 1;
-        self.askers.insert(id, reply);
-        let order = SavepointOrder {
-            folder,
-            stop: call.stop,
-        };
-        self.decide(JobEvent::SavepointRequested(id, order), cx);
-    }
-
-    /// A folder that no savepoint had before.
-    fn savepoint_folder(&self, dir: Option<String>) -> Result<SnapshotFolder, String> {
-        let dir = dir.or_else(|| self.settings.savepoint_dir.clone()).ok_or(
-            "nobody said where it goes: name a directory, or set execution.checkpointing.savepoint-dir",
-        )?;
-        let storage = self.factory.checkpoints();
-        let places = storage.as_ref().map(|storage| storage.places().clone());
-        let store = places.unwrap_or_else(BlobStores::local).open(&dir);
-        let store = store.map_err(|error| error.to_string())?;
-        let store = store
-            .location()
-            .ok_or_else(|| format!("the directory '{dir}' cannot be named: its path is not Unicode"))?;
-        let checkpoints = storage.and_then(|storage| storage.store().location());
-        // Such folders are deleted with the checkpoints of their jobs.
-        let within = checkpoints.and_then(|root| {
-            let rest = store
-                .strip_prefix(root.trim_end_matches('/'))?
-                .strip_prefix('/')?;
-            rest.split('/').next()?.parse::<JobId>().ok()
-        });
-        if within.is_some() {
-            return Err(format!(
-                "'{store}' lies among the checkpoints of a job, which are deleted: name another directory"
-            ));
-        }
-        let folder = CheckpointLayout::new(self.job()).savepoint(random_number());
-        Ok(SnapshotFolder { store, folder })
-    }
-
-    fn answer_savepoint(&mut self, id: SavepointId, result: Result<String, String>) {
-        if let Some(reply) = self.askers.remove(&id) {
-            let job = self.job();
-            reply.send(result.map_err(|cause| ClusterError::Savepoint { job, cause }));
         }
     }
 
@@ -749,6 +676,7 @@ impl Component for JobMaster {
             JobMasterEvent::Vertices(reply) => reply.send(self.vertices(cx)),
             JobMasterEvent::Exceptions(reply) => reply.send(self.exceptions()),
             JobMasterEvent::Savepoint(call, reply) => self.savepoint(call, reply, cx),
+            JobMasterEvent::Checkpoint(call, reply) => self.checkpoint(call, reply, cx),
             JobMasterEvent::Started(generation, node, started) => {
                 self.on_started((generation, node), started, cx);
             }

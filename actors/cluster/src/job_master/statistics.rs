@@ -1,6 +1,7 @@
 //! What became of a job's checkpoints and savepoints, for those who watch it.
 
 use super::checkpoints::AbortReason;
+use crate::config::CheckpointKind;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
 use hurtig_storage::{CheckpointMetadata, SnapshotKind};
@@ -25,11 +26,22 @@ pub struct CheckpointStatistics {
     pub last_failure: Option<FailedCheckpoint>,
 }
 
+/// What is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotType {
+    /// A checkpoint, as the configuration says or as somebody has asked for it.
+    Checkpoint(CheckpointKind),
+    /// A savepoint.
+    Savepoint,
+}
+
 /// A checkpoint or savepoint that is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompletedCheckpoint {
     /// Its id.
     pub checkpoint: CheckpointId,
+    /// What it is.
+    pub kind: SnapshotType,
     /// From its trigger until it was durable.
     pub duration: Duration,
     /// Length of all its state files, as stored.
@@ -41,6 +53,8 @@ pub struct CompletedCheckpoint {
 pub struct FailedCheckpoint {
     /// Its id.
     pub checkpoint: CheckpointId,
+    /// What it was to be.
+    pub kind: SnapshotType,
     /// From its trigger until it was given up.
     pub duration: Duration,
     /// Why.
@@ -51,26 +65,25 @@ pub struct FailedCheckpoint {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Statistics {
     pub(super) so_far: CheckpointStatistics,
-    triggered: Option<(CheckpointId, Time)>,
+    /// Those that are under way.
+    triggered: BTreeMap<CheckpointId, (Time, SnapshotType)>,
 }
 
 impl Statistics {
-    pub(super) fn triggered(&mut self, now: Time, checkpoint: CheckpointId) {
+    pub(super) fn triggered(&mut self, now: Time, checkpoint: CheckpointId, kind: SnapshotType) {
         self.so_far.triggered += 1;
-        self.triggered = Some((checkpoint, now));
-    }
-
-    /// Since the trigger of the checkpoint that is under way.
-    fn duration(&mut self, now: Time, checkpoint: CheckpointId) -> Duration {
-        let triggered = self.triggered.take().filter(|(id, _)| *id == checkpoint);
-        triggered.map_or(Duration::ZERO, |(_, at)| now.since(at))
+        self.triggered.insert(checkpoint, (now, kind));
     }
 
     pub(super) fn completed(&mut self, now: Time, metadata: &CheckpointMetadata) {
         let checkpoint = metadata.checkpoint_id;
+        let Some((triggered, kind)) = self.triggered.remove(&checkpoint) else {
+            return;
+        };
         let completed = CompletedCheckpoint {
             checkpoint,
-            duration: self.duration(now, checkpoint),
+            kind,
+            duration: now.since(triggered),
             bytes: bytes(metadata),
         };
         self.so_far.completed += 1;
@@ -81,12 +94,15 @@ impl Statistics {
     }
 
     pub(super) fn aborted(&mut self, now: Time, checkpoint: CheckpointId, reason: &AbortReason) {
-        let duration = self.duration(now, checkpoint);
+        let Some((triggered, kind)) = self.triggered.remove(&checkpoint) else {
+            return;
+        };
         if *reason != AbortReason::Stopped {
             self.so_far.failed += 1;
             self.so_far.last_failure = Some(FailedCheckpoint {
                 checkpoint,
-                duration,
+                kind,
+                duration: now.since(triggered),
                 cause: reason.to_string(),
             });
         }

@@ -184,6 +184,7 @@ fn routes() -> Routes<JobMasterRpc, JobMasterEvent> {
         .on(move |call| remote(JobMasterCall::Exceptions(call)))
         .on(move |call| remote(JobMasterCall::Vertices(call)))
         .on(move |call| remote(JobMasterCall::Savepoint(call)))
+        .on(move |call| remote(JobMasterCall::Checkpoint(call)))
 }
 
 impl Running {

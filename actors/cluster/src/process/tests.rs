@@ -23,7 +23,7 @@ use hurtig_ha::blob::BlobDir;
 use hurtig_kit::{Component, ExitReason, Shell, ShellCx};
 use hurtig_rpc::{Call, ClusterId, Fences, Registration, Routes, Stamp};
 use hurtig_task::interface::{
-    SavepointOrder, TaskControl, TaskDescriptor, TaskFactory, TaskHandle, TaskLink, TaskReport,
+    CheckpointOrder, TaskControl, TaskDescriptor, TaskFactory, TaskHandle, TaskLink, TaskReport,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -113,7 +113,7 @@ impl TaskControl for Task {
         }
     }
 
-    fn prepare_savepoint(&self, _: CheckpointId, _: SavepointOrder) {}
+    fn prepare_checkpoint(&self, _: CheckpointId, _: CheckpointOrder) {}
 
     fn trigger_checkpoint(&self, _: CheckpointId) {}
 

@@ -7,7 +7,7 @@ use hurtig_core::ids::{AllocationId, CheckpointId, JobId, NodeId, SubtaskId};
 use hurtig_dataflow::graph::TaskState;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
-use hurtig_task::interface::{CheckpointPart, SavepointOrder, TaskDescriptor, TaskFailure, TaskReport};
+use hurtig_task::interface::{CheckpointOrder, CheckpointPart, TaskDescriptor, TaskFailure, TaskReport};
 use std::collections::BTreeMap;
 
 /// What reaches a TaskManager.
@@ -44,7 +44,7 @@ pub enum TaskManagerEvent {
         task: TaskId,
     },
     /// A task of ours knows of a savepoint.
-    SavepointPrepared {
+    CheckpointPrepared {
         /// Which.
         task: TaskId,
         /// The checkpoint.
@@ -117,7 +117,7 @@ pub enum TaskManagerEffect {
         backlog: bool,
     },
     /// Tell a task that a checkpoint will be a savepoint.
-    PrepareSavepoint {
+    PrepareCheckpoint {
         /// Where it runs.
         host: HostId,
         /// Which.
@@ -125,7 +125,7 @@ pub enum TaskManagerEffect {
         /// The checkpoint.
         checkpoint: CheckpointId,
         /// What the task has to know.
-        order: SavepointOrder,
+        order: CheckpointOrder,
     },
     /// Begin a checkpoint at a task.
     TriggerCheckpoint {
@@ -235,9 +235,9 @@ impl TaskManagerBrain {
                 let execution = task.execution;
                 self.report(task, JobMasterMessage::CheckpointRequested { execution }, out);
             }
-            TaskManagerEvent::SavepointPrepared { task, checkpoint } => {
+            TaskManagerEvent::CheckpointPrepared { task, checkpoint } => {
                 let execution = task.execution;
-                let message = JobMasterMessage::SavepointPrepared {
+                let message = JobMasterMessage::CheckpointPrepared {
                     execution,
                     checkpoint,
                 };
@@ -301,12 +301,12 @@ impl TaskManagerBrain {
                 };
                 out.extend(self.host_of(task).map(set));
             }
-            TaskManagerMessage::PrepareSavepoint {
+            TaskManagerMessage::PrepareCheckpoint {
                 task,
                 checkpoint,
                 order,
             } => {
-                let prepare = |host| TaskManagerEffect::PrepareSavepoint {
+                let prepare = |host| TaskManagerEffect::PrepareCheckpoint {
                     host,
                     task,
                     checkpoint,

@@ -10,7 +10,7 @@ use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, ShellCx, guard};
 use hurtig_task::interface::{
-    SavepointOrder, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink,
+    CheckpointOrder, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) enum HostEvent {
     /// Tell it whether what it reads is backlog.
     SetBacklog(TaskId, NodeId, bool),
     /// Tell it that a checkpoint will be a savepoint.
-    PrepareSavepoint(TaskId, CheckpointId, SavepointOrder),
+    PrepareCheckpoint(TaskId, CheckpointId, CheckpointOrder),
     /// Begin a checkpoint there.
     TriggerCheckpoint(TaskId, CheckpointId),
     /// Tell it what became of a checkpoint.
@@ -112,9 +112,9 @@ impl Component for TaskHost {
                     handle.set_backlog(node, backlog);
                 }
             }
-            HostEvent::PrepareSavepoint(task, checkpoint, order) => {
+            HostEvent::PrepareCheckpoint(task, checkpoint, order) => {
                 if let Some(handle) = self.tasks.get(&task) {
-                    handle.prepare_savepoint(checkpoint, order);
+                    handle.prepare_checkpoint(checkpoint, order);
                 }
             }
             HostEvent::TriggerCheckpoint(task, checkpoint) => {

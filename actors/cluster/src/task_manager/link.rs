@@ -57,8 +57,8 @@ impl TaskLink for Link {
         self.send(TaskManagerEvent::CheckpointRequest { task: self.task });
     }
 
-    fn savepoint_prepared(&self, checkpoint: CheckpointId) {
-        self.send(TaskManagerEvent::SavepointPrepared {
+    fn checkpoint_prepared(&self, checkpoint: CheckpointId) {
+        self.send(TaskManagerEvent::CheckpointPrepared {
             task: self.task,
             checkpoint,
         });

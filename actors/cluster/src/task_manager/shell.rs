@@ -123,12 +123,12 @@ impl TaskManager {
                 node,
                 backlog,
             } => self.tell_host(host, HostEvent::SetBacklog(task, node, backlog)),
-            TaskManagerEffect::PrepareSavepoint {
+            TaskManagerEffect::PrepareCheckpoint {
                 host,
                 task,
                 checkpoint,
                 order,
-            } => self.tell_host(host, HostEvent::PrepareSavepoint(task, checkpoint, order)),
+            } => self.tell_host(host, HostEvent::PrepareCheckpoint(task, checkpoint, order)),
             TaskManagerEffect::TriggerCheckpoint {
                 host,
                 task,

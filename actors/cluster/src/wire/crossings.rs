@@ -5,7 +5,7 @@ use super::delivery::Delivery;
 use super::messages::*;
 use crate::dispatcher::DispatcherInput;
 use crate::error::ClusterError;
-use crate::job_master::{JobMasterEvent, SavepointCall};
+use crate::job_master::{CheckpointCall, JobMasterEvent, SavepointCall, TakenCheckpoint};
 use crate::messages::{DispatcherMessage, JobMasterMessage, ResourceManagerMessage, TaskManagerMessage};
 use crate::resource_manager::ResourceManagerEvent;
 use crate::task_manager::{TaskManagerEvent, TaskManagerInput};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// How long an answer of a JobMaster may take.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long a savepoint may take; `execution.checkpointing.timeout` ends it long before.
+/// How long a checkpoint or savepoint that was asked for may take; `execution.checkpointing.timeout` ends it long before.
 const SAVEPOINT: Duration = Duration::from_secs(24 * 3_600);
 
 /// A question whose answer goes to `reply`. Without one, the asker hears that none will come.
@@ -104,6 +104,7 @@ impl Crosses for JobMasterEvent {
             Self::Exceptions(reply) => Crossing::Ask(ask(AskExceptions {}, ANSWER, reply)),
             Self::Vertices(reply) => Crossing::Ask(ask(AskVertices {}, ANSWER, reply)),
             Self::Savepoint(call, reply) => Crossing::Ask(savepoint(call, reply)),
+            Self::Checkpoint(call, reply) => Crossing::Ask(checkpoint(call, reply)),
             Self::Introduced(..) => Crossing::Nothing("a worker opens its way by a question"),
             _ => Crossing::Nothing("an event of the JobMaster's own process"),
         }
@@ -120,6 +121,23 @@ fn savepoint(call: SavepointCall, reply: Reply<Result<String, ClusterError>>) ->
         let SavepointCall { job, dir, stop } = call;
         let answer = gateway.ask(TakeSavepoint { dir, stop }, SAVEPOINT);
         let failed = move |cause: String| ClusterError::Savepoint { job, cause };
+        Box::pin(async move {
+            match answer.await {
+                Ok(taken) => reply.send(taken.map_err(failed)),
+                Err(error) => reply.send(Err(failed(error.to_string()))),
+            }
+        })
+    })
+}
+
+fn checkpoint(
+    call: CheckpointCall,
+    reply: Reply<Result<TakenCheckpoint, ClusterError>>,
+) -> Question<JobMasterRpc> {
+    Box::new(move |gateway| {
+        let CheckpointCall { job, kind } = call;
+        let answer = gateway.ask(TakeCheckpoint { kind }, SAVEPOINT);
+        let failed = move |cause: String| ClusterError::Checkpoint { job, cause };
         Box::pin(async move {
             match answer.await {
                 Ok(taken) => reply.send(taken.map_err(failed)),

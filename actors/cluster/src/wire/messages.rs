@@ -4,7 +4,8 @@
 //! added with a default, and what needs a new meaning gets a new message.
 
 use super::delivery::Delivery;
-use crate::job_master::CheckpointStatistics;
+use crate::config::CheckpointKind;
+use crate::job_master::{CheckpointStatistics, TakenCheckpoint};
 use crate::messages::{DispatcherMessage, JobMasterMessage, ResourceManagerMessage, TaskManagerMessage};
 use crate::process::launch::{JobLaunch, ProcessExit, ProcessId};
 use crate::result::{FailureEntry, VertexOverview};
@@ -208,6 +209,13 @@ pub(crate) struct TakeSavepoint {
     pub(crate) stop: Option<StopMode>,
 }
 
+/// From the Dispatcher: take a checkpoint. *Reply*: which it is, when it is complete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TakeCheckpoint {
+    /// What it is to be.
+    pub(crate) kind: CheckpointKind,
+}
+
 rpc_message!(WhoLeads => Leads, "who-leads", Control, since 1);
 rpc_message!(RegisterTaskManager => (), "register-task-manager", Control, since 1);
 rpc_message!(ProcessEnded => (), "process-ended", Report, since 1);
@@ -225,6 +233,7 @@ rpc_message!(AskCheckpoints => CheckpointStatistics, "checkpoints", Report, sinc
 rpc_message!(AskExceptions => Vec<FailureEntry>, "exceptions", Report, since 1);
 rpc_message!(AskVertices => Vec<VertexOverview>, "vertices", Report, since 1);
 rpc_message!(TakeSavepoint => Result<String, String>, "take-savepoint", Control, since 1);
+rpc_message!(TakeCheckpoint => Result<TakenCheckpoint, String>, "take-checkpoint", Control, since 1);
 rpc_message!(Delivery<DispatcherMessage> => (), "to-dispatcher", Report, since 1);
 rpc_message!(Delivery<ResourceManagerMessage> => (), "to-resource-manager", Control, since 1);
 rpc_message!(Delivery<JobMasterMessage> => (), "to-job-master", Report, since 1);
@@ -251,7 +260,8 @@ rpc_endpoint!(
 rpc_endpoint!(
     /// A JobMaster.
     pub(crate) JobMasterRpc = "job-master" {
-        OpenWorker, Delivery<JobMasterMessage>, AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, TakeSavepoint
+        OpenWorker, Delivery<JobMasterMessage>, AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, TakeSavepoint,
+        TakeCheckpoint
     }
 );
 rpc_endpoint!(

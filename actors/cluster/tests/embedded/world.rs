@@ -12,7 +12,7 @@ use hurtig_dataflow::graph::{
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split, SplitEnumerator};
 use hurtig_task::interface::{
-    SavepointOrder, TaskControl, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport,
+    CheckpointOrder, TaskControl, TaskDescriptor, TaskFactory, TaskFailure, TaskHandle, TaskLink, TaskReport,
 };
 use std::collections::VecDeque;
 use std::future::Future;
@@ -196,8 +196,8 @@ struct Task {
 }
 
 impl TaskControl for Task {
-    fn prepare_savepoint(&self, checkpoint: CheckpointId, _: SavepointOrder) {
-        self.link.savepoint_prepared(checkpoint);
+    fn prepare_checkpoint(&self, checkpoint: CheckpointId, _: CheckpointOrder) {
+        self.link.checkpoint_prepared(checkpoint);
     }
 
     fn trigger_checkpoint(&self, _: CheckpointId) {}

@@ -13,7 +13,7 @@ use hurtig_storage::{
     BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder, SubtaskState, read_state,
 };
 use hurtig_task::interface::{
-    CheckpointPart, OperatorRestore, SavepointOrder, TaskFactory, TaskHandle, TaskRestore,
+    CheckpointOrder, CheckpointPart, OperatorRestore, SavepointOrder, TaskFactory, TaskHandle, TaskRestore,
 };
 use hurtig_task::{CheckpointStorage, LinkedProgram};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -383,8 +383,8 @@ fn a_savepoint_lies_where_it_was_ordered_and_is_restored_from_there() {
             store: location.clone(),
             folder: "savepoint-1".to_owned(),
         };
-        let order = SavepointOrder { folder, stop: None };
-        task.prepare_savepoint(ONE, order.clone());
+        let order = CheckpointOrder::Savepoint(SavepointOrder { folder, stop: None });
+        task.prepare_checkpoint(ONE, order.clone());
         while !matches!(next(&mut told).await, Told::Prepared(ONE)) {}
         task.trigger_checkpoint(ONE);
         let (_, part) = stored(&mut told).await;
@@ -393,7 +393,7 @@ fn a_savepoint_lies_where_it_was_ordered_and_is_restored_from_there() {
         assert!(elsewhere.path().join(&path).is_file());
         assert!(own.list("").unwrap().is_empty());
         // The next one is a checkpoint again, also after a savepoint that was given up.
-        task.prepare_savepoint(TWO, order);
+        task.prepare_checkpoint(TWO, order);
         task.notify_checkpoint(CheckpointEvent::Aborted(TWO));
         task.trigger_checkpoint(CheckpointId(3));
         let (_, third) = stored(&mut told).await;

@@ -215,7 +215,7 @@ impl TaskLink for Link {
     fn request_checkpoint(&self) {
         let _gone = self.0.try_send(Told::WantsCheckpoint);
     }
-    fn savepoint_prepared(&self, checkpoint: CheckpointId) {
+    fn checkpoint_prepared(&self, checkpoint: CheckpointId) {
         let _gone = self.0.try_send(Told::Prepared(checkpoint));
     }
     fn acknowledge(&self, checkpoint: CheckpointId, part: CheckpointPart) {

@@ -64,7 +64,7 @@ impl Rig {
         let execution = self.task.execution;
         match effect {
             E::After(delay, CheckpointTimer::Trigger) => self.timers.push(at(now).after(delay)),
-            E::Trigger(id, _) | E::BeginSavepoint(id, _) => {
+            E::Trigger(id, _) | E::Begin(id, _) => {
                 self.begun.push(now);
                 self.call(now, |coordinator, out| {
                     coordinator.acknowledge(id, execution, (), out);
@@ -145,9 +145,10 @@ fn without_another_interval_backlog_changes_nothing() {
 fn what_is_asked_for_is_done_during_backlog_too() {
     let mut rig = Rig::new(Some(SECOND), Some(Duration::ZERO));
     rig.backlog(0, true);
-    let request = SavepointRequest { id: 7, stop: false };
+    let kind = RequestKind::Savepoint { stop: false };
+    let request = SnapshotRequest { id: 7, kind };
     rig.call(100, |coordinator, out| {
-        coordinator.request_savepoint(request, out);
+        coordinator.request_snapshot(request, out);
     });
     assert_eq!(rig.run(100..200), [100]);
     // A task has to have a checkpoint to finish; what backlog does meanwhile does not put it off.

@@ -1,6 +1,6 @@
 //! The checkpoint coordinator's brain: when a checkpoint begins, what it waits for, how it ends.
 //!
-//! One checkpoint at a time, savepoints that somebody asked for before those of the interval. It is triggered at the sources, complete when every task that has not
+//! One checkpoint at a time, those that somebody asked for before those of the interval. It is triggered at the sources, complete when every task that has not
 //! finished has acknowledged it, and durable when its metadata is published; only then is anybody told
 //! of its completion. Everything else that can happen to it ends it, once, and is told to all tasks.
 //!
@@ -11,14 +11,14 @@ mod backlog;
 #[cfg(test)]
 mod backlog_tests;
 mod pending;
-mod savepoints;
+mod requests;
 #[cfg(test)]
 mod tests;
 
 use hurtig_core::ids::{CheckpointId, ExecutionId, SubtaskId};
 use hurtig_core::time::Time;
 use pending::Pending;
-pub use savepoints::{MAX_SAVEPOINT_REQUESTS, SavepointId, SavepointRequest};
+pub use requests::{MAX_REQUESTS, RequestId, RequestKind, SnapshotRequest};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
@@ -139,8 +139,8 @@ pub enum CheckpointTimer {
     Trigger,
     /// This one has had its time.
     Expire(CheckpointId),
-    /// This savepoint was waited for long enough, if it has not begun.
-    GiveUp(SavepointId),
+    /// This request has waited long enough, if what was asked for has not begun.
+    GiveUp(RequestId),
 }
 
 /// What the coordinator wants done.
@@ -148,16 +148,16 @@ pub enum CheckpointTimer {
 pub enum CheckpointEffect<H> {
     /// Tell these sources to send barriers.
     Trigger(CheckpointId, Vec<ExecutionId>),
-    /// Begin what was asked for: as [`Self::Trigger`], once all tasks know that it is a savepoint.
-    BeginSavepoint(CheckpointId, SavepointRequest),
+    /// Begin what was asked for: as [`Self::Trigger`], once all tasks know what they have to.
+    Begin(CheckpointId, SnapshotRequest),
     /// Make it durable, and report to [`CheckpointCoordinator::published`].
     Publish(CompleteCut<H>),
     /// It is durable: tell all tasks.
     Completed(CheckpointId),
-    /// This savepoint is durable: tell who asked for it.
-    SavepointTaken(CheckpointId, SavepointRequest),
-    /// This savepoint will not be taken: tell who asked for it.
-    SavepointFailed(SavepointId, String),
+    /// What was asked for is durable: tell who did. Of a checkpoint, [`Self::Completed`] comes before.
+    Taken(CheckpointId, SnapshotRequest),
+    /// What was asked for will not be taken: tell who did.
+    NotTaken(RequestId, String),
     /// It will never complete: tell all tasks, and delete what was stored of it.
     Aborted(CheckpointId, AbortReason),
     /// State of a checkpoint that has ended already: delete it.
@@ -189,8 +189,8 @@ pub struct CheckpointCoordinator<H> {
     started: bool,
     /// A task needs a checkpoint that begins from now on.
     requested: bool,
-    /// Savepoints that were asked for, oldest first.
-    savepoints: VecDeque<SavepointRequest>,
+    /// What was asked for and has not begun, oldest first.
+    requests: VecDeque<SnapshotRequest>,
     /// No checkpoint of the interval before that.
     rest_until: Time,
     failures: u32,
@@ -210,7 +210,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
             armed: None,
             started: false,
             requested: false,
-            savepoints: VecDeque::new(),
+            requests: VecDeque::new(),
             rest_until: Time::ZERO,
             failures: 0,
             latest: None,
@@ -240,7 +240,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
         if self.requested {
             self.request(now, out);
         }
-        self.look_at_savepoints(out);
+        self.look_at_requests(out);
     }
 
     /// A task needs a checkpoint that begins from now on, whatever the interval is.
@@ -252,8 +252,8 @@ impl<H: Clone> CheckpointCoordinator<H> {
         }
     }
 
-    /// The job restarts or ends: no checkpoint is triggered before the next [`Self::start`]. Savepoints that
-    /// have not begun go on waiting; [`Self::end`] gives them up.
+    /// The job restarts or ends: no checkpoint is triggered before the next [`Self::start`]. Requests go on
+    /// waiting; [`Self::end`] gives them up.
     pub fn stop(&mut self, now: Time, out: &mut Effects<H>) {
         self.requested = false;
         self.suspend(now, out);
@@ -276,7 +276,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     ) {
         match timer {
             CheckpointTimer::Trigger => self.on_trigger(now, tasks, out),
-            CheckpointTimer::GiveUp(savepoint) => self.give_up(savepoint, out),
+            CheckpointTimer::GiveUp(request) => self.give_up(request, out),
             CheckpointTimer::Expire(checkpoint) => {
                 let expired = self.collecting(checkpoint).map(|pending| pending.missing());
                 if let Some(missing) = expired {
@@ -289,7 +289,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     fn on_trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) {
         self.armed = self.armed.filter(|armed| *armed > now.after(EARLY));
         // The end of the one that is under way looks again.
-        if self.current.is_some() || self.begin_savepoint(now, tasks, out) {
+        if self.current.is_some() || self.begin_requested(now, tasks, out) {
             return;
         }
         let Some(due) = self.due else { return };
@@ -332,11 +332,11 @@ impl<H: Clone> CheckpointCoordinator<H> {
         &mut self,
         now: Time,
         tasks: &[CheckpointTask],
-        savepoint: Option<SavepointRequest>,
+        request: Option<SnapshotRequest>,
     ) -> CheckpointId {
         let checkpoint = self.next;
         self.next = CheckpointId(checkpoint.0 + 1);
-        self.current = Some(Pending::new(checkpoint, now, tasks).of_savepoint(savepoint));
+        self.current = Some(Pending::new(checkpoint, now, tasks).asked_for_by(request));
         checkpoint
     }
 
@@ -415,13 +415,14 @@ impl<H: Clone> CheckpointCoordinator<H> {
         if let Err(why) = result {
             return self.abort(now, AbortReason::NotPublished(why), out);
         }
-        match self.current.take().and_then(|done| done.savepoint()) {
-            Some(request) => self.savepoint_taken(checkpoint, request, out),
-            None => {
-                self.latest = Some(checkpoint);
-                self.failures = 0;
-                out.push(CheckpointEffect::Completed(checkpoint));
-            }
+        let Some(done) = self.current.take() else { return };
+        if !done.is_savepoint() {
+            self.latest = Some(checkpoint);
+            self.failures = 0;
+            out.push(CheckpointEffect::Completed(checkpoint));
+        }
+        if let Some(request) = done.request() {
+            self.taken(checkpoint, request, out);
         }
         self.rest(now, out);
     }
@@ -432,16 +433,14 @@ impl<H: Clone> CheckpointCoordinator<H> {
             return;
         };
         let (checkpoint, text) = (pending.id(), reason.to_string());
-        if let Some(request) = pending.savepoint() {
-            out.push(CheckpointEffect::Aborted(checkpoint, reason));
-            out.push(CheckpointEffect::SavepointFailed(request.id, text));
-            return self.rest(now, out);
-        }
-        if reason.is_failure() {
+        if reason.is_failure() && !pending.is_savepoint() {
             self.failures += 1;
             self.rest_until = now.after(FAILURE_PAUSE);
         }
         out.push(CheckpointEffect::Aborted(checkpoint, reason));
+        if let Some(request) = pending.request() {
+            out.push(CheckpointEffect::NotTaken(request.id, text.clone()));
+        }
         if self.failures > self.settings.tolerable_failures {
             out.push(CheckpointEffect::FailJob(format!(
                 "checkpoint {checkpoint} failed ({text}), the {} in a row; \
@@ -459,7 +458,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
         self.rest_until = self.rest_until.max(now.after(self.settings.min_pause));
         let due = self.due.map(|due| due.max(self.rest_until));
         self.arm(now, due, out);
-        self.look_at_savepoints(out);
+        self.look_at_requests(out);
     }
 }
 

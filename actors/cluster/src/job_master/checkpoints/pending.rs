@@ -1,6 +1,6 @@
 //! A checkpoint that is under way.
 
-use super::{CheckpointTask, CompleteCut, SavepointRequest, SubtaskCut, TaskStage};
+use super::{CheckpointTask, CompleteCut, RequestKind, SnapshotRequest, SubtaskCut, TaskStage};
 use hurtig_core::ids::{CheckpointId, ExecutionId};
 use hurtig_core::time::Time;
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ pub(super) struct Pending<H> {
     /// Every task at the trigger; `None`: it owes its part.
     parts: BTreeMap<ExecutionId, Option<SubtaskCut<H>>>,
     publishing: bool,
-    /// Who asked for it, when it is a savepoint.
-    savepoint: Option<SavepointRequest>,
+    /// What it was asked for by, if it was.
+    request: Option<SnapshotRequest>,
 }
 
 impl<H: Clone> Pending<H> {
@@ -28,17 +28,22 @@ impl<H: Clone> Pending<H> {
             triggered,
             parts: tasks.iter().map(part).collect(),
             publishing: false,
-            savepoint: None,
+            request: None,
         }
     }
 
-    pub(super) fn of_savepoint(self, savepoint: Option<SavepointRequest>) -> Self {
-        Self { savepoint, ..self }
+    pub(super) fn asked_for_by(self, request: Option<SnapshotRequest>) -> Self {
+        Self { request, ..self }
     }
 
-    /// Who asked for it, when it is a savepoint.
-    pub(super) fn savepoint(&self) -> Option<SavepointRequest> {
-        self.savepoint
+    /// What it was asked for by, if it was.
+    pub(super) fn request(&self) -> Option<SnapshotRequest> {
+        self.request
+    }
+
+    pub(super) fn is_savepoint(&self) -> bool {
+        let request = self.request;
+        request.is_some_and(|request| request.kind != RequestKind::Checkpoint)
     }
 
     pub(super) fn id(&self) -> CheckpointId {

@@ -258,7 +258,8 @@ enum Step {
     Decline(u32),
     Finish(u32),
     Published(bool),
-    Savepoint,
+    /// Somebody asks for a savepoint, or for a checkpoint.
+    Ask(bool),
     Restart,
 }
 
@@ -269,7 +270,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_u32..3).prop_map(Step::Decline),
         1 => (1_u32..3).prop_map(Step::Finish),
         3 => any::<bool>().prop_map(Step::Published),
-        1 => Just(Step::Savepoint),
+        2 => any::<bool>().prop_map(Step::Ask),
         1 => Just(Step::Restart),
     ]
 }
@@ -282,7 +283,7 @@ proptest! {
         let mut rig = rig(u32::MAX, Duration::ZERO);
         let (mut now, mut timers) = (0_u64, vec![(1_000, TRIGGER)]);
         let (mut open, mut publishing, mut last) = (None, None, 0);
-        let mut ended = BTreeSet::new();
+        let (mut ended, mut completed) = (BTreeSet::new(), 0);
         let (mut asked, mut waiting) = (0, BTreeSet::new());
         for step in steps {
             let mut out = Vec::new();
@@ -309,11 +310,14 @@ proptest! {
                         out = rig.published(now, id, result);
                     }
                 }
-                Step::Savepoint => {
+                Step::Ask(savepoint) => {
                     asked += 1;
                     waiting.insert(asked);
-                    let request = SavepointRequest { id: asked, stop: false };
-                    rig.coordinator.request_savepoint(request, &mut out);
+                    let kind = match savepoint {
+                        true => RequestKind::Savepoint { stop: false },
+                        false => RequestKind::Checkpoint,
+                    };
+                    rig.coordinator.request_snapshot(SnapshotRequest { id: asked, kind }, &mut out);
                 }
                 Step::Restart => {
                     rig.coordinator.stop(at(now), &mut out);
@@ -334,17 +338,21 @@ proptest! {
                     E::Completed(CheckpointId(id)) | E::Aborted(CheckpointId(id), _) => {
                         prop_assert_eq!(open.take(), Some(id));
                         prop_assert!(ended.insert(id), "ended twice");
+                        completed = id;
                     }
                     E::After(wait, timer) => timers.push((now + wait.as_millis() as u64, timer)),
-                    E::BeginSavepoint(CheckpointId(id), request) => {
+                    E::Begin(CheckpointId(id), request) => {
                         prop_assert!(open.is_none() && id == last + 1 && waiting.contains(&request.id));
                         (open, last) = (Some(id), id);
                     }
-                    E::SavepointTaken(CheckpointId(id), request) => {
+                    E::Taken(CheckpointId(id), request) if request.kind == RequestKind::Checkpoint => {
+                        prop_assert!(completed == id && waiting.remove(&request.id), "it is complete first");
+                    }
+                    E::Taken(CheckpointId(id), request) => {
                         prop_assert_eq!(open.take(), Some(id));
                         prop_assert!(ended.insert(id) && waiting.remove(&request.id));
                     }
-                    E::SavepointFailed(id, _) => prop_assert!(waiting.remove(&id), "answered twice"),
+                    E::NotTaken(id, _) => prop_assert!(waiting.remove(&id), "answered twice"),
                     E::Discard(..) => {}
                     E::FailJob(why) => prop_assert!(false, "{}", why),
                 }
@@ -361,8 +369,8 @@ proptest! {
                 for effect in rig.timer(now, timer) {
                     match effect {
                         E::Trigger(CheckpointId(id), _) => last = id,
-                        E::BeginSavepoint(CheckpointId(id), _) => begun = id,
-                        E::SavepointFailed(id, _) => prop_assert!(waiting.remove(&id), "answered twice"),
+                        E::Begin(CheckpointId(id), _) => begun = id,
+                        E::NotTaken(id, _) => prop_assert!(waiting.remove(&id), "answered twice"),
                         E::After(wait, timer) => timers.push((now + wait.as_millis() as u64, timer)),
                         _ => {}
                     }
@@ -372,7 +380,7 @@ proptest! {
                 for effect in rig.published(now, id, Ok(())) {
                     match effect {
                         E::After(wait, timer) => timers.push((now + wait.as_millis() as u64, timer)),
-                        E::SavepointTaken(_, request) => prop_assert!(waiting.remove(&request.id)),
+                        E::Taken(_, request) => prop_assert!(waiting.remove(&request.id)),
                         _ => {}
                     }
                 }
@@ -428,5 +436,65 @@ fn a_requested_checkpoint_does_not_wait_for_an_interval() {
         rig.published(40, 2, Ok(())),
         [E::Completed(CheckpointId(2))],
         "nobody asked for more"
+    );
+}
+
+#[test]
+fn a_checkpoint_that_was_asked_for_needs_no_interval_and_is_one_like_any_other() {
+    let mut rig = on_request();
+    let mut out = Vec::new();
+    let request = |id| SnapshotRequest {
+        id,
+        kind: RequestKind::Checkpoint,
+    };
+    rig.coordinator.start(at(0), &mut out);
+    (1..=3).for_each(|id| rig.coordinator.request_snapshot(request(id), &mut out));
+    let begun = rig.timer(5, TRIGGER);
+    assert_eq!(begun[0], E::Begin(CheckpointId(1), request(1)));
+    assert_eq!(
+        rig.timer(6, TRIGGER),
+        [],
+        "one at a time, in the order in which they were asked for"
+    );
+    (0..3).for_each(|index| drop(rig.ack(1, index)));
+    assert_eq!(
+        rig.published(10, 1, Ok(())),
+        [
+            E::Completed(CheckpointId(1)),
+            E::Taken(CheckpointId(1), request(1)),
+            E::After(Duration::ZERO, TRIGGER)
+        ]
+    );
+    assert_eq!(rig.coordinator.latest(), Some(CheckpointId(1)));
+    assert_eq!(rig.timer(10, TRIGGER)[0], E::Begin(CheckpointId(2), request(2)));
+    let mut out = Vec::new();
+    let declined = (execution(1), "disk full".to_owned());
+    rig.coordinator
+        .decline(at(11), CheckpointId(2), declined, &mut out);
+    assert!(
+        matches!(&out[1], E::NotTaken(2, why) if why.contains("disk full")),
+        "{out:?}"
+    );
+    assert_eq!(rig.timer(11, TRIGGER)[0], E::Begin(CheckpointId(3), request(3)));
+}
+
+#[test]
+fn a_checkpoint_that_was_asked_for_counts_among_the_failures() {
+    let mut rig = rig(0, Duration::ZERO);
+    let (id, mut out) = (7, Vec::new());
+    let kind = RequestKind::Checkpoint;
+    rig.coordinator
+        .request_snapshot(SnapshotRequest { id, kind }, &mut out);
+    rig.timer(1, TRIGGER);
+    let declined = (execution(1), "no".to_owned());
+    rig.coordinator
+        .decline(at(2), CheckpointId(1), declined, &mut out);
+    assert!(
+        out.iter().any(|effect| matches!(effect, E::FailJob(_))),
+        "{out:?}"
+    );
+    assert!(
+        out.iter().any(|effect| matches!(effect, E::NotTaken(7, _))),
+        "{out:?}"
     );
 }

@@ -7,6 +7,7 @@ mod losses;
 mod random;
 mod region_model;
 mod regions;
+mod requests;
 mod restarts;
 mod savepoints;
 mod states;

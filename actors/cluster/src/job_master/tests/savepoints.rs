@@ -4,7 +4,7 @@
 use super::checkpoints::checkpointed;
 use super::*;
 use crate::config::{RestoreFrom, RestoreTarget};
-use crate::job_master::checkpoints::{CheckpointTimer, SavepointId};
+use crate::job_master::checkpoints::{CheckpointTimer, RequestId};
 use crate::job_master::{FoundCheckpoint, StorageWork};
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::chain::StopMode;
@@ -14,7 +14,7 @@ use hurtig_task::interface::SavepointOrder;
 
 const ONE: CheckpointId = CheckpointId(1);
 const TWO: CheckpointId = CheckpointId(2);
-const ASKED: SavepointId = 5;
+const ASKED: RequestId = 5;
 
 fn folder() -> SnapshotFolder {
     SnapshotFolder {
@@ -24,13 +24,13 @@ fn folder() -> SnapshotFolder {
 }
 
 impl Bench {
-    fn ask(&mut self, id: SavepointId, stop: Option<StopMode>) {
+    pub(super) fn ask(&mut self, id: RequestId, stop: Option<StopMode>) {
         let folder = folder();
         self.event(JobEvent::SavepointRequested(id, SavepointOrder { folder, stop }));
     }
 
     /// The timers of the coordinator that are due at once.
-    fn due(&mut self) {
+    pub(super) fn due(&mut self) {
         let due: Vec<JobEvent> = self
             .timers()
             .into_iter()
@@ -39,14 +39,14 @@ impl Bench {
         due.into_iter().for_each(|event| self.event(event));
     }
 
-    fn prepared(&mut self, execution: ExecutionId, checkpoint: CheckpointId) {
-        self.message(JobMasterMessage::SavepointPrepared {
+    pub(super) fn prepared(&mut self, execution: ExecutionId, checkpoint: CheckpointId) {
+        self.message(JobMasterMessage::CheckpointPrepared {
             execution,
             checkpoint,
         });
     }
 
-    fn answers(&self) -> Vec<(SavepointId, Result<String, String>)> {
+    fn answers(&self) -> Vec<(RequestId, Result<String, String>)> {
         let answers = self.effects.iter().filter_map(|effect| match effect {
             JobEffect::AnswerSavepoint(id, result) => Some((*id, result.clone())),
             _ => None,
@@ -84,7 +84,7 @@ fn all_tasks_know_of_a_savepoint_before_its_barrier_comes() {
         .effects
         .iter()
         .filter_map(|effect| match effect {
-            JobEffect::PrepareSavepoint {
+            JobEffect::PrepareCheckpoint {
                 execution,
                 checkpoint: ONE,
                 ..
@@ -158,7 +158,7 @@ fn a_savepoint_needs_no_interval_and_waits_for_the_checkpoint_under_way() {
         bench
             .effects
             .iter()
-            .any(|effect| matches!(effect, JobEffect::PrepareSavepoint { .. })),
+            .any(|effect| matches!(effect, JobEffect::PrepareCheckpoint { .. })),
         "it was asked for before the tasks ran"
     );
     let mut bench = Bench::checkpointed();
@@ -166,7 +166,7 @@ fn a_savepoint_needs_no_interval_and_waits_for_the_checkpoint_under_way() {
     bench.ask(ASKED, None);
     bench.due();
     let begun = |bench: &Bench| {
-        let begun = |effect: &JobEffect| matches!(effect, JobEffect::PrepareSavepoint { .. });
+        let begun = |effect: &JobEffect| matches!(effect, JobEffect::PrepareCheckpoint { .. });
         bench.effects.iter().any(begun)
     };
     assert!(!begun(&bench), "one at a time");

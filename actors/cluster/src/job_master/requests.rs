@@ -1,0 +1,230 @@
+//! Checkpoints and savepoints that somebody asks a JobMaster for: where they go, and who is answered.
+
+use super::checkpoints::RequestId;
+use super::events::{JobEvent, WantedCheckpoint};
+use super::shell::JobMaster;
+use crate::config::CheckpointKind;
+use crate::error::ClusterError;
+use hurtig_core::ids::{CheckpointId, JobId, random_number};
+use hurtig_dataflow::chain::StopMode;
+use hurtig_kit::{Reply, ShellCx};
+use hurtig_storage::{BlobStores, CheckpointLayout, SnapshotFolder};
+use hurtig_task::CheckpointStorage;
+use hurtig_task::interface::{CheckpointOrder, SavepointOrder};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What somebody who wants a savepoint says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SavepointCall {
+    /// Of which job.
+    pub(crate) job: JobId,
+    /// The directory that it goes into; `None`: the job's own.
+    pub(crate) dir: Option<String>,
+    /// How the job stops with it; `None`: it goes on.
+    pub(crate) stop: Option<StopMode>,
+}
+
+/// What somebody who wants a checkpoint says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CheckpointCall {
+    /// Of which job.
+    pub(crate) job: JobId,
+    /// What it is to be.
+    pub(crate) kind: CheckpointKind,
+}
+
+/// A checkpoint that somebody asked for, and that is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenCheckpoint {
+    /// Its id.
+    pub id: CheckpointId,
+    /// Its folder's whole path; `None`: the job keeps its checkpoints in memory.
+    pub path: Option<String>,
+}
+
+/// Those who wait for what they have asked for.
+#[derive(Default)]
+pub(super) struct Askers {
+    savepoints: BTreeMap<RequestId, Reply<Result<String, ClusterError>>>,
+    checkpoints: BTreeMap<RequestId, Reply<Result<TakenCheckpoint, ClusterError>>>,
+    next: RequestId,
+}
+
+impl Askers {
+    fn next(&mut self) -> RequestId {
+        self.next += 1;
+        self.next
+    }
+}
+
+impl JobMaster {
+    pub(super) fn savepoint(
+        &mut self,
+        call: SavepointCall,
+        reply: Reply<Result<String, ClusterError>>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        let folder = match self.savepoint_folder(call.dir) {
+            Ok(folder) => folder,
+            Err(cause) => {
+                return reply.send(Err(ClusterError::Savepoint {
+                    job: self.job(),
+                    cause,
+                }));
+            }
+        };
+        let id = self.askers.next();
+        self.askers.savepoints.insert(id, reply);
+        let order = SavepointOrder {
+            folder,
+            stop: call.stop,
+        };
+        self.decide(JobEvent::SavepointRequested(id, order), cx);
+    }
+
+    /// A folder that no savepoint had before.
+    fn savepoint_folder(&self, dir: Option<String>) -> Result<SnapshotFolder, String> {
+        let dir = dir.or_else(|| self.settings.savepoint_dir.clone()).ok_or(
+            "nobody said where it goes: name a directory, or set execution.checkpointing.savepoint-dir",
+        )?;
+        let storage = self.factory.checkpoints();
+        let places = storage.as_ref().map(|storage| storage.places().clone());
+        let store = places.unwrap_or_else(BlobStores::local).open(&dir);
+        let store = store.map_err(|error| error.to_string())?;
+        let store = store
+            .location()
+            .ok_or_else(|| format!("the directory '{dir}' cannot be named: its path is not Unicode"))?;
+        let checkpoints = storage.and_then(|storage| storage.store().location());
+        // Such folders are deleted with the checkpoints of their jobs.
+        let within = checkpoints.and_then(|root| {
+            let rest = store
+                .strip_prefix(root.trim_end_matches('/'))?
+                .strip_prefix('/')?;
+            rest.split('/').next()?.parse::<JobId>().ok()
+        });
+        if within.is_some() {
+            return Err(format!(
+                "'{store}' lies among the checkpoints of a job, which are deleted: name another directory"
+            ));
+        }
+        let folder = CheckpointLayout::new(self.job()).savepoint(random_number());
+        Ok(SnapshotFolder { store, folder })
+    }
+
+    pub(super) fn answer_savepoint(&mut self, id: RequestId, result: Result<String, String>) {
+        if let Some(reply) = self.askers.savepoints.remove(&id) {
+            let job = self.job();
+            reply.send(result.map_err(|cause| ClusterError::Savepoint { job, cause }));
+        }
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        call: CheckpointCall,
+        reply: Reply<Result<TakenCheckpoint, ClusterError>>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        match self.order_for(call.kind) {
+            Ok(order) => {
+                let id = self.askers.next();
+                self.askers.checkpoints.insert(id, reply);
+                let kind = call.kind;
+                self.decide(
+                    JobEvent::CheckpointWanted(id, WantedCheckpoint { kind, order }),
+                    cx,
+                );
+            }
+            Err(cause) => reply.send(Err(ClusterError::Checkpoint {
+                job: self.job(),
+                cause,
+            })),
+        }
+    }
+
+    /// What tasks have to know of such a checkpoint.
+    fn order_for(&self, kind: CheckpointKind) -> Result<Option<CheckpointOrder>, String> {
+        let keeps = self.settings.checkpoints.interval.is_some();
+        let storage = self.factory.checkpoints();
+        let storage = storage.filter(|storage| keeps || storage.store().location().is_some());
+        let storage = storage.ok_or(
+            "the job has no place for checkpoints: set execution.checkpointing.dir, or execution.checkpointing.interval to \
+             keep them in memory",
+        )?;
+        order_for(kind, storage)
+    }
+
+    pub(super) fn answer_checkpoint(&mut self, id: RequestId, result: Result<CheckpointId, String>) {
+        let Some(reply) = self.askers.checkpoints.remove(&id) else {
+            return;
+        };
+        let job = self.job();
+        let taken = result.map(|id| TakenCheckpoint {
+            id,
+            path: self.path_of(id),
+        });
+        reply.send(taken.map_err(|cause| ClusterError::Checkpoint { job, cause }));
+    }
+
+    fn path_of(&self, checkpoint: CheckpointId) -> Option<String> {
+        let store = self.factory.checkpoints()?.store().location()?;
+        let folder = CheckpointLayout::new(self.job()).checkpoint(checkpoint);
+        Some(SnapshotFolder { store, folder }.path())
+    }
+}
+
+fn order_for(kind: CheckpointKind, storage: &CheckpointStorage) -> Result<Option<CheckpointOrder>, String> {
+    match (kind, storage.is_incremental()) {
+        (CheckpointKind::Full, true) => Ok(Some(CheckpointOrder::Full)),
+        (CheckpointKind::Incremental, false) if storage.can_be_incremental() => {
+            Ok(Some(CheckpointOrder::Incremental))
+        }
+        (CheckpointKind::Incremental, false) => Err(
+            "an incremental checkpoint was asked for, and the job's state backend 'hashmap' has no files of which one could \
+             consist: ask for a full one, or set state.backend.type to 'rocksdb'"
+                .to_owned(),
+        ),
+        (CheckpointKind::Configured, _) | (CheckpointKind::Full, false) | (CheckpointKind::Incremental, true) => {
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_storage::{Compression, MemoryStore};
+    use hurtig_task::StoreFiles;
+    use std::sync::Arc;
+
+    fn storage(stores: Option<bool>) -> CheckpointStorage {
+        let storage = CheckpointStorage::new(Arc::new(MemoryStore::default()), Compression::None);
+        match stores {
+            None => storage,
+            Some(incremental) => storage.with_stores(StoreFiles {
+                open: Arc::new(|| Err(hurtig_core::Error::internal("nobody opens it"))),
+                adopts: true,
+                incremental,
+                backup: None,
+                from_local: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn tasks_are_told_what_they_would_not_do_anyway() {
+        let (heap, full, incremental) = (storage(None), storage(Some(false)), storage(Some(true)));
+        for storage in [&heap, &full, &incremental] {
+            assert_eq!(order_for(CheckpointKind::Configured, storage), Ok(None));
+        }
+        assert_eq!(order_for(CheckpointKind::Full, &heap), Ok(None));
+        assert_eq!(order_for(CheckpointKind::Full, &full), Ok(None));
+        let order = order_for(CheckpointKind::Full, &incremental);
+        assert_eq!(order, Ok(Some(CheckpointOrder::Full)));
+        let order = order_for(CheckpointKind::Incremental, &full);
+        assert_eq!(order, Ok(Some(CheckpointOrder::Incremental)));
+        assert_eq!(order_for(CheckpointKind::Incremental, &incremental), Ok(None));
+        let refused = order_for(CheckpointKind::Incremental, &heap).unwrap_err();
+        assert!(refused.contains("state.backend.type"), "{refused}");
+    }
+}
