@@ -1,7 +1,7 @@
 //! What a cluster and its jobs are configured with.
 
 use crate::job_master::checkpoints::CheckpointSettings;
-use hurtig_storage::SnapshotFolder;
+use hurtig_storage::{SavepointFormat, SnapshotFolder};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -153,6 +153,8 @@ pub struct JobOptions {
     pub restore: Option<RestoreFrom>,
     /// Where savepoints go for which nobody says it (`execution.checkpointing.savepoint-dir`).
     pub savepoint_dir: Option<String>,
+    /// In which form they hold keyed state, if nobody says it (`execution.checkpointing.savepoint-format`).
+    pub savepoint_format: SavepointFormat,
 }
 
 impl From<RestartStrategyConfig> for JobOptions {

@@ -19,6 +19,7 @@ use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_kit::{
     ActorEnv, ActorFault, AskError, BlockingPool, KillSwitch, Mailbox, Reply, Shell, TellError, Threads,
 };
+use hurtig_storage::SavepointFormat;
 use hurtig_task::interface::TaskFactory;
 use std::fmt;
 use std::future::Future;
@@ -283,8 +284,27 @@ impl ClusterHandle {
         dir: Option<String>,
         stop: Option<StopMode>,
     ) -> Result<String, ClusterError> {
-        let call = SavepointCall { job, dir, stop };
+        let call = SavepointCall {
+            job,
+            dir,
+            stop,
+            format: None,
+        };
         self.wait(move |reply| DispatcherInput::Savepoint(job, call, reply))
+            .await
+    }
+
+    /// Takes a checkpoint of a job, by its id; see [`JobHandle::checkpoint`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn job_checkpoint(
+        &self,
+        job: JobId,
+        kind: CheckpointKind,
+    ) -> Result<TakenCheckpoint, ClusterError> {
+        let call = CheckpointCall { job, kind };
+        self.wait(move |reply| DispatcherInput::Checkpoint(call, reply))
             .await
     }
 
@@ -461,7 +481,7 @@ impl JobHandle {
     /// # Cancel safety
     /// The savepoint is taken whether somebody waits for it or not.
     pub async fn savepoint(&self, dir: Option<String>) -> Result<String, ClusterError> {
-        self.take_savepoint(dir, None).await
+        self.take_savepoint(dir, (None, None)).await
     }
 
     /// Stops the job with a savepoint: as [`Self::savepoint`], and no record that it does not hold reaches
@@ -475,15 +495,55 @@ impl JobHandle {
     /// # Cancel safety
     /// The job stops whether somebody waits for it or not.
     pub async fn stop(&self, dir: Option<String>, mode: StopMode) -> Result<String, ClusterError> {
-        self.take_savepoint(dir, Some(mode)).await
+        self.take_savepoint(dir, (Some(mode), None)).await
+    }
+
+    /// As [`Self::savepoint`], in this format whatever the job's options say.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn savepoint_as(
+        &self,
+        format: SavepointFormat,
+        dir: Option<String>,
+    ) -> Result<String, ClusterError> {
+        self.take_savepoint(dir, (None, Some(format))).await
+    }
+
+    /// As [`Self::stop`], with a savepoint in this format whatever the job's options say.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn stop_as(
+        &self,
+        format: SavepointFormat,
+        dir: Option<String>,
+        mode: StopMode,
+    ) -> Result<String, ClusterError> {
+        self.take_savepoint(dir, (Some(mode), Some(format))).await
     }
 
     async fn take_savepoint(
         &self,
         dir: Option<String>,
-        stop: Option<StopMode>,
+        (stop, format): (Option<StopMode>, Option<SavepointFormat>),
     ) -> Result<String, ClusterError> {
-        self.cluster.job_savepoint(self.id, dir, stop).await
+        let id = self.id;
+        let call = SavepointCall {
+            job: id,
+            dir,
+            stop,
+            format,
+        };
+        self.cluster
+            .wait(move |reply| DispatcherInput::Savepoint(id, call, reply))
+            .await
     }
 
     /// Takes a checkpoint like those of the interval, which need not be set, and says which it is. Returns when it is
@@ -496,10 +556,7 @@ impl JobHandle {
     /// # Cancel safety
     /// The checkpoint is taken whether somebody waits for it or not.
     pub async fn checkpoint(&self, kind: CheckpointKind) -> Result<TakenCheckpoint, ClusterError> {
-        let call = CheckpointCall { job: self.id, kind };
-        self.cluster
-            .wait(move |reply| DispatcherInput::Checkpoint(call, reply))
-            .await
+        self.cluster.job_checkpoint(self.id, kind).await
     }
 
     /// Its accumulators, merged, as they were last reported.

@@ -280,7 +280,7 @@ mod tests {
     use super::*;
     use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
     use hurtig_dataflow::chain::StopMode;
-    use hurtig_storage::SnapshotFolder;
+    use hurtig_storage::{SavepointFormat, SnapshotFolder};
     use hurtig_task::interface::SavepointOrder;
     use serde::de::DeserializeOwned;
     use std::fmt::Debug;
@@ -347,6 +347,7 @@ mod tests {
                         folder: "savepoint-1".to_owned(),
                     },
                     stop: Some(StopMode::Drain),
+                    format: SavepointFormat::Native,
                 }),
             },
             TaskManagerMessage::PrepareCheckpoint {

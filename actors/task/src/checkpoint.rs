@@ -1,14 +1,16 @@
 //! A task's state on its way to the checkpoint store and back.
 
 use crate::in_flight::{self, ChannelName, Found, groups_of};
-use crate::interface::{CheckpointOrder, CheckpointPart, OperatorRestore, TaskDescriptor, TaskRestore};
+use crate::interface::{
+    CheckpointOrder, CheckpointPart, OperatorRestore, SavepointOrder, TaskDescriptor, TaskRestore,
+};
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, random_number};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{InFlightRestore, TaskCut};
 use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
-    BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, Reader, Reuse, Scale, SharedFolder,
-    SnapshotFolder, StateHandle, StorageError, forget_files, has_store, read_state_groups, redistribute,
+    BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, Reader, Reuse, SavepointFormat, Scale,
+    SharedFolder, StateHandle, StorageError, forget_files, has_store, read_state_groups, redistribute,
     save_store, write_state,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,10 +38,12 @@ pub struct CheckpointStorage {
 pub struct StoreFiles {
     /// Opens stores of whose files a checkpoint consists.
     pub open: Arc<dyn Fn() -> Result<StoreBackend> + Send + Sync>,
+    /// The name of the state backend that keeps state in such stores.
+    pub backend: &'static str,
     /// Whether the job keeps its state in such stores, so that one can be restored as it is.
     pub adopts: bool,
     /// Whether checkpoints consist of stores' files, so that each writes what the ones before do not have, unless one is
-    /// ordered otherwise. Savepoints never do.
+    /// ordered otherwise. Of savepoints, native ones do, and share nothing.
     pub incremental: bool,
     /// Where copies of such files are kept on this disk, if they are.
     pub backup: Option<LocalCopies>,
@@ -89,19 +93,20 @@ impl CheckpointStorage {
         Self { stores, ..self }
     }
 
-    /// The same with everything in one folder, which may lie in another store.
-    ///
-    /// # Errors
-    /// When the folder's location names no store.
-    pub fn within(&self, folder: &SnapshotFolder) -> hurtig_storage::Result<Self> {
+    /// The same with everything in the folder of a savepoint, which may lie in another store.
+    fn within(&self, order: &SavepointOrder) -> hurtig_storage::Result<Self> {
+        let stores = self.stores.clone();
+        let native = stores.filter(|stores| stores.adopts && order.format == SavepointFormat::Native);
         Ok(Self {
-            store: folder.open(&self.places)?,
-            places: self.places.clone(),
-            compression: self.compression,
-            folder: Some(folder.folder.clone()),
-            stores: None,
-            reuse: Reuse::Nothing,
-            without_in_flight: self.without_in_flight,
+            store: order.folder.open(&self.places)?,
+            folder: Some(order.folder.folder.clone()),
+            stores: native.map(|stores| StoreFiles {
+                incremental: true,
+                backup: None,
+                ..stores
+            }),
+            reuse: Reuse::Apart,
+            ..self.clone()
         })
     }
 
@@ -109,7 +114,7 @@ impl CheckpointStorage {
     pub(crate) fn ordered(&self, order: &CheckpointOrder) -> hurtig_storage::Result<Self> {
         let mut ordered = self.clone();
         match order {
-            CheckpointOrder::Savepoint(order) => return self.within(&order.folder),
+            CheckpointOrder::Savepoint(order) => return self.within(order),
             CheckpointOrder::Full => ordered.reuse = Reuse::Nothing,
             CheckpointOrder::Incremental => {
                 ordered
@@ -119,6 +124,14 @@ impl CheckpointStorage {
             }
         }
         Ok(ordered)
+    }
+
+    /// The state backend that has the job's keyed state, as savepoints that consist of its files call it.
+    pub fn backend(&self) -> &'static str {
+        match &self.stores {
+            Some(stores) if stores.adopts => stores.backend,
+            _ => "hashmap",
+        }
     }
 
     /// Whether the job's checkpoints name files of earlier ones.
@@ -193,7 +206,10 @@ impl CheckpointStorage {
             return Ok(());
         }
         let shared = SharedFolder {
-            folder: CheckpointLayout::new(task.job).shared(),
+            folder: self
+                .folder
+                .clone()
+                .unwrap_or_else(|| CheckpointLayout::new(task.job).shared()),
             execution: task.execution,
             checkpoint,
             reuse: self.reuse,
@@ -320,12 +336,18 @@ fn hydrate(
     }) = stores
     else {
         let problem = "it names files of RocksDB, and this program was built without that: build it with the feature \
-                       'rocksdb', or restore a savepoint";
+                       'rocksdb', or restore a canonical savepoint";
         return Err(incompatible(&handle.path, problem.to_owned()));
     };
     let stores = &open().map_err(StorageError::State)?;
     let local = from_local.as_ref();
-    let reader = Reader { blobs, stores, local };
+    let folder = handle.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let reader = Reader {
+        blobs,
+        folder,
+        stores,
+        local,
+    };
     reader.hydrate(snapshot, groups, *adopts)
 }
 

@@ -15,7 +15,7 @@ use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Split, SplitEnumerator};
 use hurtig_state::StateShapes;
-use hurtig_storage::{Scale, SnapshotFolder, StateHandle, SubtaskState};
+use hurtig_storage::{SavepointFormat, Scale, SnapshotFolder, StateHandle, SubtaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,6 +157,9 @@ pub struct SavepointOrder {
     pub folder: SnapshotFolder,
     /// How the job stops with it; `None`: it goes on.
     pub stop: Option<StopMode>,
+    /// In which form it holds keyed state.
+    #[serde(default)]
+    pub format: SavepointFormat,
 }
 
 /// What a task has stored of a checkpoint.

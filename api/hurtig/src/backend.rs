@@ -54,6 +54,7 @@ pub(crate) fn with_stores(
     storage.with_stores(StoreFiles {
         // Of use to a job that keeps its state in memory for a restore alone.
         open: Arc::new(move || own.clone().map_or_else(|| stores(&of_config), Ok)),
+        backend: "rocksdb",
         adopts,
         incremental: adopts && config.get(&options::INCREMENTAL_CHECKPOINTS),
         backup,

@@ -10,6 +10,7 @@ use hurtig_core::ids::JobId;
 use hurtig_core::metrics::{MetricRegistry, MetricSample};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::JobStatus;
+use hurtig_storage::SavepointFormat;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -225,6 +226,35 @@ impl JobClient {
     pub async fn stop(&self, dir: Option<&str>, drain: bool) -> Result<String, Error> {
         let mode = if drain { StopMode::Drain } else { StopMode::Suspend };
         Ok(self.job.stop(dir.map(str::to_owned), mode).await?)
+    }
+
+    /// As [`Self::savepoint`], in this format whatever `execution.checkpointing.savepoint-format` says.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn savepoint_as(&self, format: SavepointFormat, dir: Option<&str>) -> Result<String, Error> {
+        Ok(self.job.savepoint_as(format, dir.map(str::to_owned)).await?)
+    }
+
+    /// As [`Self::stop`], with a savepoint in this format whatever `execution.checkpointing.savepoint-format` says.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn stop_as(
+        &self,
+        format: SavepointFormat,
+        dir: Option<&str>,
+        drain: bool,
+    ) -> Result<String, Error> {
+        let mode = if drain { StopMode::Drain } else { StopMode::Suspend };
+        let dir = dir.map(str::to_owned);
+        Ok(self.job.stop_as(format, dir, mode).await?)
     }
 
     /// Takes a checkpoint now, whatever the interval is, and returns its id and folder. Without an interval the job needs

@@ -58,6 +58,11 @@ fn described(folder: &SnapshotFolder, metadata: &CheckpointMetadata) -> Value {
     json!({
         "path": folder.path(),
         "kind": metadata.kind.to_string(),
+        "savepoint_format": (metadata.kind == SnapshotKind::Savepoint).then_some(match metadata.native {
+            Some(_) => "native",
+            None => "canonical",
+        }),
+        "state_backend": metadata.native,
         "format_version": metadata.format_version,
         "job_id": metadata.job_id.to_string(),
         "job_name": metadata.job_name,
@@ -75,6 +80,7 @@ fn operator(states: &OperatorStates) -> Value {
             "subtask": index,
             "finished": subtask.finished,
             "file": subtask.handle.as_ref().map(|handle| &handle.path),
+            "store_files": subtask.handle.as_ref().map(|handle| &handle.shared),
             "file_bytes": subtask.handle.as_ref().map(|handle| handle.bytes),
             "index_in_file": subtask.index_in_file,
         })

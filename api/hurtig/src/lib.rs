@@ -58,6 +58,7 @@ pub use env::StreamEnv;
 pub use error::{Error, Result};
 pub use hurtig_cluster::{CheckpointKind, TakenCheckpoint};
 pub use hurtig_macros::{StableKey, main};
+pub use hurtig_storage::SavepointFormat;
 pub use inspect::{dispose_savepoint, inspect_snapshot};
 pub use listener::JobListener;
 pub use parameters::Parameters;

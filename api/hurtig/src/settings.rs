@@ -15,8 +15,8 @@ use hurtig_dataflow::graph::JobGraph;
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
 use hurtig_storage::{
-    BlobStore, BlobStores, Compression, METADATA_NAME, MemoryStore, SnapshotFolder, is_whole,
-    latest_checkpoint,
+    BlobStore, BlobStores, Compression, METADATA_NAME, MemoryStore, SavepointFormat, SnapshotFolder,
+    is_whole, latest_checkpoint,
 };
 use hurtig_task::{BarrierSettings, CheckpointStorage, TaskSettings};
 use std::sync::Arc;
@@ -222,6 +222,7 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
         retention: retention(config),
         restore,
         savepoint_dir: config.get(&options::SAVEPOINT_DIR),
+        savepoint_format: savepoint_format(config),
     };
     let takes_checkpoints = interval.is_some() || durable.is_some();
     let store = durable.unwrap_or_else(|| Arc::new(MemoryStore::default()));
@@ -287,6 +288,14 @@ fn retention(config: &Configuration) -> CheckpointRetention {
         Setting::RetainOnCancellation => CheckpointRetention::RetainOnCancellation,
         Setting::DeleteOnCancellation => CheckpointRetention::DeleteOnCancellation,
         Setting::NoExternalizedCheckpoints => CheckpointRetention::NoExternalizedCheckpoints,
+    }
+}
+
+fn savepoint_format(config: &Configuration) -> SavepointFormat {
+    use hurtig_core::config::SavepointFormat as Setting;
+    match config.get(&options::SAVEPOINT_FORMAT) {
+        Setting::Canonical => SavepointFormat::Canonical,
+        Setting::Native => SavepointFormat::Native,
     }
 }
 

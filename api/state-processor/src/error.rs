@@ -75,8 +75,8 @@ pub enum StateProcessorError {
     },
     /// The keyed state is in files that belong to RocksDB.
     #[error(
-        "cannot read {place}: it is in an incremental checkpoint, whose keyed state is in files of RocksDB; take a savepoint \
-         of a job that was restored from it, and read that"
+        "cannot read {place}: it is in files of RocksDB, as in incremental checkpoints and native savepoints; take a canonical \
+         savepoint of a job that was restored from it, and read that"
     )]
     InStoreFiles {
         /// Which state.

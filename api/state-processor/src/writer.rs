@@ -75,12 +75,14 @@ impl Savepoint {
     /// A savepoint that has what this one has, to be changed and written to another folder.
     ///
     /// # Errors
-    /// For checkpoints that cannot be: incremental ones, and those with records that barriers have overtaken.
+    /// For those that cannot be: incremental checkpoints and native savepoints, whose keyed state is in files of RocksDB, and
+    /// checkpoints with records that barriers have overtaken.
     pub fn modify(&self) -> Result<SavepointWriter> {
         let refuse = |problem: &str| {
             let problem = format!(
-                "'{}' is a checkpoint {problem}; take a savepoint of a job that was restored from it, and change that",
-                self.path()
+                "'{}' is a {} {problem}; take a canonical savepoint of a job that was restored from it, and change that",
+                self.path(),
+                self.metadata().kind
             );
             Err(StateProcessorError::Unwritable { problem })
         };
@@ -236,6 +238,7 @@ impl SavepointWriter {
             triggered_ms: u64::try_from(SystemClock::new().wall_ms()).unwrap_or(0),
             key_hash_version: KEY_HASH_VERSION,
             supersedes: Vec::new(),
+            native: None,
             operators,
         };
         let dir = &output.folder.folder;
@@ -399,6 +402,7 @@ mod tests {
             triggered_ms: 0,
             key_hash_version: KEY_HASH_VERSION,
             supersedes: Vec::new(),
+            native: None,
             operators: vec![states],
         };
         write_metadata(

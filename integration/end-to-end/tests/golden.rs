@@ -1,6 +1,6 @@
 //! Every example against one reference: straight through, with checkpoints, and killed and restored at another
 //! parallelism, with either state backend; and stopped twice with a savepoint, to go on at another parallelism with the
-//! other backend.
+//! other backend, or with the same one from native savepoints.
 
 #![cfg(unix)]
 #![allow(
@@ -207,14 +207,22 @@ enum Stopped {
 impl Golden {
     /// Stops the program twice and lets it go on with other parallelism and state backends.
     fn moved(&mut self) {
-        let stages = [("1", "hashmap"), ("3", "rocksdb")];
+        self.goes_on(
+            &[("1", "hashmap"), ("3", "rocksdb")],
+            ("2", "hashmap"),
+            "canonical",
+        );
+        self.goes_on(&[("1", "rocksdb"), ("3", "rocksdb")], ("2", "rocksdb"), "native");
+    }
+
+    fn goes_on(&mut self, stages: &[(&str, &str)], last: (&str, &str), format: &str) {
         let mut pause = Duration::from_millis(20);
         for _ in 0..TRIALS {
             let place = self.fresh();
-            let Some(savepoint) = self.stops(&stages, &mut pause, &place) else {
+            let Some(savepoint) = self.stops((stages, format), &mut pause, &place) else {
                 continue;
             };
-            let mut args = self.args(("2", "hashmap"), &place);
+            let mut args = self.args(last, &place);
             args.extend(["--restore".to_owned(), savepoint]);
             return self.ends_as_expected(&args, &place);
         }
@@ -226,12 +234,19 @@ impl Golden {
 
     /// Stops the program once at each scale, `pause` behind its start, which is adapted. The last savepoint; none when
     /// the program ended before.
-    fn stops(&self, scales: &[(&str, &str)], pause: &mut Duration, place: &Path) -> Option<String> {
+    fn stops(
+        &self,
+        (scales, format): (&[(&str, &str)], &str),
+        pause: &mut Duration,
+        place: &Path,
+    ) -> Option<String> {
         let mut from: Option<String> = None;
         for scale in scales {
             let mut stopped = Stopped::TooEarly;
             while matches!(stopped, Stopped::TooEarly) {
                 let mut args = self.args(*scale, place);
+                let format = format!("execution.checkpointing.savepoint-format={format}");
+                args.extend(["-D".to_owned(), format]);
                 args.extend(
                     from.iter()
                         .flat_map(|path| ["--restore".to_owned(), path.clone()]),

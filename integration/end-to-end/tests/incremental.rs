@@ -125,6 +125,7 @@ impl Bench {
         assert!(has_store(&snapshot));
         let reader = Reader {
             blobs: &self.blobs,
+            folder: "",
             stores: &self.stores,
             local,
         };

@@ -1,5 +1,5 @@
 //! Checkpoints that programs ask for: they commit what they hold, take each other's place, share files as they were to,
-//! and are what a job goes on from.
+//! and are what a job goes on from; and native savepoints, which share nothing with them.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,7 @@ use hurtig::cluster::{CheckpointStatistics, SnapshotType};
 use hurtig::core::config::Configuration;
 use hurtig::core::key::hash_int;
 use hurtig::prelude::*;
-use hurtig::{CheckpointKind, TakenCheckpoint};
+use hurtig::{CheckpointKind, SavepointFormat, TakenCheckpoint};
 use hurtig_storage::{BlobStores, CheckpointMetadata, SnapshotFolder, checkpoint_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -95,8 +95,7 @@ async fn at_least(made: &AtomicU64, records: u64) {
 
 /// A job that begins with this checkpoint counts the rest, and everything once.
 #[track_caller]
-fn goes_on_from(checkpoint: &TakenCheckpoint, settings: &[&str]) {
-    let path = checkpoint.path.as_ref().unwrap();
+fn goes_on_from(path: &str, settings: &[&str]) {
     let restore = format!("execution.state-recovery.path={path}");
     let mut settings = settings.to_vec();
     settings.push(&restore);
@@ -114,14 +113,18 @@ fn goes_on_from(checkpoint: &TakenCheckpoint, settings: &[&str]) {
     assert!(last.values().all(|n| *n == COUNT / KEYS), "{last:?}");
 }
 
-fn metadata(checkpoint: &TakenCheckpoint) -> CheckpointMetadata {
-    let folder = SnapshotFolder::of_path(checkpoint.path.as_ref().unwrap()).unwrap();
+fn path_of(checkpoint: &TakenCheckpoint) -> &str {
+    checkpoint.path.as_deref().unwrap()
+}
+
+fn metadata(path: &str) -> CheckpointMetadata {
+    let folder = SnapshotFolder::of_path(path).unwrap();
     folder.read(&BlobStores::local()).unwrap()
 }
 
 /// For which checkpoints the shared files were written that this one names.
 fn shares(checkpoint: &TakenCheckpoint) -> BTreeSet<u64> {
-    let metadata = metadata(checkpoint);
+    let metadata = metadata(path_of(checkpoint));
     let shared = metadata.shared_files().map(|path| checkpoint_of(path).unwrap());
     shared.collect()
 }
@@ -178,7 +181,7 @@ fn a_checkpoint_that_was_asked_for_needs_no_interval_and_commits() {
         "a newer one took its place"
     );
     let dropped = "execution.state-recovery.ignore-unclaimed-state=true";
-    goes_on_from(&two, &[&dir, dropped]);
+    goes_on_from(path_of(&two), &[&dir, dropped]);
 }
 
 #[test]
@@ -251,7 +254,7 @@ fn a_full_checkpoint_shares_nothing_with_those_before_it_and_all_with_those_behi
         .filter(|(id, named)| named.iter().any(|of| of < id));
     assert!(shares.count() > 0, "{named:?}");
     for checkpoint in [&taken[1], &taken[5]] {
-        goes_on_from(checkpoint, &[&dir, ROCKSDB]);
+        goes_on_from(path_of(checkpoint), &[&dir, ROCKSDB]);
     }
 }
 
@@ -285,5 +288,88 @@ fn incremental_checkpoints_among_full_ones_name_no_file_that_is_gone() {
     });
     assert_eq!(named[2], [].into(), "as the configuration says");
     assert_eq!(named[3], [4].into(), "{named:?}");
-    goes_on_from(&latest.unwrap(), &[&dir, ROCKSDB]);
+    goes_on_from(path_of(&latest.unwrap()), &[&dir, ROCKSDB]);
+}
+
+/// Takes a native savepoint of a job that takes incremental checkpoints before it and behind it, and moves it away from all
+/// of them.
+fn native_savepoint(folder: &Path, backend: &str) -> String {
+    let dir = format!(
+        "execution.checkpointing.dir={}",
+        folder.join("checkpoints").display()
+    );
+    let settings = [&dir, backend, SMALL, "execution.checkpointing.incremental=true"];
+    let env = env(2, &settings);
+    let (_, made) = counting(&env, 1_500);
+    let savepoints = folder.join("savepoints");
+    let path = wait(async {
+        let job = env.execute_async("counting").await.unwrap();
+        at_least(&made, 2 * KEYS).await;
+        job.checkpoint(CheckpointKind::Configured).await.unwrap();
+        let taken = job.savepoint_as(SavepointFormat::Native, savepoints.to_str());
+        let path = taken.await.unwrap();
+        let statistics = job.checkpoint_statistics().await.unwrap();
+        let last = statistics.last_savepoint.unwrap();
+        assert_eq!(last.kind, SnapshotType::Savepoint(SavepointFormat::Native));
+        job.checkpoint(CheckpointKind::Configured).await.unwrap();
+        job.cancel().await.unwrap();
+        assert!(job.result().await.is_err());
+        path
+    });
+    std::fs::remove_dir_all(folder.join("checkpoints")).unwrap();
+    let moved = folder.join("moved");
+    std::fs::rename(path, &moved).unwrap();
+    moved.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_native_savepoint_is_whole_in_its_folder_and_of_its_backend() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = native_savepoint(folder.path(), ROCKSDB);
+    let found = metadata(&path);
+    assert_eq!(found.native.as_deref(), Some("rocksdb"));
+    let shared: Vec<&str> = found.shared_files().collect();
+    assert!(!shared.is_empty(), "it consists of files of RocksDB");
+    let inspected = hurtig::inspect_snapshot(&path).unwrap();
+    assert!(
+        inspected.contains("\"native\"") && inspected.contains("\"rocksdb\""),
+        "{inspected}"
+    );
+    let other = env(1, &[&format!("execution.state-recovery.path={path}")]);
+    counting(&other, 1_000_000);
+    let refused = wait(other.execute("counting")).unwrap_err().to_string();
+    for wanted in [
+        &*path,
+        "'rocksdb'",
+        "state.backend.type",
+        "'hashmap'",
+        "canonical",
+    ] {
+        assert!(refused.contains(wanted), "{wanted}: {refused}");
+    }
+    goes_on_from(&path, &[ROCKSDB]);
+    assert!(
+        Path::new(&path).join("_metadata").is_file(),
+        "it is not the job's"
+    );
+    goes_on_from(&path, &[ROCKSDB, "execution.state-recovery.claim-mode=CLAIM"]);
+    assert!(!Path::new(&path).exists(), "it was the job's");
+}
+
+#[test]
+fn a_native_savepoint_of_state_in_memory_is_that_of_its_backend_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = native_savepoint(folder.path(), "state.backend.type=hashmap");
+    assert_eq!(metadata(&path).native.as_deref(), Some("hashmap"));
+    let restore = format!("execution.state-recovery.path={path}");
+    let other = env(1, &[&restore, ROCKSDB]);
+    counting(&other, 1_000_000);
+    let refused = wait(other.execute("counting")).unwrap_err().to_string();
+    assert!(
+        refused.contains("'hashmap'") && refused.contains("canonical"),
+        "{refused}"
+    );
+    goes_on_from(&path, &[]);
+    hurtig::dispose_savepoint(&path).unwrap();
+    assert!(!Path::new(&path).exists());
 }

@@ -243,6 +243,21 @@ fn a_stopped_job_goes_on_at_another_parallelism_without_a_gap() {
 }
 
 #[test]
+fn a_native_savepoint_goes_on_at_another_parallelism_too() {
+    for backend in ["hashmap", "rocksdb"] {
+        stops_at_1_3_2(|_| {
+            let settings = [
+                "execution.checkpointing.savepoint-format=native",
+                "taskmanager.memory.managed.size=2kb",
+            ];
+            let mut settings = settings.map(str::to_owned).to_vec();
+            settings.push(format!("state.backend.type={backend}"));
+            settings
+        });
+    }
+}
+
+#[test]
 fn a_job_without_checkpoints_stops_and_goes_on_too() {
     stops_at_1_3_2(|_| Vec::new());
 }

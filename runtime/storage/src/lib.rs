@@ -42,8 +42,8 @@ pub use format::{Compression, FileInfo, FileKind, verify_file};
 pub use layout::{CheckpointLayout, latest_checkpoint};
 pub use local_copies::LocalCopies;
 pub use metadata::{
-    CheckpointMetadata, METADATA_FORMAT_VERSION, METADATA_NAME, OperatorStates, SnapshotKind, SubtaskState,
-    read_metadata, write_metadata,
+    CheckpointMetadata, METADATA_FORMAT_VERSION, METADATA_NAME, OperatorStates, SavepointFormat,
+    SnapshotKind, SubtaskState, read_metadata, write_metadata,
 };
 pub use path::is_whole;
 pub use rescale::{Scale, redistribute};

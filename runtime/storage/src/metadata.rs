@@ -1,7 +1,7 @@
 //! What a checkpoint consists of, as its `_metadata` says.
 //!
-//! Paths of state files that lie in the metadata's own directory are stored relative to it, so that
-//! the directory can be moved or copied as a whole.
+//! Paths of files that lie in the metadata's own directory are stored relative to it, so that the directory can be moved
+//! or copied as a whole.
 
 use crate::error::{Result, StorageError};
 use crate::format::Compression;
@@ -32,7 +32,7 @@ pub const METADATA_NAME: &str = "_metadata";
 
 /// What a stored path begins with when it is relative to the metadata's directory. No path in a
 /// store begins so.
-const OWN: &str = "./";
+pub(crate) const OWN: &str = "./";
 
 /// Who owns a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +64,21 @@ pub struct CheckpointMetadata {
     /// place of: whoever owns this one deletes them. One that begins with a slash, or is a URL, is a whole path, of a
     /// folder in another store.
     pub supersedes: Vec<String>,
+    /// Of a native savepoint, the state backend whose files it consists of: no other one is promised to read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<String>,
     /// The state of all operators.
     pub operators: Vec<OperatorStates>,
+}
+
+/// In which form a savepoint holds keyed state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SavepointFormat {
+    /// As entries, which any state backend reads.
+    #[default]
+    Canonical,
+    /// As the files of the job's state backend.
+    Native,
 }
 
 /// The state of one operator.
@@ -155,19 +168,15 @@ pub(crate) fn metadata_image(
     check(metadata).map_err(bad)?;
     let mut stored = metadata.clone();
     for handle in handles(&mut stored) {
-        check_path(&handle.path)?;
-        for path in &handle.shared {
+        for path in handle.shared.iter_mut().chain([&mut handle.path]) {
             check_path(path)?;
-            if metadata.kind == SnapshotKind::Savepoint {
-                return Err(bad(format!("a savepoint names '{path}', outside of it")));
+            match below(dir, path) {
+                Some(own) => *path = format!("{OWN}{own}"),
+                None if metadata.kind == SnapshotKind::Savepoint => {
+                    return Err(bad(format!("a savepoint names '{path}', outside of it")));
+                }
+                None => {}
             }
-        }
-        match below(dir, &handle.path) {
-            Some(own) => handle.path = format!("{OWN}{own}"),
-            None if metadata.kind == SnapshotKind::Savepoint => {
-                return Err(bad(format!("a savepoint names '{}', outside of it", handle.path)));
-            }
-            None => {}
         }
     }
     let bytes = rmp_serde::to_vec_named(&stored).map_err(|e| bad(e.to_string()))?;
@@ -192,14 +201,20 @@ pub fn read_metadata(store: &dyn BlobStore, dir: &str) -> Result<CheckpointMetad
     metadata.format_version = METADATA_FORMAT_VERSION;
     check(&metadata).map_err(unusable)?;
     for handle in handles(&mut metadata) {
-        if let Some(own) = handle.path.strip_prefix(OWN) {
-            handle.path = join(dir, own);
-        }
-        for path in handle.shared.iter().chain([&handle.path]) {
+        for path in handle.shared.iter_mut().chain([&mut handle.path]) {
+            *path = resolve(dir, path);
             check_path(path).map_err(|e| unusable(format!("it names a state file: {e}")))?;
         }
     }
     Ok(metadata)
+}
+
+/// The path that a stored one is, in a file of this directory.
+pub(crate) fn resolve(dir: &str, path: &str) -> String {
+    match path.strip_prefix(OWN) {
+        Some(own) => join(dir, own),
+        None => path.to_owned(),
+    }
 }
 
 /// What tells whether the rest can be read.

@@ -4,6 +4,8 @@
 //! that the store did not have at the barrier. Files that never change lie in the job's directory of shared files,
 //! each behind the header and in the blocks of any other file; small ones that do are in the record.
 //!
+//! A native savepoint has such files too, in its own directory and of its own.
+//!
 //! At a restore a subtask that has the key groups of the one before gets a store made of the files; any
 //! other, and one that keeps state in memory, reads the entries of its key groups.
 
@@ -13,6 +15,7 @@ use crate::format::header::FileKind;
 use crate::format::reader::{data_of, verify};
 use crate::format::writer::FileWriter;
 use crate::local_copies::LocalCopies;
+use crate::metadata::{OWN, resolve};
 use crate::path::{check_path, join};
 use crate::store::BlobStore;
 use hurtig_core::Error;
@@ -49,7 +52,7 @@ struct FileRecord {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Place {
-    /// A file of its own.
+    /// A file of its own. A path that begins with `./` is one within the state file's folder.
     Shared { path: String, checksum: u64 },
     /// In the record.
     Here(#[serde(with = "serde_bytes")] Vec<u8>),
@@ -87,6 +90,8 @@ pub enum Reuse {
     Kept,
     /// None: it writes every file, and later ones may name those.
     Nothing,
+    /// None, and nobody names its files either: they lie beside the state file and are named relative to it.
+    Apart,
 }
 
 impl SharedFolder {
@@ -102,8 +107,11 @@ impl SharedFolder {
 
 /// For which checkpoint a file in the folder of shared files was written.
 pub fn checkpoint_of(path: &str) -> Option<u64> {
-    let name = path.rsplit_once('/').map_or(path, |(_, name)| name);
-    name.split_once('-')?.0.parse().ok()
+    name_of(path).split_once('-')?.0.parse().ok()
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
 }
 
 /// Replaces the store in a snapshot by a record of its files and what they do not have, and writes the files
@@ -130,7 +138,9 @@ pub fn save_store(
     };
     let files = uploads.files(&settled).inspect_err(|_| uploads.forget())?;
     named.extend(uploads.all.values().map(|upload| upload.path.clone()));
-    settled.uploaded(shared.checkpoint.0, uploads.all);
+    if shared.reuse != Reuse::Apart {
+        settled.uploaded(shared.checkpoint.0, uploads.all);
+    }
     let groups = settled.groups();
     let mut record = StoreRecord {
         groups: (groups.start, groups.end),
@@ -178,7 +188,7 @@ impl Uploads<'_> {
         for (file, path) in settled.files() {
             let kept = match self.shared.reuse {
                 Reuse::Kept => settled.upload(file, self.shared.completed),
-                Reuse::Nothing => None,
+                Reuse::Nothing | Reuse::Apart => None,
             };
             let place = match kept.filter(|_| file.shared) {
                 Some(upload) => self.keep(&file.name, &path, upload),
@@ -198,8 +208,12 @@ impl Uploads<'_> {
         if let Some(local) = &self.shared.local {
             local.keep(self.shared.checkpoint, &upload.path, file);
         }
+        let shown = match self.shared.reuse {
+            Reuse::Apart => format!("{OWN}{}", name_of(&upload.path)),
+            Reuse::Kept | Reuse::Nothing => upload.path.clone(),
+        };
         let place = Place::Shared {
-            path: upload.path.clone(),
+            path: shown,
             checksum: upload.checksum,
         };
         self.all.insert(name.to_owned(), upload);
@@ -239,6 +253,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 pub struct Reader<'a> {
     /// The checkpoint's files.
     pub blobs: &'a dyn BlobStore,
+    /// The folder of the state file.
+    pub folder: &'a str,
     /// Opens stores.
     pub stores: &'a StoreBackend,
     /// Copies on this disk, which are read in place of the checkpoint's files where they are whole.
@@ -313,7 +329,9 @@ impl Reader<'_> {
             let bytes = match &file.place {
                 Place::Here(bytes) => bytes.clone(),
                 Place::Shared { path, checksum } if self.is_here(path, *checksum, &to) => continue,
-                Place::Shared { path, checksum } => self.shared_file(path, *checksum)?,
+                Place::Shared { path, checksum } => {
+                    self.shared_file(&resolve(self.folder, path), *checksum)?
+                }
             };
             std::fs::write(&to, bytes).map_err(|e| failed(&to, e))?;
         }

@@ -181,6 +181,7 @@ fn metadata() -> CheckpointMetadata {
         triggered_ms: 1_700_000_000_123,
         key_hash_version: 1,
         supersedes: vec!["0000000000000000000000000000000b/chk-3".into()],
+        native: None,
         operators: vec![sums, source],
     }
 }

@@ -336,6 +336,7 @@ fn metadata() -> CheckpointMetadata {
         triggered_ms: 1_700_000_000_000,
         key_hash_version: KEY_HASH_VERSION,
         supersedes: vec!["old/chk-9".into()],
+        native: None,
         operators: vec![operator],
     }
 }

@@ -42,6 +42,7 @@ fn metadata(id: u64, name_bytes: usize) -> CheckpointMetadata {
         triggered_ms: id,
         key_hash_version: KEY_HASH_VERSION,
         supersedes: Vec::new(),
+        native: None,
         operators: Vec::new(),
     }
 }

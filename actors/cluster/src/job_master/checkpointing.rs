@@ -512,7 +512,7 @@ impl JobMasterBrain {
     fn publish(&mut self, cut: CompleteCut<CheckpointPart>, out: &mut Effects) {
         let enumerators = self.checkpoints.current.take().map(|current| current.enumerators);
         let triggered = cut.triggered;
-        let savepoint = self.savepoints.destination(cut.checkpoint);
+        let savepoint = self.savepoints.under_way(cut.checkpoint).cloned();
         let mut metadata = metadata::describe(self.graph.job_graph(), cut, enumerators.unwrap_or_default());
         if savepoint.is_some() {
             metadata.kind = SnapshotKind::Savepoint;

@@ -13,7 +13,7 @@ use hurtig_dataflow::graph::JobStatus;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
 use hurtig_state::StateShapes;
-use hurtig_storage::{CheckpointMetadata, SnapshotFolder, StateHandle};
+use hurtig_storage::{CheckpointMetadata, SavepointFormat, SnapshotFolder, StateHandle};
 use hurtig_task::interface::{CheckpointOrder, SavepointOrder, TaskDescriptor, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub struct JobSettings {
     pub restore: Option<RestoreFrom>,
     /// Where savepoints go for which nobody says it.
     pub savepoint_dir: Option<String>,
+    /// In which form they hold keyed state, if nobody says it.
+    pub savepoint_format: SavepointFormat,
     /// The id of the first checkpoint, unless the job begins with a later one.
     pub first_checkpoint: CheckpointId,
     /// How long ago the job was submitted.
@@ -64,6 +66,7 @@ impl JobSettings {
             retention: options.retention,
             restore: options.restore,
             savepoint_dir: options.savepoint_dir,
+            savepoint_format: options.savepoint_format,
             slot_request_timeout: cluster.slot_request_timeout,
             cancellation_timeout: cluster.cancellation_timeout,
             exception_history: cluster.exception_history,
@@ -357,9 +360,8 @@ pub enum StorageWork {
         metadata: Box<CheckpointMetadata>,
         /// When it was triggered.
         triggered: Time,
-        /// Where a savepoint goes, and whether the job stops with it; `None`: into the folder of the
-        /// checkpoint.
-        savepoint: Option<(SnapshotFolder, bool)>,
+        /// The savepoint that it is; `None`: a checkpoint.
+        savepoint: Option<SavepointOrder>,
     },
     /// Delete all that was stored of a checkpoint.
     DiscardCheckpoint(CheckpointId),

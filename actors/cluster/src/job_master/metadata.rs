@@ -50,6 +50,7 @@ pub(super) fn describe(
         triggered_ms: 0,
         key_hash_version: KEY_HASH_VERSION,
         supersedes: Vec::new(),
+        native: None,
         operators,
     }
 }

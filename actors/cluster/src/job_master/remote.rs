@@ -128,10 +128,16 @@ impl JobMaster {
     }
 
     fn on_savepoint(&mut self, call: Call<TakeSavepoint>, cx: &mut ShellCx<'_, Self>) {
-        let TakeSavepoint { dir, stop } = call.message;
+        let TakeSavepoint { dir, stop, format } = call.message;
         let (reply, answer) = Reply::new();
         let job = self.job();
-        self.savepoint(SavepointCall { job, dir, stop }, reply, cx);
+        let call_of = SavepointCall {
+            job,
+            dir,
+            stop,
+            format,
+        };
+        self.savepoint(call_of, reply, cx);
         // Beside the actor, which may end with the savepoint that is answered here.
         actix::spawn(async move {
             match answer.await {
@@ -187,8 +193,8 @@ impl JobMaster {
         };
         let checkpoint = metadata.checkpoint_id;
         let (store, folder) = match savepoint {
-            Some((folder, true)) => (folder.store.clone(), folder.folder.clone()),
-            Some((_, false)) => return None,
+            Some(order) if order.stop.is_some() => (order.folder.store.clone(), order.folder.folder.clone()),
+            Some(_) => return None,
             None => {
                 let folder = CheckpointLayout::new(self.job()).checkpoint(checkpoint);
                 (self.factory.checkpoints()?.store().location()?, folder)

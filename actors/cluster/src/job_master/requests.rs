@@ -8,7 +8,7 @@ use crate::error::ClusterError;
 use hurtig_core::ids::{CheckpointId, JobId, random_number};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_kit::{Reply, ShellCx};
-use hurtig_storage::{BlobStores, CheckpointLayout, SnapshotFolder};
+use hurtig_storage::{BlobStores, CheckpointLayout, SavepointFormat, SnapshotFolder};
 use hurtig_task::CheckpointStorage;
 use hurtig_task::interface::{CheckpointOrder, SavepointOrder};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ pub(crate) struct SavepointCall {
     pub(crate) dir: Option<String>,
     /// How the job stops with it; `None`: it goes on.
     pub(crate) stop: Option<StopMode>,
+    /// In which form it holds keyed state; `None`: as the job's settings say.
+    pub(crate) format: Option<SavepointFormat>,
 }
 
 /// What somebody who wants a checkpoint says.
@@ -79,6 +81,7 @@ impl JobMaster {
         let order = SavepointOrder {
             folder,
             stop: call.stop,
+            format: call.format.unwrap_or(self.settings.savepoint_format),
         };
         self.decide(JobEvent::SavepointRequested(id, order), cx);
     }
@@ -202,6 +205,7 @@ mod tests {
         match stores {
             None => storage,
             Some(incremental) => storage.with_stores(StoreFiles {
+                backend: "rocksdb",
                 open: Arc::new(|| Err(hurtig_core::Error::internal("nobody opens it"))),
                 adopts: true,
                 incremental,

@@ -88,16 +88,10 @@ impl JobSavepoints {
     }
 
     /// The savepoint that the checkpoint is, if it is under way and one.
-    fn under_way(&self, checkpoint: CheckpointId) -> Option<&SavepointOrder> {
+    pub(super) fn under_way(&self, checkpoint: CheckpointId) -> Option<&SavepointOrder> {
         let current = self.current.as_ref();
         let current = current.filter(|current| current.checkpoint == checkpoint);
         current.and_then(|current| current.order.savepoint())
-    }
-
-    /// Where the checkpoint that is under way goes if it is a savepoint, and whether the job stops with it.
-    pub(super) fn destination(&self, checkpoint: CheckpointId) -> Option<(SnapshotFolder, bool)> {
-        let order = self.under_way(checkpoint)?;
-        Some((order.folder.clone(), order.stop.is_some()))
     }
 
     /// The savepoint that the job has stopped with, if the next job of its name has to go on from there: a
@@ -213,7 +207,7 @@ impl JobMasterBrain {
         let (order, kind) = (
             wanted.order(),
             match wanted {
-                Wanted::Savepoint(_) => SnapshotType::Savepoint,
+                Wanted::Savepoint(order) => SnapshotType::Savepoint(order.format),
                 Wanted::Checkpoint(wanted) => {
                     self.checkpoints.any = true;
                     SnapshotType::Checkpoint(wanted.kind)

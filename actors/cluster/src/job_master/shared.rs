@@ -79,6 +79,7 @@ mod tests {
             triggered_ms: 0,
             key_hash_version: hurtig_core::key::KEY_HASH_VERSION,
             supersedes: Vec::new(),
+            native: None,
             operators: vec![operator],
         }
     }

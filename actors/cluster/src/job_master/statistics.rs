@@ -4,7 +4,7 @@ use super::checkpoints::AbortReason;
 use crate::config::CheckpointKind;
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
-use hurtig_storage::{CheckpointMetadata, SnapshotKind};
+use hurtig_storage::{CheckpointMetadata, SavepointFormat, SnapshotKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub enum SnapshotType {
     /// A checkpoint, as the configuration says or as somebody has asked for it.
     Checkpoint(CheckpointKind),
     /// A savepoint.
-    Savepoint,
+    Savepoint(SavepointFormat),
 }
 
 /// A checkpoint or savepoint that is durable.

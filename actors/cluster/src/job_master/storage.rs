@@ -9,11 +9,12 @@ use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Error, Fault};
 use hurtig_kit::{Panicked, guard};
 use hurtig_storage::{
-    BlobStore, BlobStores, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SnapshotFolder, StopRecord,
-    checkpoint_of, delete_snapshot, is_whole, latest_checkpoint, read_metadata, write_metadata,
+    BlobStore, BlobStores, CheckpointLayout, CheckpointMetadata, METADATA_NAME, SavepointFormat,
+    SnapshotFolder, StopRecord, checkpoint_of, delete_snapshot, is_whole, latest_checkpoint, read_metadata,
+    write_metadata,
 };
 use hurtig_task::CheckpointStorage;
-use hurtig_task::interface::{TaskFactory, TaskFailure};
+use hurtig_task::interface::{SavepointOrder, TaskFactory, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,6 +77,28 @@ impl JobStorage {
             .ok_or_else(|| Error::internal("the job has no checkpoint storage"))
     }
 
+    fn backend(&self) -> &'static str {
+        self.storage.as_ref().map_or("", CheckpointStorage::backend)
+    }
+
+    /// Refuses a native savepoint of another state backend: what its files are is that backend's own affair.
+    fn check_backend(&self, found: &FoundCheckpoint) -> Result<(), Error> {
+        let (native, own) = (found.metadata.native.as_deref(), self.backend());
+        let Some(native) = native.filter(|native| *native != own) else {
+            return Ok(());
+        };
+        let store = found.store.as_deref().unwrap_or_default();
+        let path = match store {
+            "" => found.folder.clone(),
+            store => format!("{}/{}", store.trim_end_matches('/'), found.folder),
+        };
+        Err(Error::user(format!(
+            "cannot restore the job from '{path}': it is a native savepoint, which consists of files of the state backend \
+             '{native}', and the job's state.backend.type is '{own}': set it to '{native}', or restore a canonical savepoint, \
+             which any state backend reads"
+        )))
+    }
+
     fn places(&self) -> BlobStores {
         let storage = self.storage.as_ref();
         storage
@@ -89,6 +112,9 @@ impl JobStorage {
                 RestoreTarget::Folder(folder) => Some(self.named(folder)?),
                 RestoreTarget::Latest => self.latest()?,
             };
+            if let Some(found) = &found {
+                self.check_backend(found)?;
+            }
             if let Some(found) = &mut found
                 && found
                     .metadata
@@ -153,21 +179,22 @@ impl JobStorage {
         &self,
         mut metadata: CheckpointMetadata,
         triggered: Time,
-        savepoint: Option<(SnapshotFolder, bool)>,
+        savepoint: Option<SavepointOrder>,
     ) -> Result<(), Error> {
         let ago = self.clock.now().since(triggered).as_millis();
         let now = u128::try_from(self.clock.wall_ms()).unwrap_or(0);
         metadata.triggered_ms = u64::try_from(now.saturating_sub(ago)).unwrap_or(0);
         let dir = CheckpointLayout::new(self.job).checkpoint(metadata.checkpoint_id);
         reached(Step::Publishing);
-        let Some((savepoint, stop)) = savepoint else {
+        let Some(SavepointOrder { folder, stop, format }) = savepoint else {
             return Ok(write_metadata(self.store()?, &dir, &metadata)?);
         };
-        write_metadata(&*savepoint.open(&self.places())?, &savepoint.folder, &metadata)?;
-        if stop {
+        metadata.native = (format == SavepointFormat::Native).then(|| self.backend().to_owned());
+        write_metadata(&*folder.open(&self.places())?, &folder.folder, &metadata)?;
+        if stop.is_some() {
             reached(Step::SavepointComplete);
             // Before anybody commits: a restore of the latest checkpoint must not go back behind that.
-            StopRecord::of(&metadata, savepoint).write(self.store()?, &dir)?;
+            StopRecord::of(&metadata, folder).write(self.store()?, &dir)?;
         }
         Ok(())
     }
@@ -181,7 +208,10 @@ impl JobStorage {
             }
             StorageWork::DiscardClaimed(dir) => discard_claimed(store, dir, &self.places()),
             StorageWork::DiscardState(handle, Some(other)) => {
-                Ok(self.places().open(other)?.delete(&handle.path)?)
+                let other = self.places().open(other)?;
+                // All that a savepoint names is its own.
+                let mut files = handle.shared.iter().chain([&handle.path]);
+                Ok(files.try_for_each(|path| other.delete(path))?)
             }
             StorageWork::DiscardState(handle, None) => Ok(store.delete(&handle.path)?),
             StorageWork::SweepShared { up_to, kept } => sweep_shared(store, layout, (*up_to, kept)),
@@ -440,6 +470,7 @@ mod tests {
                 triggered_ms: 0,
                 key_hash_version: KEY_HASH_VERSION,
                 supersedes: Vec::new(),
+                native: None,
                 operators: Vec::new(),
             };
             let work = StorageWork::Publish {

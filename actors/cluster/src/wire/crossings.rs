@@ -118,8 +118,13 @@ impl Crosses for JobMasterEvent {
 /// The errors of another process arrive as their text.
 fn savepoint(call: SavepointCall, reply: Reply<Result<String, ClusterError>>) -> Question<JobMasterRpc> {
     Box::new(move |gateway| {
-        let SavepointCall { job, dir, stop } = call;
-        let answer = gateway.ask(TakeSavepoint { dir, stop }, SAVEPOINT);
+        let SavepointCall {
+            job,
+            dir,
+            stop,
+            format,
+        } = call;
+        let answer = gateway.ask(TakeSavepoint { dir, stop, format }, SAVEPOINT);
         let failed = move |cause: String| ClusterError::Savepoint { job, cause };
         Box::pin(async move {
             match answer.await {

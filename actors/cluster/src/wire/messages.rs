@@ -14,6 +14,7 @@ use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_rpc::{rpc_endpoint, rpc_message};
+use hurtig_storage::SavepointFormat;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -207,6 +208,9 @@ pub(crate) struct TakeSavepoint {
     pub(crate) dir: Option<String>,
     /// How the job stops with it; `None`: it goes on.
     pub(crate) stop: Option<StopMode>,
+    /// In which form it holds keyed state; `None`: as the job's settings say.
+    #[serde(default)]
+    pub(crate) format: Option<SavepointFormat>,
 }
 
 /// From the Dispatcher: take a checkpoint. *Reply*: which it is, when it is complete.

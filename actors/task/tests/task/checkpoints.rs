@@ -10,7 +10,8 @@ use hurtig_dataflow::program::{NodeCode, TypedOperator, TypedSource};
 use hurtig_dataflow::source::{Source, SourceReader, SourceStatus};
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use hurtig_storage::{
-    BlobStore, Compression, LocalStore, MemoryStore, SnapshotFolder, SubtaskState, read_state,
+    BlobStore, Compression, LocalStore, MemoryStore, SavepointFormat, SnapshotFolder, SubtaskState,
+    read_state,
 };
 use hurtig_task::interface::{
     CheckpointOrder, CheckpointPart, OperatorRestore, SavepointOrder, TaskFactory, TaskHandle, TaskRestore,
@@ -383,7 +384,11 @@ fn a_savepoint_lies_where_it_was_ordered_and_is_restored_from_there() {
             store: location.clone(),
             folder: "savepoint-1".to_owned(),
         };
-        let order = CheckpointOrder::Savepoint(SavepointOrder { folder, stop: None });
+        let order = CheckpointOrder::Savepoint(SavepointOrder {
+            folder,
+            stop: None,
+            format: SavepointFormat::Canonical,
+        });
         task.prepare_checkpoint(ONE, order.clone());
         while !matches!(next(&mut told).await, Told::Prepared(ONE)) {}
         task.trigger_checkpoint(ONE);

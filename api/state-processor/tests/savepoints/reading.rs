@@ -273,14 +273,36 @@ fn a_retained_checkpoint_is_read_and_changed_like_a_savepoint() {
 }
 
 #[test]
-fn an_incremental_checkpoint_is_refused() {
+fn a_native_savepoint_of_state_in_memory_is_read_and_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let native = ["execution.checkpointing.savepoint-format=native".to_owned()];
+    let env = env_with(2, "hashmap", folder.path(), &native);
+    let path = stopped(&env, &folder.path().join("savepoints"));
+    let savepoint = Savepoint::open(&path).unwrap();
+    let wanted = expected(records(&savepoint));
+    assert_eq!(remembered(&savepoint, "remember"), wanted);
+    let copy = folder.path().join("copy").display().to_string();
+    savepoint.modify().unwrap().write(&copy).unwrap();
+    assert_eq!(remembered(&Savepoint::open(&copy).unwrap(), "remember"), wanted);
+}
+
+#[test]
+fn files_of_rocksdb_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = checkpointed(
         folder.path(),
         "rocksdb",
         &["execution.checkpointing.incremental=true"],
     );
-    let checkpoint = Savepoint::open(&path).unwrap();
+    refused(&path);
+    let native = ["execution.checkpointing.savepoint-format=native".to_owned()];
+    let env = env_with(2, "rocksdb", folder.path(), &native);
+    refused(&stopped(&env, &folder.path().join("savepoints")));
+}
+
+#[track_caller]
+fn refused(path: &str) {
+    let checkpoint = Savepoint::open(path).unwrap();
     assert!(records(&checkpoint) > 0, "operator state can be read");
     let texts = [
         checkpoint
@@ -295,7 +317,7 @@ fn an_incremental_checkpoint_is_refused() {
     ];
     for text in texts {
         assert!(
-            text.contains(&path) && text.contains("RocksDB") && text.contains("take a savepoint"),
+            text.contains(path) && text.contains("RocksDB") && text.contains("take a canonical"),
             "{text}"
         );
     }

@@ -243,6 +243,16 @@ config_enum! {
 }
 
 config_enum! {
+    /// In which form savepoints hold keyed state.
+    pub enum SavepointFormat {
+        /// As entries, which any state backend reads.
+        Canonical = "canonical" | "CANONICAL",
+        /// As the files of the job's state backend.
+        Native = "native" | "NATIVE",
+    }
+}
+
+config_enum! {
     /// Whether a checkpoint that a job begins with becomes the job's own.
     pub enum ClaimMode {
         /// It stays as it is.

@@ -52,8 +52,8 @@ pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
     BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, HighAvailability,
-    Limit, MaxParallelism, RestartStrategy, SignalAction, SnapshotCompression, StateBackendKind,
-    VertexDescriptionMode,
+    Limit, MaxParallelism, RestartStrategy, SavepointFormat, SignalAction, SnapshotCompression,
+    StateBackendKind, VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use registry::{all, find};

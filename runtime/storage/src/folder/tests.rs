@@ -44,6 +44,7 @@ fn metadata(kind: SnapshotKind, files: &[&str]) -> CheckpointMetadata {
         triggered_ms: 1,
         key_hash_version: KEY_HASH_VERSION,
         supersedes: Vec::new(),
+        native: None,
         operators: vec![operator],
     }
 }

@@ -20,6 +20,7 @@ fn metadata(job: JobId, id: u64, name: &str, triggered_ms: u64) -> CheckpointMet
         triggered_ms,
         key_hash_version: KEY_HASH_VERSION,
         supersedes: Vec::new(),
+        native: None,
         operators: Vec::new(),
     }
 }

@@ -61,6 +61,7 @@ fn full() -> CheckpointMetadata {
         triggered_ms: 1_700_000_000_123,
         key_hash_version: KEY_HASH_VERSION,
         supersedes: vec!["older/chk-9".into(), "oldest/chk-2".into()],
+        native: None,
         operators: vec![keyed, source],
     }
 }
@@ -129,6 +130,37 @@ fn a_savepoint_is_complete_in_its_directory() {
     let error = write_metadata(&store, DIR, &savepoint).unwrap_err();
     assert!(error.to_string().contains("'job/shared/b'"), "{error}");
     assert!(store.list("").unwrap().is_empty());
+}
+
+#[test]
+fn a_native_savepoint_names_its_files_wherever_it_lies() {
+    let store = MemoryStore::new();
+    let mut savepoint = full();
+    (savepoint.kind, savepoint.native) = (SnapshotKind::Savepoint, Some("rocksdb".into()));
+    let path = |dir: &str, name: &str| format!("{dir}/{name}");
+    for subtask in savepoint.operators[0].subtasks.values_mut() {
+        let Some(handle) = &mut subtask.handle else {
+            continue;
+        };
+        handle.path = path(DIR, "state");
+        handle.shared = vec![path(DIR, "7-a"), path(DIR, "7-b")];
+    }
+    write_metadata(&store, DIR, &savepoint).unwrap();
+    assert_eq!(read_metadata(&store, DIR).unwrap(), savepoint);
+    // Somebody moves it.
+    let bytes = store.get(&path(DIR, METADATA_NAME)).unwrap();
+    store.put_new(&path("elsewhere", METADATA_NAME), &bytes).unwrap();
+    let moved = read_metadata(&store, "elsewhere").unwrap();
+    let shared: Vec<&str> = moved.shared_files().take(2).collect();
+    assert_eq!(shared, ["elsewhere/7-a", "elsewhere/7-b"]);
+    // It names nothing of others.
+    let handle = savepoint.operators[0]
+        .subtasks
+        .values_mut()
+        .find_map(|s| s.handle.as_mut());
+    handle.unwrap().shared[1] = "job/shared/7-b".into();
+    let error = write_metadata(&MemoryStore::new(), DIR, &savepoint).unwrap_err();
+    assert!(error.to_string().contains("'job/shared/7-b'"), "{error}");
 }
 
 /// Why metadata with a change are not written.

@@ -24,6 +24,7 @@ use hurtig_dataflow::graph::{
     GraphSettings, JobGraph, JobStatus, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode,
     TaskState,
 };
+use hurtig_storage::SavepointFormat;
 use hurtig_task::interface::{TaskDescriptor, TaskFailure};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,7 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
         retention: CheckpointRetention::default(),
         restore: None,
         savepoint_dir: None,
+        savepoint_format: SavepointFormat::Canonical,
         first_checkpoint: CheckpointId(1),
         age: Duration::ZERO,
     }

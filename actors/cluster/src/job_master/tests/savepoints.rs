@@ -9,7 +9,7 @@ use crate::job_master::{FoundCheckpoint, StorageWork};
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::operator::CheckpointEvent;
-use hurtig_storage::{CheckpointMetadata, SnapshotFolder, SnapshotKind};
+use hurtig_storage::{CheckpointMetadata, SavepointFormat, SnapshotFolder, SnapshotKind};
 use hurtig_task::interface::SavepointOrder;
 
 const ONE: CheckpointId = CheckpointId(1);
@@ -26,7 +26,9 @@ fn folder() -> SnapshotFolder {
 impl Bench {
     pub(super) fn ask(&mut self, id: RequestId, stop: Option<StopMode>) {
         let folder = folder();
-        self.event(JobEvent::SavepointRequested(id, SavepointOrder { folder, stop }));
+        let format = SavepointFormat::Canonical;
+        let order = SavepointOrder { folder, stop, format };
+        self.event(JobEvent::SavepointRequested(id, order));
     }
 
     /// The timers of the coordinator that are due at once.
@@ -118,7 +120,8 @@ fn a_savepoint_is_no_checkpoint() {
     assert_eq!(metadata.kind, SnapshotKind::Savepoint);
     assert!(bench.effects.iter().any(|effect| matches!(
         effect,
-        JobEffect::Store(StorageWork::Publish { savepoint: Some((to, false)), .. }) if *to == folder()
+        JobEffect::Store(StorageWork::Publish { savepoint: Some(SavepointOrder { folder: to, stop: None, .. }), .. })
+            if *to == folder()
     )));
     assert_eq!(bench.answers(), [], "it is not durable");
     bench.event(JobEvent::CheckpointPublished(TWO, Ok(())));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    AnyOption, CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Limit, Scope, SignalAction,
-    SnapshotCompression,
+    AnyOption, CheckpointRetention, CheckpointingMode, ClaimMode, ConfigOption, Limit, SavepointFormat,
+    Scope, SignalAction, SnapshotCompression,
 };
 
 /// Time between two checkpoints.
@@ -185,6 +185,16 @@ pub static SAVEPOINT_DIR: ConfigOption<Option<String>> = ConfigOption::new(
 )
 .flink("(none)");
 
+/// In which form savepoints hold keyed state.
+pub static SAVEPOINT_FORMAT: ConfigOption<SavepointFormat> = ConfigOption::new(
+    "execution.checkpointing.savepoint-format",
+    Scope::Program,
+    || SavepointFormat::Canonical,
+    "In which form savepoints hold keyed state, where nobody says otherwise: `canonical`, as entries that any state \
+     backend reads; `native`, as the files of the job's own, which is faster for `rocksdb` and can be restored with the same \
+     backend only.",
+);
+
 /// What Ctrl-C and SIGTERM do.
 pub static ON_SIGNAL: ConfigOption<SignalAction> = ConfigOption::new(
     "execution.on-signal",
@@ -246,6 +256,7 @@ pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &FROM_LOCAL,
     &SNAPSHOT_COMPRESSION,
     &SAVEPOINT_DIR,
+    &SAVEPOINT_FORMAT,
     &ON_SIGNAL,
     &RESTORE_PATH,
     &IGNORE_UNCLAIMED_STATE,
