@@ -240,14 +240,9 @@ impl Dispatcher {
     }
 
     fn checkpoints(&self, job: JobId, answer: Answer<CheckpointStatistics>, cx: &mut ShellCx<'_, Self>) {
-        let outbox = match self.master(job) {
-            Some(Ok(outbox)) => outbox,
-            Some(Err(error)) => return answer.send(Err(error)),
-            None => {
-                let ended = self.brain.status(job);
-                let ended = ended.and_then(|status| Err(ClusterError::Ended { job, status }));
-                return answer.send(ended);
-            }
+        let outbox = match self.running(job) {
+            Ok(outbox) => outbox,
+            Err(error) => return answer.send(Err(error)),
         };
         let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
         let relayed = async move {
@@ -282,29 +277,40 @@ impl Dispatcher {
         cx.detach(relayed);
     }
 
-    /// Hands a question on to a job's JobMaster, which takes its time; `lost` makes the answer when that ends without one.
-    fn relay<T: Send + 'static>(
-        &self,
-        job: JobId,
-        answer: Answer<T>,
-        event: impl FnOnce(Answer<T>) -> JobMasterEvent,
-        lost: impl FnOnce(String) -> ClusterError + 'static,
-        cx: &mut ShellCx<'_, Self>,
-    ) {
-        let outbox = match (self.master(job), self.brain.status(job)) {
-            (Some(Ok(outbox)), _) => outbox,
-            (Some(Err(error)), _) => return answer.send(Err(error)),
-            (None, Ok(status)) => return answer.send(Err(ClusterError::Ended { job, status })),
-            (None, Err(unknown)) => return answer.send(Err(unknown)),
-        };
-        let (reply, taken) = Reply::new();
-        outbox.send(event(reply));
-        cx.detach(async move {
-            let cause = "its JobMaster has ended before it could say what became of it; the job goes on with the last checkpoint or \
-                         savepoint that was recorded";
-            let taken = taken.await.unwrap_or_else(|_| Err(lost(cause.to_owned())));
-            answer.send(taken);
-        });
+    /// The way to the JobMaster of a job that has not ended.
+    fn running(&self, job: JobId) -> Result<&Outbox<JobMasterEvent>, ClusterError> {
+        match self.master(job) {
+            Some(master) => master,
+            None => Err(ClusterError::Ended {
+                job,
+                status: self.brain.status(job)?,
+            }),
+        }
+    }
+
+    fn savepoint(&self, job: JobId, call: SavepointCall, answer: Answer<String>, cx: &mut ShellCx<'_, Self>) {
+        match self.running(job) {
+            Err(error) => answer.send(Err(error)),
+            Ok(outbox) => {
+                let (reply, taken) = Reply::new();
+                outbox.send(JobMasterEvent::Savepoint(call, reply));
+                let lost = move |cause| ClusterError::Savepoint { job, cause };
+                cx.detach(relay(taken, answer, lost));
+            }
+        }
+    }
+
+    fn checkpoint(&self, call: CheckpointCall, answer: Answer<TakenCheckpoint>, cx: &mut ShellCx<'_, Self>) {
+        let job = call.job;
+        match self.running(job) {
+            Err(error) => answer.send(Err(error)),
+            Ok(outbox) => {
+                let (reply, taken) = Reply::new();
+                outbox.send(JobMasterEvent::Checkpoint(call, reply));
+                let lost = move |cause| ClusterError::Checkpoint { job, cause };
+                cx.detach(relay(taken, answer, lost));
+            }
+        }
     }
 
     fn detail(&self, job: JobId, answer: Answer<JobDetail>, cx: &mut ShellCx<'_, Self>) {
@@ -346,6 +352,18 @@ impl Dispatcher {
     }
 }
 
+/// Hands on what a JobMaster answers, which takes its time; `lost` makes the answer when it ends without one.
+async fn relay<T, E>(
+    taken: impl Future<Output = Result<Result<T, ClusterError>, E>>,
+    answer: Answer<T>,
+    lost: impl FnOnce(String) -> ClusterError,
+) {
+    let cause = "its JobMaster has ended before it could say what became of it; the job goes on with the last checkpoint or \
+                 savepoint that was recorded";
+    let taken = taken.await;
+    answer.send(taken.unwrap_or_else(|_| Err(lost(cause.to_owned()))));
+}
+
 impl Component for Dispatcher {
     type Event = DispatcherInput;
 
@@ -377,17 +395,8 @@ impl Component for Dispatcher {
             DispatcherInput::Checkpoints(job, answer) => self.checkpoints(job, answer, cx),
             DispatcherInput::Exceptions(job, answer) => self.exceptions(job, answer, cx),
             DispatcherInput::Detail(job, answer) => self.detail(job, answer, cx),
-            DispatcherInput::Savepoint(job, call, answer) => {
-                let lost = move |cause| ClusterError::Savepoint { job, cause };
-                let event = |answer| JobMasterEvent::Savepoint(call, answer);
-                self.relay(job, answer, event, lost, cx);
-            }
-            DispatcherInput::Checkpoint(call, answer) => {
-                let job = call.job;
-                let lost = move |cause| ClusterError::Checkpoint { job, cause };
-                let event = |answer| JobMasterEvent::Checkpoint(call, answer);
-                self.relay(job, answer, event, lost, cx);
-            }
+            DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer, cx),
+            DispatcherInput::Checkpoint(call, answer) => self.checkpoint(call, answer, cx),
             DispatcherInput::ShutDown(answer) => {
                 self.shutting_down.push(answer);
                 if let Err(error) = self.decide(DispatcherEvent::ShutDown) {
