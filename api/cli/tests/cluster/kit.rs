@@ -1,6 +1,8 @@
 //! Clusters of real processes, and what is found out about them.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -138,21 +140,40 @@ impl Cluster {
         command.spawn().unwrap()
     }
 
-    /// What the REST API answers, asked by a client of somebody else's.
+    /// What the REST API answers.
     pub(crate) fn get(&self, path: &str) -> serde_json::Value {
-        self.curl(&[], path)
+        self.request("GET", path, &[], b"")
     }
 
-    pub(crate) fn curl(&self, args: &[&str], path: &str) -> serde_json::Value {
-        let url = format!("{}{path}", self.known()["rest"].as_str().unwrap());
-        let output = Command::new("curl")
-            .args(["-s", "-S"])
-            .args(args)
-            .arg(&url)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", text(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
+    /// Says it as plainly as HTTP can be said, so that nothing but the server makes it right.
+    pub(crate) fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> serde_json::Value {
+        let known = self.known();
+        let address = known["rest"].as_str().unwrap().strip_prefix("http://").unwrap();
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        if !headers.iter().any(|(name, _)| *name == "Host") {
+            head += &format!("Host: {address}\r\n");
+        }
+        headers
+            .iter()
+            .for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
+        head.push_str("\r\n");
+        let mut socket = TcpStream::connect(address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.write_all(head.as_bytes()).unwrap();
+        socket.write_all(body).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
+        serde_json::from_slice(&answer[end + 4..]).unwrap()
     }
 
     /// A job in this state.

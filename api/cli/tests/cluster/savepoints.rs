@@ -139,11 +139,12 @@ fn the_rest_api_says_what_runs_where() {
 fn artifacts_are_listed_run_and_forgotten() {
     let cluster = Cluster::start(1, 2);
     let out = cluster.path().join("out");
-    let form = format!(
-        "jarfile=@{};filename=../num bered",
-        artifact("numbered").display()
-    );
-    let uploaded = cluster.curl(&["-F", &form], "/jars/upload");
+    let head = "--end\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"../num bered\"\r\n\r\n";
+    let mut form = head.as_bytes().to_vec();
+    form.extend(std::fs::read(artifact("numbered")).unwrap());
+    form.extend(b"\r\n--end--\r\n");
+    let multipart = [("Content-Type", "multipart/form-data; boundary=end")];
+    let uploaded = cluster.request("POST", "/jars/upload", &multipart, &form);
     assert_eq!(uploaded["status"], "success");
     let id = uploaded["filename"]
         .as_str()
@@ -166,9 +167,9 @@ fn artifacts_are_listed_run_and_forgotten() {
             "execution.checkpointing.dir": cluster.path().join("checkpoints").to_str().unwrap() },
     });
     let body = request.to_string();
-    let json = ["-H", "Content-Type: application/json", "-d", &body];
-    let run = cluster.curl(&json, &format!("/jars/{id}/run"));
-    let job = run["jobid"].as_str().unwrap().to_owned();
+    let run = |id: &str| cluster.request("POST", &format!("/jars/{id}/run"), &[], body.as_bytes());
+    let begun = run(&id);
+    let job = begun["jobid"].as_str().unwrap().to_owned();
     until("FINISHED", || {
         cluster.job_in("FINISHED").filter(|finished| *finished == job)
     });
@@ -185,9 +186,9 @@ fn artifacts_are_listed_run_and_forgotten() {
     assert_eq!(cluster.get(&format!("/jobs/{job}/status"))["status"], "FINISHED");
     let result = cluster.get(&format!("/jobs/{job}/execution-result"));
     assert_eq!(result["job-execution-result"]["application-status"], "SUCCEEDED");
-    cluster.curl(&["-X", "DELETE"], &format!("/jars/{id}"));
+    cluster.request("DELETE", &format!("/jars/{id}"), &[], b"");
     assert!(cluster.get("/jars")["files"].as_array().unwrap().is_empty());
-    let gone = cluster.curl(&json, &format!("/jars/{id}/run"));
+    let gone = run(&id);
     assert!(
         gone["errors"][0]
             .as_str()
@@ -195,7 +196,7 @@ fn artifacts_are_listed_run_and_forgotten() {
             .contains("there is no artifact"),
         "{gone}"
     );
-    let strange = cluster.curl(&["-H", "Host: evil.example"], "/overview");
+    let strange = cluster.request("GET", "/overview", &[("Host", "evil.example")], b"");
     assert!(
         strange["errors"][0]
             .as_str()
