@@ -154,6 +154,10 @@ pub(crate) async fn upload(state: Data<State>, mut form: Multipart) -> Result<Ht
             .await
             .map_err(late)?
             .map_err(bad)?;
+        if part.as_ref().is_some_and(Bytes::is_empty) {
+            // To who writes, that would be the end.
+            continue;
+        }
         let end = part.is_none();
         let sent = sender
             .send(part.map(|bytes| bytes.to_vec()).unwrap_or_default())
