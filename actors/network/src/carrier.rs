@@ -125,6 +125,8 @@ pub(crate) struct Carrier {
     pub(crate) orders: Arc<Orders>,
     /// Connections that the other worker has made.
     pub(crate) accepted: mpsc::Receiver<Stream>,
+    /// The one of them that has taken the place of the last.
+    pub(crate) replacing: Option<Stream>,
     pub(crate) connection: Connection,
 }
 
@@ -156,6 +158,9 @@ impl Carrier {
 
     /// Waits until there is somebody to talk to, and something to talk about.
     async fn connect(&mut self) -> Result<Result<Stream, LinkError>, Over> {
+        if let Some(stream) = self.replacing.take() {
+            return Ok(Ok(stream));
+        }
         let Self {
             orders,
             connection,
@@ -223,8 +228,8 @@ impl Carrier {
                 },
                 () = rung, if idle => std::mem::swap(&mut out, &mut next),
                 replacing = self.accepted.recv() => {
-                    // It is taken when this one has ended; whoever made it knows that the old one is dead.
-                    drop(replacing?);
+                    // Whoever made it knows that this one is dead.
+                    self.replacing = Some(replacing?);
                     return Some(LinkError::Replaced);
                 }
                 _ = tick.tick() => {

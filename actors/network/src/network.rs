@@ -253,6 +253,7 @@ impl Inner {
             dialer: (self.own.worker < peer.worker).then(|| self.dialer.clone()),
             orders: orders.clone(),
             accepted: from_listener,
+            replacing: None,
             connection: Connection::new(self.config.connection),
         };
         self.begun.add(carrier);

@@ -4,7 +4,7 @@ use super::credit::{CreditConfig, Credits};
 use super::ends::{Inlet, Outgoing, Outlet};
 use super::event;
 use super::frame::{FrameError, FrameReader, Header, Kind};
-use super::packed::{Packed, take};
+use super::packed::{MAX_BATCH, Packed, take};
 use crate::queue::Item;
 use hurtig_core::ids::{ChannelId, EdgeId};
 use hurtig_core::time::Time;
@@ -33,7 +33,7 @@ impl Default for ConnectionConfig {
             exclusive: 256 << 10,
             floating: 8 << 20,
             floating_per_channel: 2 << 20,
-            max_frame: 80 << 20,
+            max_frame: MAX_BATCH,
             quiet: Duration::from_secs(3),
         }
     }
@@ -281,8 +281,10 @@ impl Connection {
             Kind::Gone => self.on_gone(header.channel),
             Kind::Credit => self.on_credit(header.channel, body),
             Kind::Unread => {
-                // It may have gone by itself at the same time.
-                self.producing.remove(&header.channel);
+                // It may have gone by itself at the same time. Otherwise this is the last that is heard of it.
+                if self.producing.remove(&header.channel).is_some() {
+                    Header::of(Kind::Gone, header.channel).write(&[], &mut self.farewells);
+                }
                 Ok(())
             }
             Kind::Alive => Ok(()),

@@ -7,6 +7,8 @@ use hurtig_core::{Batch, Error, Result};
 const TIMES: u8 = 1;
 /// Every record has its key's hash beside it.
 const HASHES: u8 = 2;
+/// The most bytes of a batch that crosses; a batch is cut long before, but a record is not.
+pub(super) const MAX_BATCH: usize = 80 << 20;
 /// What a batch weighs beyond its bytes: header, queue and allocation.
 const OVERHEAD: usize = 128;
 
@@ -35,6 +37,13 @@ impl Packed {
             bytes.extend_from_slice(&hash.to_le_bytes());
         }
         types.pack(batch.records(), &mut bytes)?;
+        if bytes.len() > MAX_BATCH {
+            return Err(Error::user(format!(
+                "{count} records of type {} take {} bytes, and at most {MAX_BATCH} go to another worker at once: make them smaller",
+                std::any::type_name::<T>(),
+                bytes.len()
+            )));
+        }
         Ok(Self(bytes))
     }
 
@@ -133,6 +142,18 @@ mod tests {
                 prop_assert!(batch.len() < 64);
             }
         }
+    }
+
+    #[test]
+    fn a_record_that_is_too_large_to_cross_is_refused_with_its_size() {
+        let mut batch = Batch::from_records(vec!["x".repeat(MAX_BATCH)]);
+        let refused = Packed::encode(&mut batch, &TypeInfo::of())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.contains("String") && refused.contains("83886"),
+            "{refused}"
+        );
     }
 
     #[test]

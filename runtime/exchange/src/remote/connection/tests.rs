@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    BarrierMode, Captured, ChannelKind, ChannelOptions, Receiver, RecordCodec, SendOutcome, Sender, Signal,
-    channel_in, channel_out,
+    BarrierMode, Captured, ChannelKind, ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver,
+    RecordCodec, SendOutcome, Sender, Signal, channel_in, channel_out,
 };
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::types::TypeInfo;
@@ -221,6 +221,7 @@ fn a_consumer_that_goes_lets_its_producer_go_on_into_nothing() {
     world.settle();
     assert!(matches!(sender.try_send(batch([3]), 0), SendOutcome::Gone));
     assert_eq!(world.sides[0].channels() + world.sides[1].channels(), 0);
+    assert!(world.sides[1].unread.is_empty(), "its number is forgotten");
 }
 
 #[test]
@@ -332,8 +333,18 @@ fn a_record_that_cannot_be_encoded_fails_its_task_and_is_not_lost() {
     let codec = RecordCodec::new(TypeInfo::of());
     let options = ChannelOptions::default();
     let (sender, _outlet) = channel_out(options, codec, producer.clone(), Signal::new());
-    let outcome = sender.try_send(Batch::from_records(vec![Stubborn]), 0);
-    assert!(matches!(outcome, SendOutcome::Full(batch) if batch.len() == 1));
+    let mut writer = EdgeWriter::new(
+        vec![sender],
+        Partitioner::Forward,
+        TypeInfo::of(),
+        FlushPolicy::default(),
+    );
+    assert!(writer.write(&mut Batch::from_records(vec![Stubborn]), Time::ZERO));
+    writer.send_event(Event::Watermark(1));
+    assert!(
+        !writer.is_flushed(),
+        "it is still there, and nothing has overtaken it"
+    );
     let failure = producer.take_failure().unwrap().chain();
     assert!(
         failure.contains("Stubborn") && failure.contains("it does not want to"),
