@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -169,25 +170,21 @@ impl Network {
     /// # Errors
     /// When it cannot listen, or there is no thread.
     pub fn start(setup: NetworkSetup) -> Result<Self, StartError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(StartError::Thread)?;
-        let (acceptor, address) = runtime.block_on(setup.bind).map_err(StartError::Bind)?;
         let begun = Arc::new(Begun::new());
         let lines = Arc::new(Lines::default());
         let listener = Listener {
             own: setup.own,
             lines: Arc::downgrade(&lines),
         };
-        let to_run = begun.clone();
+        let (to_run, bind) = (begun.clone(), setup.bind);
+        let (tell, told) = sync_channel(1);
+        // All that waits is on the thread, so that this can be called wherever a runtime runs already.
         let thread = std::thread::Builder::new()
             .name("hurtig-exchange".to_owned())
-            .spawn(move || {
-                let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, serve(acceptor, listener, to_run));
-            })
+            .spawn(move || run(bind, listener, to_run, &tell))
             .map_err(StartError::Thread)?;
+        let gone = || StartError::Thread(io::Error::other("it has ended at once"));
+        let address = told.recv().unwrap_or_else(|_| Err(gone()))?;
         Ok(Self(Arc::new(Inner {
             own: setup.own,
             address,
@@ -280,6 +277,24 @@ impl Drop for Inner {
 struct Listener {
     own: Party,
     lines: Weak<Lines>,
+}
+
+/// The thread of the exchange; tells where it listens.
+fn run(bind: Bind, listener: Listener, begun: Arc<Begun>, tell: &SyncSender<Result<String, StartError>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let bound = runtime.map_err(StartError::Thread).and_then(|runtime| {
+        let bound = runtime.block_on(bind).map_err(StartError::Bind);
+        bound.map(|(acceptor, address)| (runtime, acceptor, address))
+    });
+    // Whoever starts it waits for this.
+    match bound {
+        Err(error) => drop(tell.send(Err(error))),
+        Ok((runtime, acceptor, address)) => {
+            drop(tell.send(Ok(address)));
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, serve(acceptor, listener, begun));
+        }
+    }
 }
 
 /// Runs carriers and greetings until the network is dropped.

@@ -17,7 +17,7 @@ use hurtig_core::{Batch, Element, Error, Event};
 use hurtig_exchange::{
     ChannelOptions, Receiver, RecordCodec, SendOutcome, Sender, Signal, channel_in, channel_out,
 };
-use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party, PeerWorker, tcp};
+use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party, PeerWorker, StartError, tcp};
 use hurtig_rpc::TcpDialer;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -200,6 +200,28 @@ fn a_worker_that_nobody_is_at_fails_the_task_after_the_time_for_dialling() {
         text.contains("cannot be reached") && text.contains(&nobody.address),
         "{text}"
     );
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error_and_a_runtime_may_run_already() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let start = async {
+        Network::start(NetworkSetup {
+            own: Party {
+                job: Uuid::nil(),
+                secret: Uuid::nil(),
+                worker: Uuid::nil(),
+            },
+            bind: tcp(address),
+            dialer: Arc::new(TcpDialer),
+            config: config(),
+            clock: SystemClock::new(),
+        })
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let refused = runtime.block_on(start).unwrap_err();
+    assert!(matches!(refused, StartError::Bind(_)), "{refused:?}");
 }
 
 #[test]
