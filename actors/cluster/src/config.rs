@@ -12,6 +12,8 @@ pub struct ClusterConfig {
     pub worker_threads: usize,
     /// Slots offered (`taskmanager.numberOfTaskSlots`); `None`: as many as jobs need.
     pub task_slots: Option<u32>,
+    /// Which free slots a job gets.
+    pub load_balance: LoadBalance,
     /// How long a job may wait for slots (`slot.request.timeout`).
     pub slot_request_timeout: Duration,
     /// How long a task may take to stop (`task.cancellation.timeout`).
@@ -32,6 +34,7 @@ impl Default for ClusterConfig {
         Self {
             worker_threads: cores,
             task_slots: None,
+            load_balance: LoadBalance::None,
             slot_request_timeout: Duration::from_secs(300),
             cancellation_timeout: Duration::from_secs(30),
             ask_timeout: Duration::from_secs(10),
@@ -40,6 +43,16 @@ impl Default for ClusterConfig {
             exception_history: 16,
         }
     }
+}
+
+/// Which free slots a job gets (`taskmanager.load-balance.mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LoadBalance {
+    /// Those of few TaskManagers, so that few records cross between processes.
+    #[default]
+    None,
+    /// Those of the TaskManagers that are used the least, one after the other.
+    Slots,
 }
 
 /// What happens after a failure (`restart-strategy.*`).

@@ -7,7 +7,7 @@ use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, S
 use crate::error::ClusterError;
 use crate::job_master::{CheckpointCall, CheckpointStatistics, SavepointCall, TakenCheckpoint};
 use crate::programs::Programs;
-use crate::resource_manager::{ResourceManager, Spread};
+use crate::resource_manager::ResourceManager;
 use crate::result::{FailureEntry, JobDetail, JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
 use actix::{Arbiter, ArbiterHandle, System};
@@ -143,7 +143,7 @@ fn run<T, F>(
 
 fn start_actors(config: &ClusterConfig, env: &ActorEnv) -> Mailbox<DispatcherInput> {
     let programs = Programs::default();
-    let (resource_manager, _) = Shell::start(ResourceManager::new(Spread::Anywhere), env.clone());
+    let (resource_manager, _) = Shell::start(ResourceManager::new(config.load_balance), env.clone());
     let setup = TaskManagerSetup {
         id: TaskManagerId::random(),
         threads: u32::try_from(config.worker_threads.max(1)).unwrap_or(u32::MAX),

@@ -22,8 +22,8 @@ mod task_manager;
 mod wire;
 
 pub use config::{
-    CheckpointKind, CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig,
-    RestoreFrom, RestoreTarget,
+    CheckpointKind, CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, LoadBalance,
+    RestartStrategyConfig, RestoreFrom, RestoreTarget,
 };
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
@@ -36,6 +36,6 @@ pub use job_master::{
     EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,
     Restarts, StorageWork, WantedCheckpoint,
 };
-pub use resource_manager::{ResourceBrain, ResourceEffect, Spread};
+pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobDetail, JobFailure, JobOverview, JobResult, VertexOverview};
 pub use task_manager::{HostId, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent};

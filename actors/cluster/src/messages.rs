@@ -34,7 +34,8 @@ impl fmt::Display for TaskId {
 pub enum DispatcherMessage {
     /// The job is in another state.
     /// *Legal* between submission and [`Self::JobEnded`]. *Reply*: none. *Late*: ignored once the
-    /// job has ended. *Repeated*: changes nothing.
+    /// job has ended. *Repeated*: changes nothing. A state that ends the job changes nothing either:
+    /// clients see the end when [`Self::JobEnded`] brings the result.
     JobStatusChanged {
         /// The job.
         job: JobId,
@@ -73,13 +74,15 @@ pub enum ResourceManagerMessage {
         /// The job.
         job: JobId,
     },
-    /// From a TaskManager: what held a job's slots there has ended. *Reply*: none; the job is served anew as
+    /// From a TaskManager: what held these slots of a job there has ended. *Reply*: none; the job is served anew as
     /// long as it requires slots. *Late, repeated*: nothing is held there.
     Freed {
         /// Where.
         task_manager: TaskManagerId,
         /// The job.
         job: JobId,
+        /// The slots.
+        allocations: Vec<AllocationId>,
     },
     /// From a JobMaster: it does not hear of this worker any more, and does not wait for it. *Reply*: none; its process is ended, and
     /// the job is served anew. *Late, repeated*: it has ended.
@@ -189,6 +192,9 @@ pub enum JobMasterMessage {
         task_manager: TaskManagerId,
         /// Their names.
         allocations: Vec<AllocationId>,
+        /// Where its tasks receive records of tasks elsewhere; `None`: all tasks of the job are there.
+        #[serde(default)]
+        exchange: Option<String>,
     },
     /// From who watches it: a TaskManager of the job is gone, with its slots and all that ran there. *Legal* at any
     /// time. *Reply*: none; what ran there has failed. *Repeated, late*: it has no slots, ignored.
@@ -319,7 +325,11 @@ mod tests {
             },
             ResourceManagerMessage::Require { job, slots: 7 },
             ResourceManagerMessage::Release { job },
-            ResourceManagerMessage::Freed { task_manager, job },
+            ResourceManagerMessage::Freed {
+                task_manager,
+                job,
+                allocations: allocations.clone(),
+            },
             ResourceManagerMessage::GiveUp {
                 job,
                 worker: task_manager,
@@ -368,6 +378,7 @@ mod tests {
             JobMasterMessage::SlotsOffered {
                 task_manager,
                 allocations,
+                exchange: Some("127.0.0.1:1".to_owned()),
             },
             JobMasterMessage::TaskManagerLost {
                 task_manager,

@@ -4,7 +4,7 @@
 
 use hurtig_cluster::messages::{ResourceManagerMessage, TaskManagerMessage};
 use hurtig_cluster::{
-    ResourceBrain, ResourceEffect, Spread, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent,
+    LoadBalance, ResourceBrain, ResourceEffect, TaskManagerBrain, TaskManagerEffect, TaskManagerEvent,
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::SystemClock;
@@ -349,7 +349,7 @@ fn a_task_manager_of_another_process_offers_what_a_job_requires() {
         let fences = Fences::open();
         fences.hold(stamp).unwrap();
         let manager = Manager {
-            brain: ResourceBrain::new(Spread::Anywhere),
+            brain: ResourceBrain::new(LoadBalance::None),
             stamp,
             task_managers: BTreeMap::new(),
         };

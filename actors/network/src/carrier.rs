@@ -1,12 +1,12 @@
 //! One connection to another worker, and what happens when it ends.
 
 use crate::hello::{HelloError, Party, greet};
-use crate::network::{NetworkConfig, PeerWorker};
+use crate::network::NetworkConfig;
 use hurtig_core::Error;
 use hurtig_core::ids::ChannelId;
-use hurtig_core::time::Clock;
+use hurtig_core::time::{Clock, Time};
 use hurtig_exchange::Signal;
-use hurtig_exchange::remote::{Connection, FrameError, Inlet, Outlet};
+use hurtig_exchange::remote::{Connection, FrameError, Inlet, Outlet, PeerWorker};
 use hurtig_rpc::{Dialer, Stream};
 use std::future::poll_fn;
 use std::io;
@@ -23,6 +23,8 @@ const PIECE: usize = 256 << 10;
 const TICK: Duration = Duration::from_millis(500);
 /// The pause before a worker that refused a connection is dialled again.
 const REDIAL: Duration = Duration::from_millis(100);
+/// How long a worker that is not connected and has no channels is remembered.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// What tasks ask of a connection.
 #[derive(Debug)]
@@ -33,34 +35,54 @@ pub(crate) enum Command {
 }
 
 /// What a connection was asked and has not done yet: no more than tasks have channels.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Orders {
-    /// `None`: the network was dropped.
-    commands: Mutex<Option<Vec<Command>>>,
+    waiting: Mutex<Waiting>,
     /// Rings when a channel's end has changed, too.
     pub(crate) signal: Signal,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    /// `None`: nobody carries anything any more.
+    commands: Option<Vec<Command>>,
+    /// Since when there has been no connection, and no channel that needs one.
+    idle_since: Option<Time>,
 }
 
 impl Orders {
     pub(crate) fn new() -> Self {
         Self {
-            commands: Mutex::new(Some(Vec::new())),
+            waiting: Mutex::new(Waiting {
+                commands: Some(Vec::new()),
+                idle_since: None,
+            }),
             signal: Signal::new(),
         }
     }
 
-    fn with<R>(&self, act: impl FnOnce(&mut Option<Vec<Command>>) -> R) -> R {
+    fn with<R>(&self, act: impl FnOnce(&mut Waiting) -> R) -> R {
         // Nothing in here runs foreign code, so a panic cannot have left it half changed.
-        act(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A channel will follow.
+    pub(crate) fn expect(&self) {
+        self.with(|waiting| waiting.idle_since = None);
     }
 
     pub(crate) fn give(&self, command: Command) {
-        let refused = self.with(|commands| match commands {
-            Some(commands) => {
-                commands.push(command);
-                None
+        let refused = self.with(|waiting| {
+            if !matches!(command, Command::Forget(_)) {
+                waiting.idle_since = None;
             }
-            None => Some(command),
+            match &mut waiting.commands {
+                Some(commands) => {
+                    commands.push(command);
+                    None
+                }
+                None => Some(command),
+            }
         });
         // An end that is dropped counts as gone; that runs foreign code.
         drop(refused);
@@ -69,13 +91,32 @@ impl Orders {
 
     /// There will be no more.
     pub(crate) fn close(&self) {
-        drop(self.with(Option::take));
+        drop(self.with(|waiting| waiting.commands.take()));
         self.signal.ring();
+    }
+
+    /// Closes it if nobody has needed it for a while; whether that is so.
+    pub(crate) fn close_if_idle(&self, now: Time) -> bool {
+        let since = self.with(|waiting| waiting.idle_since);
+        let idle = since.is_some_and(|since| now.since(since) >= IDLE);
+        if idle {
+            self.close();
+        }
+        idle
+    }
+
+    /// There is no connection, and until a channel comes nobody needs one.
+    fn disconnected(&self, connection: &Connection, now: Time) {
+        self.with(|waiting| {
+            let unneeded = waiting.commands.as_ref().is_some_and(Vec::is_empty);
+            let idle = connection.channels() == 0 && unneeded;
+            waiting.idle_since = idle.then_some(now);
+        });
     }
 
     fn carry_out(&self, connection: &mut Connection) -> Result<(), Over> {
         let commands = self
-            .with(|commands| commands.as_mut().map(std::mem::take))
+            .with(|waiting| waiting.commands.as_mut().map(std::mem::take))
             .ok_or(Over)?;
         for command in commands {
             match command {
@@ -161,6 +202,7 @@ impl Carrier {
         if let Some(stream) = self.replacing.take() {
             return Ok(Ok(stream));
         }
+        self.orders.disconnected(&self.connection, self.clock.now());
         let Self {
             orders,
             connection,
@@ -274,7 +316,7 @@ async fn dial(
         let dialled = timeout(left, dialer.dial(&peer.address)).await;
         match dialled.unwrap_or_else(|_| Err(late())) {
             Ok(mut stream) => {
-                let greeted = greet(&mut stream, own, peer.worker).await;
+                let greeted = greet(&mut stream, own, peer.worker.0).await;
                 return greeted.map(|()| stream).map_err(LinkError::Hello);
             }
             Err(error) if Instant::now() + REDIAL >= until => return Err(LinkError::Unreachable(error)),
@@ -307,4 +349,29 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_exchange::remote::ConnectionConfig;
+
+    #[test]
+    fn a_worker_is_forgotten_when_nobody_has_needed_it_for_a_while() {
+        let (orders, connection) = (Orders::new(), Connection::new(ConnectionConfig::default()));
+        let at = |seconds| Time::ZERO.after(Duration::from_secs(seconds));
+        assert!(!orders.close_if_idle(at(100)), "it has never been without one");
+        orders.disconnected(&connection, at(100));
+        assert!(!orders.close_if_idle(at(159)));
+        orders.expect();
+        assert!(!orders.close_if_idle(at(200)), "a channel is about to come");
+        orders.disconnected(&connection, at(200));
+        orders.give(Command::Forget(1));
+        assert!(orders.close_if_idle(at(260)));
+        assert!(
+            orders
+                .carry_out(&mut Connection::new(ConnectionConfig::default()))
+                .is_err()
+        );
+    }
 }

@@ -10,4 +10,4 @@ mod network;
 
 pub use carrier::LinkError;
 pub use hello::{HelloError, Party};
-pub use network::{Bind, Network, NetworkConfig, NetworkSetup, PeerWorker, StartError, tcp};
+pub use network::{Bind, Network, NetworkConfig, NetworkSetup, StartError, tcp};

@@ -5,7 +5,7 @@ use crate::hello::{HelloError, Party, answer};
 use hurtig_core::ids::ChannelId;
 use hurtig_core::time::Clock;
 use hurtig_exchange::Signal;
-use hurtig_exchange::remote::{Connection, ConnectionConfig, Inlet, Outlet};
+use hurtig_exchange::remote::{Connection, ConnectionConfig, Exchange, Inlet, Outlet, PeerWorker};
 use hurtig_rpc::{Accepted, Acceptor, Dialer, Stream, TcpAcceptor};
 use std::collections::HashMap;
 use std::future::Future;
@@ -42,15 +42,6 @@ impl Default for NetworkConfig {
             silence: Duration::from_secs(12),
         }
     }
-}
-
-/// Another worker of the job.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct PeerWorker {
-    /// Which.
-    pub worker: Uuid,
-    /// Where its exchange listens.
-    pub address: String,
 }
 
 /// A listener that is still to be made, on the thread of the exchange.
@@ -202,38 +193,43 @@ impl Network {
         &self.0.address
     }
 
-    /// What the channels' ends at the connection to a worker ring with.
-    pub fn signal(&self, peer: &PeerWorker) -> Signal {
-        self.line(peer).orders.signal.clone()
+    fn tell(&self, peer: &PeerWorker, command: Command) {
+        self.with_line(peer, |line| line.orders.give(command));
     }
 
-    /// Carries a channel to a worker; its queue was made with [`Self::signal`].
-    pub fn produce(&self, peer: &PeerWorker, id: ChannelId, outlet: Outlet) {
+    /// Does something with the line to a worker before anybody may take it for one that nobody needs.
+    fn with_line<R>(&self, peer: &PeerWorker, act: impl FnOnce(&Line) -> R) -> R {
+        let mut lines = self.0.lines.lock();
+        if !lines.contains_key(&peer.worker.0) {
+            // A job may lose many workers in its life.
+            let now = self.0.clock.now();
+            lines.retain(|_, line| !line.orders.close_if_idle(now));
+        }
+        let line = lines.entry(peer.worker.0).or_insert_with(|| self.0.begin(peer));
+        act(line)
+    }
+}
+
+impl Exchange for Network {
+    fn signal(&self, peer: &PeerWorker) -> Signal {
+        self.with_line(peer, |line| {
+            line.orders.expect();
+            line.orders.signal.clone()
+        })
+    }
+
+    fn produce(&self, peer: &PeerWorker, id: ChannelId, outlet: Outlet) {
         self.tell(peer, Command::Produce(id, outlet));
     }
 
-    /// Brings a channel from a worker; its queue was made with [`Self::signal`].
-    pub fn consume(&self, peer: &PeerWorker, id: ChannelId, inlet: Inlet) {
+    fn consume(&self, peer: &PeerWorker, id: ChannelId, inlet: Inlet) {
         self.tell(peer, Command::Consume(id, inlet));
     }
 
-    /// Ends all channels of a generation.
-    pub fn forget(&self, generation: u32) {
+    fn forget(&self, generation: u32) {
         for line in self.0.lines.lock().values() {
             line.orders.give(Command::Forget(generation));
         }
-    }
-
-    fn tell(&self, peer: &PeerWorker, command: Command) {
-        self.line(peer).orders.give(command);
-    }
-
-    fn line(&self, peer: &PeerWorker) -> Line {
-        let mut lines = self.0.lines.lock();
-        lines
-            .entry(peer.worker)
-            .or_insert_with(|| self.0.begin(peer))
-            .clone()
     }
 }
 
@@ -247,7 +243,7 @@ impl Inner {
             peer: peer.clone(),
             config: self.config,
             clock: self.clock.clone(),
-            dialer: (self.own.worker < peer.worker).then(|| self.dialer.clone()),
+            dialer: (self.own.worker < peer.worker.0).then(|| self.dialer.clone()),
             orders: orders.clone(),
             accepted: from_listener,
             replacing: None,

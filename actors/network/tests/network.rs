@@ -10,14 +10,15 @@
     reason = "real sockets are waited for in real time, and silence cannot be waited for otherwise"
 )]
 
-use hurtig_core::ids::{ChannelId, EdgeId};
+use hurtig_core::ids::{ChannelId, EdgeId, TaskManagerId};
 use hurtig_core::time::SystemClock;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Element, Error, Event};
+use hurtig_exchange::remote::{Exchange, PeerWorker};
 use hurtig_exchange::{
     ChannelOptions, Receiver, RecordCodec, SendOutcome, Sender, Signal, channel_in, channel_out,
 };
-use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party, PeerWorker, StartError, tcp};
+use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party, StartError, tcp};
 use hurtig_rpc::TcpDialer;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -58,7 +59,7 @@ fn worker_of(job: u128, worker: u128, config: NetworkConfig) -> (Network, PeerWo
     });
     let network = network.unwrap();
     let peer = PeerWorker {
-        worker: own.worker,
+        worker: TaskManagerId(own.worker),
         address: network.address().to_owned(),
     };
     (network, peer)
@@ -190,7 +191,7 @@ fn a_worker_that_nobody_is_at_fails_the_task_after_the_time_for_dialling() {
     let (one, _) = worker_of(1, 1, config);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = PeerWorker {
-        worker: Uuid::from_u128(2),
+        worker: TaskManagerId::from_u128(2),
         address: free.to_string(),
     };
     let task = Signal::new();

@@ -10,7 +10,7 @@ use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{AnyLink, Head, Node, TaskCore, TaskParts};
 use hurtig_dataflow::graph::{JobEdge, JobGraph, JobOperator, JobVertex};
 use hurtig_dataflow::operator::{JobParameters, Services, SideOutputs, SideSink, SubtaskInfo};
-use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program};
+use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program, StreamCode};
 use hurtig_exchange::{BarrierMode, ChannelKind, ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
 use std::collections::BTreeMap;
@@ -251,8 +251,8 @@ impl Assembly<'_> {
                 },
             };
             let id = self.channel_id(edge, producer.index, index);
-            self.channels
-                .take(id, End::Sender, ends, (code.stream(), self.kind(edge)))
+            let at = output.elsewhere.get(&index);
+            self.end_of(id, End::Sender, ends, (code.stream(), self.kind(edge)), at)
         };
         let shape = EdgeShape {
             consumers: output.consumers.end - output.consumers.start,
@@ -260,7 +260,7 @@ impl Assembly<'_> {
             producer: producer.index,
         };
         code.writer(
-            output.consumers.clone().map(sender).collect(),
+            output.consumers.clone().map(sender).collect::<Result<Vec<_>>>()?,
             shape,
             self.flush_policy(vertex),
         )
@@ -292,10 +292,31 @@ impl Assembly<'_> {
                 consumer,
             };
             let id = self.channel_id(edge, index, consumer.index);
-            self.channels
-                .take(id, End::Receiver, ends, (code.stream(), self.kind(edge)))
+            let at = input.elsewhere.get(&index);
+            self.end_of(id, End::Receiver, ends, (code.stream(), self.kind(edge)), at)
         };
-        Ok(input.producers.clone().map(receiver).collect())
+        input.producers.clone().map(receiver).collect()
+    }
+
+    /// One end of a channel whose other end is here, or at one of the descriptor's peers.
+    fn end_of(
+        &self,
+        id: ChannelId,
+        end: End,
+        ends: Ends,
+        make: (&dyn StreamCode, ChannelKind),
+        peer: Option<&u32>,
+    ) -> Result<Erased> {
+        let Some(&peer) = peer else {
+            return Ok(self.channels.take(id, end, ends, make));
+        };
+        let known = self.descriptor.peers.get(peer as usize).ok_or_else(|| {
+            let peers = self.descriptor.peers.len();
+            Error::internal(format!(
+                "channel {id:?} leads to peer {peer} of {peers} that the task was told of"
+            ))
+        })?;
+        self.channels.take_remote(id, end, ends, make, known)
     }
 
     fn kind(&self, edge: &JobEdge) -> ChannelKind {

@@ -1,10 +1,13 @@
-//! The channels of a job within one process, made by whichever side comes first.
+//! The channels of a job's tasks in this process: those within it are made by whichever side comes first, those to
+//! other processes have one side here.
 
 use hurtig_core::ids::{ChannelId, SubtaskId};
+use hurtig_core::{Error, Result};
 use hurtig_dataflow::program::{Erased, StreamCode};
+use hurtig_exchange::remote::{Exchange, PeerWorker};
 use hurtig_exchange::{ChannelKind, Signal};
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Which end of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,8 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct Channels {
     inner: Mutex<Inner>,
+    /// The way to other processes.
+    exchange: OnceLock<Arc<dyn Exchange>>,
 }
 
 impl Channels {
@@ -85,8 +90,50 @@ impl Channels {
         }
     }
 
-    /// Drops what nobody took of a generation.
+    /// Says how other processes are reached.
+    pub(crate) fn connect(&self, exchange: Arc<dyn Exchange>) {
+        if self.exchange.set(exchange).is_err() {
+            tracing::error!("a job's channels were connected twice; the first way stays");
+        }
+    }
+
+    /// The end of a channel of `stream` whose other end is in another process.
+    pub(crate) fn take_remote(
+        &self,
+        id: ChannelId,
+        end: End,
+        ends: Ends,
+        (stream, kind): (&dyn StreamCode, ChannelKind),
+        peer: &PeerWorker,
+    ) -> Result<Erased> {
+        let exchange = self.exchange.get().ok_or_else(|| {
+            Error::internal(format!(
+                "channel {id:?} leads to worker {}, and this process has no exchange",
+                peer.worker
+            ))
+        })?;
+        let connection = exchange.signal(peer);
+        match end {
+            End::Sender => {
+                let producer = self.signal(id.generation, ends.producer);
+                let (sender, outlet) = stream.channel_out(kind, producer, connection)?;
+                exchange.produce(peer, id, outlet);
+                Ok(sender)
+            }
+            End::Receiver => {
+                let consumer = self.signal(id.generation, ends.consumer);
+                let (inlet, receiver) = stream.channel_in(kind, connection, consumer)?;
+                exchange.consume(peer, id, inlet);
+                Ok(receiver)
+            }
+        }
+    }
+
+    /// Drops what nobody took of a generation, and ends what is left of its channels to other processes.
     pub(crate) fn forget(&self, generation: u32) {
+        if let Some(exchange) = self.exchange.get() {
+            exchange.forget(generation);
+        }
         let dropped: Vec<Erased> = {
             let mut inner = self.lock();
             inner.signals.retain(|(of, _), _| *of != generation);

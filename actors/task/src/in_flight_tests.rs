@@ -39,6 +39,7 @@ fn task(index: u32, parallelism: u32) -> TaskDescriptor {
         outputs: Vec::new(),
         restore: None,
         backlog: false,
+        peers: Vec::new(),
     }
 }
 

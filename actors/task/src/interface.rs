@@ -14,12 +14,14 @@ use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Split, SplitEnumerator};
+use hurtig_exchange::remote::{Exchange, PeerWorker};
 use hurtig_state::StateShapes;
 use hurtig_storage::{SavepointFormat, Scale, SnapshotFolder, StateHandle, SubtaskState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// One input of a task: an edge, as seen by one consuming subtask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +37,9 @@ pub struct InputDescriptor {
     /// Whether its channels begin in backlog, because a source behind them does.
     #[serde(default)]
     pub backlog: bool,
+    /// The producers in other processes, and where each is in [`TaskDescriptor::peers`].
+    #[serde(default)]
+    pub elsewhere: BTreeMap<u32, u32>,
 }
 
 /// One output of a task: an edge, as seen by one producing subtask.
@@ -54,6 +59,9 @@ pub struct OutputDescriptor {
     pub consumer_parallelism: u32,
     /// The key groups of the consuming vertex.
     pub consumer_max_parallelism: u32,
+    /// The consumers in other processes, and where each is in [`TaskDescriptor::peers`].
+    #[serde(default)]
+    pub elsewhere: BTreeMap<u32, u32>,
 }
 
 /// Everything that a TaskManager is told about a task; the rest is in the job's graph.
@@ -88,6 +96,9 @@ pub struct TaskDescriptor {
     /// Whether its source begins in backlog.
     #[serde(default)]
     pub backlog: bool,
+    /// The other workers that channels of the task lead to or come from.
+    #[serde(default)]
+    pub peers: Vec<PeerWorker>,
 }
 
 /// What a task begins with after a restore.
@@ -401,6 +412,12 @@ pub trait TaskFactory: Send + Sync {
     /// # Errors
     /// When the task cannot be built; nothing of it is left then.
     fn start_task(&self, descriptor: TaskDescriptor, link: Box<dyn TaskLink>) -> Result<TaskHandle, Error>;
+
+    /// How channels reach other workers of the job. Called at most once, before the first task; without it all of the
+    /// job's tasks are in one process.
+    fn connect(&self, exchange: Arc<dyn Exchange>) {
+        drop(exchange);
+    }
 
     /// What states the operators declare, see `Operator::declare`; those that cannot be asked are missing. It may block,
     /// and runs functions of the user.

@@ -15,6 +15,7 @@ use hurtig_dataflow::graph::{JobGraph, NodeKind};
 use hurtig_dataflow::operator::JobParameters;
 use hurtig_dataflow::program::{NodeCode, Program};
 use hurtig_dataflow::source::SplitEnumerator;
+use hurtig_exchange::remote::Exchange;
 use hurtig_state::{StateBackend, StateShapes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -184,6 +185,10 @@ impl TaskFactory for LinkedProgram {
 
     fn generation_ended(&self, generation: u32) {
         self.channels.forget(generation);
+    }
+
+    fn connect(&self, exchange: Arc<dyn Exchange>) {
+        self.channels.connect(exchange);
     }
 }
 

@@ -3,7 +3,7 @@
 use hurtig_cluster::process::note_bytes;
 
 /// What the note says: the launch versions that this library speaks, and its own version.
-const TEXT: &str = concat!("launch=1..1\nhurtig=", env!("CARGO_PKG_VERSION"), "\n");
+const TEXT: &str = concat!("launch=2..2\nhurtig=", env!("CARGO_PKG_VERSION"), "\n");
 /// See [`note_bytes`].
 const LENGTH: usize = (20 + TEXT.len()).next_multiple_of(4);
 
@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn the_note_names_the_version_that_is_spoken() {
-        assert!(TEXT.starts_with(&format!("launch=1..{LAUNCH_VERSION}\n")));
+        assert!(TEXT.starts_with(&format!("launch=2..{LAUNCH_VERSION}\n")));
         assert!(NOTE.0.windows(TEXT.len()).any(|bytes| bytes == TEXT.as_bytes()));
     }
 }

@@ -18,7 +18,7 @@ use hurtig_core::types::TypeInfo;
 use hurtig_core::{Error, Result};
 use hurtig_exchange::{
     ChannelKind, EdgeWriter, FlushPolicy, HashRecords, Partitioner, Receiver, RecordCodec, Sender, Signal,
-    channel,
+    channel, channel_in, channel_out, remote,
 };
 use hurtig_state::StateShapes;
 use std::any::Any;
@@ -45,6 +45,20 @@ pub trait StreamCode: Send + Sync {
     fn side(&self, tag: &str, writers: Vec<Erased>) -> Result<Box<dyn SideSink>>;
     /// A channel: its `Sender` and its `Receiver`.
     fn channel(&self, kind: ChannelKind, producer: Signal, consumer: Signal) -> (Erased, Erased);
+    /// The `Sender` of a channel to another process, and what carries it there.
+    fn channel_out(
+        &self,
+        kind: ChannelKind,
+        producer: Signal,
+        connection: Signal,
+    ) -> Result<(Erased, remote::Outlet)>;
+    /// The `Receiver` of a channel from another process, and what brings it here.
+    fn channel_in(
+        &self,
+        kind: ChannelKind,
+        connection: Signal,
+        consumer: Signal,
+    ) -> Result<(remote::Inlet, Erased)>;
 }
 
 /// The code of a stream of `T`.
@@ -65,6 +79,11 @@ impl<T: Clone + Send + 'static> TypedStream<T> {
             .into_iter()
             .map(|writer| typed(writer, "an edge"))
             .collect()
+    }
+
+    fn codec(&self) -> Result<RecordCodec<T>> {
+        let unknown = || Error::internal("a stream that crosses no channel is to cross one");
+        self.codec.clone().ok_or_else(unknown)
     }
 }
 
@@ -87,6 +106,26 @@ impl<T: Clone + Send + 'static> StreamCode for TypedStream<T> {
             receiver = receiver.keeping_by(codec.clone());
         }
         (Box::new(sender), Box::new(receiver))
+    }
+
+    fn channel_out(
+        &self,
+        kind: ChannelKind,
+        producer: Signal,
+        connection: Signal,
+    ) -> Result<(Erased, remote::Outlet)> {
+        let (sender, outlet) = channel_out(kind, self.codec()?, producer, connection);
+        Ok((Box::new(sender), outlet))
+    }
+
+    fn channel_in(
+        &self,
+        kind: ChannelKind,
+        connection: Signal,
+        consumer: Signal,
+    ) -> Result<(remote::Inlet, Erased)> {
+        let (inlet, receiver) = channel_in(kind, self.codec()?, connection, consumer);
+        Ok((inlet, Box::new(receiver)))
     }
 }
 

@@ -183,7 +183,10 @@ impl DispatcherBrain {
     ) -> Result<(), ClusterError> {
         match event {
             DispatcherEvent::Message(DispatcherMessage::JobStatusChanged { job, status }) => {
-                if let Some(running) = self.running.get_mut(&job) {
+                // A job is over when its result is here: until then nobody could be told how it ended.
+                if let Some(running) = self.running.get_mut(&job)
+                    && !status.is_globally_terminal()
+                {
                     running.status = status;
                     running.times.entered.insert(status, wall_ms);
                 }
@@ -327,6 +330,24 @@ mod tests {
         assert_eq!(brain.status(job).unwrap(), JobStatus::Finished);
         let cancel = brain.handle(0, DispatcherEvent::Cancel(job), &mut Vec::new());
         assert!(matches!(cancel, Err(ClusterError::Ended { .. })));
+    }
+
+    #[test]
+    fn a_job_is_over_when_its_result_is_here() {
+        let mut brain = DispatcherBrain::new(10, 10);
+        brain.submit(graph(1, "a")).unwrap();
+        let job = JobId::from_u128(1);
+        for status in [JobStatus::Running, JobStatus::Finished] {
+            let changed = DispatcherMessage::JobStatusChanged { job, status };
+            brain
+                .handle(5, DispatcherEvent::Message(changed), &mut Vec::new())
+                .unwrap();
+            assert_eq!(brain.status(job).unwrap(), JobStatus::Running);
+            assert_eq!(brain.jobs()[0].end_ms, None);
+        }
+        end(&mut brain, 1);
+        assert_eq!(brain.status(job).unwrap(), JobStatus::Finished);
+        assert_eq!(brain.jobs()[0].end_ms, Some(0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::messages::JobMasterMessage;
 use crate::result::{FailureEntry, JobFailure, JobResult};
 use hurtig_core::Fault;
 use hurtig_core::accumulators::{AccumulatorValues, merge_accumulators};
-use hurtig_core::ids::{AllocationId, ExecutionId, NodeId, TaskManagerId};
+use hurtig_core::ids::{ExecutionId, NodeId, SubtaskId, TaskManagerId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{ExecutionGraph, JobGraph, JobStatus, RegionId, StateChange, TaskState};
 use hurtig_dataflow::source::{Assignment, Split};
@@ -141,8 +141,10 @@ impl JobMasterBrain {
             JobMasterMessage::SlotsOffered {
                 task_manager,
                 allocations,
+                exchange,
             } => {
-                self.on_slots(now, task_manager, &allocations, out);
+                self.slots.offer(task_manager, &allocations, exchange);
+                self.proceed(now, out);
             }
             JobMasterMessage::TaskManagerLost { task_manager, cause } => {
                 self.on_task_manager_lost(now, task_manager, &cause, out);
@@ -277,11 +279,6 @@ impl JobMasterBrain {
         self.prepare(now, &regions, out);
     }
 
-    fn on_slots(&mut self, now: Time, from: TaskManagerId, allocations: &[AllocationId], out: &mut Effects) {
-        self.slots.offer(from, allocations);
-        self.proceed(now, out);
-    }
-
     /// Deploys what has every slot and every enumerator.
     pub(super) fn proceed(&mut self, now: Time, out: &mut Effects) {
         let graph = self.graph.job_graph().clone();
@@ -290,7 +287,7 @@ impl JobMasterBrain {
         };
         while let Some(regions) = self.take_prepared() {
             for execution in self.attempts_of(&regions) {
-                self.deploy(now, execution, slots[&execution.subtask], out);
+                self.deploy(now, execution, &slots, out);
             }
             if self.failover.is_over() {
                 self.set_status(JobStatus::Running, now, out);
@@ -305,7 +302,14 @@ impl JobMasterBrain {
         regions
     }
 
-    fn deploy(&mut self, now: Time, execution: ExecutionId, slot: Slot, out: &mut Effects) {
+    fn deploy(
+        &mut self,
+        now: Time,
+        execution: ExecutionId,
+        slots: &BTreeMap<SubtaskId, Slot>,
+        out: &mut Effects,
+    ) {
+        let slot = slots[&execution.subtask];
         let graph = self.graph.job_graph().clone();
         let Some(vertex) = graph.vertex(execution.subtask.vertex) else {
             return;
@@ -317,6 +321,8 @@ impl JobMasterBrain {
         let begins = Beginning {
             latest,
             in_backlog: &|vertex| self.begins_in_backlog(vertex),
+            worker_of: &|subtask| slots[&subtask].0,
+            peer: &|worker| self.slots.peer(worker),
         };
         let descriptor = Box::new(describe(&self.graph, vertex, (execution, slot), &begins));
         out.push(JobEffect::Deploy {

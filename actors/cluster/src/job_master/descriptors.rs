@@ -3,9 +3,12 @@
 use super::checkpointing::Latest;
 use super::metadata::restore_of;
 use super::slots::Slot;
-use hurtig_core::ids::{ExecutionId, VertexId};
+use hurtig_core::ids::{ExecutionId, SubtaskId, TaskManagerId, VertexId};
 use hurtig_dataflow::graph::{ExecutionGraph, JobVertex};
+use hurtig_exchange::remote::PeerWorker;
 use hurtig_task::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// What tasks begin with.
 pub(super) struct Beginning<'a> {
@@ -13,6 +16,37 @@ pub(super) struct Beginning<'a> {
     pub(super) latest: Option<&'a Latest>,
     /// Whether a vertex begins in backlog.
     pub(super) in_backlog: &'a dyn Fn(VertexId) -> bool,
+    /// Where a subtask will be.
+    pub(super) worker_of: &'a dyn Fn(SubtaskId) -> TaskManagerId,
+    /// How tasks elsewhere reach those of a worker.
+    pub(super) peer: &'a dyn Fn(TaskManagerId) -> PeerWorker,
+}
+
+/// The other workers of a task's channels, in the order in which they were met.
+struct Peers<'a> {
+    own: TaskManagerId,
+    begins: &'a Beginning<'a>,
+    met: Vec<TaskManagerId>,
+}
+
+impl Peers<'_> {
+    /// Those of these subtasks that are elsewhere.
+    fn elsewhere(&mut self, vertex: VertexId, subtasks: Range<u32>) -> BTreeMap<u32, u32> {
+        let mut elsewhere = BTreeMap::new();
+        for index in subtasks {
+            let worker = (self.begins.worker_of)(SubtaskId { vertex, index });
+            if worker == self.own {
+                continue;
+            }
+            let met = self.met.iter().position(|met| *met == worker);
+            let place = met.unwrap_or_else(|| {
+                self.met.push(worker);
+                self.met.len() - 1
+            });
+            elsewhere.insert(index, u32::try_from(place).unwrap_or(u32::MAX));
+        }
+        elsewhere
+    }
 }
 
 /// The description of one attempt at a subtask of `vertex`, and of the slot that it occupies.
@@ -23,6 +57,15 @@ pub(super) fn describe(
     begins: &Beginning<'_>,
 ) -> TaskDescriptor {
     let index = execution.subtask.index;
+    let mut peers = Peers {
+        own: slot.0,
+        begins,
+        met: Vec::new(),
+    };
+    let (inputs, outputs) = (
+        inputs(graph, vertex, index, &mut peers),
+        outputs(graph, vertex, index, &mut peers),
+    );
     let reads = graph.job_graph().inputs(vertex.id).next().is_none();
     TaskDescriptor {
         job: graph.job_graph().id,
@@ -35,10 +78,11 @@ pub(super) fn describe(
         slot: slot.1,
         blocking: vertex.blocking,
         generation: generation_of(graph, execution),
-        inputs: inputs(graph, vertex, index, begins),
-        outputs: outputs(graph, vertex, index),
+        inputs,
+        outputs,
         restore: begins.latest.map(|found| restore_of(found, vertex, index)),
         backlog: reads && (begins.in_backlog)(vertex.id),
+        peers: peers.met.into_iter().map(begins.peer).collect(),
     }
 }
 
@@ -52,29 +96,40 @@ fn inputs(
     graph: &ExecutionGraph,
     vertex: &JobVertex,
     index: u32,
-    begins: &Beginning<'_>,
+    peers: &mut Peers<'_>,
 ) -> Vec<InputDescriptor> {
     let edges = graph.job_graph().inputs(vertex.id);
-    let input = |edge: &hurtig_dataflow::graph::JobEdge| InputDescriptor {
-        edge: edge.id,
-        input: edge.input,
-        partition: edge.partition.clone(),
-        producers: graph.producers(edge, index),
-        backlog: (begins.in_backlog)(edge.from),
+    let input = |edge: &hurtig_dataflow::graph::JobEdge| {
+        let producers = graph.producers(edge, index);
+        InputDescriptor {
+            edge: edge.id,
+            input: edge.input,
+            partition: edge.partition.clone(),
+            backlog: (peers.begins.in_backlog)(edge.from),
+            elsewhere: peers.elsewhere(edge.from, producers.clone()),
+            producers,
+        }
     };
     edges.map(input).collect()
 }
 
-fn outputs(graph: &ExecutionGraph, vertex: &JobVertex, index: u32) -> Vec<OutputDescriptor> {
+fn outputs(
+    graph: &ExecutionGraph,
+    vertex: &JobVertex,
+    index: u32,
+    peers: &mut Peers<'_>,
+) -> Vec<OutputDescriptor> {
     let job = graph.job_graph();
     let outputs = job.outputs(vertex.id).filter_map(|edge| {
         let consumer = job.vertex(edge.to)?;
+        let consumers = graph.consumers(edge, index);
         Some(OutputDescriptor {
             edge: edge.id,
             producer: edge.producer,
             side: edge.side.clone(),
             partition: edge.partition.clone(),
-            consumers: graph.consumers(edge, index),
+            elsewhere: peers.elsewhere(edge.to, consumers.clone()),
+            consumers,
             consumer_parallelism: consumer.parallelism,
             consumer_max_parallelism: consumer.max_parallelism,
         })

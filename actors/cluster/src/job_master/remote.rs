@@ -12,13 +12,14 @@ use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, VertexOverview};
 use crate::wire::{
     AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, Courier, Delivery, DispatcherRpc,
-    OpenWorker, RecordCheckpoint, TakeCheckpoint, TakeSavepoint, WorkerRpc,
+    OpenWorker, RecordCheckpoint, TakeCheckpoint, TakeSavepoint, WorkerOpened, WorkerRpc,
 };
 use hurtig_core::ids::{CheckpointId, TaskManagerId};
 use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Gateway, Rpc, RpcError, Stamp};
 use hurtig_storage::CheckpointLayout;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// How long the leader is waited for before it is asked again to record a checkpoint.
 const RECORDING: Duration = Duration::from_secs(10);
@@ -35,6 +36,8 @@ pub(crate) struct RemoteLinks {
     pub(crate) stamp: Stamp,
     /// Who records checkpoints.
     pub(crate) dispatcher: Gateway<DispatcherRpc>,
+    /// By what the job's workers know each other; each JobMaster has another.
+    pub(crate) secret: Uuid,
 }
 
 /// What the leader is to record.
@@ -85,8 +88,9 @@ impl JobMaster {
                 call.reply.send(());
             }
             JobMasterCall::Opened(call) => {
-                self.open(&call.message, cx);
-                call.reply.send(());
+                if let Some(opened) = self.open(&call.message, cx) {
+                    call.reply.send(opened);
+                }
             }
             JobMasterCall::Accumulators(call) => call.reply.send(self.accumulators()),
             JobMasterCall::Checkpoints(call) => call.reply.send(self.statistics()),
@@ -106,8 +110,9 @@ impl JobMaster {
     }
 
     /// Dials the worker: a refused connection tells of its end sooner than silence.
-    fn open(&mut self, worker: &OpenWorker, cx: &ShellCx<'_, Self>) {
-        let Some(links) = &self.links.remote else { return };
+    fn open(&mut self, worker: &OpenWorker, cx: &ShellCx<'_, Self>) -> Option<WorkerOpened> {
+        let links = self.links.remote.as_ref()?;
+        let secret = links.secret;
         let id = worker.worker;
         let gateway = links.rpc.connect(&*worker.address).gateway::<WorkerRpc>("worker");
         let own: Mailbox<JobMasterEvent> = cx.mailbox();
@@ -117,6 +122,7 @@ impl JobMaster {
         });
         let way = Courier::start(gateway.stamped(links.stamp), cx.env(), on_lost);
         self.introduce(id, way.mailbox, cx);
+        Some(WorkerOpened { secret })
     }
 
     /// A worker that is silent may still run, with slots that the job needs.

@@ -294,7 +294,9 @@ impl JobMaster {
         if self.queue.is_idle()
             && let Some(result) = self.result.take()
         {
+            let status = result.status;
             self.to_dispatcher(DispatcherMessage::JobEnded(result));
+            self.links.status.send_replace(status);
             self.ended = true;
         }
     }
@@ -334,9 +336,12 @@ impl JobMaster {
         self.end_when_stored();
     }
 
+    /// Says what state the job is in. Its end is seen with its result.
     fn publish(&self, status: JobStatus) {
         tracing::info!(job = %self.job(), name = self.graph.name, %status, "job");
-        self.links.status.send_replace(status);
+        if !status.is_globally_terminal() {
+            self.links.status.send_replace(status);
+        }
         self.to_dispatcher(DispatcherMessage::JobStatusChanged {
             job: self.job(),
             status,

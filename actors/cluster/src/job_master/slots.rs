@@ -2,41 +2,72 @@
 
 use hurtig_core::ids::{AllocationId, SubtaskId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
+use hurtig_exchange::remote::PeerWorker;
 use std::collections::BTreeMap;
 
 /// A slot somewhere.
 pub(super) type Slot = (TaskManagerId, AllocationId);
 
-/// The slots that were offered to the job, in order of arrival.
+/// The slots that were offered to the job. Each stays in its place, so that what runs on keeps its own when others are
+/// lost and replaced.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SlotPool {
-    slots: Vec<Slot>,
+    /// `None`: lost, and not replaced yet.
+    places: Vec<Option<Slot>>,
+    /// Where the tasks of each TaskManager receive records of tasks elsewhere.
+    exchanges: BTreeMap<TaskManagerId, String>,
 }
 
 impl SlotPool {
     /// Adds slots; those known already are ignored.
-    pub(super) fn offer(&mut self, task_manager: TaskManagerId, allocations: &[AllocationId]) {
+    pub(super) fn offer(
+        &mut self,
+        task_manager: TaskManagerId,
+        allocations: &[AllocationId],
+        exchange: Option<String>,
+    ) {
         for &allocation in allocations {
-            if !self.slots.contains(&(task_manager, allocation)) {
-                self.slots.push((task_manager, allocation));
+            let slot = Some((task_manager, allocation));
+            if self.places.contains(&slot) {
+                continue;
             }
+            match self.places.iter_mut().find(|place| place.is_none()) {
+                Some(free) => *free = slot,
+                None => self.places.push(slot),
+            }
+        }
+        if let Some(exchange) = exchange {
+            self.exchanges.insert(task_manager, exchange);
         }
     }
 
     /// Takes away the slots of a TaskManager that is gone; false if it had none.
     pub(super) fn remove(&mut self, task_manager: TaskManagerId) -> bool {
-        let before = self.slots.len();
-        self.slots.retain(|slot| slot.0 != task_manager);
-        self.slots.len() < before
+        let before = self.len();
+        for place in &mut self.places {
+            place.take_if(|slot| slot.0 == task_manager);
+        }
+        self.exchanges.remove(&task_manager);
+        self.len() < before
     }
 
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.slots().count()
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.places.iter().flatten()
+    }
+
+    /// A TaskManager, as tasks elsewhere reach its tasks. Without an address there is none who would look for it.
+    pub(super) fn peer(&self, worker: TaskManagerId) -> PeerWorker {
+        let address = self.exchanges.get(&worker).cloned().unwrap_or_default();
+        PeerWorker { worker, address }
     }
 
     /// The TaskManagers that offered something.
     pub(super) fn task_managers(&self) -> Vec<TaskManagerId> {
-        let mut all: Vec<TaskManagerId> = self.slots.iter().map(|slot| slot.0).collect();
+        let mut all: Vec<TaskManagerId> = self.slots().map(|slot| slot.0).collect();
         all.sort();
         all.dedup();
         all
@@ -51,7 +82,8 @@ impl SlotPool {
             firsts.insert(group, first);
             first += width as usize;
         }
-        if self.slots.len() < first {
+        let places: Vec<Slot> = self.places.iter().take(first).map_while(|place| *place).collect();
+        if places.len() < first {
             return None;
         }
         let subtasks = graph.vertices.iter().flat_map(|vertex| {
@@ -68,8 +100,45 @@ impl SlotPool {
         });
         Some(
             subtasks
-                .map(|(subtask, slot)| (subtask, self.slots[slot]))
+                .map(|(subtask, place)| (subtask, places[place]))
                 .collect(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(pool: &mut SlotPool, worker: u128, slots: std::ops::Range<u128>) {
+        let slots: Vec<_> = slots.map(AllocationId::from_u128).collect();
+        let address = format!("at-{worker}");
+        pool.offer(TaskManagerId::from_u128(worker), &slots, Some(address));
+    }
+
+    fn places(pool: &SlotPool) -> Vec<Option<u128>> {
+        let worker = |slot: &Slot| slot.0.0.as_u128();
+        pool.places.iter().map(|slot| slot.as_ref().map(worker)).collect()
+    }
+
+    #[test]
+    fn what_is_left_keeps_its_place_and_what_comes_takes_that_of_what_was_lost() {
+        let mut pool = SlotPool::default();
+        offer(&mut pool, 1, 0..2);
+        offer(&mut pool, 2, 2..4);
+        offer(&mut pool, 1, 0..2);
+        assert_eq!(places(&pool), [Some(1), Some(1), Some(2), Some(2)]);
+        assert!(pool.remove(TaskManagerId::from_u128(1)));
+        assert!(!pool.remove(TaskManagerId::from_u128(1)));
+        assert_eq!(
+            (places(&pool), pool.len()),
+            (vec![None, None, Some(2), Some(2)], 2)
+        );
+        offer(&mut pool, 3, 4..5);
+        assert_eq!(places(&pool), [Some(3), None, Some(2), Some(2)]);
+        offer(&mut pool, 4, 5..6);
+        assert_eq!(places(&pool), [Some(3), Some(4), Some(2), Some(2)]);
+        assert_eq!(pool.task_managers().len(), 3);
+        assert_eq!(pool.peer(TaskManagerId::from_u128(3)).address, "at-3");
     }
 }

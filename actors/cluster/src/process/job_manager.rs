@@ -105,7 +105,10 @@ async fn start_actors(
     fences.hold(stamp).map_err(|error| error.to_string())?;
     let placement = Placement::new(rpc.clone(), stamp);
     // They know each other by their mailboxes, so one of them is told later.
-    let (resource_manager, probe) = Shell::start(ResourceManager::of_processes(placement), env.clone());
+    let (resource_manager, probe) = Shell::start(
+        ResourceManager::of_processes(placement, config.cluster.load_balance),
+        env.clone(),
+    );
     register_resource_manager(&rpc, &resource_manager, (probe, fences.clone()))?;
     let setup = DispatcherSetup {
         config: config.cluster,

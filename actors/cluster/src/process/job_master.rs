@@ -106,6 +106,7 @@ async fn begin(
         rpc,
         stamp,
         dispatcher,
+        secret: Uuid::new_v4(),
     };
     let mut settings = settings(&code, restore, first)?;
     settings.age = age;

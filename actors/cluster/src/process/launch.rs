@@ -10,8 +10,9 @@ use std::fmt;
 use std::num::NonZeroU64;
 use uuid::Uuid;
 
-/// The version of this contract.
-pub const LAUNCH_VERSION: u32 = 1;
+/// The version of this contract. An artifact that speaks only version 1 takes all tasks of its job to be in its one
+/// worker.
+pub const LAUNCH_VERSION: u32 = 2;
 
 /// What every process of a job has in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -81,7 +81,7 @@ pub(crate) enum ProcessEvent {
     /// Timer: a job that is over has had time to end.
     Expired(JobId, NonZeroU64),
     /// Timer: slots of a job are free.
-    Freed(TaskManagerId, JobId),
+    Freed(TaskManagerId, JobId, Vec<AllocationId>),
     /// A TaskManager did not take up a command.
     NotStarted(TaskManagerId, ProcessId, RpcError),
     /// A TaskManager did.
@@ -148,6 +148,7 @@ struct JobProcesses {
 struct Worker {
     at: TaskManagerId,
     since: Time,
+    allocations: Vec<AllocationId>,
 }
 
 /// Who starts processes, and which there are.
@@ -198,7 +199,7 @@ impl Placement {
         let order = StartWorker {
             worker,
             epoch,
-            allocations,
+            allocations: allocations.clone(),
             master: master.clone(),
             launch: (*known.launch).clone(),
         };
@@ -208,6 +209,7 @@ impl Placement {
             Worker {
                 at: task_manager,
                 since,
+                allocations,
             },
         );
         let process = ProcessId::Worker { job, epoch, worker };
@@ -325,8 +327,13 @@ impl ResourceManager {
             ProcessEvent::JobEnded { job, epoch } => self.on_job_ended(job, epoch, cx),
             ProcessEvent::Cleared(job, epoch) => self.on_cleared(job, epoch, cx),
             ProcessEvent::Expired(job, epoch) => self.clear(job, epoch, cx),
-            ProcessEvent::Freed(task_manager, job) => {
-                self.decide(ResourceManagerMessage::Freed { task_manager, job }, cx);
+            ProcessEvent::Freed(task_manager, job, allocations) => {
+                let freed = ResourceManagerMessage::Freed {
+                    task_manager,
+                    job,
+                    allocations,
+                };
+                self.decide(freed, cx);
             }
             ProcessEvent::NotStarted(at, process, error) => {
                 let not_started = Some(format!("TaskManager {at}: {error}"));
@@ -515,17 +522,17 @@ impl ResourceManager {
                 let Some(known) = placement.jobs.get_mut(&job) else {
                     return;
                 };
-                let Some(Worker { at, since }) = known.workers.remove(&worker) else {
+                let Some(ended) = known.workers.remove(&worker) else {
                     return;
                 };
                 tracing::warn!(%process, %exit, "ended");
                 let (task_manager, cause) = (worker, exit.to_string());
                 placement.tell_master(job, JobMasterMessage::WorkerEnded { task_manager, cause });
-                if cx.now().since(since) < SOON {
-                    cx.after(PAUSE, event(ProcessEvent::Freed(at, job)));
+                let freed = ProcessEvent::Freed(ended.at, job, ended.allocations);
+                if cx.now().since(ended.since) < SOON {
+                    cx.after(PAUSE, event(freed));
                 } else {
-                    let task_manager = at;
-                    self.decide(ResourceManagerMessage::Freed { task_manager, job }, cx);
+                    self.on_process_event(freed, cx);
                 }
             }
         }
@@ -587,14 +594,19 @@ impl ResourceManager {
 
     /// A job that will never get its slots is refused.
     fn check_slots(&self, graph: JobGraph) -> Result<JobGraph, String> {
-        let (needed, largest) = (graph.slots_required(), self.brain.largest());
-        match largest {
-            Some(largest) if needed > largest => Err(format!(
-                "job '{}' needs {needed} slots, and the largest TaskManager has {largest}: all tasks of a job run on one                  TaskManager as yet. Lower the job's parallelism, or raise taskmanager.numberOfTaskSlots",
+        let (needed, (there, _)) = (graph.slots_required(), self.brain.totals());
+        if needed > there {
+            let starters = self
+                .placement
+                .as_ref()
+                .map_or(0, |placement| placement.starters.len());
+            return Err(format!(
+                "job '{}' needs {needed} slots, and the cluster has {there}, in {starters} TaskManagers: lower the job's \
+                 parallelism, raise taskmanager.numberOfTaskSlots, or start more with `hurtig taskmanager`",
                 graph.name
-            )),
-            _ => Ok(graph),
+            ));
         }
+        Ok(graph)
     }
 
     fn task_managers(&self) -> TaskManagers {

@@ -47,6 +47,9 @@ pub(super) fn run<F: Future<Output = u8>>(main: impl FnOnce(ActorEnv) -> F) -> u
     code
 }
 
+/// The machine's own interface: nothing is encrypted as yet.
+pub(super) const HOST: &str = "127.0.0.1";
+
 /// The messaging of a process that listens on this machine only, and where it listens.
 pub(super) async fn listen(
     name: &str,
@@ -56,8 +59,8 @@ pub(super) async fn listen(
 ) -> Result<(Rpc, String), String> {
     let rpc = Rpc::new(RpcSetup::tcp(Identity::new(name, cluster), env.clone()))
         .map_err(|error| error.to_string())?;
-    let failed = |error: std::io::Error| format!("cannot listen on 127.0.0.1:{port}: {error}");
-    let acceptor = TcpAcceptor::bind(&format!("127.0.0.1:{port}"))
+    let failed = |error: std::io::Error| format!("cannot listen on {HOST}:{port}: {error}");
+    let acceptor = TcpAcceptor::bind(&format!("{HOST}:{port}"))
         .await
         .map_err(failed)?;
     let address = acceptor.local_addr().map_err(failed)?.to_string();

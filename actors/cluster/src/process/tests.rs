@@ -341,12 +341,12 @@ fn a_job_is_cancelled_and_its_slots_are_free_for_the_next_one() {
 }
 
 #[test]
-fn a_job_that_no_task_manager_has_room_for_is_refused() {
+fn a_job_that_the_cluster_has_no_room_for_is_refused() {
     let program = program(false);
-    let (handle, _dir) = cluster(&[2, 2], &program);
+    let (handle, _dir) = cluster(&[1, 1], &program);
     let refused = block_on(handle.run(launch())).unwrap_err().to_string();
     assert!(
-        refused.contains("needs 3 slots, and the largest TaskManager has 2"),
+        refused.contains("needs 3 slots, and the cluster has 2, in 2 TaskManagers"),
         "{refused}"
     );
 }

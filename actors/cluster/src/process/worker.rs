@@ -2,17 +2,20 @@
 
 use super::job_master::JobCodeHere;
 use super::launch::Role;
-use super::runtime::{DONE, FAILED, ORPHANED, listen, run};
+use super::runtime::{DONE, FAILED, HOST, ORPHANED, listen, run};
 use crate::job_master::JobMasterEvent;
 use crate::programs::Programs;
 use crate::task_manager::{TaskManager, TaskManagerInput, TaskManagerSetup};
-use crate::wire::{Courier, JobMasterRpc, OpenWorker, WorkerRpc};
-use hurtig_core::ids::{AllocationId, TaskManagerId};
+use crate::wire::{Courier, JobMasterRpc, OpenWorker, WorkerOpened, WorkerRpc};
+use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_kit::{ActorEnv, Shell, Threads};
-use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Stamp};
+use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party, tcp};
+use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Stamp, TcpDialer};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// How long the JobMaster may take to know this worker.
 const OPENING: Duration = Duration::from_secs(10);
@@ -64,13 +67,13 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
     let stamp = Stamp::job(job, order.epoch);
     let fences = Fences::new();
     fences.follow(stamp).map_err(|error| error.to_string())?;
-    let (alive, ended) = oneshot::channel();
+    let (factory, (alive, ended)) = (code.factory, oneshot::channel());
     let setup = TaskManagerSetup {
         id: order.worker,
         threads: order.threads.max(1),
         slots: None,
         spawner: Box::new(Threads),
-        programs: Programs::of(job, code.factory),
+        programs: Programs::of(job, factory.clone()),
         resource_manager: None,
         alive: Some(alive),
     };
@@ -89,7 +92,10 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
         .stamped(stamp);
     let worker = order.worker;
     let opened = gateway.ask(OpenWorker { worker, address }, OPENING).await;
-    opened.map_err(|error| format!("the JobMaster: {error}"))?;
+    let WorkerOpened { secret } = opened.map_err(|error| format!("the JobMaster: {error}"))?;
+    let exchange = exchange(job, worker, secret, env)?;
+    let receives_at = exchange.address().to_owned();
+    factory.connect(Arc::new(exchange));
     let (lost_sender, mut lost) = mpsc::channel(1);
     let on_lost = Box::new(move |why| {
         // There is one loss.
@@ -100,6 +106,7 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
         job,
         allocations: order.allocations,
         master,
+        exchange: Some(receives_at),
     };
     mailbox.tell(request).map_err(|error| error.to_string())?;
     Ok(tokio::select! {
@@ -109,4 +116,21 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
             ORPHANED
         }
     })
+}
+
+/// By which the job's tasks here and in its other workers exchange records.
+fn exchange(job: JobId, worker: TaskManagerId, secret: Uuid, env: &ActorEnv) -> Result<Network, String> {
+    let own = Party {
+        job: job.0,
+        secret,
+        worker: worker.0,
+    };
+    let network = Network::start(NetworkSetup {
+        own,
+        bind: tcp(format!("{HOST}:0")),
+        dialer: Arc::new(TcpDialer),
+        config: NetworkConfig::default(),
+        clock: env.clock.clone(),
+    });
+    network.map_err(|error| hurtig_core::Error::external("the worker has no exchange", error).chain())
 }

@@ -4,9 +4,10 @@
 //! are served in the order in which they asked; a job that does not fit waits and lets later,
 //! smaller ones pass. What a job loses with a TaskManager it misses again.
 
+use crate::config::LoadBalance;
 use crate::messages::ResourceManagerMessage;
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a ResourceManager wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,30 +28,36 @@ pub enum ResourceEffect {
 struct Offer {
     /// `None`: as many as are wanted.
     slots: Option<u32>,
-    used: BTreeMap<JobId, u32>,
+    used: BTreeMap<JobId, BTreeSet<AllocationId>>,
 }
 
 impl Offer {
-    fn free(&self) -> u32 {
-        let used: u32 = self.used.values().sum();
-        self.slots.map_or(u32::MAX, |slots| slots.saturating_sub(used))
+    fn used(&self) -> u32 {
+        let used: usize = self.used.values().map(BTreeSet::len).sum();
+        u32::try_from(used).unwrap_or(u32::MAX)
     }
-}
 
-/// Where the slots of a job may be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Spread {
-    /// Anywhere.
-    #[default]
-    Anywhere,
-    /// On one TaskManager: its tasks exchange records within a process.
-    Together,
+    fn free(&self) -> u32 {
+        self.slots
+            .map_or(u32::MAX, |slots| slots.saturating_sub(self.used()))
+    }
+
+    /// Whether a slot more here leaves less in use than one more there.
+    fn emptier(&self, taken: u32, other: (&Self, u32)) -> bool {
+        let use_of = |offer: &Self, taken| (u64::from(offer.used() + taken), offer.slots);
+        match (use_of(self, taken), use_of(other.0, other.1)) {
+            ((mine, Some(of)), (theirs, Some(of_other))) => {
+                mine * u64::from(of_other) < theirs * u64::from(of)
+            }
+            ((_, mine), (_, theirs)) => mine.is_none() && theirs.is_some(),
+        }
+    }
 }
 
 /// Slots and who needs them.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceBrain {
-    spread: Spread,
+    balance: LoadBalance,
     offers: BTreeMap<TaskManagerId, Offer>,
     /// Jobs in the order in which they asked, with what they need in all.
     required: Vec<(JobId, u32)>,
@@ -59,19 +66,10 @@ pub struct ResourceBrain {
 
 impl ResourceBrain {
     /// Nobody offers or needs anything yet.
-    pub fn new(spread: Spread) -> Self {
+    pub fn new(balance: LoadBalance) -> Self {
         Self {
-            spread,
+            balance,
             ..Self::default()
-        }
-    }
-
-    /// The most slots that a job can ever get of those who offer some now; `None`: any number.
-    pub fn largest(&self) -> Option<u32> {
-        let slots = || self.offers.values().map(|offer| offer.slots);
-        match self.spread {
-            Spread::Anywhere => slots().try_fold(0_u32, |sum, slots| Some(sum.saturating_add(slots?))),
-            Spread::Together => slots().try_fold(0_u32, |most, slots| Some(most.max(slots?))),
         }
     }
 
@@ -99,10 +97,8 @@ impl ResourceBrain {
 
     /// Slots that a job holds.
     pub fn held(&self, job: JobId) -> u32 {
-        self.offers
-            .values()
-            .filter_map(|offer| offer.used.get(&job))
-            .sum()
+        let held = self.offers.values().filter_map(|offer| offer.used.get(&job));
+        u32::try_from(held.map(BTreeSet::len).sum::<usize>()).unwrap_or(u32::MAX)
     }
 
     /// Decides what a message leads to.
@@ -124,9 +120,14 @@ impl ResourceBrain {
                     offer.used.remove(&job);
                 });
             }
-            ResourceManagerMessage::Freed { task_manager, job } => {
-                if let Some(offer) = self.offers.get_mut(&task_manager) {
-                    offer.used.remove(&job);
+            ResourceManagerMessage::Freed {
+                task_manager,
+                job,
+                allocations,
+            } => {
+                let offer = self.offers.get_mut(&task_manager);
+                if let Some(used) = offer.and_then(|offer| offer.used.get_mut(&job)) {
+                    used.retain(|allocation| !allocations.contains(allocation));
                 }
             }
             // Its slots are free when its process has ended.
@@ -155,49 +156,78 @@ impl ResourceBrain {
         }
     }
 
-    /// Takes slots from TaskManagers in the order of their ids, if there are enough.
-    fn grant(&mut self, job: JobId, mut missing: u32, out: &mut Vec<ResourceEffect>) {
-        let from = self.sources(job, missing);
-        let free = from.iter().filter_map(|from| self.offers.get(from));
-        if free.map(Offer::free).fold(0, u32::saturating_add) < missing {
+    /// Takes slots from TaskManagers, if there are enough.
+    fn grant(&mut self, job: JobId, missing: u32, out: &mut Vec<ResourceEffect>) {
+        let free = self.offers.values().map(Offer::free);
+        if free.fold(0, u32::saturating_add) < missing {
             return;
         }
-        for task_manager in from {
+        for (task_manager, taken) in self.shares(job, missing) {
             let Some(offer) = self.offers.get_mut(&task_manager) else {
                 continue;
             };
-            let taken = missing.min(offer.free());
-            if taken == 0 {
-                continue;
-            }
-            missing -= taken;
-            *offer.used.entry(job).or_insert(0) += taken;
             let first = self.next_allocation;
             self.next_allocation += u128::from(taken);
-            let allocations = (first..self.next_allocation)
+            let allocations: Vec<_> = (first..self.next_allocation)
                 .map(AllocationId::from_u128)
                 .collect();
+            offer.used.entry(job).or_default().extend(&allocations);
             out.push(ResourceEffect::Allocate {
                 task_manager,
                 job,
                 allocations,
             });
         }
-        assert_eq!(missing, 0, "a job is served only when its slots are free");
     }
 
-    /// Where slots for a job may be taken from.
-    fn sources(&self, job: JobId, missing: u32) -> Vec<TaskManagerId> {
-        let holders = self.holders(job);
-        match (self.spread, holders.first()) {
-            (Spread::Anywhere, _) => self.offers.keys().copied().collect(),
-            (Spread::Together, Some(holder)) => vec![*holder],
-            (Spread::Together, None) => {
-                let fits = |(_, offer): &(&TaskManagerId, &Offer)| offer.free() >= missing;
-                let found = self.offers.iter().find(fits);
-                found.map(|(task_manager, _)| *task_manager).into_iter().collect()
+    /// How many slots each TaskManager gives, of which together enough are free. Of several that are equal, the one with
+    /// the smallest id.
+    fn shares(&self, job: JobId, missing: u32) -> BTreeMap<TaskManagerId, u32> {
+        match self.balance {
+            LoadBalance::None => self.packed(job, missing),
+            LoadBalance::Slots => self.balanced(missing),
+        }
+    }
+
+    /// On few TaskManagers: one, if they fit there; rather where the job is already, then where the least is left over.
+    /// Otherwise those with the most first.
+    fn packed(&self, job: JobId, missing: u32) -> BTreeMap<TaskManagerId, u32> {
+        let fitting = self.offers.iter().filter(|(_, offer)| offer.free() >= missing);
+        let best = fitting.min_by_key(|(id, offer)| (!offer.used.contains_key(&job), offer.free(), **id));
+        if let Some((id, _)) = best {
+            return BTreeMap::from([(*id, missing)]);
+        }
+        let mut most_first: Vec<_> = self.offers.iter().collect();
+        most_first.sort_by_key(|(id, offer)| (std::cmp::Reverse(offer.free()), **id));
+        let (mut shares, mut left) = (BTreeMap::new(), missing);
+        for (id, offer) in most_first {
+            let taken = left.min(offer.free());
+            if taken > 0 {
+                shares.insert(*id, taken);
+                left -= taken;
             }
         }
+        shares
+    }
+
+    /// One after the other from the TaskManager that is used the least.
+    fn balanced(&self, missing: u32) -> BTreeMap<TaskManagerId, u32> {
+        let mut shares: BTreeMap<TaskManagerId, u32> = BTreeMap::new();
+        for _ in 0..missing {
+            let taken = |id| shares.get(id).copied().unwrap_or(0);
+            let with_room = self.offers.iter().filter(|(id, offer)| offer.free() > taken(id));
+            let least = with_room.reduce(|best, next| {
+                if next.1.emptier(taken(next.0), (best.1, taken(best.0))) {
+                    next
+                } else {
+                    best
+                }
+            });
+            if let Some((id, _)) = least {
+                *shares.entry(*id).or_insert(0) += 1;
+            }
+        }
+        shares
     }
 }
 
@@ -234,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_elastic_task_manager_has_what_is_needed() {
-        let mut brain = ResourceBrain::new(Spread::Anywhere);
+        let mut brain = ResourceBrain::new(LoadBalance::None);
         register(&mut brain, 1, None);
         assert_eq!(require(&mut brain, 1, 5_000), 1);
         assert_eq!(brain.held(job(1)), 5_000);
@@ -242,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_job_gets_all_or_nothing_and_smaller_ones_pass() {
-        let mut brain = ResourceBrain::new(Spread::Anywhere);
+        let mut brain = ResourceBrain::new(LoadBalance::None);
         register(&mut brain, 1, Some(2));
         register(&mut brain, 2, Some(2));
         assert_eq!(require(&mut brain, 1, 3), 2);
@@ -258,41 +288,80 @@ mod tests {
         assert_eq!(brain.held(job(2)), 4);
     }
 
+    /// How many slots each TaskManager gives when a job asks.
+    fn given(brain: &mut ResourceBrain, number: u128, slots: u32) -> Vec<(TaskManagerId, usize)> {
+        let job = job(number);
+        let effects = told(brain, ResourceManagerMessage::Require { job, slots });
+        let given = |ResourceEffect::Allocate {
+                         task_manager,
+                         allocations,
+                         ..
+                     }| (task_manager, allocations.len());
+        effects.into_iter().map(given).collect()
+    }
+
     #[test]
-    fn slots_of_one_job_are_together_and_what_is_lost_is_granted_anew() {
-        let mut brain = ResourceBrain::new(Spread::Together);
-        register(&mut brain, 1, Some(2));
-        register(&mut brain, 2, Some(3));
-        assert_eq!((brain.largest(), brain.totals()), (Some(3), (5, 5)));
-        assert_eq!(
-            require(&mut brain, 1, 4),
-            0,
-            "five are free, and no four together"
-        );
-        let effects = told(
-            &mut brain,
-            ResourceManagerMessage::Require {
-                job: job(1),
-                slots: 3,
-            },
-        );
+    fn a_job_is_on_few_task_managers_and_leaves_little_over() {
         let at = TaskManagerId::from_u128;
-        assert!(
-            matches!(effects[..], [ResourceEffect::Allocate { task_manager, .. }] if task_manager == at(2))
+        let mut brain = ResourceBrain::new(LoadBalance::None);
+        for (number, slots) in [(1, 4), (2, 2), (3, 3)] {
+            register(&mut brain, number, Some(slots));
+        }
+        assert_eq!(
+            given(&mut brain, 1, 2),
+            [(at(2), 2)],
+            "nothing is left over there"
         );
-        assert_eq!(require(&mut brain, 2, 2), 1);
-        let freed = ResourceManagerMessage::Freed {
-            task_manager: at(2),
+        assert_eq!(given(&mut brain, 2, 2), [(at(3), 2)]);
+        assert_eq!(given(&mut brain, 3, 5), [(at(1), 4), (at(3), 1)]);
+        assert_eq!(brain.totals(), (9, 0));
+    }
+
+    #[test]
+    fn a_job_that_grows_does_so_where_it_is() {
+        let at = TaskManagerId::from_u128;
+        let mut brain = ResourceBrain::new(LoadBalance::None);
+        register(&mut brain, 1, Some(4));
+        assert_eq!(given(&mut brain, 1, 2), [(at(1), 2)]);
+        register(&mut brain, 2, Some(1));
+        assert_eq!(given(&mut brain, 1, 3), [(at(1), 1)]);
+    }
+
+    #[test]
+    fn balanced_slots_come_from_who_is_used_the_least() {
+        let at = TaskManagerId::from_u128;
+        let mut brain = ResourceBrain::new(LoadBalance::Slots);
+        register(&mut brain, 1, Some(4));
+        register(&mut brain, 2, Some(4));
+        assert_eq!(given(&mut brain, 1, 2), [(at(1), 1), (at(2), 1)]);
+        register(&mut brain, 3, Some(2));
+        assert_eq!(given(&mut brain, 2, 2), [(at(1), 1), (at(3), 1)]);
+        assert_eq!(given(&mut brain, 3, 5), [(at(1), 2), (at(2), 2), (at(3), 1)]);
+    }
+
+    #[test]
+    fn what_one_of_two_workers_had_is_granted_anew() {
+        let mut brain = ResourceBrain::new(LoadBalance::None);
+        register(&mut brain, 1, Some(2));
+        assert_eq!(require(&mut brain, 1, 2), 1);
+        assert_eq!(require(&mut brain, 1, 2), 0);
+        let freed = |number| ResourceManagerMessage::Freed {
+            task_manager: TaskManagerId::from_u128(1),
             job: job(1),
+            allocations: vec![AllocationId::from_u128(number)],
         };
-        let effects = told(&mut brain, freed);
+        let effects = told(&mut brain, freed(0));
         assert!(
-            matches!(&effects[..], [ResourceEffect::Allocate { task_manager, allocations, .. }]
-                if *task_manager == at(2) && allocations.len() == 3),
+            matches!(&effects[..], [ResourceEffect::Allocate { allocations, .. }] if allocations.len() == 1),
             "{effects:?}"
         );
-        assert!(told(&mut brain, ResourceManagerMessage::Lost { task_manager: at(2) }).is_empty());
-        assert_eq!((brain.held(job(1)), brain.held(job(2))), (0, 2));
+        assert!(told(&mut brain, freed(0)).is_empty(), "it was freed before");
+        assert_eq!((brain.held(job(1)), brain.totals()), (2, (2, 0)));
+        let lost = ResourceManagerMessage::Lost {
+            task_manager: TaskManagerId::from_u128(1),
+        };
+        assert!(told(&mut brain, lost).is_empty());
+        assert_eq!(brain.held(job(1)), 0);
         assert_eq!(
             register(&mut brain, 3, Some(3)).len(),
             1,
@@ -302,7 +371,7 @@ mod tests {
 
     #[test]
     fn repeated_messages_change_nothing() {
-        let mut brain = ResourceBrain::new(Spread::Anywhere);
+        let mut brain = ResourceBrain::new(LoadBalance::None);
         register(&mut brain, 1, Some(4));
         assert_eq!(require(&mut brain, 1, 2), 1);
         assert_eq!(require(&mut brain, 1, 2), 0);
@@ -318,9 +387,10 @@ mod tests {
         /// what it asked for.
         #[test]
         fn slots_are_never_given_twice(
-            steps in prop::collection::vec((0..3u8, 1..5u128, 1..5u32), 1..60)
+            balanced in any::<bool>(), steps in prop::collection::vec((0..3u8, 1..5u128, 1..5u32), 1..60)
         ) {
-            let mut brain = ResourceBrain::new(Spread::Anywhere);
+            let balance = if balanced { LoadBalance::Slots } else { LoadBalance::None };
+            let mut brain = ResourceBrain::new(balance);
             let mut wanted: BTreeMap<JobId, u32> = BTreeMap::new();
             let mut slots: BTreeMap<TaskManagerId, u32> = BTreeMap::new();
             let mut names = std::collections::BTreeSet::new();

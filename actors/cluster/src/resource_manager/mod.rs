@@ -3,5 +3,5 @@
 mod brain;
 mod shell;
 
-pub use brain::{ResourceBrain, ResourceEffect, Spread};
+pub use brain::{ResourceBrain, ResourceEffect};
 pub(crate) use shell::{ResourceManager, ResourceManagerEvent};

@@ -1,6 +1,7 @@
 //! The ResourceManager's actor.
 
-use super::brain::{ResourceBrain, ResourceEffect, Spread};
+use super::brain::{ResourceBrain, ResourceEffect};
+use crate::config::LoadBalance;
 use crate::job_master::JobMasterEvent;
 use crate::messages::ResourceManagerMessage;
 use crate::process::placement::{Placement, ProcessEvent};
@@ -37,20 +38,20 @@ pub(crate) struct ResourceManager {
 }
 
 impl ResourceManager {
-    pub(crate) fn new(spread: Spread) -> Self {
+    pub(crate) fn new(balance: LoadBalance) -> Self {
         Self {
-            brain: ResourceBrain::new(spread),
+            brain: ResourceBrain::new(balance),
             task_managers: BTreeMap::new(),
             masters: BTreeMap::new(),
             placement: None,
         }
     }
 
-    /// That of a cluster of processes. Each job has one worker: channels between processes are to come.
-    pub(crate) fn of_processes(placement: Placement) -> Self {
+    /// That of a cluster of processes.
+    pub(crate) fn of_processes(placement: Placement, balance: LoadBalance) -> Self {
         Self {
             placement: Some(placement),
-            ..Self::new(Spread::Together)
+            ..Self::new(balance)
         }
     }
 
@@ -81,6 +82,7 @@ impl ResourceManager {
             job,
             allocations,
             master: master.clone(),
+            exchange: None,
         });
     }
 }

@@ -484,6 +484,7 @@ mod tests {
             outputs: Vec::new(),
             restore: None,
             backlog: false,
+            peers: Vec::new(),
         }))
     }
 

@@ -32,6 +32,8 @@ pub(crate) enum TaskManagerInput {
         allocations: Vec<AllocationId>,
         /// Its JobMaster.
         master: Mailbox<JobMasterEvent>,
+        /// Where tasks elsewhere reach those here; `None`: all of them are here.
+        exchange: Option<String>,
     },
     /// From a JobMaster of another process.
     Delivered(Call<Delivery<TaskManagerMessage>>),
@@ -61,6 +63,7 @@ pub(crate) struct TaskManagerSetup {
 struct Job {
     master: Outbox<JobMasterEvent>,
     factory: Option<Arc<dyn TaskFactory>>,
+    exchange: Option<String>,
 }
 
 /// A thread and the actor on it.
@@ -152,6 +155,7 @@ impl TaskManager {
         let offer = JobMasterMessage::SlotsOffered {
             task_manager: self.setup.id,
             allocations,
+            exchange: known.exchange.clone(),
         };
         known
             .master
@@ -237,12 +241,14 @@ impl Component for TaskManager {
                 job,
                 allocations,
                 master,
+                exchange,
             } => {
                 let outbox = || cx.outbox("task manager to job master", master, OUTBOX);
                 let programs = &self.setup.programs;
                 self.jobs.entry(job).or_insert_with(|| Job {
                     master: outbox(),
                     factory: programs.get(job),
+                    exchange,
                 });
                 let request = TaskManagerMessage::RequestSlots { job, allocations };
                 self.decide(TaskManagerEvent::Message(request), cx);

@@ -176,13 +176,20 @@ pub(crate) enum Plan {
 
 // To a JobMaster.
 
-/// From a worker, its first act: it is there, with these slots. *Reply*: it is known.
+/// From a worker, its first act: it is there. *Reply*: it is known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct OpenWorker {
     /// Who.
     pub(crate) worker: TaskManagerId,
     /// Where it listens.
     pub(crate) address: String,
+}
+
+/// The answer to [`OpenWorker`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WorkerOpened {
+    /// By what the workers of the job know each other.
+    pub(crate) secret: Uuid,
 }
 
 /// From the Dispatcher: the accumulators, as last reported.
@@ -231,7 +238,7 @@ rpc_message!(StartWorker => (), "start-worker", Bulk, since 1);
 rpc_message!(EndProcesses => (), "end-processes", Bulk, since 1);
 rpc_message!(EndProcess => (), "end-process", Bulk, since 1);
 rpc_message!(PlanJob => Plan, "plan-job", Bulk, since 1);
-rpc_message!(OpenWorker => (), "open-worker", Control, since 1);
+rpc_message!(OpenWorker => WorkerOpened, "open-worker", Control, since 1);
 rpc_message!(AskAccumulators => AccumulatorValues, "accumulators", Report, since 1);
 rpc_message!(AskCheckpoints => CheckpointStatistics, "checkpoints", Report, since 1);
 rpc_message!(AskExceptions => Vec<FailureEntry>, "exceptions", Report, since 1);

@@ -15,6 +15,7 @@ use hurtig_dataflow::source::Split;
 use hurtig_exchange::Partitioner;
 use hurtig_task::interface::{OutputDescriptor, TaskDescriptor, TaskFactory, TaskHandle, TaskReport};
 use hurtig_task::{LinkedProgram, TaskSettings};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -167,6 +168,7 @@ fn unread(clock: Arc<dyn Clock>) -> (LinkedProgram, TaskDescriptor) {
         consumers: 0..1,
         consumer_parallelism: 1,
         consumer_max_parallelism: 128,
+        elsewhere: BTreeMap::new(),
     };
     let mut descriptor = descriptor(&graph, 1);
     descriptor.outputs.push(output);

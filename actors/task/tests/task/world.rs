@@ -187,6 +187,7 @@ pub(crate) fn descriptor(graph: &JobGraph, operators: usize) -> TaskDescriptor {
         outputs: Vec::new(),
         restore: None,
         backlog: false,
+        peers: Vec::new(),
     }
 }
 

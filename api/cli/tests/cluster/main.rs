@@ -12,3 +12,4 @@ mod kills;
 mod kit;
 mod refusals;
 mod savepoints;
+mod several;

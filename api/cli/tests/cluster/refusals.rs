@@ -122,7 +122,7 @@ fn artifacts_of_other_machines_and_versions_are_refused() {
     other[18] = 8;
     let said = refused("other-machine", &other);
     assert!(said.contains("build it for this architecture"), "{said}");
-    let note = b"launch=1..1\n";
+    let note = b"launch=2..2\n";
     let at = bytes.windows(note.len()).position(|found| found == note).unwrap();
     let mut newer = bytes.clone();
     newer[at..at + note.len()].copy_from_slice(b"launch=8..9\n");

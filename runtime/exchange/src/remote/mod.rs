@@ -19,8 +19,10 @@ mod ends;
 mod event;
 mod frame;
 mod packed;
+mod peer;
 
 pub use connection::{Connection, ConnectionConfig};
 pub use ends::{Inlet, Outlet};
 pub use frame::{FrameError, HEADER_LEN};
 pub(crate) use packed::Packed;
+pub use peer::{Exchange, PeerWorker};

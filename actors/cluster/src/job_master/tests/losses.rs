@@ -15,6 +15,7 @@ fn offer_anew(bench: &mut Bench) {
     bench.message(JobMasterMessage::SlotsOffered {
         task_manager: NEXT,
         allocations,
+        exchange: None,
     });
 }
 

@@ -11,6 +11,7 @@ mod requests;
 mod restarts;
 mod savepoints;
 mod states;
+mod workers;
 
 use super::checkpoints::CheckpointSettings;
 use super::{JobEffect, JobEvent, JobMasterBrain, JobSettings};
@@ -140,6 +141,7 @@ impl Bench {
         self.message(JobMasterMessage::SlotsOffered {
             task_manager: HOST,
             allocations,
+            exchange: None,
         });
     }
 
