@@ -42,6 +42,7 @@ impl JobFailure {
             operator: None,
             panicked: false,
             permanent: false,
+            worker: None,
         };
         Self {
             cause,

@@ -110,7 +110,7 @@ impl Orders {
         self.with(|waiting| {
             let unneeded = waiting.commands.as_ref().is_some_and(Vec::is_empty);
             let idle = connection.channels() == 0 && unneeded;
-            waiting.idle_since = idle.then_some(now);
+            waiting.idle_since = waiting.idle_since.or(Some(now)).filter(|_| idle);
         });
     }
 
@@ -153,6 +153,19 @@ pub enum LinkError {
     /// The other worker has connected once more.
     #[error("the other worker has made a new one")]
     Replaced,
+    /// The other worker was to connect, and did not.
+    #[error("the other worker has not made one for {0:?}")]
+    Awaited(Duration),
+}
+
+impl LinkError {
+    /// Whether another connection may do better.
+    fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Broken(_) | Self::Closed | Self::Silent(_) | Self::Replaced
+        )
+    }
 }
 
 /// Carries the channels to one worker.
@@ -169,6 +182,8 @@ pub(crate) struct Carrier {
     /// The one of them that has taken the place of the last.
     pub(crate) replacing: Option<Stream>,
     pub(crate) connection: Connection,
+    /// The last connection has failed, or could not be made.
+    pub(crate) failed: bool,
 }
 
 /// The network was dropped.
@@ -179,7 +194,10 @@ impl Carrier {
     pub(crate) async fn run(mut self) {
         while let Ok(connected) = self.connect().await {
             let outcome = match connected {
-                Ok(stream) => self.carry(stream).await,
+                Ok(stream) => {
+                    self.orders.expect();
+                    self.carry(stream).await
+                }
                 Err(why) => Some(why),
             };
             let Some(why) = outcome else { return };
@@ -188,13 +206,25 @@ impl Carrier {
     }
 
     fn fail(&mut self, why: LinkError) {
+        self.failed = true;
         let peer = &self.peer;
+        if matches!(why, LinkError::Closed) && self.connection.channels() == 0 {
+            tracing::debug!(worker = %peer.worker, "a connection of the exchange has ended, with no channel on it");
+            return self.connection = Connection::new(self.config.connection);
+        }
         tracing::warn!(worker = %peer.worker, address = peer.address, error = %chain(&why), "a connection of the exchange has ended");
         let text = format!("the connection to worker {} at {}", peer.worker, peer.address);
         let why = Arc::new(why);
-        self.connection
-            .fail(|| Error::external(format!("{text} has failed"), SharedError(why.clone())));
-        self.connection = Connection::new(self.config.connection);
+        let worker = peer.worker;
+        let failed = Connection::new(self.config.connection);
+        let mut failed = std::mem::replace(&mut self.connection, failed);
+        if why.may_pass() {
+            // Nothing of these was sent: they need not know.
+            self.connection = failed.take_unsent();
+        }
+        failed.fail(|| {
+            Error::external(format!("{text} has failed"), SharedError(why.clone())).at_worker(worker)
+        });
     }
 
     /// Waits until there is somebody to talk to, and something to talk about.
@@ -203,22 +233,44 @@ impl Carrier {
             return Ok(Ok(stream));
         }
         self.orders.disconnected(&self.connection, self.clock.now());
+        let Some(dialer) = self.dialer.clone() else {
+            return self.await_connection().await;
+        };
+        let (orders, connection) = (&self.orders, &mut self.connection);
+        obey(orders, connection, |connection| connection.channels() > 0).await?;
+        if std::mem::take(&mut self.failed) {
+            // A worker that lets in and closes at once is not dialled as fast as that.
+            tokio::select! {
+                () = sleep(REDIAL) => {}
+                over = obey(orders, connection, |_| false) => return Err(over.err().unwrap_or(Over)),
+            }
+        }
+        tokio::select! {
+            dialled = dial(&*dialer, self.own, &self.peer, self.config.connect_timeout) => Ok(dialled),
+            over = obey(orders, connection, |_| false) => Err(over.err().unwrap_or(Over)),
+        }
+    }
+
+    /// Waits for the other worker to connect: for any time while there is no channel, else for as long as it may take to
+    /// be told of its tasks.
+    async fn await_connection(&mut self) -> Result<Result<Stream, LinkError>, Over> {
         let Self {
             orders,
             connection,
             accepted,
             ..
         } = self;
-        let Some(dialer) = self.dialer.clone() else {
-            return tokio::select! {
-                stream = accepted.recv() => stream.ok_or(Over).map(Ok),
-                over = obey(orders, connection, |_| false) => Err(over.err().unwrap_or(Over)),
-            };
-        };
-        obey(orders, connection, |connection| connection.channels() > 0).await?;
-        tokio::select! {
-            dialled = dial(&*dialer, self.own, &self.peer, self.config.connect_timeout) => Ok(dialled),
-            over = obey(orders, connection, |_| false) => Err(over.err().unwrap_or(Over)),
+        loop {
+            tokio::select! {
+                stream = accepted.recv() => return stream.ok_or(Over).map(Ok),
+                obeyed = obey(orders, connection, |connection| connection.channels() > 0) => obeyed?,
+            }
+            tokio::select! {
+                stream = accepted.recv() => return stream.ok_or(Over).map(Ok),
+                obeyed = obey(orders, connection, |connection| connection.channels() == 0) => obeyed?,
+                () = sleep(self.config.patience) => return Ok(Err(LinkError::Awaited(self.config.patience))),
+            }
+            orders.disconnected(connection, self.clock.now());
         }
     }
 
@@ -316,8 +368,14 @@ async fn dial(
         let dialled = timeout(left, dialer.dial(&peer.address)).await;
         match dialled.unwrap_or_else(|_| Err(late())) {
             Ok(mut stream) => {
-                let greeted = greet(&mut stream, own, peer.worker.0).await;
-                return greeted.map(|()| stream).map_err(LinkError::Hello);
+                match greet(&mut stream, own, peer.worker.0).await {
+                    Ok(()) => return Ok(stream),
+                    // It may be busy, or have too many who come at once.
+                    Err(HelloError::Io(_) | HelloError::Late) if Instant::now() + REDIAL < until => {
+                        sleep(REDIAL).await;
+                    }
+                    Err(error) => return Err(LinkError::Hello(error)),
+                }
             }
             Err(error) if Instant::now() + REDIAL >= until => return Err(LinkError::Unreachable(error)),
             Err(_) => sleep(REDIAL).await,

@@ -135,7 +135,8 @@ fn judge(bytes: &[u8; CHECKED + 8], own: Party) -> Result<Uuid, HelloError> {
     if different != 0 || job != own.job {
         return Err(HelloError::Refused(Refusal::Stranger));
     }
-    if other != own.worker {
+    // Of two workers the one with the smaller id dials.
+    if other != own.worker || worker >= own.worker {
         return Err(HelloError::Refused(Refusal::OtherWorker));
     }
     Ok(worker)
@@ -176,6 +177,7 @@ mod tests {
         };
         assert_eq!(refused(guessing, five), Refusal::Stranger);
         assert_eq!(refused(party(4), Uuid::from_u128(6)), Refusal::OtherWorker);
+        assert_eq!(refused(party(6), five), Refusal::OtherWorker);
         let mut newer = greeting(party(4), five);
         newer[4] = 9;
         let sum = xxh3_64(&newer[..CHECKED]);

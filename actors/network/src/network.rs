@@ -2,7 +2,7 @@
 
 use crate::carrier::{Carrier, Command, Orders};
 use crate::hello::{HelloError, Party, answer};
-use hurtig_core::ids::ChannelId;
+use hurtig_core::ids::{ChannelId, TaskManagerId};
 use hurtig_core::time::Clock;
 use hurtig_exchange::Signal;
 use hurtig_exchange::remote::{Connection, ConnectionConfig, Exchange, Inlet, Outlet, PeerWorker};
@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, mpsc};
-use uuid::Uuid;
 
 /// Connections that may be in the middle of their greeting at once.
 const GREETINGS: usize = 64;
@@ -30,6 +29,8 @@ pub struct NetworkConfig {
     pub connection: ConnectionConfig,
     /// How long a worker is dialled before it counts as unreachable.
     pub connect_timeout: Duration,
+    /// How long a worker is waited for that is to dial: it may be told of its tasks later, or be busy with others of them.
+    pub patience: Duration,
     /// How long nothing may come on a connection; who has nothing to say says so in a quarter of it.
     pub silence: Duration,
 }
@@ -39,6 +40,7 @@ impl Default for NetworkConfig {
         Self {
             connection: ConnectionConfig::default(),
             connect_timeout: Duration::from_secs(10),
+            patience: Duration::from_secs(120),
             silence: Duration::from_secs(12),
         }
     }
@@ -124,13 +126,52 @@ impl Begun {
     }
 }
 
-#[derive(Default)]
-struct Lines(Mutex<HashMap<Uuid, Line>>);
+/// The connections to other workers, each begun by whoever needs it first: a task here, or that worker.
+struct Lines {
+    own: Party,
+    config: NetworkConfig,
+    dialer: Arc<dyn Dialer>,
+    clock: Arc<dyn Clock>,
+    begun: Arc<Begun>,
+    known: Mutex<HashMap<TaskManagerId, Line>>,
+}
 
 impl Lines {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Line>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskManagerId, Line>> {
         // Nothing in here runs foreign code, so a panic cannot have left it half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the line to a worker before anybody may take it for one that nobody needs.
+    fn with<R>(&self, peer: &PeerWorker, act: impl FnOnce(&Line) -> R) -> R {
+        let mut known = self.lock();
+        if !known.contains_key(&peer.worker) {
+            // A job may lose many workers in its life.
+            let now = self.clock.now();
+            known.retain(|_, line| !line.orders.close_if_idle(now));
+        }
+        let line = known.entry(peer.worker).or_insert_with(|| self.begin(peer));
+        act(line)
+    }
+
+    /// Of two workers the one with the smaller id dials.
+    fn begin(&self, peer: &PeerWorker) -> Line {
+        let orders = Arc::new(Orders::new());
+        let (accepted, from_listener) = mpsc::channel(ACCEPTED);
+        let carrier = Carrier {
+            own: self.own,
+            peer: peer.clone(),
+            config: self.config,
+            clock: self.clock.clone(),
+            dialer: (self.own.worker < peer.worker.0).then(|| self.dialer.clone()),
+            orders: orders.clone(),
+            accepted: from_listener,
+            replacing: None,
+            connection: Connection::new(self.config.connection),
+            failed: false,
+        };
+        self.begun.add(carrier);
+        Line { orders, accepted }
     }
 }
 
@@ -139,19 +180,14 @@ impl Lines {
 pub struct Network(Arc<Inner>);
 
 struct Inner {
-    own: Party,
     address: String,
-    config: NetworkConfig,
-    dialer: Arc<dyn Dialer>,
-    clock: Arc<dyn Clock>,
     lines: Arc<Lines>,
-    begun: Arc<Begun>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl std::fmt::Debug for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Network({} at {})", self.0.own.worker, self.0.address)
+        write!(f, "Network({} at {})", self.0.lines.own.worker, self.0.address)
     }
 }
 
@@ -162,28 +198,30 @@ impl Network {
     /// When it cannot listen, or there is no thread.
     pub fn start(setup: NetworkSetup) -> Result<Self, StartError> {
         let begun = Arc::new(Begun::new());
-        let lines = Arc::new(Lines::default());
+        let lines = Arc::new(Lines {
+            own: setup.own,
+            config: setup.config,
+            dialer: setup.dialer,
+            clock: setup.clock,
+            begun: begun.clone(),
+            known: Mutex::default(),
+        });
         let listener = Listener {
             own: setup.own,
             lines: Arc::downgrade(&lines),
         };
-        let (to_run, bind) = (begun.clone(), setup.bind);
+        let bind = setup.bind;
         let (tell, told) = sync_channel(1);
         // All that waits is on the thread, so that this can be called wherever a runtime runs already.
         let thread = std::thread::Builder::new()
             .name("hurtig-exchange".to_owned())
-            .spawn(move || run(bind, listener, to_run, &tell))
+            .spawn(move || run(bind, listener, begun, &tell))
             .map_err(StartError::Thread)?;
         let gone = || StartError::Thread(io::Error::other("it has ended at once"));
         let address = told.recv().unwrap_or_else(|_| Err(gone()))?;
         Ok(Self(Arc::new(Inner {
-            own: setup.own,
             address,
-            config: setup.config,
-            dialer: setup.dialer,
-            clock: setup.clock,
             lines,
-            begun,
             thread: Some(thread),
         })))
     }
@@ -194,25 +232,13 @@ impl Network {
     }
 
     fn tell(&self, peer: &PeerWorker, command: Command) {
-        self.with_line(peer, |line| line.orders.give(command));
-    }
-
-    /// Does something with the line to a worker before anybody may take it for one that nobody needs.
-    fn with_line<R>(&self, peer: &PeerWorker, act: impl FnOnce(&Line) -> R) -> R {
-        let mut lines = self.0.lines.lock();
-        if !lines.contains_key(&peer.worker.0) {
-            // A job may lose many workers in its life.
-            let now = self.0.clock.now();
-            lines.retain(|_, line| !line.orders.close_if_idle(now));
-        }
-        let line = lines.entry(peer.worker.0).or_insert_with(|| self.0.begin(peer));
-        act(line)
+        self.0.lines.with(peer, |line| line.orders.give(command));
     }
 }
 
 impl Exchange for Network {
     fn signal(&self, peer: &PeerWorker) -> Signal {
-        self.with_line(peer, |line| {
+        self.0.lines.with(peer, |line| {
             line.orders.expect();
             line.orders.signal.clone()
         })
@@ -233,33 +259,12 @@ impl Exchange for Network {
     }
 }
 
-impl Inner {
-    /// Of two workers the one with the smaller id dials.
-    fn begin(&self, peer: &PeerWorker) -> Line {
-        let orders = Arc::new(Orders::new());
-        let (accepted, from_listener) = mpsc::channel(ACCEPTED);
-        let carrier = Carrier {
-            own: self.own,
-            peer: peer.clone(),
-            config: self.config,
-            clock: self.clock.clone(),
-            dialer: (self.own.worker < peer.worker.0).then(|| self.dialer.clone()),
-            orders: orders.clone(),
-            accepted: from_listener,
-            replacing: None,
-            connection: Connection::new(self.config.connection),
-        };
-        self.begun.add(carrier);
-        Line { orders, accepted }
-    }
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
         for line in std::mem::take(&mut *self.lines.lock()).into_values() {
             line.orders.close();
         }
-        self.begun.close();
+        self.lines.begun.close();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -340,14 +345,16 @@ impl Listener {
         let late = tokio::time::timeout(Duration::from_secs(3), accepted.stream).await;
         let mut stream = late.map_err(|_| HelloError::Late)??;
         let worker = answer(&mut stream, self.own).await?;
-        if let Some(line) = self
-            .lines
-            .upgrade()
-            .and_then(|lines| lines.lock().get(&worker).cloned())
-        {
-            // Where several wait already, this one is closed, and made again.
-            let _ = line.accepted.try_send(stream);
-        }
+        let Some(lines) = self.lines.upgrade() else {
+            return Ok(());
+        };
+        // Its tasks may be there sooner than those here that they speak to.
+        let peer = PeerWorker {
+            worker: TaskManagerId(worker),
+            address: accepted.from,
+        };
+        // Where several wait already, this one is closed, and made again.
+        let _ = lines.with(&peer, |line| line.accepted.try_send(stream));
         Ok(())
     }
 }

@@ -164,6 +164,59 @@ fn records_cross_in_both_directions_and_all_arrive() {
     }
 }
 
+/// What has failed in this time.
+fn fails_within(task: &Signal, time: Duration) -> Option<String> {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        if let Some(error) = task.take_failure() {
+            return Some(error.chain());
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    }
+    None
+}
+
+#[test]
+fn a_task_may_be_there_long_before_those_that_it_speaks_to() {
+    for dials in [1, 2] {
+        let ((one, to_one), (two, to_two)) = (worker(dials), worker(3 - dials));
+        let tasks = [Signal::new(), Signal::new()];
+        let sender = sender(&one, &to_two, id(0), &tasks[0]);
+        let sending = {
+            let task = tasks[0].clone();
+            sender.try_send(Batch::from_records(vec![7]), 0);
+            sender.send_event(Event::EndOfInput);
+            // The producer is through before anybody reads it.
+            drop(sender);
+            fails_within(&task, Duration::from_millis(300))
+        };
+        assert_eq!(sending, None, "worker {dials} was there first");
+        let receiver = receiver(&two, &to_one, id(0), &tasks[1]);
+        assert_eq!(consume(&receiver, &tasks[1]), (7, 1));
+    }
+}
+
+#[test]
+fn a_worker_that_never_connects_fails_those_who_wait_for_it() {
+    let config = NetworkConfig {
+        patience: Duration::from_millis(200),
+        ..config()
+    };
+    // The smaller id dials, and there is none.
+    let (two, _) = worker_of(1, 2, config);
+    let nobody = PeerWorker {
+        worker: TaskManagerId::from_u128(1),
+        address: "nowhere".to_owned(),
+    };
+    let task = Signal::new();
+    let first = receiver(&two, &nobody, id(0), &task);
+    assert!(failure(&task).contains("has not made one for"), "it waits");
+    drop(first);
+    let _again = receiver(&two, &nobody, id(1), &task);
+    let failure = wait(&task, || task.take_failure());
+    assert_eq!(failure.worker(), Some(nobody.worker));
+}
+
 #[test]
 fn a_worker_that_goes_fails_the_tasks_that_had_channels_to_it() {
     let ((one, to_one), (two, to_two)) = (worker(1), worker(2));

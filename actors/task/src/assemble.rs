@@ -1,6 +1,6 @@
 //! Builds the dataflow of one subtask from the program's code.
 
-use crate::channels::{Channels, End, Ends};
+use crate::channels::{Channels, End, Wanted};
 use crate::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
 use crate::metrics::operator_group;
 use hurtig_core::ids::{ChannelId, NodeId, SubtaskId};
@@ -10,7 +10,7 @@ use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{AnyLink, Head, Node, TaskCore, TaskParts};
 use hurtig_dataflow::graph::{JobEdge, JobGraph, JobOperator, JobVertex};
 use hurtig_dataflow::operator::{JobParameters, Services, SideOutputs, SideSink, SubtaskInfo};
-use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program, StreamCode};
+use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program};
 use hurtig_exchange::{BarrierMode, ChannelKind, ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
 use std::collections::BTreeMap;
@@ -243,16 +243,18 @@ impl Assembly<'_> {
         let code = self.program.edge(self.graph, edge)?;
         let producer = self.descriptor.execution.subtask;
         let sender = |index: u32| {
-            let ends = Ends {
+            let wanted = Wanted {
+                id: self.channel_id(edge, producer.index, index),
+                end: End::Sender,
                 producer,
                 consumer: SubtaskId {
                     vertex: edge.to,
                     index,
                 },
+                stream: code.stream(),
+                kind: self.kind(edge),
             };
-            let id = self.channel_id(edge, producer.index, index);
-            let at = output.elsewhere.get(&index);
-            self.end_of(id, End::Sender, ends, (code.stream(), self.kind(edge)), at)
+            self.end_of(wanted, output.elsewhere.get(&index))
         };
         let shape = EdgeShape {
             consumers: output.consumers.end - output.consumers.start,
@@ -284,39 +286,35 @@ impl Assembly<'_> {
         let code = self.program.edge(self.graph, edge)?;
         let consumer = self.descriptor.execution.subtask;
         let receiver = |index: u32| {
-            let ends = Ends {
+            let wanted = Wanted {
+                id: self.channel_id(edge, index, consumer.index),
+                end: End::Receiver,
                 producer: SubtaskId {
                     vertex: edge.from,
                     index,
                 },
                 consumer,
+                stream: code.stream(),
+                kind: self.kind(edge),
             };
-            let id = self.channel_id(edge, index, consumer.index);
-            let at = input.elsewhere.get(&index);
-            self.end_of(id, End::Receiver, ends, (code.stream(), self.kind(edge)), at)
+            self.end_of(wanted, input.elsewhere.get(&index))
         };
         input.producers.clone().map(receiver).collect()
     }
 
     /// One end of a channel whose other end is here, or at one of the descriptor's peers.
-    fn end_of(
-        &self,
-        id: ChannelId,
-        end: End,
-        ends: Ends,
-        make: (&dyn StreamCode, ChannelKind),
-        peer: Option<&u32>,
-    ) -> Result<Erased> {
+    fn end_of(&self, wanted: Wanted<'_>, peer: Option<&u32>) -> Result<Erased> {
         let Some(&peer) = peer else {
-            return Ok(self.channels.take(id, end, ends, make));
+            return Ok(self.channels.take(wanted));
         };
         let known = self.descriptor.peers.get(peer as usize).ok_or_else(|| {
             let peers = self.descriptor.peers.len();
             Error::internal(format!(
-                "channel {id:?} leads to peer {peer} of {peers} that the task was told of"
+                "channel {:?} leads to peer {peer} of {peers} that the task was told of",
+                wanted.id
             ))
         })?;
-        self.channels.take_remote(id, end, ends, make, known)
+        self.channels.take_remote(wanted, known)
     }
 
     fn kind(&self, edge: &JobEdge) -> ChannelKind {

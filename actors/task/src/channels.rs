@@ -18,11 +18,16 @@ pub(crate) enum End {
     Receiver,
 }
 
-/// The subtasks at both ends of a channel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ends {
+/// A channel of which one end is wanted.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) id: ChannelId,
+    pub(crate) end: End,
     pub(crate) producer: SubtaskId,
     pub(crate) consumer: SubtaskId,
+    /// Makes it.
+    pub(crate) stream: &'a dyn StreamCode,
+    pub(crate) kind: ChannelKind,
 }
 
 #[derive(Default)]
@@ -55,14 +60,9 @@ impl Channels {
             .clone()
     }
 
-    /// One end of a channel of `stream`; makes the channel when the other side has not.
-    pub(crate) fn take(
-        &self,
-        id: ChannelId,
-        end: End,
-        ends: Ends,
-        make: (&dyn StreamCode, ChannelKind),
-    ) -> Erased {
+    /// One end of a channel whose other end is in this process too; makes the channel when the other side has not.
+    pub(crate) fn take(&self, wanted: Wanted<'_>) -> Erased {
+        let Wanted { id, end, .. } = wanted;
         let mut inner = self.lock();
         match inner.waiting.remove(&id) {
             Some((kept, value)) if kept == end => value,
@@ -71,15 +71,15 @@ impl Channels {
                 let generation = id.generation;
                 let producer = inner
                     .signals
-                    .entry((generation, ends.producer))
+                    .entry((generation, wanted.producer))
                     .or_default()
                     .clone();
                 let consumer = inner
                     .signals
-                    .entry((generation, ends.consumer))
+                    .entry((generation, wanted.consumer))
                     .or_default()
                     .clone();
-                let (sender, receiver) = make.0.channel(make.1, producer, consumer);
+                let (sender, receiver) = wanted.stream.channel(wanted.kind, producer, consumer);
                 let (mine, other) = match end {
                     End::Sender => (sender, (End::Receiver, receiver)),
                     End::Receiver => (receiver, (End::Sender, sender)),
@@ -97,15 +97,9 @@ impl Channels {
         }
     }
 
-    /// The end of a channel of `stream` whose other end is in another process.
-    pub(crate) fn take_remote(
-        &self,
-        id: ChannelId,
-        end: End,
-        ends: Ends,
-        (stream, kind): (&dyn StreamCode, ChannelKind),
-        peer: &PeerWorker,
-    ) -> Result<Erased> {
+    /// One end of a channel whose other end is in another process.
+    pub(crate) fn take_remote(&self, wanted: Wanted<'_>, peer: &PeerWorker) -> Result<Erased> {
+        let Wanted { id, stream, kind, .. } = wanted;
         let exchange = self.exchange.get().ok_or_else(|| {
             Error::internal(format!(
                 "channel {id:?} leads to worker {}, and this process has no exchange",
@@ -113,15 +107,15 @@ impl Channels {
             ))
         })?;
         let connection = exchange.signal(peer);
-        match end {
+        match wanted.end {
             End::Sender => {
-                let producer = self.signal(id.generation, ends.producer);
+                let producer = self.signal(id.generation, wanted.producer);
                 let (sender, outlet) = stream.channel_out(kind, producer, connection)?;
                 exchange.produce(peer, id, outlet);
                 Ok(sender)
             }
             End::Receiver => {
-                let consumer = self.signal(id.generation, ends.consumer);
+                let consumer = self.signal(id.generation, wanted.consumer);
                 let (inlet, receiver) = stream.channel_in(kind, connection, consumer)?;
                 exchange.consume(peer, id, inlet);
                 Ok(receiver)

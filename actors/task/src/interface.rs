@@ -7,7 +7,7 @@
 use crate::accumulators::AccumulatorValues;
 use crate::checkpoint::CheckpointStorage;
 use hurtig_core::error::{Error, Fault};
-use hurtig_core::ids::{AllocationId, CheckpointId, EdgeId, ExecutionId, JobId, NodeId};
+use hurtig_core::ids::{AllocationId, CheckpointId, EdgeId, ExecutionId, JobId, NodeId, TaskManagerId};
 use hurtig_core::key::KeyGroupRange;
 use hurtig_core::metrics::MetricGroup;
 use hurtig_dataflow::chain::StopMode;
@@ -195,6 +195,9 @@ pub struct TaskFailure {
     pub panicked: bool,
     /// Whether a restart would end the same way, so that the job fails whatever its strategy says.
     pub permanent: bool,
+    /// The worker that the task could not reach any more, if that is the reason.
+    #[serde(default)]
+    pub worker: Option<TaskManagerId>,
 }
 
 /// [`Fault`] on the wire.
@@ -237,6 +240,7 @@ impl TaskFailure {
             operator,
             panicked: false,
             permanent: error.is_permanent(),
+            worker: error.worker(),
         }
     }
 
@@ -257,6 +261,7 @@ impl TaskFailure {
             operator,
             panicked: true,
             permanent: false,
+            worker: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::client::{Rest, with};
 use crate::say;
+use crate::servers::Balance;
 use awc::http::Method;
 use clap::Args;
 use rustix::process::{Pid, test_kill_process};
@@ -38,6 +39,9 @@ pub(crate) struct StartArgs {
     /// How many slots each of them has; otherwise as many as the machine has cores.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     slots: Option<u32>,
+    /// Which free slots a job gets.
+    #[arg(long, default_value = "none")]
+    load_balance: Balance,
     /// The port of the REST API; 0: any that is free.
     #[arg(long, default_value_t = 8081)]
     rest_port: u16,
@@ -180,6 +184,7 @@ fn jobmanager_arguments(args: &StartArgs, dir: &Path, addresses: &Path) -> Vec<S
         "jobmanager".to_owned(),
         format!("--port={}", args.port),
         format!("--rest-port={}", args.rest_port),
+        format!("--load-balance={}", args.load_balance.name()),
         format!("--storage-dir={}", path(&dir.join("storage"))),
         format!("--address-file={}", path(addresses)),
     ]

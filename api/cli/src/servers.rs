@@ -1,10 +1,10 @@
 //! The processes of a cluster that run no user code.
 
 use crate::say;
-use clap::Args;
-use hurtig_cluster::ClusterConfig;
+use clap::{Args, ValueEnum};
 use hurtig_cluster::process::launcher::run_launcher;
 use hurtig_cluster::process::{JobManager, JobManagerConfig, TaskManagerConfig, run_task_manager};
+use hurtig_cluster::{ClusterConfig, LoadBalance};
 use hurtig_rest::{RestConfig, serve};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,12 +18,43 @@ pub(crate) struct JobmanagerArgs {
     /// The port of its REST API on this machine; 0: any that is free.
     #[arg(long, default_value_t = 8081)]
     rest_port: u16,
+    /// Which free slots a job gets.
+    #[arg(long, default_value = "none")]
+    load_balance: Balance,
     /// Where it keeps artifacts.
     #[arg(long, default_value = "hurtig-storage")]
     storage_dir: PathBuf,
     /// Where it writes its addresses, as JSON, when it is ready.
     #[arg(long)]
     address_file: Option<PathBuf>,
+}
+
+/// Which free slots a job gets.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Balance {
+    /// Those of few TaskManagers: little crosses between processes
+    None,
+    /// Those of the TaskManagers that are used the least: each does its share
+    Slots,
+}
+
+impl Balance {
+    /// As it is said on the command line.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Slots => "slots",
+        }
+    }
+}
+
+impl From<Balance> for LoadBalance {
+    fn from(balance: Balance) -> Self {
+        match balance {
+            Balance::None => Self::None,
+            Balance::Slots => Self::Slots,
+        }
+    }
 }
 
 /// How a TaskManager is started.
@@ -51,7 +82,10 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     let config = JobManagerConfig {
         port: args.port,
         storage_dir: args.storage_dir,
-        cluster: ClusterConfig::default(),
+        cluster: ClusterConfig {
+            load_balance: args.load_balance.into(),
+            ..ClusterConfig::default()
+        },
     };
     let jobmanager = JobManager::start(config).map_err(|error| error.to_string())?;
     let rpc = jobmanager.address().to_owned();

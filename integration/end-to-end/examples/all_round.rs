@@ -6,14 +6,20 @@
 //! `OUT/records`, `OUT/timers` and `OUT/windows`, with three rolling policies. A mapper fails once whenever the file `OUT/fail` appears. When `OUT/savepoint`
 //! or `OUT/stop` appears, a savepoint goes into the directory that is named in it, and with the latter the job
 //! stops. With `PAUSE` the keyed operator rests so many microseconds at every sixteenth record, so that the queues
-//! before it are full.
+//! before it are full. With `HOLD` the source says `held` and rests when it has come to the record of that number: so a job that
+//! is to be killed has something left, however long its life is.
 
 #![allow(clippy::print_stdout, reason = "the test reads the result")]
 
+use hurtig::core::time::Time;
+use hurtig::dataflow::operator::Budget;
 use hurtig::prelude::*;
 use hurtig::state::{OperatorSnapshot, Redistribution};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 type Done = std::result::Result<(), UserError>;
 
@@ -34,17 +40,17 @@ fn time_of(i: u64) -> i64 {
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = env.args();
-    let (out, count, rate, pause) = match &args[..] {
-        [_, out, count, rate] => (out, count, rate, 0),
-        [_, out, count, rate, pause] => (out, count, rate, pause.parse()?),
-        _ => return Err("usage: all_round OUT COUNT RECORDS_PER_SECOND [PAUSE]".into()),
+    let (out, count, rate, more) = match &args[..] {
+        [_, out, count, rate, more @ ..] if more.len() <= 2 => (out, count, rate, more),
+        _ => return Err("usage: all_round OUT COUNT RECORDS_PER_SECOND [PAUSE [HOLD]]".into()),
     };
-    let pause = Duration::from_micros(pause);
     let (out, count) = (PathBuf::from(out), count.parse()?);
+    let pause = Duration::from_micros(more.first().map_or(Ok(0), |pause| pause.parse())?);
+    let hold = more.get(1).map_or(Ok(count), |hold| hold.parse())?;
     let time = |&(key, seq): &Record| time_of(seq * KEYS + key);
     let records = env
         .from_source(
-            GeneratorSource::new(count, |i| (i % KEYS, i / KEYS)).rate(rate.parse()?),
+            Held::new(count, rate.parse()?, hold),
             Watermarks::bounded(Duration::from_millis(JITTER as u64), time),
         )
         .uid("records");
@@ -116,6 +122,90 @@ async fn main(env: StreamEnv) -> Result {
     let same = result.long("restored") == result.long("union");
     println!("counted={counted} same={same} restarts={restarts}");
     Ok(())
+}
+
+/// Records by their number, at a rate, up to one at which the source rests.
+struct Held {
+    records: Box<dyn Source<Record>>,
+    hold: u64,
+    /// How far the readers of this process have come.
+    seen: Arc<AtomicU64>,
+}
+
+impl Held {
+    fn new(count: u64, rate: u64, hold: u64) -> Self {
+        let seen = Arc::new(AtomicU64::new(0));
+        let read = seen.clone();
+        let record = move |i| {
+            read.fetch_max(i, Ordering::Relaxed);
+            (i % KEYS, i / KEYS)
+        };
+        Self {
+            records: Box::new(GeneratorSource::new(count, record).rate(rate)),
+            hold,
+            seen,
+        }
+    }
+}
+
+impl Source<Record> for Held {
+    fn bounded(&self) -> bool {
+        self.records.bounded()
+    }
+
+    fn reader(&self) -> Box<dyn SourceReader<Record>> {
+        Box::new(HeldReader {
+            records: self.records.reader(),
+            hold: self.hold,
+            seen: self.seen.clone(),
+            opened: None,
+            begun: false,
+        })
+    }
+}
+
+struct HeldReader {
+    records: Box<dyn SourceReader<Record>>,
+    hold: u64,
+    seen: Arc<AtomicU64>,
+    /// In engine time and in the process's.
+    opened: Option<(Time, Instant)>,
+    begun: bool,
+}
+
+impl SourceReader<Record> for HeldReader {
+    #[expect(clippy::disallowed_methods, reason = "a reader that rests needs a clock")]
+    fn open(&mut self, ctx: &mut OpenContext<'_>) -> hurtig::core::Result<()> {
+        self.opened = Some((ctx.cx().now(), Instant::now()));
+        self.records.open(ctx)
+    }
+
+    fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Collector<Record>,
+        budget: &mut Budget,
+    ) -> Poll<hurtig::core::Result<SourceStatus>> {
+        if !self.begun {
+            // One record tells where it is after a restore.
+            let first = self.records.poll_batch(cx, out, &mut Budget::new(1));
+            self.begun = self.seen.load(Ordering::Relaxed) > 0;
+            return first;
+        }
+        if self.seen.load(Ordering::Relaxed) < self.hold {
+            return self.records.poll_batch(cx, out, budget);
+        }
+        static SAID: Once = Once::new();
+        SAID.call_once(|| println!("held"));
+        let now = self
+            .opened
+            .map_or(Time::ZERO, |(engine, process)| engine.after(process.elapsed()));
+        Poll::Ready(Ok(SourceStatus::WaitUntil(now.after(Duration::from_millis(20)))))
+    }
+
+    fn snapshot(&mut self, snapshot: &mut OperatorSnapshot) -> hurtig::core::Result<()> {
+        self.records.snapshot(snapshot)
+    }
 }
 
 /// Parts that live through several checkpoints and come to their end in each life of the program.

@@ -110,6 +110,8 @@ struct Trial {
     server: Option<S3Server>,
     folder: tempfile::TempDir,
     count: u64,
+    /// The record before which the source waits for the last life.
+    hold: u64,
     /// How many records a second there are while something is to be killed.
     rate: u64,
     /// How long a life may last that is to end at a step, in milliseconds.
@@ -155,6 +157,7 @@ impl Trial {
             self.count.to_string(),
             self.rate.to_string(),
             pause.to_string(),
+            self.hold.to_string(),
         ]);
         args
     }
@@ -279,19 +282,17 @@ impl Trial {
             "{death}: {said}"
         );
         let _ = std::fs::remove_file(stop);
-        let end = String::from_utf8_lossy(&output.stdout).into_owned();
-        if has_finished(&end) {
-            return Life::Finished(end);
+        let said_out = String::from_utf8_lossy(&output.stdout);
+        match output.status.signal() == Some(SIGABRT) {
+            true => Life::Died,
+            false if is_held(&said_out) => Life::Held,
+            false => Life::Ended,
         }
-        if output.status.signal() == Some(SIGABRT) {
-            return Life::Died;
-        }
-        Life::Ended
     }
 
     /// The last life, to the end.
     fn finish(&mut self) -> String {
-        self.rate = RATE;
+        (self.rate, self.hold) = (RATE, self.count);
         let args = self.args(0);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let output = start_example("all_round", &args).wait_with_output().unwrap();
@@ -307,8 +308,8 @@ enum Life {
     Died,
     /// Elsewhere: the step was not reached, or a savepoint ended it.
     Ended,
-    /// Nowhere: the job came to its end, with these last words.
-    Finished(String),
+    /// The job had nothing more to do until its last life: machines that are busy with something else let it live longer.
+    Held,
 }
 
 impl Trial {
@@ -320,6 +321,7 @@ impl Trial {
             server: None,
             folder: tempfile::tempdir().unwrap(),
             count: RATE * (lives + 4) / 2,
+            hold: RATE * (lives + 3) / 2,
             rate: RATE,
             life_ms: LIFE_MS,
         }
@@ -345,10 +347,6 @@ impl Trial {
             let _ = std::fs::remove_file(Path::new(&self.out()).join(control));
         }
         let end = self.finish();
-        self.has_ended_well(&end);
-    }
-
-    fn has_ended_well(&self, end: &str) {
         println!("{end}");
         check(Path::new(&self.out()), self.count);
         assert!(
@@ -390,18 +388,17 @@ fn is_killed_at_random(seed: u64, new_trial: impl Fn(u64, u64) -> Trial) {
     for life in 0..kills {
         let said = trial.kill();
         println!("{life}: {}", said.trim());
-        if has_finished(&said) {
-            trial.has_ended_well(&said);
+        if is_held(&said) {
+            trial.ends_well();
             trial = new_trial(kills, seed + life + 1);
         }
     }
     trial.ends_well();
 }
 
-/// Whether these are the last words of a job that came to its end. Where a machine is busy with something else, a life
-/// may be as long as that.
-fn has_finished(said: &str) -> bool {
-    said.contains("counted=")
+/// Whether the job had come so far that nothing more can be learned of it.
+fn is_held(said: &str) -> bool {
+    said.lines().any(|line| line == "held")
 }
 
 #[test]
@@ -434,8 +431,8 @@ fn dies_at_each_step(new_trial: impl Fn(u64, u64) -> Trial) {
                 Life::Died => died += 1,
                 // It may have been too short.
                 Life::Ended => life_ms *= 2,
-                Life::Finished(said) => {
-                    trial.has_ended_well(&said);
+                Life::Held => {
+                    trial.ends_well();
                     trial = begun(seed + trials);
                     trials += 1;
                 }

@@ -4,6 +4,7 @@
 //! is `Send + Sync`); the task wraps it with the place where it happened, and the chain of causes is
 //! printed once, at the edge.
 
+use crate::ids::TaskManagerId;
 use std::fmt;
 
 /// What a user's function returns when it fails.
@@ -31,6 +32,8 @@ pub struct Error {
     source: Option<UserError>,
     /// Whether trying again would end the same way for sure.
     permanent: bool,
+    /// The worker that could not be reached.
+    worker: Option<TaskManagerId>,
 }
 
 impl Error {
@@ -41,6 +44,7 @@ impl Error {
             message: message.into(),
             source: None,
             permanent: false,
+            worker: None,
         }
     }
 
@@ -51,6 +55,7 @@ impl Error {
             message: message.into(),
             source: Some(source.into()),
             permanent: false,
+            worker: None,
         }
     }
 
@@ -61,6 +66,7 @@ impl Error {
             message: message.into(),
             source: None,
             permanent: false,
+            worker: None,
         }
     }
 
@@ -71,6 +77,7 @@ impl Error {
             fault: self.fault,
             message: message.into(),
             permanent: self.permanent,
+            worker: self.worker,
             source: Some(Box::new(self)),
         }
     }
@@ -89,6 +96,20 @@ impl Error {
             permanent: true,
             ..self
         }
+    }
+
+    /// The same, because a worker could not be reached: if it is gone, much else fails of one cause.
+    #[must_use]
+    pub fn at_worker(self, worker: TaskManagerId) -> Self {
+        Self {
+            worker: Some(worker),
+            ..self
+        }
+    }
+
+    /// The worker that could not be reached, if that is the reason.
+    pub fn worker(&self) -> Option<TaskManagerId> {
+        self.worker
     }
 
     /// Whether no restart helps against it.
@@ -135,6 +156,7 @@ pub fn user_failure(error: UserError) -> Error {
             message: theirs.to_string(),
             source: theirs.source().map(text),
             permanent: false,
+            worker: None,
         },
     }
 }

@@ -32,6 +32,8 @@ pub struct JobMasterBrain {
     pub(super) settings: JobSettings,
     pub(super) graph: ExecutionGraph,
     pub(super) slots: SlotPool,
+    /// How often slots were required: what was missing earlier has a deadline of its own.
+    slot_requests: u32,
     /// Workers that are gone, those that went last.
     pub(super) lost: VecDeque<TaskManagerId>,
     pub(super) splits: SplitCoordinators,
@@ -60,6 +62,7 @@ impl JobMasterBrain {
         Self {
             graph,
             slots: SlotPool::default(),
+            slot_requests: 0,
             lost: VecDeque::new(),
             splits: SplitCoordinators::default(),
             checkpoints: JobCheckpoints::new(settings.checkpoints.clone(), settings.first_checkpoint),
@@ -124,7 +127,7 @@ impl JobMasterBrain {
                 self.settle(now, out);
             }
             JobEvent::CancellationDeadline => self.give_up(now, out),
-            JobEvent::SlotDeadline => self.on_slot_deadline(now, out),
+            JobEvent::SlotDeadline { request } => self.on_slot_deadline(now, request, out),
             JobEvent::CheckpointTimer(timer) => self.on_checkpoint_timer(now, timer, out),
             JobEvent::CheckpointPublished(checkpoint, result) => {
                 self.on_published(now, checkpoint, result, out);
@@ -143,8 +146,11 @@ impl JobMasterBrain {
                 allocations,
                 exchange,
             } => {
-                self.slots.offer(task_manager, &allocations, exchange);
-                self.proceed(now, out);
+                // Whoever is given up gets nothing to do, and offers nothing that could stand in for another.
+                if !self.lost.contains(&task_manager) {
+                    self.slots.offer(task_manager, &allocations, exchange);
+                    self.proceed(now, out);
+                }
             }
             JobMasterMessage::TaskManagerLost { task_manager, cause } => {
                 self.on_task_manager_lost(now, task_manager, &cause, out);
@@ -264,11 +270,14 @@ impl JobMasterBrain {
         }
     }
 
-    pub(super) fn require_slots(&self, out: &mut Effects) {
+    pub(super) fn require_slots(&mut self, out: &mut Effects) {
+        self.slot_requests += 1;
         out.push(JobEffect::RequireSlots(self.graph.job_graph().slots_required()));
         out.push(JobEffect::After(
             self.settings.slot_request_timeout,
-            JobEvent::SlotDeadline,
+            JobEvent::SlotDeadline {
+                request: self.slot_requests,
+            },
         ));
     }
 
@@ -331,9 +340,9 @@ impl JobMasterBrain {
         });
     }
 
-    fn on_slot_deadline(&mut self, now: Time, out: &mut Effects) {
+    fn on_slot_deadline(&mut self, now: Time, request: u32, out: &mut Effects) {
         let (needed, present) = (self.graph.job_graph().slots_required() as usize, self.slots.len());
-        if present >= needed {
+        if present >= needed || request != self.slot_requests {
             return;
         }
         let timeout = self.settings.slot_request_timeout;
@@ -367,8 +376,12 @@ impl JobMasterBrain {
         match to {
             TaskState::Failed => {
                 let cause = failure.unwrap_or_else(|| unexplained(execution));
+                let hit = match cause.worker {
+                    Some(worker) => Hit::Worker(execution.subtask, worker),
+                    None => Hit::Task(execution.subtask),
+                };
                 let failure = locate(&self.graph, execution, cause, self.after(now));
-                self.fail(now, failure, Hit::Task(execution.subtask), out);
+                self.fail(now, failure, hit, out);
             }
             TaskState::Running => self.start_checkpoints(now, out),
             TaskState::Finished => {
@@ -519,5 +532,6 @@ fn unexplained(execution: ExecutionId) -> TaskFailure {
         operator: None,
         panicked: false,
         permanent: false,
+        worker: None,
     }
 }

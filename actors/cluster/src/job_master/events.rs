@@ -171,7 +171,10 @@ pub enum JobEvent {
     /// Timer: tasks that were told to stop had time enough.
     CancellationDeadline,
     /// Timer: slots were waited for long enough.
-    SlotDeadline,
+    SlotDeadline {
+        /// The request whose deadline it is.
+        request: u32,
+    },
 }
 
 /// A checkpoint that somebody asks for.

@@ -57,25 +57,26 @@ impl JobMasterBrain {
         if !self.slots.remove(lost) {
             return;
         }
-        let mut failed = Vec::new();
+        let (mut failed, mut stopped) = (Vec::new(), None);
         for (execution, state) in self.running_at(lost) {
             let to = match state {
                 TaskState::Canceling => TaskState::Canceled,
                 _ => TaskState::Failed,
             };
             self.graph.report(execution, to, now);
-            if to == TaskState::Failed {
-                failed.push(execution);
+            match to {
+                TaskState::Failed => failed.push(execution),
+                _ => stopped = Some(execution),
             }
         }
-        self.fail_with(now, lost, (failed, cause), out);
+        self.fail_with(now, lost, (&failed, stopped, cause), out);
         let over = matches!(self.status(), JobStatus::Cancelling | JobStatus::Failing);
         if !over && !self.status().is_terminal() {
             self.require_slots(out);
         }
     }
 
-    fn running_at(&self, task_manager: TaskManagerId) -> Vec<(ExecutionId, TaskState)> {
+    pub(super) fn running_at(&self, task_manager: TaskManagerId) -> Vec<(ExecutionId, TaskState)> {
         let executions = self.graph.executions();
         let there = executions.filter(|execution| {
             let at = execution.location.map(|location| location.0);
@@ -88,10 +89,11 @@ impl JobMasterBrain {
         &mut self,
         now: Time,
         lost: TaskManagerId,
-        (failed, cause): (Vec<ExecutionId>, &str),
+        (failed, stopped, cause): (&[ExecutionId], Option<ExecutionId>, &str),
         out: &mut Effects,
     ) {
-        let Some(first) = failed.first() else {
+        // Others may have found out first and said no more than that they do not reach it.
+        let Some(first) = failed.first().or(stopped.as_ref()) else {
             return self.settle(now, out);
         };
         let cause = TaskFailure {
@@ -100,10 +102,13 @@ impl JobMasterBrain {
             operator: None,
             panicked: false,
             permanent: false,
+            worker: Some(lost),
         };
         let failure = locate(&self.graph, *first, cause, self.after(now));
-        let regions: BTreeSet<RegionId> = failed
+        let hit = failed
             .iter()
+            .chain(stopped.as_ref().filter(|_| failed.is_empty()));
+        let regions: BTreeSet<RegionId> = hit
             .filter_map(|execution| self.graph.region_of(execution.subtask))
             .collect();
         self.fail(now, failure, Hit::Regions(regions), out);

@@ -5,7 +5,7 @@ use super::events::{Effects, EnumeratorStart, JobEffect, JobEvent};
 use super::failures::EntryId;
 use super::metadata;
 use crate::result::JobFailure;
-use hurtig_core::ids::{ExecutionId, NodeId, SubtaskId, VertexId};
+use hurtig_core::ids::{ExecutionId, NodeId, SubtaskId, TaskManagerId, VertexId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{JobStatus, NodeKind, RegionId, TaskState};
 use hurtig_task::interface::TaskFailure;
@@ -17,6 +17,8 @@ use std::time::Duration;
 pub(super) enum Hit {
     /// A task.
     Task(SubtaskId),
+    /// A task that does not reach a worker any more, and so whatever runs there.
+    Worker(SubtaskId, TaskManagerId),
     /// The enumerator of a source, and so all of its readers.
     Source(NodeId),
     /// What ran on a TaskManager that is gone.
@@ -118,6 +120,11 @@ impl JobMasterBrain {
         match hit {
             Hit::Job => self.all_regions(),
             Hit::Task(subtask) => self.graph.region_of(subtask).into_iter().collect(),
+            Hit::Worker(subtask, worker) => {
+                let there = self.running_at(worker).into_iter().map(|(id, _)| id.subtask);
+                let hit = there.chain([subtask]);
+                hit.filter_map(|subtask| self.graph.region_of(subtask)).collect()
+            }
             Hit::Regions(regions) => regions,
             Hit::Source(node) => {
                 let vertex = self.graph.job_graph().vertex_of(node).map(|vertex| vertex.id);

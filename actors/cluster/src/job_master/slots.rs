@@ -55,6 +55,19 @@ impl SlotPool {
         self.slots().count()
     }
 
+    /// Slots beyond those that are needed take the places of those that were lost.
+    fn close_gaps(&mut self, needed: usize) {
+        while self.places.len() > needed {
+            let surplus = self.places.pop().flatten();
+            let gap = self.places.iter_mut().take(needed).find(|place| place.is_none());
+            match (surplus, gap) {
+                (Some(slot), Some(gap)) => *gap = Some(slot),
+                (Some(slot), None) => return self.places.push(Some(slot)),
+                (None, _) => {}
+            }
+        }
+    }
+
     fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.places.iter().flatten()
     }
@@ -75,13 +88,14 @@ impl SlotPool {
 
     /// A slot for every subtask: subtask `i` of every vertex of a slot sharing group shares the
     /// group's slot `i`. `None` while there are not enough.
-    pub(super) fn assign(&self, graph: &JobGraph) -> Option<BTreeMap<SubtaskId, Slot>> {
+    pub(super) fn assign(&mut self, graph: &JobGraph) -> Option<BTreeMap<SubtaskId, Slot>> {
         let mut first = 0;
         let mut firsts = BTreeMap::new();
         for (group, width) in graph.slot_groups() {
             firsts.insert(group, first);
             first += width as usize;
         }
+        self.close_gaps(first);
         let places: Vec<Slot> = self.places.iter().take(first).map_while(|place| *place).collect();
         if places.len() < first {
             return None;
@@ -139,6 +153,15 @@ mod tests {
         offer(&mut pool, 4, 5..6);
         assert_eq!(places(&pool), [Some(3), Some(4), Some(2), Some(2)]);
         assert_eq!(pool.task_managers().len(), 3);
+        assert!(pool.remove(TaskManagerId::from_u128(4)));
+        offer(&mut pool, 5, 6..8);
+        assert_eq!(places(&pool), [Some(3), Some(5), Some(2), Some(2), Some(5)]);
+        assert!(pool.remove(TaskManagerId::from_u128(3)));
+        pool.close_gaps(4);
+        assert_eq!(places(&pool), [Some(5), Some(5), Some(2), Some(2)]);
+        offer(&mut pool, 3, 8..9);
+        pool.close_gaps(4);
+        assert_eq!(places(&pool).len(), 5, "one more than needed");
         assert_eq!(pool.peer(TaskManagerId::from_u128(3)).address, "at-3");
     }
 }

@@ -42,6 +42,16 @@ impl Offer {
             .map_or(u32::MAX, |slots| slots.saturating_sub(self.used()))
     }
 
+    fn free_again(&mut self, job: JobId, allocations: &[AllocationId]) {
+        let Some(used) = self.used.get_mut(&job) else {
+            return;
+        };
+        used.retain(|allocation| !allocations.contains(allocation));
+        if used.is_empty() {
+            self.used.remove(&job);
+        }
+    }
+
     /// Whether a slot more here leaves less in use than one more there.
     fn emptier(&self, taken: u32, other: (&Self, u32)) -> bool {
         let use_of = |offer: &Self, taken| (u64::from(offer.used() + taken), offer.slots);
@@ -125,9 +135,8 @@ impl ResourceBrain {
                 job,
                 allocations,
             } => {
-                let offer = self.offers.get_mut(&task_manager);
-                if let Some(used) = offer.and_then(|offer| offer.used.get_mut(&job)) {
-                    used.retain(|allocation| !allocations.contains(allocation));
+                if let Some(offer) = self.offers.get_mut(&task_manager) {
+                    offer.free_again(job, &allocations);
                 }
             }
             // Its slots are free when its process has ended.

@@ -434,6 +434,7 @@ fn refused(descriptor: &TaskDescriptor) -> TaskFailure {
         operator: None,
         panicked: false,
         permanent: false,
+        worker: None,
     }
 }
 

@@ -55,6 +55,10 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(task_managers: u32, slots: u32) -> Self {
+        Self::start_with(task_managers, slots, &[])
+    }
+
+    pub(crate) fn start_with(task_managers: u32, slots: u32, more: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cluster = Self { dir };
         let numbers = [
@@ -62,7 +66,7 @@ impl Cluster {
             format!("--slots={slots}"),
         ];
         let mut command = cluster.command(&["cluster", "start", "--rest-port=0", "--port=0"]);
-        let started = command.args(numbers).output().unwrap();
+        let started = command.args(numbers).args(more).output().unwrap();
         assert!(started.status.success(), "{}", text(&started));
         cluster
     }

@@ -52,8 +52,12 @@ fn a_job_on_two_task_managers_survives_the_loss_of_either_worker() {
             let kept = after.iter().filter(|worker| before.contains(worker)).count();
             assert_eq!(kept, 1, "the other one stays");
         }
+        let job = cluster.last_job();
         finished(&cluster, run);
         check_numbers(&out, count);
+        let failures = cluster.get(&format!("/jobs/{job}/exceptions"));
+        let failures = failures["exceptionHistory"]["entries"].as_array().unwrap();
+        assert_eq!(failures.len(), 2, "each loss is one failure: {failures:?}");
         until("the job's processes end", || {
             cluster.left().is_empty().then_some(())
         });
@@ -67,7 +71,10 @@ fn a_job_stops_on_two_task_managers_and_goes_on_within_one_worker() {
     let savepoints = cluster.path().join("savepoints");
     let count = 60_000;
     let args = [out.to_str().unwrap(), &count.to_string(), "6000"];
-    let run = cluster.run(&over_four_slots(&checkpoints), "numbered", &args);
+    let mut settings = over_four_slots(&checkpoints);
+    // Workers that begin one after the other are no failure.
+    settings.push("restart-strategy.type=none".to_owned());
+    let run = cluster.run(&settings, "numbered", &args);
     checkpoint(&checkpoints, 0);
     two_workers(&cluster);
     let job = cluster.last_job();
@@ -86,4 +93,22 @@ fn a_job_stops_on_two_task_managers_and_goes_on_within_one_worker() {
     });
     finished(&cluster, run);
     check_numbers(&out, count);
+}
+
+#[test]
+fn balanced_slots_come_from_both_task_managers() {
+    let cluster = Cluster::start_with(2, 2, &["--load-balance=slots"]);
+    let (out, checkpoints) = (cluster.path().join("out"), cluster.path().join("checkpoints"));
+    let args = [out.to_str().unwrap(), "8000", "2000"];
+    let run = cluster.run(&with_checkpoints(&checkpoints), "numbered", &args);
+    let homes: Vec<_> = two_workers(&cluster)
+        .iter()
+        .map(|worker| cluster.task_manager_of(*worker))
+        .collect();
+    assert_ne!(homes[0], homes[1]);
+    let task_managers = cluster.get("/taskmanagers");
+    let free = task_managers["taskmanagers"].as_array().unwrap().iter();
+    assert!(free.clone().all(|one| one["freeSlots"] == 1), "{task_managers}");
+    finished(&cluster, run);
+    check_numbers(&out, 8_000);
 }

@@ -165,6 +165,21 @@ impl Connection {
         self.producing.len() + self.consuming.len() + self.expected.len()
     }
 
+    /// Takes away what nothing was sent of, for another connection to the same process: producers whose consumers have not
+    /// been heard of, and consumers whose producers have not.
+    #[must_use]
+    pub fn take_unsent(&mut self) -> Self {
+        let mut next = Self::new(self.config);
+        let unsent = self
+            .producing
+            .extract_if(.., |_, producing| producing.granted == 0);
+        for (_, producing) in unsent {
+            next.produce(producing.id, producing.outlet);
+        }
+        next.expected = std::mem::take(&mut self.expected);
+        next
+    }
+
     /// Fails every task that has a channel here; there are no channels afterwards.
     pub fn fail(&mut self, error: impl Fn() -> Error) {
         for producing in std::mem::take(&mut self.producing).into_values() {

@@ -16,7 +16,8 @@ pub struct PeerWorker {
 
 /// Carries channels between this process and others. Nothing here blocks.
 ///
-/// When a connection fails, the tasks at the ends of its channels fail, see [`Signal::take_failure`].
+/// When a connection fails, the tasks at the ends of its channels fail that still run, see [`Signal::take_failure`]; channels of
+/// which nothing was sent wait for the next one.
 pub trait Exchange: Send + Sync {
     /// What the queues' ends at the connection to a worker ring with.
     fn signal(&self, peer: &PeerWorker) -> Signal;

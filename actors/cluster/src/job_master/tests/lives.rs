@@ -187,14 +187,14 @@ fn tasks_that_do_not_stop_are_fatal_and_named() {
 fn missing_slots_fail_the_job_with_advice() {
     let mut bench = Bench::new(fixed(3));
     bench.offer(2);
-    bench.event(JobEvent::SlotDeadline);
+    bench.event(JobEvent::SlotDeadline { request: 1 });
     let failure = bench.result().unwrap().failure.clone().unwrap();
     assert!(
         failure.to_string().contains("needs 3 slots and has 2"),
         "{failure}"
     );
     let mut enough = Bench::deployed(Never);
-    enough.event(JobEvent::SlotDeadline);
+    enough.event(JobEvent::SlotDeadline { request: 1 });
     enough.is(JobStatus::Running);
 }
 

@@ -538,7 +538,7 @@ impl World {
         self.bench.now = self.bench.now.max(due);
         match event {
             // Nobody hangs here, and time flies.
-            JobEvent::CancellationDeadline | JobEvent::SlotDeadline => {}
+            JobEvent::CancellationDeadline | JobEvent::SlotDeadline { .. } => {}
             JobEvent::CheckpointTimer(CheckpointTimer::Expire(_)) => {}
             event => self.bench.event(event),
         }

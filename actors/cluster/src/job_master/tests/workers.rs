@@ -144,3 +144,73 @@ fn regions_that_a_lost_worker_had_nothing_of_keep_their_slots() {
         }
     }
 }
+
+/// What a task says that has lost its connection to a worker.
+fn unreached(worker: TaskManagerId) -> TaskFailure {
+    TaskFailure {
+        worker: Some(worker),
+        ..failure("the connection to a worker has failed")
+    }
+}
+
+#[test]
+fn a_worker_that_others_miss_first_is_one_failure_and_its_end_is_told() {
+    let [one, two, _] = workers();
+    let mut settings = settings(fixed(1));
+    settings.failover = FailoverStrategy::Region;
+    let mut bench = Bench::of_job(two_pipelines(), settings);
+    offer(&mut bench, one, 0..1);
+    offer(&mut bench, two, 1..2);
+    for node in [NodeId(0), NodeId(2)] {
+        bench.event(JobEvent::EnumeratorStarted {
+            generation: 0,
+            node,
+            enumerates: true,
+        });
+    }
+    bench.run_all();
+    bench.take();
+    let at = |bench: &Bench, worker| -> Vec<ExecutionId> {
+        let executions = bench.brain.graph().executions();
+        let there = executions.filter(|execution| execution.location.map(|at| at.0) == Some(worker));
+        there.map(|execution| execution.id).collect()
+    };
+    let at_one = at(&bench, one);
+    let region = |id: &ExecutionId| bench.brain.graph().region_of(id.subtask);
+    let both = |id: &ExecutionId| at_one.iter().any(|other| region(other) == region(id));
+    let missing = at(&bench, two).into_iter().find(both).unwrap();
+    bench.message(JobMasterMessage::TaskStateChanged {
+        execution: missing,
+        state: TaskState::Failed,
+        failure: Some(unreached(one)),
+    });
+    bench.is(JobStatus::Restarting);
+    let cancelled = bench.cancels();
+    assert!(
+        at_one.iter().all(|execution| cancelled.contains(execution)),
+        "{at_one:?} {cancelled:?}"
+    );
+    lose(&mut bench, one);
+    bench.is(JobStatus::Restarting);
+    let failures = bench.brain.exceptions();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let mut told = failures[0].concurrent.iter().map(ToString::to_string);
+    assert!(told.any(|text| text.contains("signal 9")), "{failures:?}");
+}
+
+#[test]
+fn a_worker_that_was_given_up_offers_nothing_any_more() {
+    let [one, two, _] = workers();
+    let mut bench = Bench::running(fixed(3));
+    lose(&mut bench, HOST);
+    bench.restart();
+    bench.started(true);
+    lose(&mut bench, two);
+    bench.restart();
+    bench.started(true);
+    offer(&mut bench, two, 0..3);
+    assert!(deployed(&mut bench).is_empty());
+    offer(&mut bench, one, 3..6);
+    let workers: Vec<_> = deployed(&mut bench).into_iter().map(|task| task.0).collect();
+    assert_eq!(workers, [one; 5]);
+}

@@ -512,3 +512,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_was_never_sent_goes_on_over_another_connection_and_the_rest_fails() {
+    let mut world = World::new();
+    let (begun, waiting) = (world.sender(0), world.sender(1));
+    let receivers = [world.receiver(0), world.receiver(2)];
+    begun.try_send(batch(0..3), 0);
+    waiting.try_send(batch(3..6), 0);
+    waiting.send_event(Event::EndOfInput);
+    // Its task is over, and cares for nothing any more.
+    drop(waiting);
+    world.settle();
+    assert_eq!(numbers(&receivers[0]), [0, 1, 2]);
+    for side in 0..2 {
+        let next = world.sides[side].take_unsent();
+        let mut broken = std::mem::replace(&mut world.sides[side], next);
+        broken.fail(|| Error::internal("it broke"));
+        assert_eq!(broken.channels(), 0);
+        assert_eq!(world.sides[side].channels(), 1, "side {side}");
+    }
+    assert!(world.producer.take_failure().is_some() && world.consumer.take_failure().is_some());
+    let late = world.receiver(1);
+    world.settle();
+    assert_eq!(numbers(&late), [3, 4, 5]);
+    assert!(world.producer.take_failure().is_none() && world.consumer.take_failure().is_none());
+}
