@@ -111,6 +111,7 @@ fn drive<R, E: Display>(interrupt: &Interrupt, program: impl Future<Output = Res
         },
         Err(error) => fail(&format!("cannot start the client's runtime: {error}")),
     };
+    interrupt.wait_until_told();
     interrupt.exit_code().unwrap_or(code)
 }
 

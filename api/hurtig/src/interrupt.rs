@@ -13,7 +13,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::pin;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ struct State {
     signal: Option<Signal>,
     /// All jobs that the signal has reached are stopping or have stopped; none was cancelled.
     stopping: bool,
+    /// Jobs are being stopped, and it was not said yet where their savepoints are.
+    telling: bool,
     /// Jobs on their way to the cluster.
     starting: usize,
     jobs: Vec<(Weak<JobHandle>, SignalAction)>,
@@ -63,6 +65,7 @@ type Reached = (Arc<JobHandle>, SignalAction);
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt {
     state: Arc<Mutex<State>>,
+    told: Arc<Condvar>,
 }
 
 tokio::task_local! {
@@ -92,6 +95,19 @@ impl Interrupt {
         signal.map(|signal| ExitCode::from(signal.code()))
     }
 
+    /// A program whose job was stopped may come to its end before it was said where the savepoint is: waits for that.
+    pub(crate) fn wait_until_told(&self) {
+        let waited = self
+            .told
+            .wait_timeout_while(self.lock(), FAREWELL, |state| state.telling);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn is_told(&self) {
+        self.lock().telling = false;
+        self.told.notify_all();
+    }
+
     /// A job is about to be submitted.
     ///
     /// # Errors
@@ -115,6 +131,7 @@ impl Interrupt {
         let running: Vec<_> = jobs.filter(|(job, _)| is_running(job)).collect();
         let stopping = running.iter().all(|(_, action)| *action != SignalAction::Cancel);
         state.stopping = stopping && state.starting == 0 && !running.is_empty();
+        state.telling = running.iter().any(|(_, action)| *action != SignalAction::Cancel);
         (state.starting > 0 || !running.is_empty()).then_some(running)
     }
 
@@ -183,6 +200,7 @@ async fn serve(interrupt: Interrupt, mut signals: Signals) {
             "{signal}: stopping the job with a savepoint; a second signal cancels it"
         ));
         let also = first_of(signals.next(), stop(&stopped, &mut cancelled)).await;
+        interrupt.is_told();
         if let Some(another) = also {
             signal = another;
             cancelled.extend(stopped.into_iter().map(|(job, _)| job));
@@ -313,6 +331,25 @@ mod tests {
             .err()
             .map(|error| error.to_string());
         assert_eq!(refused.as_deref(), Some("job 'late' was CANCELED"));
+    }
+
+    #[test]
+    fn a_program_ends_when_it_was_said_where_the_savepoint_is() {
+        let interrupt = Interrupt::default();
+        interrupt.wait_until_told();
+        interrupt.lock().telling = true;
+        let (begun, is_begun) = std::sync::mpsc::channel();
+        let waiting = std::thread::spawn({
+            let interrupt = interrupt.clone();
+            move || {
+                begun.send(()).unwrap();
+                interrupt.wait_until_told();
+                assert!(!interrupt.lock().telling, "it has waited");
+            }
+        });
+        is_begun.recv().unwrap();
+        interrupt.is_told();
+        waiting.join().unwrap();
     }
 
     /// Environments that a program makes itself are reached too.
