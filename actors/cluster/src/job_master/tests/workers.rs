@@ -214,3 +214,39 @@ fn a_worker_that_was_given_up_offers_nothing_any_more() {
     let workers: Vec<_> = deployed(&mut bench).into_iter().map(|task| task.0).collect();
     assert_eq!(workers, [one; 5]);
 }
+
+#[test]
+fn slots_beyond_those_that_are_needed_stand_in_for_lost_ones() {
+    let [one, two, _] = workers();
+    let mut bench = Bench::new(fixed(1));
+    offer(&mut bench, one, 0..2);
+    offer(&mut bench, two, 2..5);
+    bench.started(true);
+    bench.run_all();
+    bench.take();
+    lose(&mut bench, one);
+    for execution in bench.executions() {
+        bench.state(execution, TaskState::Canceled);
+    }
+    bench.restart();
+    bench.take();
+    bench.started(true);
+    let workers: Vec<_> = deployed(&mut bench).into_iter().map(|task| task.0).collect();
+    assert_eq!(workers, [two; 5], "all that is needed is there");
+}
+
+#[test]
+fn slots_have_their_time_anew_when_others_are_lost() {
+    let [one, ..] = workers();
+    let mut bench = Bench::new(fixed(1));
+    offer(&mut bench, one, 0..3);
+    bench.started(true);
+    bench.run_all();
+    lose(&mut bench, one);
+    bench.restart();
+    bench.started(true);
+    bench.event(JobEvent::SlotDeadline { request: 1 });
+    bench.is(JobStatus::Restarting);
+    bench.event(JobEvent::SlotDeadline { request: 2 });
+    bench.is(JobStatus::Failed);
+}
