@@ -293,9 +293,19 @@ impl Dispatcher {
             Err(error) => answer.send(Err(error)),
             Ok(outbox) => {
                 let (reply, taken) = Reply::new();
+                let ends = call.stop.and_then(|_| self.statuses.get(&job));
+                let mut ends = ends.map(watch::Sender::subscribe);
                 outbox.send(JobMasterEvent::Savepoint(call, reply));
                 let lost = move |cause| ClusterError::Savepoint { job, cause };
-                cx.detach(relay(taken, answer, lost));
+                let stopped = async move {
+                    let taken = taken.await;
+                    if let (Ok(Ok(_)), Some(status)) = (&taken, &mut ends) {
+                        // Whoever is told that the job has stopped finds it so. Nobody would say it after the Dispatcher's end.
+                        drop(status.wait_for(|status| status.is_globally_terminal()).await);
+                    }
+                    taken
+                };
+                cx.detach(relay(stopped, answer, lost));
             }
         }
     }
