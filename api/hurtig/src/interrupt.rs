@@ -338,7 +338,7 @@ mod tests {
         let interrupt = Interrupt::default();
         interrupt.wait_until_told();
         interrupt.lock().telling = true;
-        let (begun, is_begun) = std::sync::mpsc::channel();
+        let (begun, is_begun) = std::sync::mpsc::sync_channel(1);
         let waiting = std::thread::spawn({
             let interrupt = interrupt.clone();
             move || {
