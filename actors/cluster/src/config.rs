@@ -45,7 +45,7 @@ impl Default for ClusterConfig {
     }
 }
 
-/// Which free slots a job gets (`taskmanager.load-balance.mode`).
+/// Which free slots a job gets (`--load-balance` of `hurtig jobmanager`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoadBalance {
     /// Those of few TaskManagers, so that few records cross between processes.

@@ -10,7 +10,7 @@ async fn main(env: StreamEnv) -> Result {
         _ => return Err("usage: counted RECORDS KEYS".into()),
     };
     env.from_source(
-        // Odd multipliers change the order of keys and nothing else.
+        // Keys in no order, and about as many records of each.
         GeneratorSource::new(records, move |i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15) % keys),
         Watermarks::none(),
     )

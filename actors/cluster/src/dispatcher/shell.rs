@@ -297,11 +297,14 @@ impl Dispatcher {
                 let mut ends = ends.map(watch::Sender::subscribe);
                 outbox.send(JobMasterEvent::Savepoint(call, reply));
                 let lost = move |cause| ClusterError::Savepoint { job, cause };
+                let patience = self.setup.config.ask_timeout;
                 let stopped = async move {
                     let taken = taken.await;
                     if let (Ok(Ok(_)), Some(status)) = (&taken, &mut ends) {
-                        // Whoever is told that the job has stopped finds it so. Nobody would say it after the Dispatcher's end.
-                        drop(status.wait_for(|status| status.is_globally_terminal()).await);
+                        // Whoever is told that the job has stopped finds it so, unless its JobMaster dies before it can say its
+                        // result: then the savepoint is told all the same.
+                        let ended = status.wait_for(|status| status.is_globally_terminal());
+                        drop(tokio::time::timeout(patience, ended).await);
                     }
                     taken
                 };

@@ -98,13 +98,6 @@ impl ResourceBrain {
         bounded.map_or(0, Offer::free)
     }
 
-    /// The TaskManagers that hold slots for a job.
-    pub fn holders(&self, job: JobId) -> Vec<TaskManagerId> {
-        let offers = self.offers.iter();
-        let holders = offers.filter(|(_, offer)| offer.used.contains_key(&job));
-        holders.map(|(task_manager, _)| *task_manager).collect()
-    }
-
     /// Slots that a job holds.
     pub fn held(&self, job: JobId) -> u32 {
         let held = self.offers.values().filter_map(|offer| offer.used.get(&job));

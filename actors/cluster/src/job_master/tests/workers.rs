@@ -85,21 +85,29 @@ fn tasks_are_told_which_of_their_neighbours_are_elsewhere_and_where() {
     assert_eq!(neighbours(&tasks, "count")[2], alone(three));
 }
 
-#[test]
-fn regions_that_a_lost_worker_had_nothing_of_keep_their_slots() {
-    let [one, two, three] = workers();
-    let mut settings = settings(fixed(1));
-    settings.failover = FailoverStrategy::Region;
-    let mut bench = Bench::of_job(two_pipelines(), settings);
-    offer(&mut bench, one, 0..1);
-    offer(&mut bench, two, 1..2);
+fn enumerators_start(bench: &mut Bench, generation: u32) {
     for node in [NodeId(0), NodeId(2)] {
         bench.event(JobEvent::EnumeratorStarted {
-            generation: 0,
+            generation,
             node,
             enumerates: true,
         });
     }
+}
+
+/// A job of three regions that was deployed on two workers.
+fn regions_on(one: TaskManagerId, two: TaskManagerId) -> Bench {
+    let mut bench = Bench::of_job(two_pipelines(), settings(fixed(1)));
+    offer(&mut bench, one, 0..1);
+    offer(&mut bench, two, 1..2);
+    enumerators_start(&mut bench, 0);
+    bench
+}
+
+#[test]
+fn regions_that_a_lost_worker_had_nothing_of_keep_their_slots() {
+    let [one, two, three] = workers();
+    let mut bench = regions_on(one, two);
     let slot_of = |tasks: &[(TaskManagerId, TaskDescriptor)]| -> Vec<_> {
         let slot =
             |(worker, task): &(TaskManagerId, TaskDescriptor)| (task.execution.subtask, *worker, task.slot);
@@ -123,15 +131,8 @@ fn regions_that_a_lost_worker_had_nothing_of_keep_their_slots() {
     }
     bench.restart();
     offer(&mut bench, three, 2..3);
-    for node in [NodeId(0), NodeId(2)] {
-        for generation in 0..2 {
-            bench.event(JobEvent::EnumeratorStarted {
-                generation,
-                node,
-                enumerates: true,
-            });
-        }
-    }
+    enumerators_start(&mut bench, 0);
+    enumerators_start(&mut bench, 1);
     let again = slot_of(&deployed(&mut bench));
     assert_eq!(running(&bench), left);
     assert!(!again.is_empty());
@@ -156,18 +157,7 @@ fn unreached(worker: TaskManagerId) -> TaskFailure {
 #[test]
 fn a_worker_that_others_miss_first_is_one_failure_and_its_end_is_told() {
     let [one, two, _] = workers();
-    let mut settings = settings(fixed(1));
-    settings.failover = FailoverStrategy::Region;
-    let mut bench = Bench::of_job(two_pipelines(), settings);
-    offer(&mut bench, one, 0..1);
-    offer(&mut bench, two, 1..2);
-    for node in [NodeId(0), NodeId(2)] {
-        bench.event(JobEvent::EnumeratorStarted {
-            generation: 0,
-            node,
-            enumerates: true,
-        });
-    }
+    let mut bench = regions_on(one, two);
     bench.run_all();
     bench.take();
     let at = |bench: &Bench, worker| -> Vec<ExecutionId> {
