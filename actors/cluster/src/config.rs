@@ -26,6 +26,8 @@ pub struct ClusterConfig {
     pub job_store_capacity: usize,
     /// Failures that a job remembers (`web.exception-history-size`).
     pub exception_history: usize,
+    /// Whether jobs are kept when the cluster is shut down, and go on when it is started again (`high-availability.type`).
+    pub jobs_outlive_the_cluster: bool,
 }
 
 impl Default for ClusterConfig {
@@ -41,6 +43,7 @@ impl Default for ClusterConfig {
             max_jobs: 100,
             job_store_capacity: 100,
             exception_history: 16,
+            jobs_outlive_the_cluster: false,
         }
     }
 }

@@ -37,9 +37,12 @@ const ENUMERATOR_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub struct EmbeddedCluster;
 
+/// The way to the Dispatcher; `None` while this process does not lead.
+pub(crate) type DispatcherWay = watch::Receiver<Option<Mailbox<DispatcherInput>>>;
+
 /// What the cluster's thread says when it is ready.
 struct Ready {
-    dispatcher: Mailbox<DispatcherInput>,
+    dispatcher: DispatcherWay,
     arbiter: ArbiterHandle,
 }
 
@@ -59,7 +62,10 @@ impl EmbeddedCluster {
     /// When its thread cannot be started.
     pub fn start_with(config: ClusterConfig, clock: Arc<dyn Clock>) -> Result<ClusterHandle, ClusterError> {
         let ask_timeout = config.ask_timeout;
-        let start = move |env: ActorEnv| async move { Ok((start_actors(&config, &env), ())) };
+        let start = move |env: ActorEnv| async move {
+            let (_, dispatcher) = watch::channel(Some(start_actors(&config, &env)));
+            Ok((dispatcher, ()))
+        };
         start_thread(ask_timeout, clock, start).map(|(cluster, ())| cluster)
     }
 }
@@ -73,7 +79,7 @@ pub(crate) fn start_thread<T, F>(
 ) -> Result<(ClusterHandle, T), ClusterError>
 where
     T: Send + 'static,
-    F: Future<Output = Result<(Mailbox<DispatcherInput>, T), String>>,
+    F: Future<Output = Result<(DispatcherWay, T), String>>,
 {
     let kill = KillSwitch::new();
     let pool = BlockingPool::new().map_err(|error| ClusterError::Start(error.to_string()))?;
@@ -116,7 +122,7 @@ fn run<T, F>(
     ready: mpsc::SyncSender<Result<(Ready, T), String>>,
     mut stopped: watch::Receiver<bool>,
 ) where
-    F: Future<Output = Result<(Mailbox<DispatcherInput>, T), String>>,
+    F: Future<Output = Result<(DispatcherWay, T), String>>,
 {
     let runner = System::new();
     let kill = env.kill.clone();
@@ -178,7 +184,7 @@ async fn either(one: impl Future, other: impl Future) {
 /// or of a job) is dropped.
 #[derive(Clone)]
 pub struct ClusterHandle {
-    dispatcher: Mailbox<DispatcherInput>,
+    dispatcher: DispatcherWay,
     arbiter: ArbiterHandle,
     kill: KillSwitch,
     ended: watch::Receiver<()>,
@@ -334,8 +340,7 @@ impl ClusterHandle {
         if let Err(ClusterError::Fatal(fault)) = jobs_ended {
             return Err(ClusterError::Fatal(fault));
         }
-        let mut ended = self.ended.clone();
-        while ended.changed().await.is_ok() {}
+        self.ended().await;
         Ok(())
     }
 
@@ -346,7 +351,7 @@ impl ClusterHandle {
         question: impl FnOnce(Reply<Result<T, ClusterError>>) -> DispatcherInput + Send + 'static,
     ) -> Result<T, ClusterError> {
         let (reply, answer) = oneshot::channel();
-        let (dispatcher, deadline) = (self.dispatcher.clone(), self.ask_timeout);
+        let (dispatcher, deadline) = (self.dispatcher()?, self.ask_timeout);
         self.arbiter.spawn(async move {
             // The asker may have given up.
             let _ = reply.send(dispatcher.ask(question, deadline).await);
@@ -364,7 +369,7 @@ impl ClusterHandle {
         question: impl FnOnce(Reply<Result<T, ClusterError>>) -> DispatcherInput,
     ) -> Result<T, ClusterError> {
         let (reply, answer) = Reply::new();
-        match self.dispatcher.tell(question(reply)) {
+        match self.dispatcher()?.tell(question(reply)) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(self.ending())),
             Err(TellError::Closed) => Err(self.ending()),
             Err(refused) => Err(ClusterError::Ask {
@@ -372,6 +377,22 @@ impl ClusterHandle {
                 source: refused.into(),
             }),
         }
+    }
+
+    fn dispatcher(&self) -> Result<Mailbox<DispatcherInput>, ClusterError> {
+        if let Some(fault) = self.kill.fault() {
+            return Err(ClusterError::Fatal(fault));
+        }
+        let there = self.dispatcher.borrow().clone();
+        there.ok_or_else(|| {
+            ClusterError::NotLeading("ask the one that does, or this one again soon".to_owned())
+        })
+    }
+
+    /// Waits for the end of the cluster's threads.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 
     /// Why nobody answers any more.

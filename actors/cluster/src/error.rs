@@ -31,6 +31,17 @@ pub enum ClusterError {
     /// Its JobMaster is being started, or replaced.
     #[error("job {0} has no JobMaster at the moment: it is being started; ask again")]
     NoMaster(JobId),
+    /// What was asked could not be written down, so it was not done.
+    #[error("job {job}: {cause}")]
+    NotRecorded {
+        /// The job.
+        job: JobId,
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// Another jobmanager decides, or none does at the moment.
+    #[error("this jobmanager does not lead: {0}")]
+    NotLeading(String),
     /// As many jobs run as may.
     #[error("the cluster already runs {0} jobs, which is its limit: wait for one to end")]
     TooManyJobs(usize),
@@ -82,9 +93,12 @@ impl ClusterError {
                 ..
             }) => error.fault(),
             Self::Fatal(_) | Self::Ask { .. } => Fault::Internal,
-            Self::Start(_) | Self::Savepoint { .. } | Self::Checkpoint { .. } | Self::NoMaster(_) => {
-                Fault::External
-            }
+            Self::Start(_)
+            | Self::Savepoint { .. }
+            | Self::Checkpoint { .. }
+            | Self::NoMaster(_)
+            | Self::NotRecorded { .. }
+            | Self::NotLeading(_) => Fault::External,
             Self::ShutDown
             | Self::UnknownJob(_)
             | Self::Ended { .. }

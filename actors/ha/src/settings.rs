@@ -16,6 +16,15 @@ use std::time::Duration;
 /// Where `file` keeps its records, below the storage directory.
 const RECORDS: &str = "records";
 
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3_600);
+/// The times of one who shares the store with nobody: a leader that was stopped for a while is the leader still.
+const ALONE: Timing = Timing {
+    ttl: Duration::from_secs(40 * YEAR.as_secs()),
+    renew_every: YEAR,
+    deadline: Duration::from_secs(20 * YEAR.as_secs()),
+    retry: Duration::from_secs(60),
+};
+
 /// Why high availability could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -82,7 +91,6 @@ impl HighAvailabilityServices {
         clock: Arc<dyn Clock>,
         threads: BlockingThreads,
     ) -> Result<Self, SetupError> {
-        let timing = timing(config)?;
         let keys = Keys::new(
             &config.get(&options::ETCD_PREFIX),
             &config.get(&options::CLUSTER_ID),
@@ -101,11 +109,15 @@ impl HighAvailabilityServices {
             }
             HighAvailability::Etcd => etcd(config)?,
         };
+        let timing = timing(config)?;
         Ok(Self {
             store,
             keys,
             blobs,
-            timing,
+            timing: match kind {
+                HighAvailability::None | HighAvailability::File => ALONE,
+                HighAvailability::Etcd => timing,
+            },
         })
     }
 }

@@ -5,9 +5,11 @@ use clap::{Args, ValueEnum};
 use hurtig_cluster::process::launcher::run_launcher;
 use hurtig_cluster::process::{JobManager, JobManagerConfig, TaskManagerConfig, run_task_manager};
 use hurtig_cluster::{ClusterConfig, LoadBalance};
+use hurtig_core::config::Configuration;
 use hurtig_rest::{RestConfig, serve};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// How a jobmanager is started.
 #[derive(Args)]
@@ -27,6 +29,35 @@ pub(crate) struct JobmanagerArgs {
     /// Where it writes its addresses, as JSON, when it is ready.
     #[arg(long)]
     address_file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What is configured by its key.
+#[derive(Args)]
+pub(crate) struct Settings {
+    /// A file of settings, in YAML.
+    #[arg(long, env = "HURTIG_CONFIG")]
+    config: Option<PathBuf>,
+    /// A setting, as `high-availability.type=etcd`. Comes before the file's, and before those of the environment.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    definitions: Vec<String>,
+}
+
+impl Settings {
+    fn read(&self) -> Result<Configuration, String> {
+        let mut builder = Configuration::builder();
+        if let Some(file) = &self.config {
+            let path = file.display().to_string();
+            let text = std::fs::read_to_string(file).map_err(|error| format!("{path}: {error}"))?;
+            builder = builder.yaml(&path, &text);
+        }
+        let builder = builder.environment(std::env::vars());
+        let built = builder
+            .definitions(self.definitions.iter().map(String::as_str))
+            .build();
+        built.map_err(|error| error.to_string())
+    }
 }
 
 /// Which free slots a job gets.
@@ -60,9 +91,12 @@ impl From<Balance> for LoadBalance {
 /// How a TaskManager is started.
 #[derive(Args)]
 pub(crate) struct TaskmanagerArgs {
-    /// Where the jobmanager listens.
-    #[arg(long, default_value = "127.0.0.1:6123")]
-    jobmanager: String,
+    /// Where the jobmanagers listen, with commas between them; one of them leads.
+    #[arg(long, default_value = "127.0.0.1:6123", value_delimiter = ',')]
+    jobmanager: Vec<String>,
+    /// Seconds for which none of them may be heard of.
+    #[arg(long, default_value_t = 300)]
+    patience: u64,
     /// How many slots it offers.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     slots: u32,
@@ -79,7 +113,9 @@ pub(crate) struct TaskmanagerArgs {
 
 pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     say::start_log();
+    let settings = args.settings.read()?;
     let config = JobManagerConfig {
+        settings,
         port: args.port,
         storage_dir: args.storage_dir,
         cluster: ClusterConfig {
@@ -99,12 +135,31 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
         }
     };
     let rest = RestConfig { port: args.rest_port };
-    let served = actix_rt::System::new().block_on(serve(rest, jobmanager.clone(), ready));
+    let (served, ended) = actix_rt::System::new().block_on(async {
+        tokio::select! {
+            served = serve(rest, jobmanager.clone(), ready) => (served, None),
+            deposed = jobmanager.ended() => (Ok(()), Some(deposed)),
+        }
+    });
     served.map_err(|error| format!("the REST API on port {}: {error}", args.rest_port))?;
+    if ended == Some(true) {
+        tracing::warn!("begins again: another jobmanager leads, or may");
+        return Err(begin_again());
+    }
     match jobmanager.cluster().fault() {
         Some(fault) => Err(fault.to_string()),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Becomes a new process in the place of this one, of which nothing is left. Returns why it cannot.
+fn begin_again() -> String {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    std::os::unix::process::CommandExt::arg0(&mut command, name);
+    let error = std::os::unix::process::CommandExt::exec(command.args(arguments));
+    format!("a jobmanager that does not lead any more could not begin again: {error}")
 }
 
 /// Whoever reads them sees all of them or nothing.
@@ -120,7 +175,8 @@ pub(crate) fn taskmanager(args: TaskmanagerArgs) -> Result<ExitCode, String> {
     let absolute =
         |path: PathBuf| std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()));
     let config = TaskManagerConfig {
-        leader: args.jobmanager,
+        jobmanagers: args.jobmanager,
+        patience: Duration::from_secs(args.patience),
         slots: args.slots,
         threads: args.threads,
         work_dir: absolute(args.work_dir)?,

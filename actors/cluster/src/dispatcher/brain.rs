@@ -5,6 +5,7 @@ use crate::messages::DispatcherMessage;
 use crate::result::{JobDetail, JobOverview, JobResult};
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -47,9 +48,16 @@ struct Running {
     times: Times,
 }
 
+impl Running {
+    fn new(graph: Arc<JobGraph>, status: JobStatus) -> Self {
+        let times = Times::default();
+        Self { graph, status, times }
+    }
+}
+
 /// When a job entered its states, in milliseconds since 1970.
-#[derive(Clone, Debug, Default)]
-struct Times {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Times {
     start: i64,
     entered: BTreeMap<JobStatus, i64>,
 }
@@ -69,6 +77,8 @@ pub struct DispatcherBrain {
     archive: VecDeque<Archived>,
     max_jobs: usize,
     archive_capacity: usize,
+    /// Whether jobs go on when the cluster was shut down and is started again.
+    outlive: bool,
     shutting_down: bool,
 }
 
@@ -82,8 +92,66 @@ impl DispatcherBrain {
             archive,
             max_jobs,
             archive_capacity: archive_capacity.max(1),
+            outlive: false,
             shutting_down: false,
         }
+    }
+
+    /// Jobs go on when the cluster is started again.
+    pub(super) fn jobs_outlive_the_cluster(&mut self) {
+        self.outlive = true;
+    }
+
+    /// A job of an earlier term goes on.
+    pub(super) fn inherit(&mut self, graph: Arc<JobGraph>, submitted_ms: i64, wall_ms: i64) {
+        let mut running = Running::new(graph, JobStatus::Restarting);
+        running.times.start = submitted_ms;
+        running
+            .times
+            .entered
+            .insert(JobStatus::Initializing, submitted_ms);
+        running.times.entered.insert(JobStatus::Restarting, wall_ms);
+        self.running.insert(running.graph.id, running);
+    }
+
+    /// A job has ended in an earlier term. Oldest first.
+    pub(super) fn inherit_ended(&mut self, graph: Arc<JobGraph>, result: Arc<JobResult>, times: Times) {
+        self.keep(Archived { graph, result, times });
+    }
+
+    /// A job that was accepted could not be written down: it was never there.
+    pub(super) fn withdraw(&mut self, job: JobId) {
+        self.running.remove(&job);
+    }
+
+    /// How a job that runs would be remembered if it ended now.
+    pub(super) fn times_of(
+        &self,
+        job: JobId,
+        status: JobStatus,
+        wall_ms: i64,
+    ) -> Option<(&Arc<JobGraph>, Times)> {
+        let running = self.running.get(&job)?;
+        let mut times = running.times.clone();
+        times.entered.insert(status, wall_ms);
+        Some((&running.graph, times))
+    }
+
+    /// Forgets the oldest ended job beyond what is remembered.
+    fn keep(&mut self, archived: Archived) {
+        if self.archive.len() == self.archive_capacity {
+            self.archive.pop_front();
+        }
+        self.archive.push_back(archived);
+    }
+
+    /// The job that is forgotten when one more ends.
+    pub(super) fn oldest_ended(&self) -> Option<JobId> {
+        let full = self.archive.len() == self.archive_capacity;
+        self.archive
+            .front()
+            .filter(|_| full)
+            .map(|oldest| oldest.result.job)
     }
 
     /// A job is submitted. Idempotent: the same id with the same graph is the same job.
@@ -104,14 +172,8 @@ impl DispatcherBrain {
         if self.running.len() >= self.max_jobs {
             return Err(ClusterError::TooManyJobs(self.max_jobs));
         }
-        self.running.insert(
-            job,
-            Running {
-                graph,
-                status: JobStatus::Initializing,
-                times: Times::default(),
-            },
-        );
+        self.running
+            .insert(job, Running::new(graph, JobStatus::Initializing));
         Ok(Submission::Accepted)
     }
 
@@ -209,10 +271,7 @@ impl DispatcherBrain {
         let mut times = running.times;
         times.entered.insert(result.status, wall_ms);
         let result = Arc::new(result);
-        if self.archive.len() == self.archive_capacity {
-            self.archive.pop_front();
-        }
-        self.archive.push_back(Archived {
+        self.keep(Archived {
             graph: running.graph,
             result: result.clone(),
             times,
@@ -234,6 +293,9 @@ impl DispatcherBrain {
 
     fn shut_down(&mut self, out: &mut Vec<DispatcherEffect>) {
         self.shutting_down = true;
+        if self.outlive {
+            self.running.clear();
+        }
         out.extend(self.running.keys().map(|job| DispatcherEffect::CancelJob(*job)));
         self.finish_shut_down(out);
     }
@@ -367,6 +429,20 @@ mod tests {
             brain.status(JobId::from_u128(1)),
             Err(ClusterError::UnknownJob(_))
         ));
+    }
+
+    #[test]
+    fn jobs_that_outlive_the_cluster_are_not_cancelled_with_it() {
+        let mut brain = DispatcherBrain::new(5, 5);
+        brain.jobs_outlive_the_cluster();
+        brain.inherit(graph(1, "a"), 7, 9);
+        assert_eq!(
+            (brain.jobs()[0].status, brain.jobs()[0].start_ms),
+            (JobStatus::Restarting, 7)
+        );
+        let mut out = Vec::new();
+        brain.handle(0, DispatcherEvent::ShutDown, &mut out).unwrap();
+        assert_eq!(out, [DispatcherEffect::AllEnded]);
     }
 
     #[test]

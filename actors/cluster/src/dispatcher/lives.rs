@@ -2,6 +2,7 @@
 
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::Time;
+use hurtig_ha::records::EpochToken;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -13,20 +14,16 @@ const MAX_EXITS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(600);
 /// The delay before the second restart within the window; the first is immediate.
 const DELAY: Duration = Duration::from_secs(1);
-/// Checkpoints that a JobMaster can have begun beyond the last one that was recorded for it, by far.
-const IDS_OF_AN_EPOCH: u64 = 1 << 20;
 
 /// What follows from the end of a JobMaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AfterExit {
     /// It was replaced before, or its job is over.
     Nothing,
-    /// Another one, in this epoch.
+    /// Another one, in the next epoch.
     StartAgain {
         /// When.
         after: Duration,
-        /// In which epoch.
-        epoch: NonZeroU64,
     },
     /// It ends too often.
     GiveUp {
@@ -36,12 +33,12 @@ pub(super) enum AfterExit {
 }
 
 /// The JobMasters of one job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct MasterLives {
-    epoch: NonZeroU64,
-    claimed: Option<Uuid>,
+    /// The epoch that counts; none while the next one is being raised.
+    epoch: Option<NonZeroU64>,
+    claimed: Option<(Uuid, EpochToken)>,
     exits: VecDeque<Time>,
-    first_checkpoint: CheckpointId,
     /// The last checkpoint that was recorded, by id and path.
     latest: Option<(CheckpointId, String)>,
     /// Somebody has cancelled the job, which no JobMaster undoes.
@@ -49,91 +46,99 @@ pub(super) struct MasterLives {
 }
 
 impl MasterLives {
-    pub(super) fn new() -> Self {
+    /// Of a job of an earlier term, whose JobMasters have ended so long ago.
+    pub(super) fn inherited(exits: impl IntoIterator<Item = Time>, cancelled: bool) -> Self {
         Self {
-            epoch: NonZeroU64::MIN,
-            claimed: None,
-            exits: VecDeque::new(),
-            first_checkpoint: CheckpointId(1),
-            latest: None,
-            cancelled: false,
+            exits: exits.into_iter().collect(),
+            cancelled,
+            ..Self::default()
         }
     }
 
-    pub(super) fn epoch(&self) -> NonZeroU64 {
+    /// An epoch was raised: it counts from now on.
+    pub(super) fn raised(&mut self, epoch: NonZeroU64) {
+        self.epoch = Some(epoch);
+        self.claimed = None;
+    }
+
+    pub(super) fn epoch(&self) -> Option<NonZeroU64> {
         self.epoch
     }
 
-    /// A process claims the job: once for each epoch.
-    pub(super) fn claim(&mut self, epoch: NonZeroU64, process: Uuid) -> Result<(), String> {
-        if epoch != self.epoch {
-            return Err(format!(
-                "the job is in epoch {}, and not in {epoch} any more",
-                self.epoch
-            ));
-        }
-        match self.claimed {
-            Some(other) if other != process => Err(format!("process {other} has claimed epoch {epoch}")),
-            _ => {
-                self.claimed = Some(process);
-                Ok(())
+    /// Why a claim is refused without asking the store.
+    pub(super) fn refuses(&self, epoch: NonZeroU64, process: Uuid) -> Option<String> {
+        match (self.epoch, &self.claimed) {
+            (None, _) => Some(format!("epoch {epoch} is over")),
+            (Some(current), _) if current != epoch => Some(format!(
+                "the job is in epoch {current}, and not in {epoch} any more"
+            )),
+            (_, Some((other, _))) if *other != process => {
+                Some(format!("process {other} has claimed epoch {epoch}"))
             }
+            _ => None,
         }
+    }
+
+    /// A claim is in the store. False when it is not the first time that this is heard of.
+    pub(super) fn claimed(
+        &mut self,
+        process: Uuid,
+        token: EpochToken,
+        latest: Option<(CheckpointId, String)>,
+    ) -> bool {
+        let first_time = self.claimed.is_none();
+        self.claimed = Some((process, token));
+        self.latest = latest.or(self.latest.take());
+        first_time
     }
 
     pub(super) fn is_claimed(&self) -> bool {
         self.claimed.is_some()
     }
 
-    /// A checkpoint is durable; false when somebody else has the job.
-    pub(super) fn record(&mut self, epoch: u64, checkpoint: CheckpointId, path: String) -> bool {
-        let admitted = epoch == self.epoch.get();
-        let newer = self
-            .latest
-            .as_ref()
-            .is_none_or(|(latest, _)| *latest < checkpoint);
-        if admitted && newer {
-            self.latest = Some((checkpoint, path));
-        }
-        admitted
+    /// The right of the process that has claimed the present epoch.
+    pub(super) fn token(&self) -> Option<EpochToken> {
+        self.claimed.as_ref().map(|(_, token)| *token)
     }
 
-    /// Where the present JobMaster begins.
-    pub(super) fn beginning(&self) -> (Option<String>, CheckpointId) {
-        (
-            self.latest.as_ref().map(|(_, path)| path.clone()),
-            self.first_checkpoint,
-        )
+    /// The checkpoint that the job goes on from.
+    pub(super) fn latest(&self) -> Option<&(CheckpointId, String)> {
+        self.latest.as_ref()
+    }
+
+    /// A checkpoint is in the store.
+    pub(super) fn recorded(&mut self, checkpoint: CheckpointId, path: String) {
+        self.latest = Some((checkpoint, path));
     }
 
     /// The JobMaster of an epoch is gone.
     pub(super) fn ended(&mut self, now: Time, epoch: NonZeroU64) -> AfterExit {
-        if epoch != self.epoch {
+        if self.epoch != Some(epoch) {
             return AfterExit::Nothing;
         }
         while self.exits.front().is_some_and(|exit| now.since(*exit) >= WINDOW) {
             self.exits.pop_front();
         }
         self.exits.push_back(now);
-        let exits = self.exits.len();
-        let Some(next) = self.epoch.checked_add(1).filter(|_| exits <= MAX_EXITS) else {
-            return AfterExit::GiveUp { exits };
-        };
-        self.epoch = next;
-        self.claimed = None;
-        let used = self.latest.as_ref().map_or(0, |(latest, _)| latest.0);
-        self.first_checkpoint = CheckpointId(self.first_checkpoint.0.max(used) + IDS_OF_AN_EPOCH);
-        let after = match exits {
-            1 => Duration::ZERO,
-            exits => DELAY * (1 << (exits - 2)),
-        };
-        AfterExit::StartAgain { after, epoch: next }
+        (self.epoch, self.claimed) = (None, None);
+        match self.exits.len() {
+            exits if exits > MAX_EXITS => AfterExit::GiveUp { exits },
+            1 => AfterExit::StartAgain {
+                after: Duration::ZERO,
+            },
+            exits => AfterExit::StartAgain {
+                after: DELAY * (1 << (exits - 2)),
+            },
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hurtig_core::ids::JobId;
+    use hurtig_ha::kv::Revision;
+    use hurtig_ha::records::Epoch;
 
     fn at(seconds: u64) -> Time {
         Time::default().after(Duration::from_secs(seconds))
@@ -143,16 +148,25 @@ mod tests {
         NonZeroU64::new(number).unwrap()
     }
 
+    fn token(number: u64) -> EpochToken {
+        EpochToken {
+            job: JobId::from_u128(1),
+            epoch: Epoch(number),
+            revision: Revision(number),
+        }
+    }
+
     #[test]
     fn an_epoch_is_claimed_once_and_ended_once() {
-        let mut lives = MasterLives::new();
+        let mut lives = MasterLives::default();
         let (one, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert!(lives.claim(epoch(2), one).is_err(), "nobody has raised it");
-        assert!(lives.claim(epoch(1), one).is_ok() && lives.claim(epoch(1), one).is_ok());
-        assert!(lives.claim(epoch(1), other).is_err());
+        assert!(lives.refuses(epoch(1), one).is_some(), "nobody has raised it");
+        lives.raised(epoch(1));
+        assert!(lives.refuses(epoch(2), one).is_some() && lives.refuses(epoch(1), one).is_none());
+        assert!(lives.claimed(one, token(1), None) && !lives.claimed(one, token(1), None));
+        assert!(lives.refuses(epoch(1), one).is_none() && lives.refuses(epoch(1), other).is_some());
         let again = AfterExit::StartAgain {
             after: Duration::ZERO,
-            epoch: epoch(2),
         };
         assert_eq!(lives.ended(at(1), epoch(1)), again);
         assert_eq!(
@@ -160,34 +174,40 @@ mod tests {
             AfterExit::Nothing,
             "a second witness"
         );
-        assert!(lives.claim(epoch(1), one).is_err() && lives.claim(epoch(2), other).is_ok());
+        assert!(lives.refuses(epoch(1), one).is_some() && lives.token().is_none());
+        lives.raised(epoch(2));
+        assert!(lives.refuses(epoch(1), one).is_some() && lives.refuses(epoch(2), other).is_none());
     }
 
     #[test]
-    fn who_was_replaced_records_nothing_and_ids_are_never_used_again() {
-        let mut lives = MasterLives::new();
-        assert!(lives.record(1, CheckpointId(7), "/c/chk-7".to_owned()));
+    fn what_was_recorded_is_what_the_next_one_begins_with() {
+        let mut lives = MasterLives::default();
+        lives.raised(epoch(1));
+        lives.claimed(Uuid::from_u128(1), token(1), None);
+        lives.recorded(CheckpointId(7), "/c/chk-7".to_owned());
         lives.ended(at(1), epoch(1));
-        assert!(!lives.record(1, CheckpointId(8), "/c/chk-8".to_owned()));
-        let (path, first) = lives.beginning();
-        assert_eq!(path.as_deref(), Some("/c/chk-7"));
-        assert!(first.0 > 7 + 1_000_000);
-        assert!(lives.record(2, first, "/c/later".to_owned()));
-        lives.ended(at(2), epoch(2));
-        assert!(lives.beginning().1.0 > first.0 + 1_000_000);
+        lives.raised(epoch(2));
+        lives.claimed(Uuid::from_u128(2), token(2), None);
+        assert_eq!(lives.latest(), Some(&(CheckpointId(7), "/c/chk-7".to_owned())));
+        // What the store says comes before what is remembered.
+        let newer = (CheckpointId(8), "/c/chk-8".to_owned());
+        lives.claimed(Uuid::from_u128(2), token(2), Some(newer.clone()));
+        assert_eq!(lives.latest(), Some(&newer));
     }
 
     #[test]
     fn six_exits_within_ten_minutes_are_too_many() {
-        let mut lives = MasterLives::new();
+        let mut lives = MasterLives::inherited([at(0), at(1)], false);
         let mut delays = Vec::new();
-        for number in 1..=5 {
+        for number in 3..=5 {
+            lives.raised(epoch(number));
             match lives.ended(at(number), epoch(number)) {
-                AfterExit::StartAgain { after, .. } => delays.push(after.as_secs()),
+                AfterExit::StartAgain { after } => delays.push(after.as_secs()),
                 other => panic!("{other:?}"),
             }
         }
-        assert_eq!(delays, [0, 1, 2, 4, 8]);
+        assert_eq!(delays, [2, 4, 8]);
+        lives.raised(epoch(6));
         let mut later = lives.clone();
         assert_eq!(lives.ended(at(590), epoch(6)), AfterExit::GiveUp { exits: 6 });
         assert!(matches!(

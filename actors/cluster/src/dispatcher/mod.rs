@@ -1,10 +1,13 @@
 //! The Dispatcher: accepts jobs, starts their JobMasters, and remembers how they ended.
 
 mod brain;
+mod durable;
 mod lives;
 mod processes;
 mod shell;
+mod writes;
 
 pub use brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
+pub(crate) use durable::{Durable, Inheritance};
 pub(crate) use processes::{DispatcherCall, MasterProcesses};
 pub(crate) use shell::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};

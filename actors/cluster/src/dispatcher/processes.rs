@@ -1,8 +1,10 @@
 //! JobMasters that have processes of their own: they claim their jobs, and are replaced when they are gone.
 
 use super::brain::DispatcherEvent;
+use super::durable::{Begins, Digests, Durable, Inheritance, Unfinished};
 use super::lives::{AfterExit, MasterLives};
-use super::shell::{Dispatcher, DispatcherInput};
+use super::shell::{Answer, Dispatcher, DispatcherInput, Submitted};
+use super::writes::{Write, Written};
 use crate::job_master::JobMasterEvent;
 use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::process::launch::JobLaunch;
@@ -15,6 +17,7 @@ use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::JobId;
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobStatus;
+use hurtig_ha::records::{Epoch, ProcessExit};
 use hurtig_kit::{Mailbox, ShellCx};
 use hurtig_rpc::{Call, FenceError, Fences, RpcError, Stamp};
 use std::collections::{BTreeMap, VecDeque};
@@ -52,7 +55,11 @@ pub(crate) enum DispatcherCall {
         cause: String,
     },
     /// Timer: a JobMaster is to be started.
-    StartMaster(JobId, NonZeroU64),
+    StartMaster(JobId),
+    /// Timer: another one is, after one has ended so.
+    RaiseAfter(JobId, Box<ProcessExit>),
+    /// Something about a job is in the store, or never will be.
+    Written(JobId, Box<Written>),
 }
 
 /// The JobMasters of a cluster of processes.
@@ -60,15 +67,25 @@ pub(crate) struct MasterProcesses {
     rpc: hurtig_rpc::Rpc,
     /// Those of the Dispatcher and the ResourceManager: which epochs are heard.
     fences: Fences,
+    pub(super) durable: Durable,
+    /// What earlier terms have left; the Dispatcher's first act is to take it on.
+    left: Option<Inheritance>,
     jobs: BTreeMap<JobId, Job>,
     inbox: Inbox,
 }
 
-struct Job {
-    launch: Arc<JobLaunch>,
-    lives: MasterLives,
-    /// When it was submitted.
-    since: Time,
+pub(super) struct Job {
+    pub(super) launch: Arc<JobLaunch>,
+    pub(super) lives: MasterLives,
+    /// When it was submitted, in milliseconds since 1970.
+    pub(super) submitted_ms: i64,
+    /// By what it is known in the store; `None`: it is not there yet.
+    pub(super) digests: Option<Digests>,
+    /// Who waits for that.
+    pub(super) admitting: Vec<Answer<Submitted>>,
+    /// What is to be written, and whether something is being written.
+    pub(super) queue: VecDeque<Write>,
+    pub(super) writing: bool,
     /// How JobMasters of it have ended, those that ended last.
     exits: VecDeque<FailureEntry>,
     /// How many have.
@@ -76,10 +93,12 @@ struct Job {
 }
 
 impl MasterProcesses {
-    pub(crate) fn new(rpc: hurtig_rpc::Rpc, fences: Fences) -> Self {
+    pub(crate) fn new(rpc: hurtig_rpc::Rpc, fences: Fences, durable: Durable, left: Inheritance) -> Self {
         Self {
             rpc,
             fences,
+            durable,
+            left: Some(left),
             jobs: BTreeMap::new(),
             inbox: Inbox::default(),
         }
@@ -87,35 +106,96 @@ impl MasterProcesses {
 }
 
 impl Dispatcher {
+    pub(super) fn job(&mut self, job: JobId) -> Option<&mut Job> {
+        self.setup.processes.as_mut()?.jobs.get_mut(&job)
+    }
+
     /// A job was submitted that runs in processes.
-    pub(super) fn start_first(&mut self, job: JobId, launch: JobLaunch, now: Time) {
+    pub(super) fn admit(&mut self, job: JobId, launch: JobLaunch, cx: &mut ShellCx<'_, Self>) {
+        let wall_ms = self.wall_ms;
         let Some(processes) = &mut self.setup.processes else {
             return;
         };
-        let (launch, lives) = (Arc::new(launch), MasterLives::new());
-        let epoch = lives.epoch();
-        processes.jobs.insert(
-            job,
-            Job {
-                launch,
-                lives,
-                since: now,
-                exits: VecDeque::new(),
-                exited: 0,
-            },
-        );
-        self.start_process(job, epoch);
+        processes.jobs.insert(job, Job::new(launch, wall_ms));
+        self.write(job, Write::Admit, cx);
     }
 
-    fn start_process(&mut self, job: JobId, epoch: NonZeroU64) {
+    /// Whether a submission is answered later, when its job is in the store.
+    pub(super) fn answer_admitted(
+        &mut self,
+        job: JobId,
+        answer: Answer<Submitted>,
+    ) -> Option<Answer<Submitted>> {
+        match self.job(job).filter(|known| known.digests.is_none()) {
+            Some(known) => {
+                known.admitting.push(answer);
+                None
+            }
+            None => Some(answer),
+        }
+    }
+
+    /// A job that is not in the store was never there.
+    pub(super) fn withdraw(&mut self, job: JobId) {
+        self.brain.withdraw(job);
+        self.masters.remove(&job);
+        self.statuses.remove(&job);
+        if let Some(processes) = &mut self.setup.processes {
+            processes.jobs.remove(&job);
+        }
+    }
+
+    /// Takes on what earlier terms have left: each job gets a JobMaster of the next epoch.
+    pub(super) fn take_on(&mut self, cx: &mut ShellCx<'_, Self>) {
+        let Some(left) = self
+            .setup
+            .processes
+            .as_mut()
+            .and_then(|processes| processes.left.take())
+        else {
+            return;
+        };
+        for ended in left.ended {
+            let (graph, result) = (Arc::new(ended.graph), Arc::new(ended.result));
+            self.brain.inherit_ended(graph, result, ended.times);
+        }
+        for job in left.dirty {
+            if let Some(processes) = &self.setup.processes {
+                cx.detach(processes.durable.clone().clean(job));
+            }
+        }
+        for unfinished in left.unfinished {
+            self.take_on_one(unfinished, cx);
+        }
+    }
+
+    fn take_on_one(&mut self, unfinished: Unfinished, cx: &mut ShellCx<'_, Self>) {
+        let Some(graph) = unfinished.launch.graph.clone() else {
+            tracing::error!("a job without a graph was written down; it is left alone");
+            return;
+        };
+        let (job, wall_ms) = (graph.id, self.wall_ms);
+        tracing::info!(%job, name = graph.name, epoch = %unfinished.epoch, "taken on");
+        self.brain
+            .inherit(Arc::new(*graph), unfinished.submitted_ms, wall_ms);
+        self.expect(job, None, JobStatus::Restarting);
+        let cancelled = unfinished.cancelled;
+        let known = Job::inherited(unfinished, (cx.now(), wall_ms));
+        if let Some(processes) = &mut self.setup.processes {
+            processes.jobs.insert(job, known);
+        }
+        if cancelled {
+            self.end_cancelled(cx);
+        } else {
+            self.write(job, Write::Raise(None), cx);
+        }
+    }
+
+    pub(super) fn start_process(&mut self, job: JobId, epoch: NonZeroU64) {
         let Some(processes) = &self.setup.processes else {
             return;
         };
-        let Some(known) = processes
-            .jobs
-            .get(&job)
-            .filter(|known| known.lives.epoch() == epoch)
-        else {
+        let Some(known) = processes.jobs.get(&job) else {
             return;
         };
         // Before anybody of this epoch can speak.
@@ -156,8 +236,9 @@ impl Dispatcher {
         let Some(known) = processes.jobs.remove(&job) else {
             return;
         };
-        let epoch = known.lives.epoch();
-        self.to_placement(ProcessEvent::JobEnded { job, epoch });
+        if let Some(epoch) = known.lives.epoch() {
+            self.to_placement(ProcessEvent::JobEnded { job, epoch });
+        }
         if let Some(status) = self.statuses.get(&job) {
             status.send_replace(result.status);
         }
@@ -166,11 +247,24 @@ impl Dispatcher {
     pub(super) fn on_call(&mut self, call: DispatcherCall, cx: &mut ShellCx<'_, Self>) {
         match call {
             DispatcherCall::Claim(call) => {
-                let claim = self.claim(&call.message, cx);
-                call.reply.send(claim);
+                let job = call.message.job;
+                if self.job(job).is_none() {
+                    let refused = format!("job {job} is over, or not known");
+                    return call.reply.send(Claim::Refused(refused));
+                }
+                self.write(job, Write::Claim(call), cx);
             }
-            DispatcherCall::Record(call) => self.record(call),
-            DispatcherCall::Delivered(call) => self.on_delivered(call),
+            DispatcherCall::Record(call) => {
+                let (job, stamp) = (call.message.job, call.context.stamp);
+                if self.job(job).is_none() {
+                    let unknown = stamp.map_or(FenceError::Unstamped, |stamp| {
+                        FenceError::Unregistered(stamp.scope)
+                    });
+                    return call.reply.settle(Err(RpcError::Fence(unknown)));
+                }
+                self.write(job, Write::Record(call), cx);
+            }
+            DispatcherCall::Delivered(call) => self.on_delivered(call, cx),
             DispatcherCall::MasterEnded { job, epoch, cause } => {
                 self.on_master_ended((job, epoch), &cause, cx);
             }
@@ -178,29 +272,34 @@ impl Dispatcher {
                 let ended = DispatcherCall::MasterEnded { job, epoch, cause };
                 cx.after(WITNESS, DispatcherInput::Processes(ended));
             }
-            DispatcherCall::StartMaster(job, epoch) => self.start_process(job, epoch),
+            DispatcherCall::StartMaster(job) => self.write(job, Write::Raise(None), cx),
+            DispatcherCall::RaiseAfter(job, exit) => self.write(job, Write::Raise(Some(*exit)), cx),
+            DispatcherCall::Written(job, written) => self.on_written(job, *written, cx),
         }
     }
 
-    fn claim(&mut self, claim: &ClaimJob, cx: &ShellCx<'_, Self>) -> Claim {
+    /// A process has claimed its job.
+    pub(super) fn grant(&mut self, claim: &ClaimJob, begins: Begins, cx: &ShellCx<'_, Self>) -> Claim {
         let ClaimJob {
             job,
             epoch,
             process,
             ref address,
         } = *claim;
+        let wall_ms = self.wall_ms;
         let Some(processes) = &mut self.setup.processes else {
             return Claim::Refused("this cluster has no processes".to_owned());
         };
         let Some(known) = processes.jobs.get_mut(&job) else {
             return Claim::Refused(format!("job {job} is over, or not known"));
         };
-        let first_time = !known.lives.is_claimed();
-        if let Err(why) = known.lives.claim(epoch, process) {
-            return Claim::Refused(why);
+        if known.lives.epoch() != Some(epoch) {
+            // It was given up while its claim was being written.
+            return Claim::Refused(format!("epoch {epoch} is over"));
         }
-        let (restore, first_checkpoint) = known.lives.beginning();
-        let (cancelled, age) = (known.lives.cancelled, known.age(cx.now()));
+        let first_time = known.lives.claimed(process, begins.token, begins.latest);
+        let restore = known.lives.latest().map(|(_, path)| path.clone());
+        let (cancelled, age) = (known.lives.cancelled, known.age(wall_ms));
         if first_time {
             let gateway = processes
                 .rpc
@@ -231,42 +330,12 @@ impl Dispatcher {
         tracing::info!(%job, %epoch, %process, "claimed");
         Claim::Granted {
             restore,
-            first_checkpoint,
+            first_checkpoint: begins.first_checkpoint,
             age,
         }
     }
 
-    /// The epoch is looked at again: it may have been raised while the message waited.
-    fn record(&mut self, call: Call<RecordCheckpoint>) {
-        let RecordCheckpoint {
-            job,
-            checkpoint,
-            path,
-        } = call.message;
-        let Some(stamp) = call.context.stamp else {
-            return call.reply.settle(Err(RpcError::Fence(FenceError::Unstamped)));
-        };
-        let processes = self.setup.processes.as_mut();
-        let known = processes.and_then(|processes| processes.jobs.get_mut(&job));
-        let Some(known) = known else {
-            let scope = stamp.scope;
-            return call
-                .reply
-                .settle(Err(RpcError::Fence(FenceError::Unregistered(scope))));
-        };
-        let number = stamp.token.number;
-        if stamp != Stamp::job(job, number) || !known.lives.record(number.get(), checkpoint, path) {
-            let newer = Stamp::job(job, known.lives.epoch()).token;
-            return call.reply.settle(Err(RpcError::Fence(FenceError::Fenced {
-                scope: stamp.scope,
-                yours: stamp.token,
-                newer,
-            })));
-        }
-        call.reply.send(());
-    }
-
-    fn on_delivered(&mut self, call: Call<Delivery<DispatcherMessage>>) {
+    fn on_delivered(&mut self, call: Call<Delivery<DispatcherMessage>>, cx: &mut ShellCx<'_, Self>) {
         let Some(processes) = &mut self.setup.processes else {
             return;
         };
@@ -277,7 +346,7 @@ impl Dispatcher {
         };
         for message in messages {
             if self.is_current(&message, stamp) {
-                self.on_message(message);
+                self.on_message(message, cx);
             }
         }
         call.reply.send(());
@@ -290,25 +359,39 @@ impl Dispatcher {
         };
         let processes = self.setup.processes.as_ref();
         let known = processes.and_then(|processes| processes.jobs.get(&job));
-        known.is_some_and(|known| stamp == Some(Stamp::job(job, known.lives.epoch())))
+        let current = known.and_then(|known| known.lives.epoch());
+        current.is_some_and(|epoch| stamp == Some(Stamp::job(job, epoch)))
     }
 
-    fn on_message(&mut self, mut message: DispatcherMessage) {
-        let processes = self.setup.processes.as_ref();
-        if let DispatcherMessage::JobEnded(result) = &mut message
-            && let Some(known) = processes.and_then(|processes| processes.jobs.get(&result.job))
-        {
-            known.complete(result);
+    fn on_message(&mut self, message: DispatcherMessage, cx: &mut ShellCx<'_, Self>) {
+        match message {
+            DispatcherMessage::JobEnded(mut result) => {
+                let job = result.job;
+                if let Some(known) = self.job(job) {
+                    known.complete(&mut result);
+                    self.write(job, Write::Finish(result), cx);
+                }
+            }
+            DispatcherMessage::JobStatusChanged { job, status } => {
+                if let Some(watched) = self.statuses.get(&job)
+                    && !status.is_globally_terminal()
+                {
+                    watched.send_replace(status);
+                }
+                self.tell_brain(DispatcherMessage::JobStatusChanged { job, status });
+            }
         }
-        if let DispatcherMessage::JobStatusChanged { job, status } = &message
-            && let Some(watched) = self.statuses.get(job)
-            && !status.is_globally_terminal()
-        {
-            watched.send_replace(*status);
-        }
+    }
+
+    fn tell_brain(&mut self, message: DispatcherMessage) {
         if let Err(error) = self.decide(DispatcherEvent::Message(message)) {
             tracing::error!(%error, "message of a job master refused");
         }
+    }
+
+    /// The end of a job is in the store: everybody may know of it.
+    pub(super) fn end(&mut self, result: JobResult) {
+        self.tell_brain(DispatcherMessage::JobEnded(Box::new(result)));
     }
 
     fn on_master_ended(
@@ -317,7 +400,7 @@ impl Dispatcher {
         cause: &str,
         cx: &mut ShellCx<'_, Self>,
     ) {
-        let remembered = self.setup.config.exception_history.max(1);
+        let (remembered, wall_ms) = (self.setup.config.exception_history.max(1), self.wall_ms);
         let Some(processes) = &mut self.setup.processes else {
             return;
         };
@@ -330,17 +413,27 @@ impl Dispatcher {
         }
         tracing::warn!(%job, %epoch, cause, ?after, "its JobMaster is gone");
         let message = format!("the process of its JobMaster (epoch {epoch}) is gone: {cause}");
-        let failure = JobFailure::of_job(Fault::External, message, known.age(cx.now()));
+        let failure = JobFailure::of_job(Fault::External, message, known.age(wall_ms));
         known.note_exit(failure, remembered);
         if let Some(master) = self.masters.get_mut(&job) {
             master.outbox = None;
         }
         self.to_placement(ProcessEvent::EpochEnded { job, epoch });
         match after {
-            AfterExit::StartAgain { after, epoch } => {
-                let (status, start) = (JobStatus::Restarting, DispatcherCall::StartMaster(job, epoch));
-                self.on_message(DispatcherMessage::JobStatusChanged { job, status });
-                cx.after(after, DispatcherInput::Processes(start));
+            AfterExit::StartAgain { after } => {
+                let exit = ProcessExit {
+                    at_ms: wall_ms,
+                    epoch: Epoch(epoch.get()),
+                    how: cause.to_owned(),
+                };
+                let status = JobStatus::Restarting;
+                self.on_message(DispatcherMessage::JobStatusChanged { job, status }, cx);
+                if after.is_zero() {
+                    self.write(job, Write::Raise(Some(exit)), cx);
+                } else {
+                    let raise = DispatcherCall::RaiseAfter(job, Box::new(exit));
+                    cx.after(after, DispatcherInput::Processes(raise));
+                }
                 self.end_cancelled(cx);
             }
             AfterExit::GiveUp { exits } => self.give_up(job, (exits, cause), cx),
@@ -349,7 +442,7 @@ impl Dispatcher {
     }
 
     /// The job has no JobMaster and gets none.
-    fn give_up(&mut self, job: JobId, (exits, cause): (usize, &str), cx: &ShellCx<'_, Self>) {
+    fn give_up(&mut self, job: JobId, (exits, cause): (usize, &str), cx: &mut ShellCx<'_, Self>) {
         let message = format!(
             "the process of its JobMaster ended {exits} times within ten minutes, the last time: {cause}"
         );
@@ -357,7 +450,7 @@ impl Dispatcher {
     }
 
     /// A job that is cancelled and has no JobMaster needs none to end.
-    pub(super) fn end_cancelled(&mut self, cx: &ShellCx<'_, Self>) {
+    pub(super) fn end_cancelled(&mut self, cx: &mut ShellCx<'_, Self>) {
         let Some(processes) = &self.setup.processes else {
             return;
         };
@@ -373,15 +466,15 @@ impl Dispatcher {
         &mut self,
         job: JobId,
         (status, failure): (JobStatus, Option<String>),
-        cx: &ShellCx<'_, Self>,
+        cx: &mut ShellCx<'_, Self>,
     ) {
         let processes = self.setup.processes.as_ref();
         let Some(known) = processes.and_then(|processes| processes.jobs.get(&job)) else {
             return;
         };
-        let duration = known.age(cx.now());
+        let duration = known.age(self.wall_ms);
         let name = self.brain.jobs().into_iter().find(|known| known.job == job);
-        let result = JobResult {
+        let mut result = JobResult {
             job,
             name: name.map(|known| known.name).unwrap_or_default(),
             status,
@@ -392,7 +485,8 @@ impl Dispatcher {
             duration,
             vertices: Vec::new(),
         };
-        self.on_message(DispatcherMessage::JobEnded(Box::new(result)));
+        known.complete(&mut result);
+        self.write(job, Write::End(Box::new(result)), cx);
     }
 
     /// What ended before the present JobMaster began, which knows nothing of it.
@@ -406,8 +500,48 @@ impl Dispatcher {
 }
 
 impl Job {
-    fn age(&self, now: Time) -> Duration {
-        now.since(self.since)
+    fn new(launch: JobLaunch, submitted_ms: i64) -> Self {
+        Self {
+            launch: Arc::new(launch),
+            lives: MasterLives::default(),
+            submitted_ms,
+            digests: None,
+            admitting: Vec::new(),
+            queue: VecDeque::new(),
+            writing: false,
+            exits: VecDeque::new(),
+            exited: 0,
+        }
+    }
+
+    fn inherited(unfinished: Unfinished, (now, wall_ms): (Time, i64)) -> Self {
+        let ago =
+            |exit: &ProcessExit| Duration::from_millis(u64::try_from(wall_ms - exit.at_ms).unwrap_or(0));
+        let then = |ago: Duration| {
+            Time::from_nanos(
+                now.as_nanos()
+                    .saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX)),
+            )
+        };
+        let exits = unfinished.exits.iter().map(|exit| then(ago(exit)));
+        let mut known = Self {
+            lives: MasterLives::inherited(exits, unfinished.cancelled),
+            digests: Some(unfinished.digests),
+            ..Self::new(unfinished.launch, unfinished.submitted_ms)
+        };
+        for exit in &unfinished.exits {
+            let message = format!(
+                "the process of its JobMaster (epoch {}) is gone: {}",
+                exit.epoch, exit.how
+            );
+            let failure = JobFailure::of_job(Fault::External, message, known.age(exit.at_ms));
+            known.note_exit(failure, usize::MAX);
+        }
+        known
+    }
+
+    fn age(&self, wall_ms: i64) -> Duration {
+        Duration::from_millis(u64::try_from(wall_ms - self.submitted_ms).unwrap_or(0))
     }
 
     fn note_exit(&mut self, root: JobFailure, remembered: usize) {

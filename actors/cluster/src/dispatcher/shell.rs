@@ -2,6 +2,7 @@
 
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 use super::processes::{DispatcherCall, MasterProcesses};
+use super::writes::Write;
 use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
 use crate::job_master::{
@@ -27,7 +28,7 @@ const CAPACITY: usize = 4_096;
 /// Messages that may wait for a JobMaster's mailbox.
 const OUTBOX: usize = 1_024;
 
-type Answer<T> = Reply<Result<T, ClusterError>>;
+pub(super) type Answer<T> = Reply<Result<T, ClusterError>>;
 
 /// A job and how to run it.
 pub(crate) struct SubmitJob {
@@ -107,12 +108,15 @@ pub(crate) struct Dispatcher {
     pub(super) statuses: BTreeMap<JobId, watch::Sender<JobStatus>>,
     shutting_down: Vec<Answer<()>>,
     /// The time of day of the present event, in milliseconds since 1970.
-    wall_ms: i64,
+    pub(super) wall_ms: i64,
 }
 
 impl Dispatcher {
     pub(crate) fn new(setup: DispatcherSetup) -> Self {
-        let brain = DispatcherBrain::new(setup.config.max_jobs, setup.config.job_store_capacity);
+        let mut brain = DispatcherBrain::new(setup.config.max_jobs, setup.config.job_store_capacity);
+        if setup.config.jobs_outlive_the_cluster {
+            brain.jobs_outlive_the_cluster();
+        }
         let (masters, statuses) = (BTreeMap::new(), BTreeMap::new());
         Self {
             setup,
@@ -124,7 +128,20 @@ impl Dispatcher {
         }
     }
 
-    fn submit(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) -> Result<Submitted, ClusterError> {
+    /// Answered when the job is where it outlives this process, if there is such a place.
+    fn submit(&mut self, job: SubmitJob, answer: Answer<Submitted>, cx: &mut ShellCx<'_, Self>) {
+        let id = job.graph.id;
+        match self.accept(job, cx) {
+            Ok(submitted) => {
+                if let Some(answer) = self.answer_admitted(id, answer) {
+                    answer.send(Ok(submitted));
+                }
+            }
+            Err(error) => answer.send(Err(error)),
+        }
+    }
+
+    fn accept(&mut self, job: SubmitJob, cx: &mut ShellCx<'_, Self>) -> Result<Submitted, ClusterError> {
         if let JobCode::Linked(factory, _) = &job.code {
             let (program, submitted) = (factory.job_graph().fingerprint, job.graph.fingerprint);
             if program != submitted {
@@ -143,11 +160,20 @@ impl Dispatcher {
         })
     }
 
-    fn start_master(&mut self, job: SubmitJob, cx: &ShellCx<'_, Self>) {
-        let status = watch::Sender::new(JobStatus::Initializing);
+    /// A job that has no JobMaster yet, or has this one.
+    pub(super) fn expect(&mut self, job: JobId, outbox: Option<Outbox<JobMasterEvent>>, status: JobStatus) {
+        let waiting = Vec::new();
+        self.masters.insert(job, Master { outbox, waiting });
+        self.statuses
+            .entry(job)
+            .or_insert_with(|| watch::Sender::new(status));
+    }
+
+    fn start_master(&mut self, job: SubmitJob, cx: &mut ShellCx<'_, Self>) {
         let id = job.graph.id;
-        let outbox = match job.code {
+        match job.code {
             JobCode::Linked(factory, options) => {
+                let status = watch::Sender::new(JobStatus::Initializing);
                 self.setup.programs.insert(id, factory.clone());
                 let links = JobMasterLinks {
                     dispatcher: cx.mailbox(),
@@ -158,21 +184,21 @@ impl Dispatcher {
                 let settings = JobSettings::new(*options, &self.setup.config);
                 let master = JobMaster::new(job.graph, settings, factory, links);
                 let (mailbox, _) = Shell::start(master, cx.env().clone());
-                Some(cx.outbox("dispatcher to job master", mailbox, OUTBOX))
+                let outbox = cx.outbox("dispatcher to job master", mailbox, OUTBOX);
+                self.statuses.insert(id, status);
+                self.expect(id, Some(outbox), JobStatus::Initializing);
             }
             JobCode::Artifact(launch) => {
-                self.start_first(id, *launch, cx.now());
-                None
+                self.expect(id, None, JobStatus::Initializing);
+                self.admit(id, *launch, cx);
             }
-        };
-        self.masters.insert(
-            id,
-            Master {
-                outbox,
-                waiting: Vec::new(),
-            },
-        );
-        self.statuses.insert(id, status);
+        }
+    }
+
+    /// Whoever recovers the job knows of it, if anybody will.
+    pub(super) fn cancel(&mut self, job: JobId, answer: Answer<()>, cx: &mut ShellCx<'_, Self>) {
+        answer.send(self.decide(DispatcherEvent::Cancel(job)));
+        self.end_cancelled(cx);
     }
 
     pub(super) fn outbox_to(
@@ -388,6 +414,12 @@ impl Component for Dispatcher {
         CAPACITY
     }
 
+    fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        self.wall_ms = cx.env().clock.wall_ms();
+        self.take_on(cx);
+        Ok(())
+    }
+
     fn handle(&mut self, event: DispatcherInput, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         self.wall_ms = cx.env().clock.wall_ms();
         match event {
@@ -396,11 +428,11 @@ impl Component for Dispatcher {
                     tracing::error!(%error, "message of a job master refused");
                 }
             }
-            DispatcherInput::Submit(job, answer) => answer.send(self.submit(*job, cx)),
-            DispatcherInput::Cancel(job, answer) => {
-                answer.send(self.decide(DispatcherEvent::Cancel(job)));
-                self.end_cancelled(cx);
-            }
+            DispatcherInput::Submit(job, answer) => self.submit(*job, answer, cx),
+            DispatcherInput::Cancel(job, answer) => match self.job(job) {
+                Some(_) => self.write(job, Write::Cancel(answer), cx),
+                None => self.cancel(job, answer, cx),
+            },
             DispatcherInput::Status(job, answer) => answer.send(self.brain.status(job)),
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),

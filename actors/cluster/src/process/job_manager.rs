@@ -1,40 +1,50 @@
-//! The process of a jobmanager: Dispatcher, ResourceManager and artifacts, and the handle by which its front door speaks to them.
+//! The process of a jobmanager, and the handle by which its front door speaks to it.
+//!
+//! It stands for election, says who leads, and while it leads itself has a Dispatcher, a ResourceManager and artifacts for TaskManagers.
 
 use super::artifact::{ArtifactError, Note, read_note};
-use super::blobs::{BlobEvent, Blobs, MAX_ARTIFACT};
+use super::blobs::MAX_ARTIFACT;
+use super::directory::{Directory, DirectoryEvent};
 use super::launch::{JobLaunch, LAUNCH_VERSION};
-use super::placement::{Placement, ProcessEvent, TaskManagers};
+use super::leader::{Leader, LeaderEvent, LeaderSetup, Office};
+use super::placement::{ProcessEvent, TaskManagers};
 use super::runtime::listen;
 use crate::config::ClusterConfig;
-use crate::dispatcher::{
-    Dispatcher, DispatcherCall, DispatcherInput, DispatcherSetup, JobCode, MasterProcesses, SubmitJob,
-};
-use crate::embedded::{ClusterHandle, start_thread};
+use crate::dispatcher::{JobCode, SubmitJob};
+use crate::embedded::{ClusterHandle, DispatcherWay, start_thread};
 use crate::error::ClusterError;
-use crate::programs::Programs;
-use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
-use crate::wire::{BlobRpc, DispatcherRpc, ResourceManagerRpc};
-use hurtig_core::ids::{JobId, random_number};
-use hurtig_core::time::SystemClock;
+use crate::resource_manager::ResourceManagerEvent;
+use crate::wire::DirectoryRpc;
+use hurtig_core::config::{Configuration, HighAvailability, options};
+use hurtig_core::ids::JobId;
 use hurtig_ha::blob::{BlobDir, BlobError};
-use hurtig_ha::records::Digest;
+use hurtig_ha::clock::BootClock;
+use hurtig_ha::leader::{Candidate, ElectionEvent, LeaderElection, Leadership};
+use hurtig_ha::records::{Digest, LeaderRecord, Life, Records};
+use hurtig_ha::settings::HighAvailabilityServices;
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
-use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc, Stamp};
+use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc};
 use std::io::Read;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
 use uuid::Uuid;
 
+/// How long a store is left alone that did not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// What a jobmanager is configured with.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct JobManagerConfig {
     /// The port at which TaskManagers and JobMasters reach it; 0: any.
     pub port: u16,
-    /// Where it keeps artifacts.
+    /// Where it keeps artifacts when nothing outlives it; otherwise they are in `high-availability.storageDir`.
     pub storage_dir: PathBuf,
     /// Limits and times.
     pub cluster: ClusterConfig,
+    /// Whether jobs outlive it, and how (`high-availability.*`).
+    pub settings: Configuration,
 }
 
 /// Starts jobmanagers.
@@ -65,110 +75,163 @@ pub enum SubmitError {
 #[derive(Clone, Debug)]
 pub struct JobManagerHandle {
     cluster: ClusterHandle,
-    resource_manager: Mailbox<ResourceManagerEvent>,
+    here: Here,
+}
+
+/// What a jobmanager's thread says when it is ready.
+#[derive(Clone, Debug)]
+struct Here {
+    resource_manager: watch::Receiver<Option<Mailbox<ResourceManagerEvent>>>,
+    deposed: watch::Receiver<bool>,
     artifacts: BlobDir,
     address: String,
+    /// The right to resign.
+    election: Mailbox<ElectionEvent>,
 }
 
 impl JobManager {
-    /// Starts one.
+    /// Starts one. Without others it leads when this returns; else it may wait for its turn.
     ///
     /// # Errors
-    /// When its port is taken, or its directory cannot be used.
+    /// When its port is taken, or what it is configured with cannot be used.
     pub fn start(config: JobManagerConfig) -> Result<JobManagerHandle, ClusterError> {
-        let artifacts =
-            BlobDir::open(&config.storage_dir).map_err(|error| ClusterError::Start(error.to_string()))?;
-        let (dir, ask_timeout) = (artifacts.clone(), config.cluster.ask_timeout);
-        let start = move |env: ActorEnv| async move { start_actors(config, dir, &env).await };
-        let (cluster, (resource_manager, address)) = start_thread(ask_timeout, SystemClock::new(), start)?;
-        Ok(JobManagerHandle {
-            cluster,
-            resource_manager,
-            artifacts,
-            address,
-        })
+        let ask_timeout = config.cluster.ask_timeout;
+        let start = move |env: ActorEnv| async move { start_actors(config, &env).await };
+        let (cluster, here) = start_thread(ask_timeout, BootClock::new(), start)?;
+        Ok(JobManagerHandle { cluster, here })
     }
 }
 
-type Started = (Mailbox<DispatcherInput>, (Mailbox<ResourceManagerEvent>, String));
-
-async fn start_actors(
-    config: JobManagerConfig,
-    artifacts: BlobDir,
-    env: &ActorEnv,
-) -> Result<Started, String> {
-    let cluster = ClusterId(Uuid::new_v4());
-    // Without high availability the term is this process.
-    let stamp = Stamp::cluster(cluster, random_number() | 1, NonZeroU64::MIN);
-    let (rpc, address) = listen("jobmanager", Some(cluster), env, config.port).await?;
-    let fences = Fences::open();
-    fences.hold(stamp).map_err(|error| error.to_string())?;
-    let placement = Placement::new(rpc.clone(), stamp);
-    // They know each other by their mailboxes, so one of them is told later.
-    let (resource_manager, probe) = Shell::start(
-        ResourceManager::of_processes(placement, config.cluster.load_balance),
-        env.clone(),
-    );
-    register_resource_manager(&rpc, &resource_manager, (probe, fences.clone()))?;
-    let setup = DispatcherSetup {
-        config: config.cluster,
-        resource_manager: resource_manager.clone(),
-        programs: Programs::default(),
-        processes: Some(MasterProcesses::new(rpc.clone(), fences.clone())),
+async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(DispatcherWay, Here), String> {
+    let kind = config.settings.get(&options::HIGH_AVAILABILITY_TYPE);
+    let services = HighAvailabilityServices::open(&config.settings, env.clock.clone(), env.blocking.clone());
+    let services = services.map_err(|error| error.to_string())?;
+    let artifacts = match services.blobs.clone() {
+        Some(blobs) => blobs,
+        None => BlobDir::open(&config.storage_dir).map_err(|error| error.to_string())?,
     };
-    let (dispatcher, probe) = Shell::start(Dispatcher::new(setup), env.clone());
-    let reporting = ResourceManagerEvent::Processes(Box::new(ProcessEvent::ReportTo(dispatcher.clone())));
-    resource_manager
-        .tell(reporting)
-        .map_err(|error| error.to_string())?;
-    let call = DispatcherInput::Processes;
-    let registration = Registration {
-        name: "dispatcher".to_owned(),
-        mailbox: dispatcher.clone(),
-        routes: Routes::<DispatcherRpc, _>::new()
-            .on(move |claim| call(DispatcherCall::Claim(claim)))
-            .on(move |record| call(DispatcherCall::Record(record)))
-            .on(move |delivery| call(DispatcherCall::Delivered(delivery))),
-        fences: fences.clone(),
-        probe: Some(probe),
+    let records = Records::new(services.store.clone(), services.keys.clone());
+    let life = life(&records).await?;
+    let (rpc, address) = listen("jobmanager", Some(ClusterId(life.cluster)), env, config.port).await?;
+    let leadership = Leadership::new(env.clock.clone());
+    let outlived = kind != HighAvailability::None;
+    let directory = Directory {
+        records: records.clone(),
+        life,
+        leadership: leadership.clone(),
+        address: address.clone(),
+        durable: outlived,
     };
-    rpc.register(registration).map_err(|error| error.to_string())?;
-    let (blobs, probe) = Shell::start(Blobs(artifacts), env.clone());
-    let registration = Registration {
-        name: "blobs".to_owned(),
-        mailbox: blobs,
-        routes: Routes::<BlobRpc, _>::new().on(BlobEvent::Read),
-        fences,
-        probe: Some(probe),
+    register_directory(&rpc, directory, env)?;
+    let (dispatcher, way) = watch::channel(None);
+    let (resource_manager, resources) = watch::channel(None);
+    let (deposed, is_deposed) = watch::channel(false);
+    let setup = LeaderSetup {
+        rpc,
+        records,
+        life,
+        leadership: leadership.clone(),
+        blobs: artifacts.clone(),
+        config: ClusterConfig {
+            jobs_outlive_the_cluster: outlived,
+            ..config.cluster
+        },
+        office: Office {
+            dispatcher,
+            resource_manager,
+            deposed,
+        },
     };
-    rpc.register(registration).map_err(|error| error.to_string())?;
-    Ok((dispatcher, (resource_manager, address)))
+    let (leader, _) = Shell::start(Leader::new(setup), env.clone());
+    let election = stand(&services, life, &address, (leadership, leader), env);
+    if kind != HighAvailability::Etcd {
+        // There is nobody else: it leads soon, or says why not.
+        let mut way = way.clone();
+        tokio::select! {
+            _ = way.wait_for(Option::is_some) => {}
+            fault = env.kill.killed() => return Err(fault.to_string()),
+        }
+    }
+    let here = Here {
+        resource_manager: resources,
+        deposed: is_deposed,
+        artifacts,
+        address,
+        election,
+    };
+    Ok((way, here))
 }
 
-fn register_resource_manager(
-    rpc: &Rpc,
-    mailbox: &Mailbox<ResourceManagerEvent>,
-    (probe, fences): (Arc<hurtig_kit::Probe>, Fences),
-) -> Result<(), String> {
-    let event = |event| ResourceManagerEvent::Processes(Box::new(event));
+/// The cluster's life in the store, however long that takes to answer.
+async fn life(records: &Records) -> Result<Life, String> {
+    loop {
+        match records.life().await {
+            Err(failure) if failure.may_retry() => {
+                tracing::warn!(%failure, "the store does not answer; it is asked again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            life => return life.map_err(|failure| failure.to_string()),
+        }
+    }
+}
+
+fn register_directory(rpc: &Rpc, directory: Directory, env: &ActorEnv) -> Result<(), String> {
+    let (mailbox, probe) = Shell::start(directory, env.clone());
     let registration = Registration {
-        name: "resource-manager".to_owned(),
-        mailbox: mailbox.clone(),
-        routes: Routes::<ResourceManagerRpc, _>::new()
-            .on(move |call| event(ProcessEvent::WhoLeads(call)))
-            .on(move |call| event(ProcessEvent::Registered(call)))
-            .on(move |call| event(ProcessEvent::Ended(call)))
-            .on(move |call| event(ProcessEvent::Delivered(call))),
-        fences,
+        name: "directory".to_owned(),
+        mailbox,
+        routes: Routes::<DirectoryRpc, _>::new().on(DirectoryEvent::WhoLeads),
+        fences: Fences::open(),
         probe: Some(probe),
     };
     rpc.register(registration).map_err(|error| error.to_string())
 }
 
+/// Stands for election.
+fn stand(
+    services: &HighAvailabilityServices,
+    life: Life,
+    address: &str,
+    (leadership, leader): (Leadership, Mailbox<LeaderEvent>),
+    env: &ActorEnv,
+) -> Mailbox<ElectionEvent> {
+    let candidate = Candidate {
+        record: LeaderRecord {
+            candidate: Uuid::new_v4().to_string(),
+            address: address.to_owned(),
+            rest: None,
+        },
+        incarnation: life.incarnation,
+        timing: services.timing,
+    };
+    let kill = env.kill.clone();
+    let tell = move |signal| {
+        if let Err(error) = leader.tell(LeaderEvent::Signal(signal)) {
+            // Its mailbox has room for more than an election ever says: it has ended, and the process with it.
+            tracing::debug!(%error, dead = kill.is_dead(), "nobody hears what became of the election");
+        }
+    };
+    let shared = (services.store.clone(), services.keys.clone());
+    let election = LeaderElection::new(candidate, shared, leadership, tell);
+    Shell::start(election, env.clone()).0
+}
+
 impl JobManagerHandle {
     /// Where TaskManagers reach it.
     pub fn address(&self) -> &str {
-        &self.address
+        &self.here.address
+    }
+
+    /// Waits for its end, and says whether another one leads now, or may: then it should be started again.
+    pub async fn ended(&self) -> bool {
+        self.cluster.ended().await;
+        *self.here.deposed.borrow()
+    }
+
+    /// Leaves: another one may lead at once.
+    pub fn resign(&self) {
+        // An election that has ended leads nobody.
+        let _ = self.here.election.tell(ElectionEvent::Resign);
     }
 
     /// What clients ask of any cluster.
@@ -181,7 +244,7 @@ impl JobManagerHandle {
     /// # Errors
     /// Why it is no artifact, or cannot be kept.
     pub fn store_artifact(&self, source: &mut dyn Read) -> Result<(Digest, Note), SubmitError> {
-        let digest = self.artifacts.store(source, MAX_ARTIFACT)?;
+        let digest = self.here.artifacts.store(source, MAX_ARTIFACT)?;
         let note = self.note(digest)?;
         Ok((digest, note))
     }
@@ -191,7 +254,7 @@ impl JobManagerHandle {
     /// # Errors
     /// Why it is none.
     pub fn note(&self, digest: Digest) -> Result<Note, SubmitError> {
-        let file = self.artifacts.file(digest);
+        let file = self.here.artifacts.file(digest);
         let file = file.ok_or_else(|| SubmitError::UnknownArtifact(digest.to_string()))?;
         Ok(read_note(&file)?.check(LAUNCH_VERSION)?)
     }
@@ -229,8 +292,10 @@ impl JobManagerHandle {
     }
 
     fn tell(&self, event: ProcessEvent) -> Result<(), ClusterError> {
-        let told = self
-            .resource_manager
+        let there = self.here.resource_manager.borrow().clone();
+        let leads = "ask the one that does, or this one again soon".to_owned();
+        let told = there
+            .ok_or(ClusterError::NotLeading(leads))?
             .tell(ResourceManagerEvent::Processes(Box::new(event)));
         told.map_err(|refused| ClusterError::Ask {
             what: "the resource manager",

@@ -6,10 +6,12 @@
 mod artifact;
 pub(crate) mod blobs;
 mod descendants;
+mod directory;
 mod job_manager;
 mod job_master;
 pub mod launch;
 pub mod launcher;
+mod leader;
 mod orders;
 pub(crate) mod placement;
 pub mod role;

@@ -6,14 +6,14 @@ use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
 use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
 use crate::wire::{
-    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded,
-    RegisterTaskManager, StartJobMaster, StartWorker, WhoLeads,
+    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
+    StartJobMaster, StartWorker,
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_kit::{Mailbox, Reply, ShellCx};
-use hurtig_rpc::{Call, Connectivity, Gateway, Peer, Rpc, RpcError, Scope, Stamp};
+use hurtig_rpc::{Call, Connectivity, Gateway, Peer, Rpc, RpcError, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -34,8 +34,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What reaches the ResourceManager of a cluster of processes.
 pub(crate) enum ProcessEvent {
-    /// Somebody asks who leads.
-    WhoLeads(Call<WhoLeads>),
     /// A TaskManager is there.
     Registered(Call<RegisterTaskManager>),
     /// A process has ended.
@@ -301,7 +299,6 @@ fn command(
 impl ResourceManager {
     pub(crate) fn on_process_event(&mut self, event: ProcessEvent, cx: Cx<'_, '_>) {
         match event {
-            ProcessEvent::WhoLeads(call) => self.leads(call),
             ProcessEvent::Registered(call) => {
                 self.register(&call.message, cx);
                 call.reply.send(());
@@ -358,18 +355,6 @@ impl ResourceManager {
 
     fn job(&mut self, job: JobId) -> Option<&mut JobProcesses> {
         self.placement.as_mut()?.jobs.get_mut(&job)
-    }
-
-    fn leads(&self, call: Call<WhoLeads>) {
-        let Some(placement) = &self.placement else { return };
-        let Stamp { scope, token } = placement.stamp;
-        if let Scope::Cluster(cluster) = scope {
-            call.reply.send(Leads {
-                cluster: cluster.0,
-                incarnation: token.incarnation,
-                revision: token.number,
-            });
-        }
     }
 
     fn register(&mut self, registered: &RegisterTaskManager, cx: Cx<'_, '_>) {

@@ -1,22 +1,21 @@
 //! The process of a TaskManager: it fetches artifacts, has its launcher start processes, and reports how they end.
 
 use super::blobs::{Program, fetch};
+use super::directory::{dead, find_leader};
 use super::launch::{JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role};
 use super::orders::{Order, Report, Start};
 use super::runtime::{FAILED, ORPHANED, listen, run};
 use super::starter::Starter;
 use crate::wire::{
     BlobRpc, EndProcess, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
-    ResourceManagerRpc, StartJobMaster, StartWorker, WhoLeads,
+    ResourceManagerRpc, StartJobMaster, StartWorker,
 };
 use hurtig_core::Error;
 use hurtig_core::ids::{JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::BlobDir;
-use hurtig_kit::{ActorEnv, Component, ExitReason, Panicked, Shell, ShellCx};
-use hurtig_rpc::{
-    Call, ClusterId, Connectivity, Fences, Gateway, Peer, Registration, Responder, Routes, Stamp,
-};
+use hurtig_kit::{ActorEnv, Component, ExitReason, Mailbox, Panicked, Reply, Shell, ShellCx};
+use hurtig_rpc::{Call, ClusterId, Fences, Gateway, Registration, Responder, Routes, Rpc, Stamp};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{Read, Seek, SeekFrom};
 use std::num::NonZeroU64;
@@ -27,6 +26,8 @@ use uuid::Uuid;
 
 /// Messages that may wait for it.
 const CAPACITY: usize = 1_024;
+/// How long a leader is left alone that refuses.
+const TURN: Duration = Duration::from_millis(100);
 /// How long the leader may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A program must reach `execute` within this (`artifact.plan-timeout`).
@@ -41,8 +42,10 @@ const LAST_LINES: usize = 10;
 /// What a TaskManager is configured with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskManagerConfig {
-    /// Where the leader listens (`jobmanager.addresses`).
-    pub leader: String,
+    /// Where jobmanagers listen (`jobmanager.addresses`); one of them leads.
+    pub jobmanagers: Vec<String>,
+    /// How long none of them may be heard of (`taskmanager.registration.timeout`).
+    pub patience: Duration,
     /// How many slots it offers (`taskmanager.numberOfTaskSlots`).
     pub slots: u32,
     /// Threads of each worker (`taskmanager.worker-threads`); 0: one for each core.
@@ -53,7 +56,7 @@ pub struct TaskManagerConfig {
     pub log_dir: PathBuf,
 }
 
-/// Runs a TaskManager until its leader, its launcher or a fault ends it. `launcher` are the arguments with which this program
+/// Runs a TaskManager until nobody leads it, or its launcher or a fault ends it. `launcher` are the arguments with which this program
 /// is a launcher. To be called before the first thread is there. Returns the code with which the process ends.
 pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
     let (starter, launcher) = match Starter::spawn(launcher) {
@@ -63,97 +66,141 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
             return FAILED;
         }
     };
-    let code = run(async move |env| match begin(config, starter, &env).await {
-        Ok(leader) => {
-            let why = dead(&leader).await;
-            tracing::error!(why, "the leader is gone");
-            ORPHANED
-        }
-        Err(why) => {
-            tracing::error!(why, "the TaskManager cannot begin");
-            FAILED
-        }
-    });
+    let code = run(
+        async move |env| match Registering::begin(config, starter, &env).await {
+            Ok(registering) => {
+                let why = registering.until_nobody_leads().await;
+                tracing::error!(why, "the TaskManager ends");
+                ORPHANED
+            }
+            Err(why) => {
+                tracing::error!(why, "the TaskManager cannot begin");
+                FAILED
+            }
+        },
+    );
     launcher.await_it();
     code
 }
 
-async fn dead(peer: &Peer) -> String {
-    let Some(mut states) = peer.watch() else {
-        return String::new();
-    };
-    let dead = states.wait_for(|state| matches!(state.connectivity, Connectivity::Dead(_)));
-    match dead.await.map(|state| state.connectivity.clone()) {
-        Ok(Connectivity::Dead(reason)) => reason.to_string(),
-        _ => "its link has ended".to_owned(),
-    }
+/// Who sees to it that a TaskManager has a leader.
+struct Registering {
+    rpc: Rpc,
+    fences: Fences,
+    manager: Mailbox<Event>,
+    config: TaskManagerConfig,
+    id: TaskManagerId,
+    address: String,
 }
 
-async fn begin(config: TaskManagerConfig, starter: Starter, env: &ActorEnv) -> Result<Peer, String> {
-    let io = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: std::io::Error| format!("{path}: {error}")
-    };
-    for dir in [&config.work_dir, &config.log_dir] {
-        std::fs::create_dir_all(dir).map_err(io(dir))?;
+impl Registering {
+    async fn begin(config: TaskManagerConfig, starter: Starter, env: &ActorEnv) -> Result<Self, String> {
+        let io = |path: &Path| {
+            let path = path.display().to_string();
+            move |error: std::io::Error| format!("{path}: {error}")
+        };
+        for dir in [&config.work_dir, &config.log_dir] {
+            std::fs::create_dir_all(dir).map_err(io(dir))?;
+        }
+        let artifacts =
+            BlobDir::open(&config.work_dir.join("artifacts")).map_err(|error| error.to_string())?;
+        let (rpc, address) = listen("task manager", None, env, 0).await?;
+        let (fences, id) = (Fences::new(), TaskManagerId::random());
+        let manager = ProcessTaskManager {
+            id,
+            led: None,
+            config: config.clone(),
+            artifacts,
+            starter,
+            programs: VecDeque::new(),
+            next: 0,
+            running: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            over: BTreeMap::new(),
+            waiting: Vec::new(),
+            alone: None,
+            plans: BTreeMap::new(),
+        };
+        let (manager, probe) = Shell::start(manager, env.clone());
+        let registration = Registration {
+            name: "task-manager".to_owned(),
+            mailbox: manager.clone(),
+            routes: Routes::<LauncherRpc, _>::new()
+                .on(Event::StartMaster)
+                .on(Event::StartWorker)
+                .on(Event::EndProcesses)
+                .on(Event::EndProcess)
+                .on(Event::Plan),
+            fences: fences.clone(),
+            probe: Some(probe),
+        };
+        rpc.register(registration).map_err(|error| error.to_string())?;
+        Ok(Self {
+            rpc,
+            fences,
+            manager,
+            config,
+            id,
+            address,
+        })
     }
-    let artifacts = BlobDir::open(&config.work_dir.join("artifacts")).map_err(|error| error.to_string())?;
-    let (rpc, address) = listen("task manager", None, env, 0).await?;
-    let leader = rpc.connect(&*config.leader);
-    let resources = leader.gateway::<ResourceManagerRpc>("resource-manager");
-    let Leads {
-        cluster,
-        incarnation,
-        revision,
-    } = ask_who_leads(&resources).await?;
-    let stamp = Stamp::cluster(ClusterId(cluster), incarnation, revision);
-    let fences = Fences::new();
-    fences.follow(stamp).map_err(|error| error.to_string())?;
-    let (id, slots) = (TaskManagerId::random(), config.slots);
-    let manager = ProcessTaskManager {
-        id,
-        cluster,
-        config,
-        artifacts,
-        starter,
-        resources: resources.clone().stamped(stamp),
-        blobs: leader.gateway("blobs"),
-        programs: VecDeque::new(),
-        next: 0,
-        running: BTreeMap::new(),
-        begun: BTreeSet::new(),
-        over: BTreeMap::new(),
-        waiting: Vec::new(),
-        plans: BTreeMap::new(),
-    };
-    let (mailbox, probe) = Shell::start(manager, env.clone());
-    let registration = Registration {
-        name: "task-manager".to_owned(),
-        mailbox,
-        routes: Routes::<LauncherRpc, _>::new()
-            .on(Event::StartMaster)
-            .on(Event::StartWorker)
-            .on(Event::EndProcesses)
-            .on(Event::EndProcess)
-            .on(Event::Plan),
-        fences,
-        probe: Some(probe),
-    };
-    rpc.register(registration).map_err(|error| error.to_string())?;
-    let register = RegisterTaskManager {
-        task_manager: id,
-        slots,
-        address,
-    };
-    let registered = resources.stamped(stamp).ask(register, PATIENCE).await;
-    registered.map_err(|error| format!("the leader: {error}"))?;
-    Ok(leader)
-}
 
-/// The leader may be starting.
-async fn ask_who_leads(resources: &Gateway<ResourceManagerRpc>) -> Result<Leads, String> {
-    let answer = resources.ask(WhoLeads {}, PATIENCE).await;
-    answer.map_err(|error| format!("the leader does not answer: {error}"))
+    /// Registers with whoever leads, again and again. Says why it does not any more.
+    async fn until_nobody_leads(self) -> String {
+        loop {
+            let found = find_leader(&self.rpc, &self.config.jobmanagers);
+            let Ok(leads) = tokio::time::timeout(self.config.patience, found).await else {
+                let (asked, patience) = (self.config.jobmanagers.join(", "), self.config.patience);
+                return format!("none of the jobmanagers {asked} has named a leader for {patience:?}");
+            };
+            let durable = leads.durable;
+            match self.follow(leads).await {
+                Ok(why) if !durable => {
+                    return format!("the jobmanager is gone, and no other follows it: {why}");
+                }
+                Ok(why) => {
+                    tracing::warn!(why, "the leader is gone; another one is looked for");
+                    let (reply, ended) = Reply::new();
+                    if self.manager.tell(Event::Leaderless(reply)).is_err() || ended.await.is_err() {
+                        return "its actor has ended".to_owned();
+                    }
+                }
+                Err(why) => {
+                    tracing::warn!(why, "the leader does not take it; it is asked again");
+                    tokio::time::sleep(TURN).await;
+                }
+            }
+        }
+    }
+
+    /// Obeys a leader until that is gone, and says how it went.
+    async fn follow(&self, leads: Leads) -> Result<String, String> {
+        let stamp = Stamp::cluster(ClusterId(leads.cluster), leads.incarnation, leads.revision);
+        let peer = self.rpc.connect(&*leads.address);
+        let resources = peer
+            .gateway::<ResourceManagerRpc>("resource-manager")
+            .stamped(stamp);
+        self.fences.follow(stamp).map_err(|error| error.to_string())?;
+        let led = Led {
+            cluster: leads.cluster,
+            address: leads.address,
+            resources: resources.clone(),
+            blobs: peer.gateway("blobs"),
+        };
+        let told = self.manager.tell(Event::Led(Box::new(led)));
+        told.map_err(|error| error.to_string())?;
+        let register = RegisterTaskManager {
+            task_manager: self.id,
+            slots: self.config.slots,
+            address: self.address.clone(),
+        };
+        tokio::select! {
+            registered = resources.ask(register, PATIENCE) => registered.map_err(|error| error.to_string())?,
+            why = dead(&peer) => return Err(why),
+        }
+        tracing::info!(stamp = ?stamp.token, "registered");
+        Ok(dead(&peer).await)
+    }
 }
 
 /// What reaches a TaskManager of a cluster of processes.
@@ -171,6 +218,18 @@ enum Event {
     PlanExpired(u64),
     /// The leader knows of an end.
     Reported,
+    /// Somebody leads.
+    Led(Box<Led>),
+    /// Nobody does: what runs is ended. Answered when nothing runs any more.
+    Leaderless(Reply<()>),
+}
+
+/// Who leads.
+struct Led {
+    cluster: Uuid,
+    address: String,
+    resources: Gateway<ResourceManagerRpc>,
+    blobs: Gateway<BlobRpc>,
 }
 
 /// A process that waits for its artifact.
@@ -225,12 +284,10 @@ struct Planning {
 
 struct ProcessTaskManager {
     id: TaskManagerId,
-    cluster: Uuid,
+    led: Option<Led>,
     config: TaskManagerConfig,
     artifacts: BlobDir,
     starter: Starter,
-    resources: Gateway<ResourceManagerRpc>,
-    blobs: Gateway<BlobRpc>,
     /// Artifacts that were checked, by their digests, those that were used last at the end.
     programs: VecDeque<(String, Program)>,
     next: u64,
@@ -241,6 +298,8 @@ struct ProcessTaskManager {
     over: BTreeMap<JobId, NonZeroU64>,
     /// Who waits for the end of processes.
     waiting: Vec<Call<EndProcesses>>,
+    /// Who waits for the end of all of them.
+    alone: Option<Reply<()>>,
     plans: BTreeMap<u64, Planning>,
 }
 
@@ -291,21 +350,45 @@ impl Component for ProcessTaskManager {
             }
             Event::PlanExpired(plan) => self.on_plan_expired(plan)?,
             Event::Reported => {}
+            Event::Led(led) => self.led = Some(*led),
+            Event::Leaderless(reply) => self.end_all(reply)?,
         }
         Ok(())
     }
 }
 
 impl ProcessTaskManager {
+    /// Whoever led it is gone, and whoever follows starts anew.
+    fn end_all(&mut self, reply: Reply<()>) -> Result<(), ExitReason> {
+        self.led = None;
+        self.plans.clear();
+        for id in self.running.keys() {
+            self.order(&Order::Kill { id: *id }, None)?;
+        }
+        self.alone = Some(reply);
+        self.answer_waiting();
+        Ok(())
+    }
+
+    fn led(&self) -> Result<&Led, Error> {
+        self.led
+            .as_ref()
+            .ok_or_else(|| Error::internal("a command of a leader that is gone".to_owned()))
+    }
+
     fn start_master(&mut self, order: StartJobMaster, cx: &mut ShellCx<'_, Self>) -> TakenUp {
         let StartJobMaster { epoch, launch } = order;
         let job = match job_of(&launch) {
             Ok(job) => job,
             Err(error) => return Ok(Err(error)),
         };
+        let led = match self.led() {
+            Ok(led) => led,
+            Err(error) => return Ok(Err(error)),
+        };
         let role = Role::JobMaster {
-            cluster: self.cluster,
-            leader: self.config.leader.clone(),
+            cluster: led.cluster,
+            leader: led.address.clone(),
             epoch,
         };
         let what = What::Process(ProcessId::JobMaster { job, epoch });
@@ -325,8 +408,12 @@ impl ProcessTaskManager {
             Err(error) => return Ok(Err(error)),
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let cluster = match self.led() {
+            Ok(led) => led.cluster,
+            Err(error) => return Ok(Err(error)),
+        };
         let role = Role::Worker {
-            cluster: self.cluster,
+            cluster,
             worker,
             epoch,
             allocations,
@@ -353,10 +440,14 @@ impl ProcessTaskManager {
             let program = program.clone();
             return self.on_fetched(prepared, Ok(program), cx);
         }
+        let Some(led) = &self.led else {
+            self.not_started(prepared.what, "nobody leads".to_owned(), cx);
+            return Ok(());
+        };
         let fetched = fetch(
             self.artifacts.clone(),
             artifact.clone(),
-            self.blobs.clone(),
+            led.blobs.clone(),
             cx.env().blocking.clone(),
         );
         let prepared = Box::new(prepared);
@@ -374,7 +465,7 @@ impl ProcessTaskManager {
         cx: &mut ShellCx<'_, Self>,
     ) -> Result<(), ExitReason> {
         let what = prepared.what;
-        if self.is_over(what) {
+        if self.is_over(what) || self.led.is_none() {
             self.forget(what);
             return Ok(());
         }
@@ -505,6 +596,11 @@ impl ProcessTaskManager {
     }
 
     fn answer_waiting(&mut self) {
+        if self.running.is_empty()
+            && let Some(alone) = self.alone.take()
+        {
+            alone.send(());
+        }
         for call in std::mem::take(&mut self.waiting) {
             if self.left(&call.message).is_empty() {
                 call.reply.send(());
@@ -564,10 +660,11 @@ impl ProcessTaskManager {
         }
     }
 
-    /// The leader is told until it has heard; when it is dead, so is this process.
+    /// The leader is told until it has heard. One that follows it starts anew.
     fn report(&self, process: ProcessId, exit: ProcessExit, cx: &mut ShellCx<'_, Self>) {
         tracing::info!(%process, %exit, "has ended");
-        let (resources, task_manager) = (self.resources.clone(), self.id);
+        let Some(led) = &self.led else { return };
+        let (resources, task_manager) = (led.resources.clone(), self.id);
         let reported = async move {
             loop {
                 let exit = exit.clone();

@@ -1,6 +1,7 @@
 //! A cluster whose processes are threads: the actors, messages and links of real ones, with a fake program and without a launcher.
 
 use super::blobs::{MAX_ARTIFACT, fetch};
+use super::directory::find_leader;
 use super::job_manager::{JobManager, JobManagerConfig, JobManagerHandle};
 use super::launch::{JobLaunch, Role};
 use super::runtime::{FAILED, listen, run};
@@ -8,9 +9,10 @@ use super::{JobCodeHere, run_job_master, run_worker};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::wire::{
     BlobRpc, EndProcess, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, RegisterTaskManager,
-    ResourceManagerRpc, StartJobMaster, StartWorker, WhoLeads,
+    ResourceManagerRpc, StartJobMaster, StartWorker,
 };
 use hurtig_core::accumulators::AccumulatorValue;
+use hurtig_core::config::Configuration;
 use hurtig_core::ids::{CheckpointId, JobId, NodeId, TaskManagerId};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::graph::{
@@ -210,14 +212,17 @@ impl Component for Starter {
 
 async fn start(leader: String, slots: u32, program: Arc<Program>, env: &hurtig_kit::ActorEnv) {
     let (rpc, address) = listen("starter", None, env, 0).await.unwrap();
-    let resources = rpc
-        .connect(&*leader)
-        .gateway::<ResourceManagerRpc>("resource-manager");
     let Leads {
         cluster,
         incarnation,
         revision,
-    } = resources.ask(WhoLeads {}, PATIENCE).await.unwrap();
+        address: there,
+        ..
+    } = find_leader(&rpc, &[leader]).await;
+    let leader = there;
+    let resources = rpc
+        .connect(&*leader)
+        .gateway::<ResourceManagerRpc>("resource-manager");
     let fences = Fences::new();
     let stamp = Stamp::cluster(ClusterId(cluster), incarnation, revision);
     fences.follow(stamp).unwrap();
@@ -257,6 +262,7 @@ fn cluster(slots: &[u32], program: &Arc<Program>) -> (JobManagerHandle, tempfile
         port: 0,
         storage_dir: dir.path().to_owned(),
         cluster: ClusterConfig::default(),
+        settings: Configuration::builder().build().unwrap(),
     };
     let handle = JobManager::start(config).unwrap();
     for slots in slots {
@@ -438,10 +444,7 @@ fn cluster_of(handle: &JobManagerHandle) -> Uuid {
     std::thread::spawn(move || {
         run(async move |env| {
             let (rpc, _) = listen("asker", None, &env, 0).await.unwrap();
-            let resources = rpc
-                .connect(leader)
-                .gateway::<ResourceManagerRpc>("resource-manager");
-            let leads = resources.ask(WhoLeads {}, PATIENCE).await.unwrap();
+            let leads = find_leader(&rpc, &[leader]).await;
             sender.send(leads.cluster).unwrap();
             FAILED
         })

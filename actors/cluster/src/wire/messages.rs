@@ -22,9 +22,16 @@ use uuid::Uuid;
 
 // To the leader.
 
-/// Who leads? Anybody may ask; who will be commanded asks before it registers.
+/// Who leads? Anybody may ask, of any jobmanager; who will be commanded asks before it registers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct WhoLeads {}
+
+/// The answer to [`WhoLeads`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct WhoLeadsAnswer {
+    /// `None`: nobody does at the moment.
+    pub(crate) leader: Option<Leads>,
+}
 
 /// The leader's term.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +42,11 @@ pub(crate) struct Leads {
     pub(crate) incarnation: u64,
     /// The term.
     pub(crate) revision: NonZeroU64,
+    /// Where the leader listens.
+    pub(crate) address: String,
+    /// Whether another one will follow it.
+    #[serde(default)]
+    pub(crate) durable: bool,
 }
 
 /// From a TaskManager, first of all: it has slots. *Reply*: it is known. *Repeated*: the same.
@@ -227,7 +239,7 @@ pub(crate) struct TakeCheckpoint {
     pub(crate) kind: CheckpointKind,
 }
 
-rpc_message!(WhoLeads => Leads, "who-leads", Control, since 1);
+rpc_message!(WhoLeads => WhoLeadsAnswer, "who-leads", Control, since 1);
 rpc_message!(RegisterTaskManager => (), "register-task-manager", Control, since 1);
 rpc_message!(ProcessEnded => (), "process-ended", Report, since 1);
 rpc_message!(ClaimJob => Claim, "claim-job", Control, since 1);
@@ -257,8 +269,12 @@ rpc_endpoint!(
 rpc_endpoint!(
     /// The ResourceManager.
     pub(crate) ResourceManagerRpc = "resource-manager" {
-        WhoLeads, RegisterTaskManager, ProcessEnded, Delivery<ResourceManagerMessage>
+        RegisterTaskManager, ProcessEnded, Delivery<ResourceManagerMessage>
     }
+);
+rpc_endpoint!(
+    /// Any jobmanager.
+    pub(crate) DirectoryRpc = "directory" { WhoLeads }
 );
 rpc_endpoint!(
     /// The artifacts of the leader.

@@ -244,6 +244,12 @@ impl JobView {
         Ok(())
     }
 
+    /// The right that goes with its epoch, whoever has claimed it.
+    #[must_use]
+    pub fn token(&self, job: JobId) -> Option<EpochToken> {
+        self.epoch.as_ref().map(|stored| EpochToken::of(job, stored))
+    }
+
     /// The epoch, 0 before there was one.
     #[must_use]
     pub fn epoch(&self) -> Epoch {

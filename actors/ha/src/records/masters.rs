@@ -11,9 +11,6 @@ use super::{Records, Write, Written};
 use crate::kv::{Guard, Listing};
 use hurtig_core::ids::{CheckpointId, JobId};
 
-/// How many checkpoint ids are reserved at once.
-pub const CHECKPOINT_BLOCK: u64 = 64;
-
 /// Checkpoint ids that belong to one epoch for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdBlock {
@@ -101,16 +98,16 @@ impl Records {
         self.write_unraced(write).await.map(drop)
     }
 
-    /// Reserves the next checkpoint ids. When the outcome is unknown, reserve again: a block may be lost, none is given twice.
+    /// Reserves the next `count` checkpoint ids. When the outcome is unknown, reserve again: a block may be lost, none is given twice.
     ///
     /// # Errors
     /// [`Failure::Fenced`].
-    pub async fn reserve_checkpoint_ids(&self, token: &EpochToken) -> Result<IdBlock, Failure> {
+    pub async fn reserve_checkpoint_ids(&self, token: &EpochToken, count: u64) -> Result<IdBlock, Failure> {
         let key = self.keys.ids(token.job);
         let seen = self.read::<IdRecord>(&key).await?;
         // Ids begin with 1, as Flink's do.
         let first = seen.as_ref().map_or(1, |stored| stored.value.next);
-        let next = first + CHECKPOINT_BLOCK;
+        let next = first.saturating_add(count);
         let write = Write::under(token).replace(&key, seen.as_ref(), &IdRecord { next })?;
         self.write_unraced(write).await?;
         let (first, end) = (CheckpointId(first), CheckpointId(next));

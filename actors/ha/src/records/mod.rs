@@ -9,6 +9,7 @@ mod error;
 mod intents;
 mod jobs;
 mod keys;
+mod life;
 mod masters;
 mod model;
 mod tokens;
@@ -19,7 +20,8 @@ pub use error::Failure;
 pub use intents::{JobIntent, effective};
 pub use jobs::{JobView, Submission};
 pub use keys::{Keys, is_part};
-pub use masters::{CHECKPOINT_BLOCK, IdBlock};
+pub use life::Life;
+pub use masters::IdBlock;
 pub use model::*;
 pub use tokens::{EpochToken, LeaderToken, Token};
 

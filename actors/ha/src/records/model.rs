@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use uuid::Uuid;
 
 /// How often a job was given to a JobMaster. Only grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,12 +136,8 @@ pub struct JobRecord {
     pub name: String,
     /// The executable that it is.
     pub artifact: Option<Digest>,
-    /// Its JobGraph.
+    /// The blob with its JobGraph, and with the arguments and settings that it was planned with.
     pub graph: Digest,
-    /// The configuration in effect.
-    pub configuration: BTreeMap<String, String>,
-    /// The arguments of the program.
-    pub arguments: Vec<String>,
     /// What it begins with.
     pub restore: InitialRestore,
     /// Declared resource requirements, by vertex.
@@ -350,6 +347,9 @@ pub struct BlobReference {
 pub struct Incarnation {
     /// Raised when somebody accepts a store that was restored.
     pub number: u64,
+    /// The cluster, for all of its processes. Drawn once.
+    #[serde(default)]
+    pub cluster: Uuid,
 }
 
 /// Who leads.
@@ -359,6 +359,9 @@ pub struct LeaderRecord {
     pub candidate: String,
     /// Where it can be reached.
     pub address: String,
+    /// Where its REST API is, if it has one.
+    #[serde(default)]
+    pub rest: Option<String>,
 }
 
 macro_rules! records {

@@ -71,6 +71,7 @@ pub(crate) fn start(world: &World, store: Arc<dyn Store>, clock: Arc<dyn Clock>,
     let record = LeaderRecord {
         candidate: "somebody".into(),
         address: "localhost:1".into(),
+        rest: None,
     };
     let candidate = Candidate {
         record,

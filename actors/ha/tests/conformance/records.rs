@@ -16,8 +16,6 @@ pub(crate) fn job(number: u8, graph: u8) -> JobRecord {
         name: format!("job {number}"),
         artifact: Some(Digest([1; 32])),
         graph: Digest([graph; 32]),
-        configuration: [("parallelism.default".into(), "2".into())].into(),
-        arguments: vec!["--input".into(), "a".into()],
         restore: InitialRestore::default(),
         requirements: BTreeMap::new(),
         submitted_ms: 17,
@@ -94,7 +92,7 @@ pub(crate) async fn an_epoch_is_claimed_once_and_fences_the_one_before(world: &W
             .await,
         records.consume_restore(&token).await,
         records.commit_checkpoint(&token, &pointer(1), &[]).await,
-        records.reserve_checkpoint_ids(&token).await.map(drop),
+        records.reserve_checkpoint_ids(&token, 64).await.map(drop),
         records.finish(&token, &result(&one, FinalStatus::Finished)).await,
         records.claim(id, Epoch(1), "process 1").await.map(drop),
     ];
@@ -174,12 +172,12 @@ pub(crate) async fn a_job_with_a_result_is_never_run_again(world: &World) {
 pub(crate) async fn checkpoint_ids_are_never_given_twice(world: &World) {
     let (records, leader, one) = (world.records(), world.lead().await, job(1, 1));
     let token = claimed(&records, &leader, &one).await;
-    let first = records.reserve_checkpoint_ids(&token).await.unwrap();
+    let first = records.reserve_checkpoint_ids(&token, 64).await.unwrap();
     assert_eq!((first.first, first.end), (CheckpointId(1), CheckpointId(65)));
     let raised = records.raise_epoch(&leader, one.job).await.unwrap();
     let token = records.claim(one.job, raised.epoch, "process 2").await.unwrap();
     assert_eq!(
-        records.reserve_checkpoint_ids(&token).await.unwrap().first,
+        records.reserve_checkpoint_ids(&token, 64).await.unwrap().first,
         first.end
     );
 }
@@ -266,7 +264,7 @@ pub(crate) async fn cleaning_deletes_everything_but_the_result(world: &World) {
         .record_deployment(&token, &DeploymentRecord::default())
         .await
         .unwrap();
-    records.reserve_checkpoint_ids(&token).await.unwrap();
+    records.reserve_checkpoint_ids(&token, 64).await.unwrap();
     // More than one transaction deletes.
     for id in 1..120 {
         records
@@ -350,7 +348,7 @@ pub(crate) async fn a_deposed_leader_writes_nothing(world: &World) {
 
 pub(crate) async fn what_is_too_large_is_not_written(world: &World) {
     let (records, leader, mut one) = (world.records(), world.lead().await, job(1, 1));
-    one.arguments = vec!["x".repeat(9000)];
+    one.name = "x".repeat(9000);
     assert!(matches!(
         records.submit(&leader, &one).await,
         Err(Failure::TooLarge { .. })

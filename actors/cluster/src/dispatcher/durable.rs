@@ -1,0 +1,422 @@
+//! What the Dispatcher writes down: each change is in the store before anybody is told of it.
+//!
+//! A write whose outcome is not known is made again until it is; every one of them may be. So what returns an error here has
+//! certainly not been done, and never will be under this term or epoch.
+
+use super::brain::Times;
+use crate::process::launch::JobLaunch;
+use crate::result::JobResult;
+use hurtig_core::ids::{CheckpointId, JobId};
+use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use hurtig_ha::blob::{BlobDir, BlobError};
+use hurtig_ha::records::{
+    CheckpointPointer, Cleanup, Digest, Epoch, EpochToken, Failure, FinalStatus, Intent, JobIntent,
+    JobRecord, JobView, LeaderToken, PointerKind, ProcessExit, Records, ResultRecord, Submission,
+};
+use hurtig_kit::BlockingThreads;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long nothing is asked of a store that did not answer.
+const PAUSE: Duration = Duration::from_millis(300);
+/// How large the description of a job, or of its end, may be.
+const MAX_DOCUMENT: u64 = 256 << 20;
+/// Checkpoints that a JobMaster can have begun, by far.
+const IDS_OF_AN_EPOCH: u64 = 1 << 20;
+/// Exits of JobMasters that are remembered of a job.
+const EXITS: usize = 16;
+/// The name of the only cancellation that a job needs.
+const CANCEL: &str = "cancel";
+
+/// Why something was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotWritten {
+    /// The store says no.
+    #[error(transparent)]
+    Record(#[from] Failure),
+    /// The disk does.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// What was written cannot be understood.
+    #[error("{what} of job {job}: {why}")]
+    Document {
+        what: &'static str,
+        job: JobId,
+        why: String,
+    },
+}
+
+/// The way to the records, under a term.
+#[derive(Clone, Debug)]
+pub(crate) struct Durable {
+    pub(crate) records: Records,
+    pub(crate) leader: LeaderToken,
+    pub(crate) blobs: BlobDir,
+    pub(crate) threads: BlockingThreads,
+}
+
+/// How a job that has ended is remembered.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Archive {
+    pub(super) graph: JobGraph,
+    pub(super) result: JobResult,
+    pub(super) times: Times,
+}
+
+/// What a JobMaster begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Begins {
+    pub(super) token: EpochToken,
+    pub(super) latest: Option<(CheckpointId, String)>,
+    pub(super) first_checkpoint: CheckpointId,
+}
+
+/// A job of an earlier term that has not ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Unfinished {
+    pub(super) launch: JobLaunch,
+    pub(super) digests: Digests,
+    pub(super) submitted_ms: i64,
+    pub(super) cancelled: bool,
+    pub(super) exits: Vec<ProcessExit>,
+    pub(super) epoch: Epoch,
+}
+
+/// What an earlier term has left.
+#[derive(Debug, Default)]
+pub(crate) struct Inheritance {
+    pub(super) unfinished: Vec<Unfinished>,
+    /// Those that ended last, oldest first.
+    pub(super) ended: Vec<Archive>,
+    /// Whose records are still to be deleted.
+    pub(super) dirty: Vec<JobId>,
+}
+
+/// By what a submission is known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digests {
+    artifact: Option<Digest>,
+    graph: Digest,
+}
+
+/// Whether the outcome of a write is open.
+fn is_open(failure: &Failure) -> bool {
+    failure.may_retry() || matches!(failure, Failure::Unknown(_) | Failure::Overtaken)
+}
+
+/// Does it until the store has decided.
+async fn insist<T>(
+    what: &str,
+    job: JobId,
+    mut write: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    loop {
+        match write().await {
+            Err(failure) if is_open(&failure) => {
+                tracing::warn!(%job, what, %failure, "not written yet; it is tried again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            decided => return decided,
+        }
+    }
+}
+
+impl Durable {
+    async fn keep<T: Serialize>(
+        &self,
+        what: &'static str,
+        job: JobId,
+        document: &T,
+    ) -> Result<Digest, NotWritten> {
+        let wrong = |why: String| NotWritten::Document { what, job, why };
+        let bytes = serde_json::to_vec(document).map_err(|error| wrong(error.to_string()))?;
+        let blobs = self.blobs.clone();
+        let stored = self
+            .threads
+            .run(move || blobs.store(&mut &bytes[..], MAX_DOCUMENT));
+        Ok(stored.await.map_err(|error| wrong(error.to_string()))??)
+    }
+
+    async fn open<T: for<'de> Deserialize<'de> + Send + 'static>(
+        &self,
+        what: &'static str,
+        job: JobId,
+        digest: Digest,
+    ) -> Result<T, NotWritten> {
+        let wrong = |why: String| NotWritten::Document { what, job, why };
+        let blobs = self.blobs.clone();
+        let read = self.threads.run(move || blobs.read_all(digest));
+        let bytes = read.await.map_err(|error| wrong(error.to_string()))??;
+        serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))
+    }
+
+    /// A job is there when this returns.
+    pub(super) async fn admit(&self, launch: &JobLaunch, submitted_ms: i64) -> Result<Digests, NotWritten> {
+        let Some(graph) = &launch.graph else {
+            let failure = Failure::Internal("a job that was not planned".to_owned());
+            return Err(failure.into());
+        };
+        let job = graph.id;
+        let digests = Digests {
+            artifact: launch.artifact.parse().ok(),
+            graph: self.keep("the description", job, launch).await?,
+        };
+        let record = JobRecord {
+            job,
+            name: graph.name.clone(),
+            artifact: digests.artifact,
+            graph: digests.graph,
+            restore: Default::default(),
+            requirements: BTreeMap::new(),
+            submitted_ms,
+            exits: Vec::new(),
+        };
+        let submitted = insist("a submission", job, async || {
+            self.records.submit(&self.leader, &record).await
+        });
+        match submitted.await? {
+            Submission::Created | Submission::Running => Ok(digests),
+            Submission::Ended(_) => Err(Failure::Ended(job).into()),
+        }
+    }
+
+    /// The next epoch of a job: nobody who had it before writes for it any more.
+    pub(super) async fn raise(
+        &self,
+        job: JobId,
+        exit: Option<ProcessExit>,
+    ) -> Result<EpochToken, NotWritten> {
+        if let Some(exit) = exit {
+            let noted = insist("an exit", job, async || {
+                let exit = exit.clone();
+                let note = move |record: &mut JobRecord| {
+                    if record.exits.iter().all(|known| known.epoch != exit.epoch) {
+                        let surplus = (record.exits.len() + 1).saturating_sub(EXITS);
+                        record.exits.drain(..surplus);
+                        record.exits.push(exit);
+                    }
+                };
+                self.records.update_job(&self.leader, job, note).await
+            });
+            noted.await?;
+        }
+        let raised = insist("an epoch", job, async || {
+            self.records.raise_epoch(&self.leader, job).await
+        });
+        Ok(raised.await?)
+    }
+
+    /// A process takes an epoch.
+    pub(super) async fn claim(&self, job: JobId, epoch: u64, process: Uuid) -> Result<Begins, NotWritten> {
+        let process = process.to_string();
+        let claimed = insist("a claim", job, async || {
+            self.records.claim(job, Epoch(epoch), &process).await
+        });
+        let token = claimed.await?;
+        let pointers = insist("the latest checkpoint", job, async || {
+            self.records.checkpoints(job).await
+        });
+        let latest = pointers.await?.pop();
+        let reserved = insist("checkpoint ids", job, async || {
+            self.records.reserve_checkpoint_ids(&token, IDS_OF_AN_EPOCH).await
+        });
+        Ok(Begins {
+            token,
+            latest: latest.map(|pointer| (pointer.id, pointer.location)),
+            first_checkpoint: reserved.await?.first,
+        })
+    }
+
+    /// From here on the job goes on from this checkpoint.
+    pub(super) async fn commit(
+        &self,
+        token: &EpochToken,
+        (id, location): (CheckpointId, String),
+        before: Option<CheckpointId>,
+        completed_ms: i64,
+    ) -> Result<(), NotWritten> {
+        let pointer = CheckpointPointer {
+            id,
+            kind: PointerKind::Checkpoint,
+            location,
+            completed_ms,
+        };
+        let committed = insist("a checkpoint", token.job, async || {
+            self.records
+                .commit_checkpoint(token, &pointer, before.as_slice())
+                .await
+        });
+        Ok(committed.await?)
+    }
+
+    /// The job has ended, and nothing about it changes any more.
+    pub(super) async fn finish(
+        &self,
+        token: &EpochToken,
+        digests: Digests,
+        archive: &Archive,
+        ended_ms: i64,
+    ) -> Result<(), NotWritten> {
+        let record = self.result_of(token.job, digests, archive, ended_ms).await?;
+        let finished = insist("a result", token.job, async || {
+            self.records.finish(token, &record).await
+        });
+        Ok(finished.await?)
+    }
+
+    /// The same, of a job without a JobMaster.
+    pub(super) async fn end(
+        &self,
+        job: JobId,
+        digests: Digests,
+        archive: &Archive,
+        ended_ms: i64,
+    ) -> Result<(), NotWritten> {
+        let record = self.result_of(job, digests, archive, ended_ms).await?;
+        let ended = insist("a result", job, async || {
+            let token = self.records.raise_epoch(&self.leader, job).await?;
+            self.records.end_job(&self.leader, &token, &record).await
+        });
+        Ok(ended.await?)
+    }
+
+    async fn result_of(
+        &self,
+        job: JobId,
+        digests: Digests,
+        archive: &Archive,
+        ended_ms: i64,
+    ) -> Result<ResultRecord, NotWritten> {
+        let kept = self.keep("the archive", job, archive).await?;
+        Ok(ResultRecord {
+            artifact: digests.artifact,
+            graph: digests.graph,
+            status: match archive.result.status {
+                JobStatus::Finished => FinalStatus::Finished,
+                JobStatus::Canceled => FinalStatus::Canceled,
+                _ => FinalStatus::Failed,
+            },
+            ended_ms,
+            // The whole of it is in the archive.
+            error: archive
+                .result
+                .failure
+                .as_ref()
+                .map(|failure| failure.to_string().chars().take(1_000).collect()),
+            archive: Some(kept),
+            cleanup: Cleanup::Dirty,
+        })
+    }
+
+    /// The job is to be cancelled, whoever leads.
+    pub(super) async fn intend_to_cancel(&self, job: JobId, asked_ms: i64) -> Result<(), NotWritten> {
+        let asked = JobIntent {
+            trigger: CANCEL.to_owned(),
+            intent: Intent::Cancel,
+            asked_ms,
+        };
+        let written = insist("a cancellation", job, async || {
+            self.records.intend(&self.leader, job, &asked).await
+        });
+        Ok(written.await?)
+    }
+
+    /// Deletes what nobody needs any more of a job that has ended.
+    pub(super) async fn clean(self, job: JobId) {
+        let cleaned = insist("the end", job, async || {
+            self.records.clean_job(&self.leader, job).await
+        });
+        if let Err(error) = cleaned.await {
+            tracing::debug!(%job, %error, "its records are left for the next leader");
+        }
+    }
+
+    /// Forgets a job that ended long ago.
+    pub(super) async fn forget(self, job: JobId) {
+        let forgotten = insist("an old result", job, async || {
+            self.records.clean_job(&self.leader, job).await?;
+            self.records.forget_job(&self.leader, job).await
+        });
+        if let Err(error) = forgotten.await {
+            tracing::debug!(%job, %error, "its result is left for the next leader");
+        }
+    }
+
+    /// Checks that records and blobs are of one life. Before any effect.
+    pub(crate) async fn note_term(&self) -> Result<(), NotWritten> {
+        let any = JobId::from_u128(0);
+        let jobs = insist("the list", any, async || self.records.jobs().await).await?;
+        let (blobs, term) = (self.blobs.clone(), self.leader.term());
+        let noted = self.threads.run(move || blobs.note_term(term, jobs.is_empty()));
+        noted
+            .await
+            .map_err(|error| Failure::Internal(error.to_string()))??;
+        Ok(())
+    }
+
+    /// Everything that earlier terms have left, of ended jobs the `remembered` latest.
+    pub(crate) async fn inherit(&self, remembered: usize) -> Result<Inheritance, NotWritten> {
+        let any = JobId::from_u128(0);
+        let jobs = insist("the list", any, async || self.records.jobs().await).await?;
+        let mut left = Inheritance::default();
+        let mut ended = Vec::new();
+        for (job, view) in jobs {
+            match &view.result {
+                Some(result) => {
+                    if result.value.cleanup == Cleanup::Dirty {
+                        left.dirty.push(job);
+                    }
+                    ended.push((result.value.ended_ms, job, result.value.archive));
+                }
+                None => left.unfinished.extend(self.unfinished(job, view).await?),
+            }
+        }
+        ended.sort_by_key(|(at, job, _)| (*at, *job));
+        let surplus = ended.len().saturating_sub(remembered);
+        for (_, job, _) in ended.drain(..surplus) {
+            self.clone().forget(job).await;
+        }
+        for (_, job, archive) in ended {
+            let Some(archive) = archive else { continue };
+            match self.open::<Archive>("the archive", job, archive).await {
+                Ok(archive) => left.ended.push(archive),
+                // It has ended all the same.
+                Err(error) => tracing::warn!(%job, %error, "how it ended cannot be shown"),
+            }
+        }
+        Ok(left)
+    }
+
+    async fn unfinished(&self, job: JobId, view: JobView) -> Result<Option<Unfinished>, NotWritten> {
+        let epoch = view.epoch();
+        let Some(record) = view.record else {
+            return Ok(None);
+        };
+        let record = record.value;
+        let launch: JobLaunch = self.open("the description", job, record.graph).await?;
+        let asked = |intent: &Intent| *intent == Intent::Cancel;
+        Ok(Some(Unfinished {
+            launch,
+            digests: Digests {
+                artifact: record.artifact,
+                graph: record.graph,
+            },
+            submitted_ms: record.submitted_ms,
+            cancelled: view.intents.values().any(|known| asked(&known.value.intent)),
+            exits: record.exits,
+            epoch,
+        }))
+    }
+}
+
+/// The stored form of a job's end.
+pub(super) fn archive_of(graph: &Arc<JobGraph>, result: &JobResult, times: &Times) -> Archive {
+    Archive {
+        graph: (**graph).clone(),
+        result: result.clone(),
+        times: times.clone(),
+    }
+}

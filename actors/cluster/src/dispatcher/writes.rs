@@ -1,0 +1,346 @@
+//! What is written down about a job: one thing at a time, in the order in which it was decided.
+
+use super::durable::{Begins, Digests, Durable, NotWritten, archive_of};
+use super::processes::{DispatcherCall, Job};
+use super::shell::{Answer, Dispatcher, DispatcherInput, Submitted};
+use crate::error::ClusterError;
+use crate::result::JobResult;
+use crate::wire::{Claim, ClaimJob, RecordCheckpoint};
+use hurtig_core::ids::JobId;
+use hurtig_ha::records::{EpochToken, Failure, ProcessExit};
+use hurtig_kit::{Panicked, ShellCx};
+use hurtig_rpc::{Call, FenceError, RpcError, Stamp};
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// How long nothing is tried after the store has refused what it should take.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What is to be written.
+pub(super) enum Write {
+    /// The job is there.
+    Admit,
+    /// It gets a JobMaster, after one has ended so.
+    Raise(Option<ProcessExit>),
+    /// A process is its JobMaster.
+    Claim(Call<ClaimJob>),
+    /// A checkpoint is complete.
+    Record(Call<RecordCheckpoint>),
+    /// Its JobMaster says how it has ended.
+    Finish(Box<JobResult>),
+    /// It ends without a JobMaster.
+    End(Box<JobResult>),
+    /// Somebody has cancelled it.
+    Cancel(Answer<()>),
+}
+
+/// What came of it.
+pub(crate) enum Written {
+    Admitted(Result<Digests, NotWritten>),
+    Raised(Result<EpochToken, NotWritten>),
+    Claimed(Call<ClaimJob>, Result<Begins, NotWritten>),
+    Recorded(Call<RecordCheckpoint>, Result<(), NotWritten>),
+    Finished(Box<JobResult>, Result<(), NotWritten>),
+    Cancelled(Answer<()>, Result<(), NotWritten>),
+}
+
+fn settled<T>(outcome: Result<Result<T, NotWritten>, Panicked>) -> Result<T, NotWritten> {
+    outcome.unwrap_or_else(|Panicked { message }| Err(Failure::Internal(message).into()))
+}
+
+type Cx<'a, 'b> = &'a mut ShellCx<'b, Dispatcher>;
+
+/// Writes, beside the actor; what came of it is its next event.
+fn write<T: 'static>(
+    job: JobId,
+    work: impl Future<Output = Result<T, NotWritten>> + 'static,
+    then: impl FnOnce(Result<T, NotWritten>) -> Written + 'static,
+    cx: Cx<'_, '_>,
+) {
+    cx.drive(work, move |outcome| {
+        let written = Box::new(then(settled(outcome)));
+        DispatcherInput::Processes(DispatcherCall::Written(job, written))
+    });
+}
+
+impl Dispatcher {
+    /// Writes as soon as what was decided before is written.
+    pub(super) fn write(&mut self, job: JobId, what: Write, cx: Cx<'_, '_>) {
+        if let Some(known) = self.job(job) {
+            known.queue.push_back(what);
+            self.next_write(job, cx);
+        }
+    }
+
+    fn next_write(&mut self, job: JobId, cx: Cx<'_, '_>) {
+        let wall_ms = self.wall_ms;
+        while let Some(what) = self.job(job).and_then(Job::next_write) {
+            let begun = self.begin_write(job, what, wall_ms, cx);
+            if let Some(known) = self.job(job) {
+                known.writing = begun;
+            }
+        }
+    }
+
+    /// Whether something is under way now.
+    fn begin_write(&mut self, job: JobId, what: Write, wall_ms: i64, cx: Cx<'_, '_>) -> bool {
+        let Some(durable) = self
+            .setup
+            .processes
+            .as_ref()
+            .map(|processes| processes.durable.clone())
+        else {
+            return false;
+        };
+        let Some(known) = self.job(job) else { return false };
+        match what {
+            Write::Admit => {
+                let (launch, at) = (known.launch.clone(), known.submitted_ms);
+                let admitted = async move { durable.admit(&launch, at).await };
+                write(job, admitted, Written::Admitted, cx);
+                true
+            }
+            Write::Raise(exit) => {
+                let raised = async move { durable.raise(job, exit).await };
+                write(job, raised, Written::Raised, cx);
+                true
+            }
+            Write::Claim(call) => known.begin_claim(durable, call, cx),
+            Write::Record(call) => known.begin_record((job, durable), call, wall_ms, cx),
+            Write::Finish(result) => self.begin_end(durable, result, true, cx),
+            Write::End(result) => self.begin_end(durable, result, false, cx),
+            Write::Cancel(answer) => {
+                let intended = async move { durable.intend_to_cancel(job, wall_ms).await };
+                write(job, intended, |outcome| Written::Cancelled(answer, outcome), cx);
+                true
+            }
+        }
+    }
+
+    fn begin_end(
+        &mut self,
+        durable: Durable,
+        result: Box<JobResult>,
+        by_master: bool,
+        cx: Cx<'_, '_>,
+    ) -> bool {
+        let (job, wall_ms) = (result.job, self.wall_ms);
+        let Some((graph, times)) = self.brain.times_of(job, result.status, wall_ms) else {
+            return false;
+        };
+        let archive = archive_of(graph, &result, &times);
+        let Some(known) = self.job(job) else { return false };
+        let Some(digests) = known.digests else {
+            return false;
+        };
+        let token = known.lives.token().filter(|_| by_master);
+        if by_master && token.is_none() {
+            // Its epoch has ended while the result waited: whoever has the job now says how it ends.
+            return false;
+        }
+        let ended = async move {
+            match token {
+                Some(token) => durable.finish(&token, digests, &archive, wall_ms).await,
+                None => durable.end(job, digests, &archive, wall_ms).await,
+            }
+        };
+        write(job, ended, |outcome| Written::Finished(result, outcome), cx);
+        true
+    }
+
+    pub(super) fn on_written(&mut self, job: JobId, written: Written, cx: Cx<'_, '_>) {
+        if let Some(known) = self.job(job) {
+            known.writing = false;
+        }
+        match written {
+            Written::Admitted(outcome) => self.on_admitted(job, outcome, cx),
+            Written::Raised(outcome) => self.on_raised(job, outcome, cx),
+            Written::Claimed(call, outcome) => self.on_claimed(call, outcome, cx),
+            Written::Recorded(call, outcome) => self.on_recorded(call, outcome),
+            Written::Finished(result, outcome) => self.on_finished(result, outcome, cx),
+            Written::Cancelled(answer, outcome) => self.on_cancelled(job, answer, outcome, cx),
+        }
+        self.next_write(job, cx);
+    }
+
+    fn on_admitted(&mut self, job: JobId, outcome: Result<Digests, NotWritten>, cx: Cx<'_, '_>) {
+        let status = self.statuses.get(&job).map(tokio::sync::watch::Sender::subscribe);
+        let Some(known) = self.job(job) else { return };
+        let asked = std::mem::take(&mut known.admitting);
+        match outcome {
+            Ok(digests) => {
+                known.digests = Some(digests);
+                for answer in asked {
+                    let submitted = status.clone().map(|status| Submitted { status });
+                    answer.send(submitted.ok_or(ClusterError::UnknownJob(job)));
+                }
+                self.write(job, Write::Raise(None), cx);
+            }
+            Err(error) => {
+                tracing::error!(%job, %error, "it is not accepted");
+                let cause = error.to_string();
+                for answer in asked {
+                    let cause = cause.clone();
+                    answer.send(Err(ClusterError::NotRecorded { job, cause }));
+                }
+                self.withdraw(job);
+            }
+        }
+    }
+
+    fn on_raised(&mut self, job: JobId, outcome: Result<EpochToken, NotWritten>, cx: Cx<'_, '_>) {
+        let Some(known) = self.job(job) else { return };
+        match outcome.map(|token| NonZeroU64::new(token.epoch.0)) {
+            Ok(Some(epoch)) => {
+                known.lives.raised(epoch);
+                self.start_process(job, epoch);
+            }
+            Ok(None) => tracing::error!(%job, "its epoch was raised to 0"),
+            Err(error) => {
+                tracing::error!(%job, %error, "it gets no JobMaster now");
+                let again = DispatcherCall::StartMaster(job);
+                cx.after(PAUSE, DispatcherInput::Processes(again));
+            }
+        }
+    }
+
+    fn on_claimed(&mut self, call: Call<ClaimJob>, outcome: Result<Begins, NotWritten>, cx: Cx<'_, '_>) {
+        let claim = match outcome {
+            Ok(begins) => self.grant(&call.message, begins, cx),
+            Err(error) => Claim::Refused(error.to_string()),
+        };
+        call.reply.send(claim);
+    }
+
+    fn on_recorded(&mut self, call: Call<RecordCheckpoint>, outcome: Result<(), NotWritten>) {
+        let RecordCheckpoint {
+            job,
+            checkpoint,
+            ref path,
+        } = call.message;
+        match outcome {
+            Ok(()) => {
+                if let Some(known) = self.job(job) {
+                    known.lives.recorded(checkpoint, path.clone());
+                }
+                call.reply.send(());
+            }
+            Err(NotWritten::Record(Failure::Fenced { .. })) => {
+                let stamp = call.context.stamp;
+                let known = self.job(job).map(|known| &*known);
+                call.reply.settle(Err(RpcError::Fence(fenced(job, stamp, known))));
+            }
+            Err(error) => {
+                tracing::error!(%job, %checkpoint, %error, "a checkpoint is not recorded");
+                call.reply.fail(&hurtig_core::Error::external(
+                    "the checkpoint is not recorded",
+                    error,
+                ));
+            }
+        }
+    }
+
+    fn on_finished(&mut self, result: Box<JobResult>, outcome: Result<(), NotWritten>, cx: Cx<'_, '_>) {
+        let job = result.job;
+        if let Err(error) = outcome {
+            // Whoever has the job now says how it ends.
+            tracing::error!(%job, %error, "its end is not recorded");
+            return;
+        }
+        let Some(processes) = &self.setup.processes else {
+            return;
+        };
+        let durable = processes.durable.clone();
+        let oldest = self.brain.oldest_ended();
+        cx.detach(async move {
+            durable.clone().clean(job).await;
+            if let Some(oldest) = oldest {
+                durable.forget(oldest).await;
+            }
+        });
+        self.end(*result);
+    }
+
+    fn on_cancelled(
+        &mut self,
+        job: JobId,
+        answer: Answer<()>,
+        outcome: Result<(), NotWritten>,
+        cx: Cx<'_, '_>,
+    ) {
+        match outcome {
+            Ok(()) => self.cancel(job, answer, cx),
+            // It has ended in the meantime.
+            Err(NotWritten::Record(Failure::Ended(_) | Failure::NoJob(_))) => self.cancel(job, answer, cx),
+            Err(error) => answer.send(Err(ClusterError::NotRecorded {
+                job,
+                cause: error.to_string(),
+            })),
+        }
+    }
+}
+
+impl Job {
+    /// What is to be written now.
+    fn next_write(&mut self) -> Option<Write> {
+        let free = !self.writing;
+        free.then(|| self.queue.pop_front()).flatten()
+    }
+
+    fn begin_claim(&self, durable: Durable, call: Call<ClaimJob>, cx: Cx<'_, '_>) -> bool {
+        let ClaimJob {
+            job, epoch, process, ..
+        } = call.message;
+        if let Some(why) = self.lives.refuses(epoch, process) {
+            call.reply.send(Claim::Refused(why));
+            return false;
+        }
+        let claimed = async move { durable.claim(job, epoch.get(), process).await };
+        write(job, claimed, |outcome| Written::Claimed(call, outcome), cx);
+        true
+    }
+
+    /// The epoch is looked at again: it may have been raised while the message waited.
+    fn begin_record(
+        &self,
+        (job, durable): (JobId, Durable),
+        call: Call<RecordCheckpoint>,
+        wall_ms: i64,
+        cx: Cx<'_, '_>,
+    ) -> bool {
+        let stamp = call.context.stamp;
+        let current = self.lives.epoch().map(|epoch| Stamp::job(job, epoch));
+        let token = self.lives.token().filter(|_| stamp.is_some() && stamp == current);
+        let Some(token) = token else {
+            call.reply
+                .settle(Err(RpcError::Fence(fenced(job, stamp, Some(self)))));
+            return false;
+        };
+        let pointer = (call.message.checkpoint, call.message.path.clone());
+        let latest = self.lives.latest();
+        if latest == Some(&pointer) {
+            call.reply.send(());
+            return false;
+        }
+        let before = latest.map(|(id, _)| *id);
+        let committed = async move { durable.commit(&token, pointer, before, wall_ms).await };
+        write(job, committed, |outcome| Written::Recorded(call, outcome), cx);
+        true
+    }
+}
+
+/// Why a message of a JobMaster is not heard.
+fn fenced(job: JobId, stamp: Option<Stamp>, known: Option<&Job>) -> FenceError {
+    let Some(stamp) = stamp else {
+        return FenceError::Unstamped;
+    };
+    let newer = known.and_then(|known| known.lives.epoch());
+    match newer {
+        Some(newer) if Stamp::job(job, newer) != stamp => FenceError::Fenced {
+            scope: stamp.scope,
+            yours: stamp.token,
+            newer: Stamp::job(job, newer).token,
+        },
+        _ => FenceError::Unregistered(stamp.scope),
+    }
+}

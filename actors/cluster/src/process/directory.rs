@@ -1,0 +1,109 @@
+//! Who leads: any jobmanager says it to anybody who asks.
+
+use crate::wire::{DirectoryRpc, Leads, WhoLeads, WhoLeadsAnswer};
+use hurtig_ha::leader::{Leadership, current_leader};
+use hurtig_ha::records::{Life, Records};
+use hurtig_kit::{Component, ExitReason, ShellCx};
+use hurtig_rpc::{Call, Connectivity, Peer, Rpc};
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// How long a jobmanager may take to say who leads.
+const ASKING: Duration = Duration::from_secs(2);
+/// How long nobody is asked after all were.
+const TURN: Duration = Duration::from_millis(100);
+
+/// The actor that says it.
+#[derive(Clone)]
+pub(super) struct Directory {
+    pub(super) records: Records,
+    pub(super) life: Life,
+    pub(super) leadership: Leadership,
+    /// Where this process listens.
+    pub(super) address: String,
+    /// Whether jobs outlive this process.
+    pub(super) durable: bool,
+}
+
+/// What reaches it.
+pub(super) enum DirectoryEvent {
+    /// The question.
+    WhoLeads(Call<WhoLeads>),
+}
+
+impl Directory {
+    fn leads(&self, revision: u64, address: String) -> Option<Leads> {
+        Some(Leads {
+            cluster: self.life.cluster,
+            incarnation: self.life.incarnation,
+            revision: NonZeroU64::new(revision)?,
+            address,
+            durable: self.durable,
+        })
+    }
+}
+
+impl Component for Directory {
+    type Event = DirectoryEvent;
+
+    fn name(&self) -> String {
+        "directory".to_owned()
+    }
+
+    fn capacity(&self) -> usize {
+        1_024
+    }
+
+    fn handle(&mut self, event: DirectoryEvent, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
+        let DirectoryEvent::WhoLeads(call) = event;
+        if let Some(term) = self.leadership.leading() {
+            let leader = self.leads(term.revision.0, self.address.clone());
+            call.reply.send(WhoLeadsAnswer { leader });
+            return Ok(());
+        }
+        let own = self.clone();
+        cx.detach(async move {
+            let known = current_leader(&**own.records.store(), own.records.keys()).await;
+            // What stands there of this process itself is of a term that does not hold now.
+            let known = known
+                .unwrap_or(None)
+                .filter(|known| known.value.address != own.address);
+            let leader = known.and_then(|known| own.leads(known.created.0, known.value.address.clone()));
+            call.reply.send(WhoLeadsAnswer { leader });
+        });
+        Ok(())
+    }
+}
+
+/// Asks all jobmanagers, one after the other, until one names the leader.
+pub(super) async fn find_leader(rpc: &Rpc, jobmanagers: &[String]) -> Leads {
+    loop {
+        for address in jobmanagers {
+            let peer = rpc.connect(address.clone());
+            let asked = peer.gateway::<DirectoryRpc>("directory").ask(WhoLeads {}, ASKING);
+            let answer = tokio::select! {
+                answer = asked => answer.map_err(|error| error.to_string()),
+                why = dead(&peer) => Err(why),
+            };
+            peer.close("it has said who leads");
+            match answer {
+                Ok(WhoLeadsAnswer { leader: Some(leads) }) => return leads,
+                Ok(WhoLeadsAnswer { leader: None }) => tracing::debug!(address, "nobody leads"),
+                Err(error) => tracing::debug!(address, error, "it does not say who leads"),
+            }
+        }
+        tokio::time::sleep(TURN).await;
+    }
+}
+
+/// Waits for the end of a peer. Says how it has ended.
+pub(super) async fn dead(peer: &Peer) -> String {
+    let Some(mut states) = peer.watch() else {
+        return std::future::pending().await;
+    };
+    let dead = states.wait_for(|state| matches!(state.connectivity, Connectivity::Dead(_)));
+    match dead.await.map(|state| state.connectivity.clone()) {
+        Ok(Connectivity::Dead(reason)) => reason.to_string(),
+        _ => "its link has ended".to_owned(),
+    }
+}
