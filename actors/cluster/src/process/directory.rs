@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// How long a jobmanager may take to say who leads.
 const ASKING: Duration = Duration::from_secs(2);
-/// How long nobody is asked after all were.
-const TURN: Duration = Duration::from_millis(100);
+/// How long nobody is asked after all were, at first and at last.
+const TURN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
 /// The actor that says it.
 #[derive(Clone)]
@@ -77,6 +77,7 @@ impl Component for Directory {
 
 /// Asks all jobmanagers, one after the other, until one names the leader.
 pub(super) async fn find_leader(rpc: &Rpc, jobmanagers: &[String]) -> Leads {
+    let [mut turn, longest] = TURN;
     loop {
         for address in jobmanagers {
             let peer = rpc.connect(address.clone());
@@ -92,7 +93,8 @@ pub(super) async fn find_leader(rpc: &Rpc, jobmanagers: &[String]) -> Leads {
                 Err(error) => tracing::debug!(address, error, "it does not say who leads"),
             }
         }
-        tokio::time::sleep(TURN).await;
+        tokio::time::sleep(turn).await;
+        turn = (turn * 2).min(longest);
     }
 }
 
