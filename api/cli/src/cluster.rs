@@ -48,6 +48,9 @@ pub(crate) struct StartArgs {
     /// The port at which TaskManagers reach the jobmanager; 0: any that is free.
     #[arg(long, default_value_t = 6123)]
     port: u16,
+    /// A setting of the jobmanager, as `high-availability.type=file`.
+    #[arg(short = 'D', value_name = "KEY=VALUE")]
+    definitions: Vec<String>,
 }
 
 /// What is remembered of a cluster.
@@ -180,15 +183,16 @@ fn complete(args: &StartArgs, dir: &Path, addresses: &Path, jobmanager: u32) -> 
 
 fn jobmanager_arguments(args: &StartArgs, dir: &Path, addresses: &Path) -> Vec<String> {
     let path = |path: &Path| path.display().to_string();
-    [
+    let settings = args.definitions.iter().map(|setting| format!("-D{setting}"));
+    let own = [
         "jobmanager".to_owned(),
         format!("--port={}", args.port),
         format!("--rest-port={}", args.rest_port),
         format!("--load-balance={}", args.load_balance.name()),
         format!("--storage-dir={}", path(&dir.join("storage"))),
         format!("--address-file={}", path(addresses)),
-    ]
-    .into()
+    ];
+    own.into_iter().chain(settings).collect()
 }
 
 fn task_manager_arguments(args: &StartArgs, dir: &Path, rpc: &str, number: u32) -> Vec<String> {

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::settings::JobSetup;
 use hurtig_cluster::process::launch::{PlanAnswer, Role};
 use hurtig_cluster::process::role::{Entered, enter};
-use hurtig_cluster::process::{JobCodeHere, run_job_master, run_worker};
+use hurtig_cluster::process::{JobCodeHere, Obeys, run_job_master, run_worker};
 use hurtig_core::config::{Configuration, options};
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::JobGraph;
@@ -111,10 +111,15 @@ impl ProgramRole {
                 cluster,
                 leader,
                 epoch,
+                jobmanagers,
             } => {
-                let (cluster, leader, epoch) = (*cluster, leader.clone(), *epoch);
-                let code = self.code(built)?;
-                end_with(move || run_job_master(cluster, leader, epoch, code))?;
+                let obeys = Obeys {
+                    cluster: *cluster,
+                    leader: leader.clone(),
+                    jobmanagers: jobmanagers.clone(),
+                };
+                let (epoch, code) = (*epoch, self.code(built)?);
+                end_with(move || run_job_master(obeys, epoch, code))?;
             }
             role @ Role::Worker { .. } => {
                 let (role, code) = (role.clone(), self.code(built)?);

@@ -102,15 +102,11 @@ impl DispatcherBrain {
         self.outlive = true;
     }
 
-    /// A job of an earlier term goes on.
-    pub(super) fn inherit(&mut self, graph: Arc<JobGraph>, submitted_ms: i64, wall_ms: i64) {
-        let mut running = Running::new(graph, JobStatus::Restarting);
-        running.times.start = submitted_ms;
-        running
-            .times
-            .entered
-            .insert(JobStatus::Initializing, submitted_ms);
-        running.times.entered.insert(JobStatus::Restarting, wall_ms);
+    /// A job of an earlier term goes on, in this state. It was submitted at the first of the times, and the second one is now.
+    pub(super) fn inherit(&mut self, graph: Arc<JobGraph>, status: JobStatus, (submitted, now): (i64, i64)) {
+        let mut running = Running::new(graph, status);
+        running.times.start = submitted;
+        running.times.entered = [(JobStatus::Initializing, submitted), (status, now)].into();
         self.running.insert(running.graph.id, running);
     }
 
@@ -435,7 +431,7 @@ mod tests {
     fn jobs_that_outlive_the_cluster_are_not_cancelled_with_it() {
         let mut brain = DispatcherBrain::new(5, 5);
         brain.jobs_outlive_the_cluster();
-        brain.inherit(graph(1, "a"), 7, 9);
+        brain.inherit(graph(1, "a"), JobStatus::Restarting, (7, 9));
         assert_eq!(
             (brain.jobs()[0].status, brain.jobs()[0].start_ms),
             (JobStatus::Restarting, 7)

@@ -83,6 +83,8 @@ pub(crate) struct Unfinished {
     pub(super) cancelled: bool,
     pub(super) exits: Vec<ProcessExit>,
     pub(super) epoch: Epoch,
+    /// Whether a process has claimed it, which may still run.
+    pub(super) claimed: bool,
 }
 
 /// What an earlier term has left.
@@ -392,6 +394,10 @@ impl Durable {
 
     async fn unfinished(&self, job: JobId, view: JobView) -> Result<Option<Unfinished>, NotWritten> {
         let epoch = view.epoch();
+        let claimed = view
+            .epoch
+            .as_ref()
+            .is_some_and(|epoch| epoch.value.claimed_by.is_some());
         let Some(record) = view.record else {
             return Ok(None);
         };
@@ -408,6 +414,7 @@ impl Durable {
             cancelled: view.intents.values().any(|known| asked(&known.value.intent)),
             exits: record.exits,
             epoch,
+            claimed,
         }))
     }
 }

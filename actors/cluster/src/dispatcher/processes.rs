@@ -28,6 +28,9 @@ use std::time::Duration;
 /// How long a JobMaster's launcher has to say how it has ended: it knows more than who does not reach it any more.
 const WITNESS: Duration = Duration::from_millis(300);
 
+/// How long the JobMaster of an earlier term may be silent.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// What reaches the Dispatcher of a cluster of processes.
 pub(crate) enum DispatcherCall {
     /// A JobMaster's first act.
@@ -56,6 +59,8 @@ pub(crate) enum DispatcherCall {
     },
     /// Timer: a JobMaster is to be started.
     StartMaster(JobId),
+    /// Timer: a JobMaster of an earlier term has had time to come back.
+    Silent(JobId, NonZeroU64),
     /// Timer: another one is, after one has ended so.
     RaiseAfter(JobId, Box<ProcessExit>),
     /// Something about a job is in the store, or never will be.
@@ -86,6 +91,8 @@ pub(super) struct Job {
     /// What is to be written, and whether something is being written.
     pub(super) queue: VecDeque<Write>,
     pub(super) writing: bool,
+    /// Its result is to be written: that its JobMaster ends means nothing.
+    pub(super) ending: bool,
     /// How JobMasters of it have ended, those that ended last.
     exits: VecDeque<FailureEntry>,
     /// How many have.
@@ -145,7 +152,7 @@ impl Dispatcher {
         }
     }
 
-    /// Takes on what earlier terms have left: each job gets a JobMaster of the next epoch.
+    /// Takes on what earlier terms have left. A job whose JobMaster may still run has time to say so; others get one of the next epoch.
     pub(super) fn take_on(&mut self, cx: &mut ShellCx<'_, Self>) {
         let Some(left) = self
             .setup
@@ -167,6 +174,7 @@ impl Dispatcher {
         for unfinished in left.unfinished {
             self.take_on_one(unfinished, cx);
         }
+        self.to_placement(ProcessEvent::TakenOn);
     }
 
     fn take_on_one(&mut self, unfinished: Unfinished, cx: &mut ShellCx<'_, Self>) {
@@ -175,20 +183,47 @@ impl Dispatcher {
             return;
         };
         let (job, wall_ms) = (graph.id, self.wall_ms);
-        tracing::info!(%job, name = graph.name, epoch = %unfinished.epoch, "taken on");
+        let (claimed, cancelled) = (unfinished.claimed, unfinished.cancelled);
+        let epoch = NonZeroU64::new(unfinished.epoch.0).filter(|_| claimed);
+        tracing::info!(%job, name = graph.name, epoch = %unfinished.epoch, claimed, "taken on");
+        let status = match epoch {
+            Some(_) => JobStatus::Reconciling,
+            None => JobStatus::Restarting,
+        };
         self.brain
-            .inherit(Arc::new(*graph), unfinished.submitted_ms, wall_ms);
-        self.expect(job, None, JobStatus::Restarting);
-        let cancelled = unfinished.cancelled;
+            .inherit(Arc::new(*graph), status, (unfinished.submitted_ms, wall_ms));
+        self.expect(job, None, status);
         let known = Job::inherited(unfinished, (cx.now(), wall_ms));
-        if let Some(processes) = &mut self.setup.processes {
-            processes.jobs.insert(job, known);
+        let launch = known.launch.clone();
+        let Some(processes) = &mut self.setup.processes else {
+            return;
+        };
+        processes.jobs.insert(job, known);
+        match epoch {
+            Some(epoch) => self.await_master((job, epoch), launch, cx),
+            None if cancelled => self.end_cancelled(cx),
+            None => self.write(job, Write::Raise(None), cx),
         }
-        if cancelled {
-            self.end_cancelled(cx);
-        } else {
-            self.write(job, Write::Raise(None), cx);
+    }
+
+    /// A process has this epoch, and may come back.
+    fn await_master(
+        &mut self,
+        (job, epoch): (JobId, NonZeroU64),
+        launch: Arc<JobLaunch>,
+        cx: &mut ShellCx<'_, Self>,
+    ) {
+        if let Some(known) = self.job(job) {
+            known.lives.raised(epoch);
         }
+        if let Some(processes) = &self.setup.processes
+            && let Err(error) = processes.fences.follow(Stamp::job(job, epoch))
+        {
+            tracing::error!(%job, %epoch, %error, "an epoch of the store is old");
+        }
+        self.to_placement(ProcessEvent::Inherited { job, epoch, launch });
+        let silent = DispatcherCall::Silent(job, epoch);
+        cx.after(SILENCE, DispatcherInput::Processes(silent));
     }
 
     pub(super) fn start_process(&mut self, job: JobId, epoch: NonZeroU64) {
@@ -273,6 +308,12 @@ impl Dispatcher {
                 cx.after(WITNESS, DispatcherInput::Processes(ended));
             }
             DispatcherCall::StartMaster(job) => self.write(job, Write::Raise(None), cx),
+            DispatcherCall::Silent(job, epoch) => {
+                if self.job(job).is_some_and(|known| !known.lives.is_claimed()) {
+                    let cause = "nothing was heard of it since another jobmanager leads";
+                    self.on_master_ended((job, epoch), cause, cx);
+                }
+            }
             DispatcherCall::RaiseAfter(job, exit) => self.write(job, Write::Raise(Some(*exit)), cx),
             DispatcherCall::Written(job, written) => self.on_written(job, *written, cx),
         }
@@ -367,10 +408,11 @@ impl Dispatcher {
         match message {
             DispatcherMessage::JobEnded(mut result) => {
                 let job = result.job;
-                if let Some(known) = self.job(job) {
-                    known.complete(&mut result);
-                    self.write(job, Write::Finish(result), cx);
-                }
+                let Some(known) = self.job(job) else { return };
+                let Some(token) = known.lives.token() else { return };
+                known.complete(&mut result);
+                known.ending = true;
+                self.write(job, Write::Finish(result, token), cx);
             }
             DispatcherMessage::JobStatusChanged { job, status } => {
                 if let Some(watched) = self.statuses.get(&job)
@@ -407,6 +449,9 @@ impl Dispatcher {
         let Some(known) = processes.jobs.get_mut(&job) else {
             return;
         };
+        if known.ending {
+            return;
+        }
         let after = known.lives.ended(cx.now(), epoch);
         if after == AfterExit::Nothing {
             return;
@@ -455,7 +500,7 @@ impl Dispatcher {
             return;
         };
         let jobs = processes.jobs.iter();
-        let ended = jobs.filter(|(_, job)| job.lives.cancelled && !job.lives.is_claimed());
+        let ended = jobs.filter(|(_, job)| job.lives.cancelled && !job.lives.is_claimed() && !job.ending);
         for job in ended.map(|(job, _)| *job).collect::<Vec<_>>() {
             self.end_without_master(job, (JobStatus::Canceled, None), cx);
         }
@@ -486,6 +531,9 @@ impl Dispatcher {
             vertices: Vec::new(),
         };
         known.complete(&mut result);
+        if let Some(known) = self.job(job) {
+            known.ending = true;
+        }
         self.write(job, Write::End(Box::new(result)), cx);
     }
 
@@ -509,6 +557,7 @@ impl Job {
             admitting: Vec::new(),
             queue: VecDeque::new(),
             writing: false,
+            ending: false,
             exits: VecDeque::new(),
             exited: 0,
         }

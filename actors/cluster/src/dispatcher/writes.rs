@@ -26,8 +26,8 @@ pub(super) enum Write {
     Claim(Call<ClaimJob>),
     /// A checkpoint is complete.
     Record(Call<RecordCheckpoint>),
-    /// Its JobMaster says how it has ended.
-    Finish(Box<JobResult>),
+    /// Its JobMaster, which has this right, says how it has ended.
+    Finish(Box<JobResult>, EpochToken),
     /// It ends without a JobMaster.
     End(Box<JobResult>),
     /// Somebody has cancelled it.
@@ -107,8 +107,8 @@ impl Dispatcher {
             }
             Write::Claim(call) => known.begin_claim(durable, call, cx),
             Write::Record(call) => known.begin_record((job, durable), call, wall_ms, cx),
-            Write::Finish(result) => self.begin_end(durable, result, true, cx),
-            Write::End(result) => self.begin_end(durable, result, false, cx),
+            Write::Finish(result, token) => self.begin_end(durable, result, Some(token), cx),
+            Write::End(result) => self.begin_end(durable, result, None, cx),
             Write::Cancel(answer) => {
                 let intended = async move { durable.intend_to_cancel(job, wall_ms).await };
                 write(job, intended, |outcome| Written::Cancelled(answer, outcome), cx);
@@ -121,7 +121,7 @@ impl Dispatcher {
         &mut self,
         durable: Durable,
         result: Box<JobResult>,
-        by_master: bool,
+        token: Option<EpochToken>,
         cx: Cx<'_, '_>,
     ) -> bool {
         let (job, wall_ms) = (result.job, self.wall_ms);
@@ -133,11 +133,6 @@ impl Dispatcher {
         let Some(digests) = known.digests else {
             return false;
         };
-        let token = known.lives.token().filter(|_| by_master);
-        if by_master && token.is_none() {
-            // Its epoch has ended while the result waited: whoever has the job now says how it ends.
-            return false;
-        }
         let ended = async move {
             match token {
                 Some(token) => durable.finish(&token, digests, &archive, wall_ms).await,
@@ -245,6 +240,13 @@ impl Dispatcher {
         if let Err(error) = outcome {
             // Whoever has the job now says how it ends.
             tracing::error!(%job, %error, "its end is not recorded");
+            if let Some(known) = self.job(job) {
+                known.ending = false;
+            }
+            cx.after(
+                PAUSE,
+                DispatcherInput::Processes(DispatcherCall::StartMaster(job)),
+            );
             return;
         }
         let Some(processes) = &self.setup.processes else {

@@ -19,6 +19,7 @@ use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Gateway, Rpc, RpcError, Stamp};
 use hurtig_storage::CheckpointLayout;
 use std::time::Duration;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// How long the leader is waited for before it is asked again to record a checkpoint.
@@ -34,8 +35,8 @@ pub(crate) struct RemoteLinks {
     pub(crate) rpc: Rpc,
     /// What its commands carry.
     pub(crate) stamp: Stamp,
-    /// Who records checkpoints.
-    pub(crate) dispatcher: Gateway<DispatcherRpc>,
+    /// Who records checkpoints, as long as it leads.
+    pub(crate) dispatcher: watch::Receiver<Gateway<DispatcherRpc>>,
     /// By what the job's workers know each other; each JobMaster has another.
     pub(crate) secret: Uuid,
 }
@@ -220,7 +221,8 @@ impl JobMaster {
         let recorded = async move {
             loop {
                 let Records { checkpoint, path } = records.clone();
-                let asked = links.dispatcher.ask(
+                let dispatcher = links.dispatcher.borrow().clone();
+                let asked = dispatcher.ask(
                     RecordCheckpoint {
                         job,
                         checkpoint,
@@ -229,7 +231,7 @@ impl JobMaster {
                     RECORDING,
                 );
                 match asked.await {
-                    Err(error) if error.may_retry() => {
+                    Err(error) if error.may_retry() || matches!(error, RpcError::UnknownEndpoint { .. }) => {
                         tracing::warn!(%job, %checkpoint, %error, "the leader does not answer; the checkpoint waits");
                         tokio::time::sleep(PAUSE).await;
                     }

@@ -1,5 +1,6 @@
 //! The process of a JobMaster: it claims its job, runs the actor, and ends when everything it had to say has arrived.
 
+use super::directory::{dead, find_leader};
 use super::runtime::{DONE, FAILED, ORPHANED, REFUSED, listen, run};
 use crate::config::{ClusterConfig, JobOptions, RestoreFrom, RestoreTarget};
 use crate::dispatcher::DispatcherInput;
@@ -9,7 +10,7 @@ use crate::wire::{Claim, ClaimJob, Courier, DispatcherRpc, JobMasterRpc, Resourc
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_kit::{ActorEnv, Shell};
-use hurtig_rpc::{ClusterId, Fences, Peer, Registration, Routes, Stamp};
+use hurtig_rpc::{ClusterId, Fences, Gateway, Peer, Registration, Routes, Rpc, Stamp};
 use hurtig_storage::SnapshotFolder;
 use hurtig_task::interface::TaskFactory;
 use std::fmt;
@@ -19,9 +20,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
-/// How long a claim may take.
+/// How long a claim may take before the leader is looked for again.
 const CLAIMING: Duration = Duration::from_secs(10);
-/// How long the last messages may take to arrive.
+/// How long nobody may lead.
+const LEADERLESS: Duration = Duration::from_secs(15 * 60);
+/// How long a leader is left alone that does not answer.
+const TURN: Duration = Duration::from_millis(100);
+/// How long the last messages may take to arrive at a leader that nobody follows.
 const FAREWELL: Duration = Duration::from_secs(20);
 
 /// The code of the job of this process.
@@ -45,47 +50,46 @@ impl fmt::Debug for JobCodeHere {
     }
 }
 
+/// Who a JobMaster obeys.
+#[derive(Clone, Debug)]
+pub struct Obeys {
+    /// The cluster.
+    pub cluster: Uuid,
+    /// Where the leader listens.
+    pub leader: String,
+    /// Where jobmanagers listen, one of which follows the leader when that is gone; none: nobody does.
+    pub jobmanagers: Vec<String>,
+}
+
 /// Runs the JobMaster of a job. Returns the code with which the process ends.
-pub fn run_job_master(cluster: Uuid, leader: String, epoch: NonZeroU64, code: JobCodeHere) -> u8 {
-    run(async move |env| {
-        let begun = begin(ClusterId(cluster), &leader, epoch, code, &env).await;
-        match begun {
-            Ok(Begun::Running(running)) => running.until_the_end().await,
-            Ok(Begun::Refused(why)) => {
-                tracing::warn!(why, "the job is not this process's");
-                REFUSED
-            }
-            Err(why) => {
-                tracing::error!(why, "the JobMaster cannot begin");
-                FAILED
-            }
+pub fn run_job_master(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere) -> u8 {
+    run(async move |env| match lead_job(obeys, epoch, code, &env).await {
+        Ok(code) => code,
+        Err(why) => {
+            tracing::error!(why, "the JobMaster cannot begin");
+            FAILED
         }
     })
 }
 
-enum Begun {
-    Running(Running),
-    Refused(String),
+/// The ways to the leader, wherever it is.
+struct ToLeader {
+    dispatcher: watch::Sender<Gateway<DispatcherRpc>>,
+    resources: watch::Sender<Gateway<ResourceManagerRpc>>,
 }
 
 struct Running {
     ended: oneshot::Receiver<()>,
     lost: mpsc::Receiver<String>,
     waiting: [watch::Receiver<usize>; 2],
+    /// How long the last messages may take to arrive.
+    farewell: Duration,
 }
 
-async fn begin(
-    cluster: ClusterId,
-    leader: &str,
-    epoch: NonZeroU64,
-    code: JobCodeHere,
-    env: &ActorEnv,
-) -> Result<Begun, String> {
-    let (rpc, address) = listen("job master", Some(cluster), env, 0).await?;
+async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &ActorEnv) -> Result<u8, String> {
+    let (rpc, address) = listen("job master", Some(ClusterId(obeys.cluster)), env, 0).await?;
     let job = code.graph.id;
     let stamp = Stamp::job(job, epoch);
-    let peer = rpc.connect(leader);
-    let dispatcher = peer.gateway::<DispatcherRpc>("dispatcher").stamped(stamp);
     let process = rpc.identity().incarnation;
     let claim = ClaimJob {
         job,
@@ -93,24 +97,97 @@ async fn begin(
         process,
         address,
     };
-    let claimed = dispatcher.ask(claim, CLAIMING).await;
-    let (restore, first, age) = match claimed.map_err(|error| format!("claiming the job: {error}"))? {
+    let mut peer = rpc.connect(&*obeys.leader);
+    let claimed = loop {
+        match claim_at(&peer, stamp, claim.clone()).await {
+            Err(why) if obeys.jobmanagers.is_empty() => return Err(format!("claiming the job: {why}")),
+            Err(why) => {
+                tracing::warn!(why, "the leader does not give the job; it is looked for again");
+                peer = next_leader(&rpc, &obeys.jobmanagers).await?;
+            }
+            Ok(claimed) => break claimed,
+        }
+    };
+    let (restore, first, age) = match claimed {
         Claim::Granted {
             restore,
             first_checkpoint,
             age,
         } => (restore, first_checkpoint, age),
-        Claim::Refused(why) => return Ok(Begun::Refused(why)),
+        Claim::Refused(why) => return Ok(refused(&why)),
     };
+    let (dispatcher, dispatcher_way) = watch::channel(peer.gateway("dispatcher").stamped(stamp));
+    let (resources, resources_way) = watch::channel(peer.gateway("resource-manager").stamped(stamp));
     let remote = RemoteLinks {
-        rpc,
+        rpc: rpc.clone(),
         stamp,
-        dispatcher,
+        dispatcher: dispatcher_way,
         secret: Uuid::new_v4(),
     };
     let mut settings = settings(&code, restore, first)?;
     settings.age = age;
-    start(&peer, remote, settings, code, env).map(Begun::Running)
+    let running = start(remote, resources_way, settings, code, &obeys, env)?;
+    let to_leader = ToLeader {
+        dispatcher,
+        resources,
+    };
+    tokio::select! {
+        code = running.until_the_end() => Ok(code),
+        code = follow(&rpc, peer, &obeys.jobmanagers, claim, &to_leader) => code,
+    }
+}
+
+fn refused(why: &str) -> u8 {
+    tracing::warn!(why, "the job is not this process's");
+    REFUSED
+}
+
+async fn claim_at(peer: &Peer, stamp: Stamp, claim: ClaimJob) -> Result<Claim, String> {
+    let dispatcher = peer.gateway::<DispatcherRpc>("dispatcher").stamped(stamp);
+    tokio::select! {
+        claimed = dispatcher.ask(claim, CLAIMING) => claimed.map_err(|error| error.to_string()),
+        why = dead(peer) => Err(why),
+    }
+}
+
+async fn next_leader(rpc: &Rpc, jobmanagers: &[String]) -> Result<Peer, String> {
+    tokio::time::sleep(TURN).await;
+    let found = tokio::time::timeout(LEADERLESS, find_leader(rpc, jobmanagers)).await;
+    let leads = found.map_err(|_| format!("nobody has led for {LEADERLESS:?}"))?;
+    Ok(rpc.connect(&*leads.address))
+}
+
+/// Goes on under each leader that follows; tasks do not notice. Returns the code with which the process ends.
+async fn follow(
+    rpc: &Rpc,
+    leader: Peer,
+    jobmanagers: &[String],
+    claim: ClaimJob,
+    ways: &ToLeader,
+) -> Result<u8, String> {
+    let stamp = Stamp::job(claim.job, claim.epoch);
+    let mut peer = leader;
+    loop {
+        let why = dead(&peer).await;
+        if jobmanagers.is_empty() {
+            tracing::error!(why, "the leader is gone, and no other follows it");
+            return Ok(ORPHANED);
+        }
+        tracing::warn!(why, "the leader is gone; another one is looked for");
+        loop {
+            peer = next_leader(rpc, jobmanagers).await?;
+            match claim_at(&peer, stamp, claim.clone()).await {
+                Ok(Claim::Granted { .. }) => break,
+                Ok(Claim::Refused(why)) => return Ok(refused(&why)),
+                Err(why) => tracing::warn!(why, "the leader does not give the job; it is looked for again"),
+            }
+        }
+        tracing::info!("goes on under another leader");
+        ways.dispatcher
+            .send_replace(peer.gateway("dispatcher").stamped(stamp));
+        ways.resources
+            .send_replace(peer.gateway("resource-manager").stamped(stamp));
+    }
 }
 
 /// A JobMaster that follows another one begins with what that one has had recorded.
@@ -129,10 +206,11 @@ fn settings(code: &JobCodeHere, restore: Option<String>, first: CheckpointId) ->
 }
 
 fn start(
-    leader: &Peer,
     remote: RemoteLinks,
+    resources: watch::Receiver<Gateway<ResourceManagerRpc>>,
     settings: JobSettings,
     code: JobCodeHere,
+    obeys: &Obeys,
     env: &ActorEnv,
 ) -> Result<Running, String> {
     let (rpc, stamp) = (remote.rpc.clone(), remote.stamp);
@@ -144,11 +222,8 @@ fn start(
             let _ = lost.try_send(why);
         })
     };
-    let to_dispatcher = Courier::<DispatcherInput>::start(remote.dispatcher.clone(), env, on_lost());
-    let resources = leader
-        .gateway::<ResourceManagerRpc>("resource-manager")
-        .stamped(stamp);
-    let to_resources = Courier::<ResourceManagerEvent>::start(resources, env, on_lost());
+    let to_dispatcher = Courier::<DispatcherInput>::follow(remote.dispatcher.clone(), env, on_lost());
+    let to_resources = Courier::<ResourceManagerEvent>::follow(resources, env, on_lost());
     let links = JobMasterLinks {
         dispatcher: to_dispatcher.mailbox,
         resource_manager: to_resources.mailbox,
@@ -172,6 +247,11 @@ fn start(
         ended,
         lost,
         waiting: [to_dispatcher.waiting, to_resources.waiting],
+        farewell: if obeys.jobmanagers.is_empty() {
+            FAREWELL
+        } else {
+            LEADERLESS
+        },
     })
 }
 
@@ -203,7 +283,7 @@ impl Running {
                 let _ = waiting.wait_for(|waiting| *waiting == 0).await;
             }
         };
-        match tokio::time::timeout(FAREWELL, arrived).await {
+        match tokio::time::timeout(self.farewell, arrived).await {
             Ok(()) => DONE,
             Err(_) => ORPHANED,
         }

@@ -45,6 +45,9 @@ pub enum Role {
         leader: String,
         /// In which epoch.
         epoch: NonZeroU64,
+        /// Where jobmanagers listen, one of which follows the leader when that is gone; none: nobody does.
+        #[serde(default)]
+        jobmanagers: Vec<String>,
     },
     /// Run tasks of the job.
     Worker {
@@ -140,6 +143,15 @@ impl fmt::Display for ProcessId {
             Self::Worker { job, epoch, worker } => write!(f, "worker-{job}-{epoch}-{worker}"),
         }
     }
+}
+
+/// A process that a TaskManager has started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningProcess {
+    /// Which.
+    pub process: ProcessId,
+    /// The slots that it has.
+    pub allocations: Vec<AllocationId>,
 }
 
 /// How a process ended.

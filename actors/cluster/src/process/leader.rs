@@ -103,7 +103,7 @@ impl Leader {
         // They know each other by their mailboxes, so one of them is told later.
         let placement = Placement::new(rpc.clone(), stamp);
         let (resource_manager, probe) = Shell::start(
-            ResourceManager::of_processes(placement, config.load_balance),
+            ResourceManager::of_processes(placement, config.load_balance, term.revision.0),
             env.clone(),
         );
         register_resource_manager(rpc, &resource_manager, (probe, fences.clone()))?;

@@ -24,7 +24,7 @@ mod worker;
 
 pub use artifact::{ArtifactError, NOTE_NAME, NOTE_TYPE, Note, note_bytes, read_note};
 pub use job_manager::{JobManager, JobManagerConfig, JobManagerHandle, SubmitError};
-pub use job_master::{JobCodeHere, run_job_master};
+pub use job_master::{JobCodeHere, Obeys, run_job_master};
 pub use placement::{TaskManagerOverview, TaskManagers};
 pub use task_manager::{TaskManagerConfig, run_task_manager};
 pub use worker::run_worker;

@@ -1,6 +1,6 @@
 //! The ResourceManager's hands in a cluster of processes: which TaskManager starts what, and what follows when something ends.
 
-use super::launch::{JobLaunch, ProcessExit, ProcessId};
+use super::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
 use crate::dispatcher::{DispatcherCall, DispatcherInput};
 use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
@@ -27,6 +27,8 @@ const ENDING: Duration = Duration::from_secs(10);
 const PLANNING: Duration = Duration::from_secs(120);
 /// How long the processes of a job that is over may take to end by themselves.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long who was led by another jobmanager has to come back.
+const SETTLING: Duration = Duration::from_secs(10);
 /// A worker that ended so soon after its start is not replaced at once.
 const SOON: Duration = Duration::from_secs(2);
 /// But after this.
@@ -49,6 +51,19 @@ pub(crate) enum ProcessEvent {
         /// What.
         launch: Arc<JobLaunch>,
     },
+    /// From the Dispatcher: a job of an earlier term, whose JobMaster may still run.
+    Inherited {
+        /// Which.
+        job: JobId,
+        /// In which epoch.
+        epoch: NonZeroU64,
+        /// What.
+        launch: Arc<JobLaunch>,
+    },
+    /// From the Dispatcher: that were all of them.
+    TakenOn,
+    /// Timer: whoever was led before has had time to come back.
+    Settled,
     /// From the Dispatcher: it has one.
     MasterClaimed {
         /// Which job.
@@ -141,6 +156,8 @@ struct JobProcesses {
     /// Earlier epochs are being ended: nothing is started.
     clearing: bool,
     over: bool,
+    /// Of an earlier term, whose workers may still come back: it gets no slots beside those that they have. What it requires meanwhile.
+    settling: Option<Option<u32>>,
 }
 
 struct Worker {
@@ -157,11 +174,13 @@ pub(crate) struct Placement {
     starters: BTreeMap<TaskManagerId, Starter>,
     jobs: BTreeMap<JobId, JobProcesses>,
     inbox: Inbox,
+    /// Whether all jobs of earlier terms are known.
+    taken_on: bool,
 }
 
 type Cx<'a, 'b> = &'a mut ShellCx<'b, ResourceManager>;
 
-fn event(event: ProcessEvent) -> ResourceManagerEvent {
+pub(super) fn event(event: ProcessEvent) -> ResourceManagerEvent {
     ResourceManagerEvent::Processes(Box::new(event))
 }
 
@@ -175,6 +194,7 @@ impl Placement {
             starters: BTreeMap::new(),
             jobs: BTreeMap::new(),
             inbox: Inbox::default(),
+            taken_on: false,
         }
     }
 
@@ -242,6 +262,51 @@ impl Placement {
         }
     }
 
+    /// What a TaskManager runs that was led by somebody else: processes of the present epochs go on, all others are ended. Slots that
+    /// the former have.
+    fn take_back(
+        &mut self,
+        at: TaskManagerId,
+        processes: &[RunningProcess],
+        cx: Cx<'_, '_>,
+    ) -> Vec<(JobId, Vec<AllocationId>)> {
+        let mut held = Vec::new();
+        for RunningProcess { process, allocations } in processes {
+            let current =
+                |known: &&mut JobProcesses| known.epoch == process.epoch() && !known.clearing && !known.over;
+            let known = self.jobs.get_mut(&process.job()).filter(current);
+            match (process, known) {
+                (ProcessId::JobMaster { .. }, Some(known)) => known.master_at = Some(at),
+                (ProcessId::Worker { worker, job, .. }, Some(known)) if known.settling.is_some() => {
+                    tracing::info!(%process, "goes on");
+                    let back = Worker {
+                        at,
+                        since: cx.now(),
+                        allocations: allocations.clone(),
+                    };
+                    known.workers.insert(*worker, back);
+                    held.push((*job, allocations.clone()));
+                }
+                _ => self.end_process(at, *process, cx),
+            }
+        }
+        held
+    }
+
+    fn end_process(&self, at: TaskManagerId, process: ProcessId, cx: Cx<'_, '_>) {
+        let Some(starter) = self.starters.get(&at) else {
+            return;
+        };
+        let ended = starter.gateway.ask(EndProcess { process }, ENDING);
+        cx.drive(ended, move |ended| {
+            if let Ok(Err(error)) = ended {
+                // What it cannot say is found out when its link ends.
+                tracing::warn!(%process, %error, "its TaskManager does not say that it is being ended");
+            }
+            event(ProcessEvent::TakenUp)
+        });
+    }
+
     /// Ends all processes of a job up to an epoch, wherever they may be.
     fn end_processes(&self, job: JobId, epoch: NonZeroU64) -> impl Future<Output = ()> + use<> {
         let asks: Vec<_> = self
@@ -300,9 +365,26 @@ impl ResourceManager {
     pub(crate) fn on_process_event(&mut self, event: ProcessEvent, cx: Cx<'_, '_>) {
         match event {
             ProcessEvent::Registered(call) => {
+                if !self
+                    .placement
+                    .as_ref()
+                    .is_some_and(|placement| placement.taken_on)
+                {
+                    let early = "this jobmanager does not know yet what jobs there are; ask again";
+                    let early = hurtig_core::Error::external("too early", std::io::Error::other(early));
+                    return call.reply.fail(&early);
+                }
                 self.register(&call.message, cx);
                 call.reply.send(());
             }
+            ProcessEvent::Inherited { job, epoch, launch } => self.inherit((job, epoch), launch),
+            ProcessEvent::TakenOn => {
+                if let Some(placement) = &mut self.placement {
+                    placement.taken_on = true;
+                }
+                cx.after(SETTLING, self::event(ProcessEvent::Settled));
+            }
+            ProcessEvent::Settled => self.settle(cx),
             ProcessEvent::Ended(call) => {
                 let ProcessEnded { process, exit, .. } = &call.message;
                 self.on_ended(*process, exit, cx);
@@ -365,6 +447,7 @@ impl ResourceManager {
             task_manager,
             slots,
             ref address,
+            ..
         } = *registered;
         if placement.starters.contains_key(&task_manager) {
             return;
@@ -378,9 +461,47 @@ impl ResourceManager {
         };
         placement.starters.insert(task_manager, starter);
         tracing::info!(%task_manager, slots, address, "registered");
-        placement.place_masters(cx);
+        let held = placement.take_back(task_manager, &registered.processes, cx);
+        for (job, allocations) in held {
+            self.brain.hold(task_manager, job, &allocations);
+        }
+        if let Some(placement) = &mut self.placement {
+            placement.place_masters(cx);
+        }
         let slots = Some(slots);
         self.decide(ResourceManagerMessage::Register { task_manager, slots }, cx);
+    }
+
+    fn inherit(&mut self, (job, epoch): (JobId, NonZeroU64), launch: Arc<JobLaunch>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        placement.jobs.insert(
+            job,
+            JobProcesses {
+                launch,
+                epoch,
+                wanted: false,
+                master_at: None,
+                master: None,
+                workers: BTreeMap::new(),
+                clearing: false,
+                over: false,
+                settling: Some(None),
+            },
+        );
+    }
+
+    /// Who has not come back by now is gone.
+    fn settle(&mut self, cx: Cx<'_, '_>) {
+        let Some(placement) = &mut self.placement else {
+            return;
+        };
+        let settled = placement.jobs.iter_mut();
+        let required = settled.filter_map(|(job, known)| Some((*job, known.settling.take()??)));
+        for (job, slots) in required.collect::<Vec<_>>() {
+            self.decide(ResourceManagerMessage::Require { job, slots }, cx);
+        }
     }
 
     fn on_delivered(&mut self, call: Call<Delivery<ResourceManagerMessage>>, cx: Cx<'_, '_>) {
@@ -404,6 +525,9 @@ impl ResourceManager {
             if current.is_none_or(|epoch| stamp != Some(Stamp::job(job, epoch))) {
                 continue;
             }
+            if self.is_kept_for_later(job, &message) {
+                continue;
+            }
             if let ResourceManagerMessage::GiveUp { worker, .. } = message {
                 self.end_worker(job, worker, cx);
             }
@@ -412,27 +536,34 @@ impl ResourceManager {
         call.reply.send(());
     }
 
+    /// What a job of an earlier term requires waits until its workers have had time to come back.
+    fn is_kept_for_later(&mut self, job: JobId, message: &ResourceManagerMessage) -> bool {
+        let Some(required) = self.job(job).and_then(|known| known.settling.as_mut()) else {
+            return false;
+        };
+        match message {
+            ResourceManagerMessage::Require { slots, .. } => *required = Some(*slots),
+            ResourceManagerMessage::Release { .. } => *required = None,
+            _ => {}
+        }
+        matches!(message, ResourceManagerMessage::Require { .. })
+    }
+
     /// Whoever runs it reports its end, which frees its slots.
     fn end_worker(&mut self, job: JobId, worker: TaskManagerId, cx: Cx<'_, '_>) {
         let Some(placement) = &self.placement else { return };
         let Some(known) = placement.jobs.get(&job) else {
             return;
         };
-        let at = known.workers.get(&worker).map(|worker| worker.at);
-        let Some(starter) = at.and_then(|at| placement.starters.get(&at)) else {
-            return;
+        let process = ProcessId::Worker {
+            job,
+            epoch: known.epoch,
+            worker,
         };
-        let epoch = known.epoch;
-        let process = ProcessId::Worker { job, epoch, worker };
-        tracing::warn!(%process, "its JobMaster does not reach it; it is ended");
-        let ended = starter.gateway.ask(EndProcess { process }, ENDING);
-        cx.drive(ended, move |ended| {
-            if let Ok(Err(error)) = ended {
-                // What it cannot say is found out when its link ends.
-                tracing::warn!(%process, %error, "its TaskManager does not say that it is being ended");
-            }
-            event(ProcessEvent::TakenUp)
-        });
+        if let Some(at) = known.workers.get(&worker).map(|worker| worker.at) {
+            tracing::warn!(%process, "its JobMaster does not reach it; it is ended");
+            placement.end_process(at, process, cx);
+        }
     }
 
     fn start_master(&mut self, (job, epoch): (JobId, NonZeroU64), launch: Arc<JobLaunch>, cx: Cx<'_, '_>) {
@@ -448,6 +579,7 @@ impl ResourceManager {
             workers: BTreeMap::new(),
             clearing: false,
             over: false,
+            settling: None,
         });
         (known.epoch, known.wanted) = (epoch, true);
         placement.place_masters(cx);
@@ -461,6 +593,7 @@ impl ResourceManager {
         let cleared = placement.end_processes(job, epoch);
         if let Some(known) = placement.jobs.get_mut(&job) {
             known.clearing = true;
+            known.settling = None;
             known.master_at = None;
             known.master = None;
             known.workers.clear();
@@ -488,7 +621,7 @@ impl ResourceManager {
     /// Its processes end by themselves. Who does not is ended.
     fn on_job_ended(&mut self, job: JobId, epoch: NonZeroU64, cx: Cx<'_, '_>) {
         let Some(known) = self.job(job) else { return };
-        known.over = true;
+        (known.over, known.settling) = (true, None);
         cx.after(GRACE, event(ProcessEvent::Expired(job, epoch)));
         self.decide(ResourceManagerMessage::Release { job }, cx);
     }

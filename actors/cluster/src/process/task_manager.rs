@@ -2,7 +2,9 @@
 
 use super::blobs::{Program, fetch};
 use super::directory::{dead, find_leader};
-use super::launch::{JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role};
+use super::launch::{
+    JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role, RunningProcess,
+};
 use super::orders::{Order, Report, Start};
 use super::runtime::{FAILED, ORPHANED, listen, run};
 use super::starter::Starter;
@@ -11,12 +13,12 @@ use crate::wire::{
     ResourceManagerRpc, StartJobMaster, StartWorker,
 };
 use hurtig_core::Error;
-use hurtig_core::ids::{JobId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::BlobDir;
 use hurtig_kit::{ActorEnv, Component, ExitReason, Mailbox, Panicked, Reply, Shell, ShellCx};
 use hurtig_rpc::{Call, ClusterId, Fences, Gateway, Registration, Responder, Routes, Rpc, Stamp};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd as _;
@@ -115,10 +117,11 @@ impl Registering {
             programs: VecDeque::new(),
             next: 0,
             running: BTreeMap::new(),
-            begun: BTreeSet::new(),
+            begun: BTreeMap::new(),
+            unreported: Vec::new(),
+            registered: false,
             over: BTreeMap::new(),
             waiting: Vec::new(),
-            alone: None,
             plans: BTreeMap::new(),
         };
         let (manager, probe) = Shell::start(manager, env.clone());
@@ -158,13 +161,10 @@ impl Registering {
                 Ok(why) if !durable => {
                     return format!("the jobmanager is gone, and no other follows it: {why}");
                 }
-                Ok(why) => {
-                    tracing::warn!(why, "the leader is gone; another one is looked for");
-                    let (reply, ended) = Reply::new();
-                    if self.manager.tell(Event::Leaderless(reply)).is_err() || ended.await.is_err() {
-                        return "its actor has ended".to_owned();
-                    }
-                }
+                Ok(why) => tracing::warn!(
+                    why,
+                    "the leader is gone; what runs runs on, and another one is looked for"
+                ),
                 Err(why) => {
                     tracing::warn!(why, "the leader does not take it; it is asked again");
                     tokio::time::sleep(TURN).await;
@@ -184,21 +184,27 @@ impl Registering {
         let led = Led {
             cluster: leads.cluster,
             address: leads.address,
+            durable: leads.durable,
             resources: resources.clone(),
             blobs: peer.gateway("blobs"),
         };
-        let told = self.manager.tell(Event::Led(Box::new(led)));
+        let (reply, running) = Reply::new();
+        let told = self.manager.tell(Event::Led(Box::new(led), reply));
         told.map_err(|error| error.to_string())?;
+        let processes = running.await.map_err(|_| "its actor has ended")?;
         let register = RegisterTaskManager {
             task_manager: self.id,
             slots: self.config.slots,
             address: self.address.clone(),
+            processes,
         };
         tokio::select! {
             registered = resources.ask(register, PATIENCE) => registered.map_err(|error| error.to_string())?,
             why = dead(&peer) => return Err(why),
         }
         tracing::info!(stamp = ?stamp.token, "registered");
+        let told = self.manager.tell(Event::Registered);
+        told.map_err(|error| error.to_string())?;
         Ok(dead(&peer).await)
     }
 }
@@ -218,16 +224,20 @@ enum Event {
     PlanExpired(u64),
     /// The leader knows of an end.
     Reported,
-    /// Somebody leads.
-    Led(Box<Led>),
-    /// Nobody does: what runs is ended. Answered when nothing runs any more.
-    Leaderless(Reply<()>),
+    /// It will not, and another one may be there.
+    Unreported(ProcessId, Box<ProcessExit>),
+    /// Somebody leads. Answered with what runs: ends that come later are reported when that is known there.
+    Led(Box<Led>, Reply<Vec<RunningProcess>>),
+    /// The leader knows what runs.
+    Registered,
 }
 
 /// Who leads.
 struct Led {
     cluster: Uuid,
     address: String,
+    /// Whether another one will follow it.
+    durable: bool,
     resources: Gateway<ResourceManagerRpc>,
     blobs: Gateway<BlobRpc>,
 }
@@ -292,14 +302,16 @@ struct ProcessTaskManager {
     programs: VecDeque<(String, Program)>,
     next: u64,
     running: BTreeMap<u64, Running>,
-    /// What runs, or waits for its artifact.
-    begun: BTreeSet<ProcessId>,
+    /// What runs, or waits for its artifact, with its slots.
+    begun: BTreeMap<ProcessId, Vec<AllocationId>>,
+    /// What has ended while no leader knew of it.
+    unreported: Vec<(ProcessId, ProcessExit)>,
+    /// Whether the leader knows what runs here.
+    registered: bool,
     /// Epochs of which nothing may be started any more.
     over: BTreeMap<JobId, NonZeroU64>,
     /// Who waits for the end of processes.
     waiting: Vec<Call<EndProcesses>>,
-    /// Who waits for the end of all of them.
-    alone: Option<Reply<()>>,
     plans: BTreeMap<u64, Planning>,
 }
 
@@ -350,26 +362,27 @@ impl Component for ProcessTaskManager {
             }
             Event::PlanExpired(plan) => self.on_plan_expired(plan)?,
             Event::Reported => {}
-            Event::Led(led) => self.led = Some(*led),
-            Event::Leaderless(reply) => self.end_all(reply)?,
+            Event::Led(led, reply) => {
+                (self.led, self.registered) = (Some(*led), false);
+                let running = self.begun.iter().map(|(process, allocations)| RunningProcess {
+                    process: *process,
+                    allocations: allocations.clone(),
+                });
+                reply.send(running.collect());
+            }
+            Event::Registered => {
+                self.registered = true;
+                for (process, exit) in std::mem::take(&mut self.unreported) {
+                    self.report(process, exit, cx);
+                }
+            }
+            Event::Unreported(process, exit) => self.report(process, *exit, cx),
         }
         Ok(())
     }
 }
 
 impl ProcessTaskManager {
-    /// Whoever led it is gone, and whoever follows starts anew.
-    fn end_all(&mut self, reply: Reply<()>) -> Result<(), ExitReason> {
-        self.led = None;
-        self.plans.clear();
-        for id in self.running.keys() {
-            self.order(&Order::Kill { id: *id }, None)?;
-        }
-        self.alone = Some(reply);
-        self.answer_waiting();
-        Ok(())
-    }
-
     fn led(&self) -> Result<&Led, Error> {
         self.led
             .as_ref()
@@ -390,6 +403,10 @@ impl ProcessTaskManager {
             cluster: led.cluster,
             leader: led.address.clone(),
             epoch,
+            jobmanagers: match led.durable {
+                true => self.config.jobmanagers.clone(),
+                false => Vec::new(),
+            },
         };
         let what = What::Process(ProcessId::JobMaster { job, epoch });
         self.prepare(Prepared { what, role, launch }, cx).map(Ok)
@@ -429,10 +446,11 @@ impl ProcessTaskManager {
 
     /// Starts a process as soon as its artifact is here. What was started already, or is over, is not.
     fn prepare(&mut self, prepared: Prepared, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
-        if let What::Process(process) = prepared.what
-            && !self.begun.insert(process)
-        {
-            return Ok(());
+        if let What::Process(process) = prepared.what {
+            if self.begun.contains_key(&process) {
+                return Ok(());
+            }
+            self.begun.insert(process, allocations_of(&prepared.role));
         }
         let artifact = &prepared.launch.artifact;
         let known = self.programs.iter().find(|(digest, _)| digest == artifact);
@@ -465,7 +483,7 @@ impl ProcessTaskManager {
         cx: &mut ShellCx<'_, Self>,
     ) -> Result<(), ExitReason> {
         let what = prepared.what;
-        if self.is_over(what) || self.led.is_none() {
+        if self.is_over(what) {
             self.forget(what);
             return Ok(());
         }
@@ -596,11 +614,6 @@ impl ProcessTaskManager {
     }
 
     fn answer_waiting(&mut self) {
-        if self.running.is_empty()
-            && let Some(alone) = self.alone.take()
-        {
-            alone.send(());
-        }
         for call in std::mem::take(&mut self.waiting) {
             if self.left(&call.message).is_empty() {
                 call.reply.send(());
@@ -660,26 +673,31 @@ impl ProcessTaskManager {
         }
     }
 
-    /// The leader is told until it has heard. One that follows it starts anew.
-    fn report(&self, process: ProcessId, exit: ProcessExit, cx: &mut ShellCx<'_, Self>) {
+    /// The leader is told until it has heard; one that follows it is told then.
+    fn report(&mut self, process: ProcessId, exit: ProcessExit, cx: &mut ShellCx<'_, Self>) {
         tracing::info!(%process, %exit, "has ended");
-        let Some(led) = &self.led else { return };
+        let Some(led) = self.led.as_ref().filter(|_| self.registered) else {
+            return self.unreported.push((process, exit));
+        };
         let (resources, task_manager) = (led.resources.clone(), self.id);
         let reported = async move {
-            loop {
-                let exit = exit.clone();
-                let ended = ProcessEnded {
-                    task_manager,
-                    process,
-                    exit,
-                };
-                match resources.ask(ended, PATIENCE).await {
-                    Err(error) if error.may_retry() => tokio::time::sleep(Duration::from_millis(100)).await,
-                    _ => return,
+            let ended = ProcessEnded {
+                task_manager,
+                process,
+                exit: exit.clone(),
+            };
+            match resources.ask(ended, PATIENCE).await {
+                Err(error) if error.may_retry() => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Some(exit)
                 }
+                _ => None,
             }
         };
-        cx.drive(reported, |_| Event::Reported);
+        cx.drive(reported, move |reported| match reported {
+            Ok(Some(exit)) => Event::Unreported(process, Box::new(exit)),
+            _ => Event::Reported,
+        });
     }
 
     // Plans.
@@ -746,6 +764,14 @@ impl ProcessTaskManager {
             }
         }
         Ok(())
+    }
+}
+
+/// The slots of a process.
+fn allocations_of(role: &Role) -> Vec<AllocationId> {
+    match role {
+        Role::Worker { allocations, .. } => allocations.clone(),
+        Role::Plan | Role::JobMaster { .. } => Vec::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::directory::find_leader;
 use super::job_manager::{JobManager, JobManagerConfig, JobManagerHandle};
 use super::launch::{JobLaunch, Role};
 use super::runtime::{FAILED, listen, run};
-use super::{JobCodeHere, run_job_master, run_worker};
+use super::{JobCodeHere, Obeys, run_job_master, run_worker};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::wire::{
     BlobRpc, EndProcess, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, RegisterTaskManager,
@@ -144,6 +144,14 @@ impl TaskFactory for Program {
     }
 }
 
+fn obeys(cluster: Uuid, leader: String) -> Obeys {
+    Obeys {
+        cluster,
+        leader,
+        jobmanagers: Vec::new(),
+    }
+}
+
 /// A TaskManager that starts threads.
 struct Starter {
     program: Arc<Program>,
@@ -186,7 +194,8 @@ impl Component for Starter {
             Event::Master(call) => {
                 let (code, epoch) = (self.code(&call.message.launch), call.message.epoch);
                 let (cluster, leader) = (self.cluster, self.leader.clone());
-                std::thread::spawn(move || run_job_master(cluster, leader, epoch, code));
+                let obeys = obeys(cluster, leader);
+                std::thread::spawn(move || run_job_master(obeys, epoch, code));
                 call.reply.send(());
             }
             Event::Worker(call) => {
@@ -250,6 +259,7 @@ async fn start(leader: String, slots: u32, program: Arc<Program>, env: &hurtig_k
         task_manager: TaskManagerId::random(),
         slots,
         address,
+        processes: Vec::new(),
     };
     resources.stamped(stamp).ask(register, PATIENCE).await.unwrap();
     std::future::pending::<()>().await;
@@ -380,11 +390,11 @@ fn the_first_claim_counts_and_an_old_epoch_is_refused() {
     let leader = handle.address().to_owned();
     let (other, same) = (code.clone(), cluster_of(&handle));
     assert_eq!(
-        run_job_master(same, leader.clone(), epoch, other),
+        run_job_master(obeys(same, leader.clone()), epoch, other),
         super::runtime::REFUSED
     );
     // One of another cluster is not even heard.
-    assert_eq!(run_job_master(cluster, leader, epoch, code), FAILED);
+    assert_eq!(run_job_master(obeys(cluster, leader), epoch, code), FAILED);
     block_on(async {
         assert_eq!(
             handle.cluster().job_status(job).await.unwrap(),

@@ -83,6 +83,23 @@ impl ResourceBrain {
         }
     }
 
+    /// One whose names for slots are none of an earlier term's.
+    pub fn of_term(balance: LoadBalance, term: u64) -> Self {
+        Self {
+            next_allocation: u128::from(term) << 64,
+            ..Self::new(balance)
+        }
+    }
+
+    /// A TaskManager comes with slots that an earlier term has granted.
+    pub fn hold(&mut self, task_manager: TaskManagerId, job: JobId, allocations: &[AllocationId]) {
+        let offer = self.offers.entry(task_manager).or_insert_with(|| Offer {
+            slots: Some(0),
+            used: BTreeMap::new(),
+        });
+        offer.used.entry(job).or_default().extend(allocations);
+    }
+
     /// Slots in all, and those that are free; a TaskManager with any number counts as none.
     pub fn totals(&self) -> (u32, u32) {
         let bounded = self.offers.values().filter(|offer| offer.slots.is_some());
@@ -270,6 +287,36 @@ mod tests {
         register(&mut brain, 1, None);
         assert_eq!(require(&mut brain, 1, 5_000), 1);
         assert_eq!(brain.held(job(1)), 5_000);
+    }
+
+    #[test]
+    fn what_an_earlier_term_has_granted_is_not_granted_again() {
+        let mut brain = ResourceBrain::of_term(LoadBalance::None, 7);
+        let task_manager = TaskManagerId::from_u128(1);
+        brain.hold(
+            task_manager,
+            job(1),
+            &[AllocationId::from_u128(5), AllocationId::from_u128(6)],
+        );
+        assert_eq!(register(&mut brain, 1, Some(3)), []);
+        assert_eq!((brain.totals(), brain.held(job(1))), ((3, 1), 2));
+        assert_eq!(require(&mut brain, 1, 2), 0, "it has what it needs");
+        assert_eq!(require(&mut brain, 2, 2), 0, "there is not enough");
+        let effects = told(
+            &mut brain,
+            ResourceManagerMessage::Require {
+                job: job(3),
+                slots: 1,
+            },
+        );
+        let [ResourceEffect::Allocate { allocations, .. }] = &effects[..] else {
+            panic!("{effects:?}")
+        };
+        assert_eq!(
+            allocations,
+            &[AllocationId::from_u128(7 << 64)],
+            "a name of its own"
+        );
     }
 
     #[test]

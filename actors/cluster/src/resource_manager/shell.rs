@@ -48,9 +48,10 @@ impl ResourceManager {
     }
 
     /// That of a cluster of processes.
-    pub(crate) fn of_processes(placement: Placement, balance: LoadBalance) -> Self {
+    pub(crate) fn of_processes(placement: Placement, balance: LoadBalance, term: u64) -> Self {
         Self {
             placement: Some(placement),
+            brain: ResourceBrain::of_term(balance, term),
             ..Self::new(balance)
         }
     }

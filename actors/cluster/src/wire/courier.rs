@@ -2,7 +2,8 @@
 //!
 //! A courier takes the events of the actor that it leads to, and sends on what can travel: messages in numbered deliveries, of
 //! which one is under way at a time, and questions with their answers. It promises that messages arrive once and in order while
-//! both processes live, and says when that has ended.
+//! both processes live, and says when that has ended. One that follows its peer from process to process begins anew with each: with what
+//! the last one has not taken, and before that with how things stand.
 
 use super::delivery::Delivery;
 use actix::fut::wrap_future;
@@ -46,6 +47,23 @@ pub(crate) trait Crosses: Send + Sized + 'static {
 
     /// Several messages as one.
     fn pack(delivery: Delivery<Self::Message>) -> Self::Delivery;
+
+    /// Whether whoever takes the peer's place must hear of it too.
+    fn stands(message: &Self::Message) -> Stands {
+        let _ = message;
+        Stands::No
+    }
+}
+
+/// What becomes of a message for a peer that comes to be known later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// It matters once.
+    No,
+    /// It says how things stand, until the next one does.
+    Yes,
+    /// Nothing stands any more.
+    NotAnyMore,
 }
 
 /// What of an event travels.
@@ -81,11 +99,36 @@ pub(crate) struct Courier<E: Crosses> {
     waiting: watch::Sender<usize>,
     on_lost: Option<OnLost>,
     kill: KillSwitch,
+    /// Where the peer is from now on; `None`: its first place is its only one.
+    places: Option<watch::Receiver<Gateway<E::Endpoint>>>,
+    /// How many places it has had.
+    place: u64,
+    /// How things stand.
+    standing: Option<E::Message>,
 }
 
 impl<E: Crosses> Courier<E> {
     /// A way to the actor behind `gateway`. Must be called inside a local set.
     pub(crate) fn start(gateway: Gateway<E::Endpoint>, env: &ActorEnv, on_lost: OnLost) -> Way<E> {
+        Self::start_at(gateway, None, env, on_lost)
+    }
+
+    /// A way to an actor that may come to be in other processes. It is lost when one of them says so.
+    pub(crate) fn follow(
+        places: watch::Receiver<Gateway<E::Endpoint>>,
+        env: &ActorEnv,
+        on_lost: OnLost,
+    ) -> Way<E> {
+        let first = places.borrow().clone();
+        Self::start_at(first, Some(places), env, on_lost)
+    }
+
+    fn start_at(
+        gateway: Gateway<E::Endpoint>,
+        places: Option<watch::Receiver<Gateway<E::Endpoint>>>,
+        env: &ActorEnv,
+        on_lost: OnLost,
+    ) -> Way<E> {
         let (waiting, receiver) = watch::channel(0);
         let courier = Self {
             gateway,
@@ -97,6 +140,9 @@ impl<E: Crosses> Courier<E> {
             waiting,
             on_lost: Some(on_lost),
             kill: env.kill.clone(),
+            places,
+            place: 0,
+            standing: None,
         };
         let started = Self::create(|ctx| {
             ctx.set_mailbox_capacity(CAPACITY);
@@ -114,6 +160,11 @@ impl<E: Crosses> Courier<E> {
             let reason = ExitReason::failed(hurtig_core::Error::internal(text));
             let actor = format!("courier to {:?}", self.gateway);
             return self.kill.kill(ActorFault { actor, reason });
+        }
+        match E::stands(&message) {
+            Stands::No => {}
+            Stands::Yes => self.standing = Some(message.clone()),
+            Stands::NotAnyMore => self.standing = None,
         }
         self.queue.push_back(message);
         self.waiting.send_replace(self.queue.len());
@@ -134,7 +185,10 @@ impl<E: Crosses> Courier<E> {
             messages,
         };
         let answer = self.gateway.ask(E::pack(delivery), PATIENCE);
+        let place = self.place;
         let answered = move |answer, courier: &mut Self, ctx: &mut Context<Self>| match answer {
+            // It was sent again since, to somebody else.
+            _ if courier.place != place => {}
             Ok(()) => courier.arrived(sent, ctx),
             Err(error) => courier.refused(sent, &error, ctx),
         };
@@ -158,10 +212,39 @@ impl<E: Crosses> Courier<E> {
             }
             error => return self.lost(error.to_string(), ctx),
         }
-        ctx.run_later(PAUSE, |courier, ctx| {
-            courier.busy = false;
-            courier.send(ctx);
+        let place = self.place;
+        ctx.run_later(PAUSE, move |courier, ctx| {
+            if courier.place == place {
+                courier.busy = false;
+                courier.send(ctx);
+            }
         });
+    }
+
+    /// The peer is another process from now on, which knows nothing yet.
+    fn go_on_at(&mut self, gateway: Gateway<E::Endpoint>, ctx: &mut Context<Self>) {
+        self.gateway = gateway;
+        self.place += 1;
+        (self.sender, self.first, self.busy) = (Uuid::new_v4(), 0, false);
+        if let Some(standing) = self.standing.clone() {
+            self.queue.push_front(standing);
+        }
+        self.waiting.send_replace(self.queue.len());
+        self.send(ctx);
+    }
+
+    fn watch_places(mut places: watch::Receiver<Gateway<E::Endpoint>>, ctx: &mut Context<Self>) {
+        let moved = async move {
+            let moved = places.changed().await.is_ok();
+            let gateway = places.borrow_and_update().clone();
+            moved.then_some((gateway, places))
+        };
+        ctx.spawn(wrap_future(moved).map(|moved, courier: &mut Self, ctx| {
+            if let Some((gateway, places)) = moved {
+                courier.go_on_at(gateway, ctx);
+                Self::watch_places(places, ctx);
+            }
+        }));
     }
 
     fn lost(&mut self, why: String, ctx: &mut Context<Self>) {
@@ -181,6 +264,9 @@ impl<E: Crosses> Actor for Courier<E> {
         let kill = self.kill.clone();
         let killed = wrap_future(async move { kill.killed().await });
         ctx.spawn(killed.map(|_, _, ctx: &mut Context<Self>| ctx.stop()));
+        if let Some(places) = self.places.take() {
+            return Self::watch_places(places, ctx);
+        }
         let Some(mut peer) = self.gateway.peer().watch() else {
             return;
         };

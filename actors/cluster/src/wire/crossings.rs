@@ -1,6 +1,6 @@
 //! What of each actor's events travels.
 
-use super::courier::{Crosses, Crossing, Question};
+use super::courier::{Crosses, Crossing, Question, Stands};
 use super::delivery::Delivery;
 use super::messages::*;
 use crate::dispatcher::DispatcherInput;
@@ -50,6 +50,13 @@ impl Crosses for DispatcherInput {
     fn pack(delivery: Delivery<DispatcherMessage>) -> Self::Delivery {
         delivery
     }
+
+    fn stands(message: &DispatcherMessage) -> Stands {
+        match message {
+            DispatcherMessage::JobStatusChanged { .. } => Stands::Yes,
+            DispatcherMessage::JobEnded(_) => Stands::No,
+        }
+    }
 }
 
 impl Crosses for ResourceManagerEvent {
@@ -69,6 +76,14 @@ impl Crosses for ResourceManagerEvent {
 
     fn pack(delivery: Delivery<ResourceManagerMessage>) -> Self::Delivery {
         delivery
+    }
+
+    fn stands(message: &ResourceManagerMessage) -> Stands {
+        match message {
+            ResourceManagerMessage::Require { .. } => Stands::Yes,
+            ResourceManagerMessage::Release { .. } => Stands::NotAnyMore,
+            _ => Stands::No,
+        }
     }
 }
 

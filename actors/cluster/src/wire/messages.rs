@@ -7,7 +7,7 @@ use super::delivery::Delivery;
 use crate::config::CheckpointKind;
 use crate::job_master::{CheckpointStatistics, TakenCheckpoint};
 use crate::messages::{DispatcherMessage, JobMasterMessage, ResourceManagerMessage, TaskManagerMessage};
-use crate::process::launch::{JobLaunch, ProcessExit, ProcessId};
+use crate::process::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
 use crate::result::{FailureEntry, VertexOverview};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId};
@@ -58,6 +58,9 @@ pub(crate) struct RegisterTaskManager {
     pub(crate) slots: u32,
     /// Where it listens.
     pub(crate) address: String,
+    /// What it runs, when it was led by somebody else before.
+    #[serde(default)]
+    pub(crate) processes: Vec<RunningProcess>,
 }
 
 /// From a TaskManager: a process that it started has ended. *Reply*: it is known. *Repeated, late*: ignored.

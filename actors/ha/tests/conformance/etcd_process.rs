@@ -1,18 +1,9 @@
 //! A real etcd as a child process: killed, stopped, started again, and nobody else's.
 
-use crate::world::World;
-use hurtig_core::time::SystemClock;
-use hurtig_ha::etcd::{EtcdSettings, EtcdStore};
-use hurtig_ha::kv::{Key, Store};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
-
-/// How long an etcd may take to start. Far more than it does.
-const STARTUP: Duration = Duration::from_secs(30);
 
 /// An etcd of one member with a directory and ports of its own.
 pub(crate) struct Etcd {
@@ -65,30 +56,6 @@ impl Etcd {
         format!("http://127.0.0.1:{}", self.ports[0])
     }
 
-    /// A store that waits half a second for each answer.
-    pub(crate) fn store(&self) -> EtcdStore {
-        let mut settings = EtcdSettings::plain(vec![self.url()]);
-        settings.call_timeout = Duration::from_millis(500);
-        EtcdStore::new(settings).unwrap()
-    }
-
-    /// Waits until it answers.
-    pub(crate) async fn ready(&self) {
-        let store = self.store();
-        let answers = async {
-            while let Err(error) = store.get(&Key::new("/ready")).await {
-                assert!(
-                    matches!(error, hurtig_ha::kv::StoreError::Unreachable(_)),
-                    "{error}"
-                );
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(STARTUP, answers)
-            .await
-            .expect("etcd does not start");
-    }
-
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -135,16 +102,4 @@ fn launch(dir: &tempfile::TempDir, [client, peer]: [u16; 2]) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap()
-}
-
-/// A store of an etcd of its own.
-pub(crate) async fn world() -> Option<World> {
-    let etcd = Etcd::start()?;
-    etcd.ready().await;
-    Some(World {
-        store: Arc::new(etcd.store()),
-        ttl: Duration::from_secs(2),
-        clock: SystemClock::new(),
-        alive: Box::new(etcd),
-    })
 }

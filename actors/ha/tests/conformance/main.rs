@@ -11,6 +11,8 @@ mod elections;
 mod etcd_faults;
 #[cfg(feature = "etcd")]
 mod etcd_process;
+#[cfg(feature = "etcd")]
+mod etcd_world;
 mod faulty;
 mod file_faults;
 mod model;
@@ -25,7 +27,7 @@ macro_rules! suite {
         suite!(@store memory, crate::world::memory; $($module::$check),*);
         suite!(@store file, crate::world::file; $($module::$check),*);
         #[cfg(feature = "etcd")]
-        suite!(@store etcd, crate::etcd_process::world; $($module::$check),*);
+        suite!(@store etcd, crate::etcd_world::world; $($module::$check),*);
     };
     (@store $store:ident, $open:path; $($module:ident :: $check:ident),*) => {
         mod $store {

@@ -1,0 +1,316 @@
+//! Jobmanagers that are killed, stopped and started again: jobs outlive them.
+
+#[path = "../../../../actors/ha/tests/conformance/etcd_process.rs"]
+#[allow(
+    dead_code,
+    reason = "not every test that needs an etcd does everything with it"
+)]
+mod etcd_process;
+
+use crate::kit::*;
+use etcd_process::Etcd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Processes that this test has started by itself, and ends.
+struct Servers {
+    dir: tempfile::TempDir,
+    settings: Vec<String>,
+    all: Vec<Child>,
+}
+
+/// Where a jobmanager is.
+#[derive(Clone, Copy)]
+struct Place {
+    rpc: u16,
+    rest: u16,
+}
+
+impl Place {
+    fn any() -> Self {
+        let [rpc, rest] = [0, 0].map(|_| free_port());
+        Self { rpc, rest }
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+impl Servers {
+    fn new(settings: &[String]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = format!("high-availability.storageDir={}", dir.path().join("ha").display());
+        let settings = settings.iter().cloned().chain([storage]).collect();
+        let all = Vec::new();
+        Self { dir, settings, all }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn start(&mut self, name: &str, args: &[String]) -> u32 {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.path(name))
+            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hurtig"));
+        command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        let child = command.spawn().unwrap();
+        let process = child.id();
+        self.all.push(child);
+        process
+    }
+
+    fn jobmanager(&mut self, name: &str, place: Place) -> u32 {
+        let ports = [
+            "jobmanager".to_owned(),
+            format!("--port={}", place.rpc),
+            format!("--rest-port={}", place.rest),
+        ];
+        let settings = self.settings.iter().map(|setting| format!("-D{setting}"));
+        let args: Vec<String> = ports.into_iter().chain(settings).collect();
+        self.start(name, &args)
+    }
+
+    fn task_manager(&mut self, name: &str, places: &[Place], slots: u32) -> u32 {
+        let jobmanagers = places.iter().map(|place| format!("127.0.0.1:{}", place.rpc));
+        let jobmanagers: Vec<String> = jobmanagers.collect();
+        let args = [
+            "taskmanager".to_owned(),
+            format!("--jobmanager={}", jobmanagers.join(",")),
+            format!("--slots={slots}"),
+            format!("--work-dir={}", self.path("work").join(name).display()),
+            format!("--log-dir={}", self.path("log").display()),
+        ];
+        self.start(name, &args)
+    }
+
+    /// Kills a process, and waits for its end.
+    fn kill(&mut self, process: u32) {
+        let at = self.all.iter().position(|child| child.id() == process).unwrap();
+        let mut child = self.all.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// What a command of the program says, when it succeeds.
+    fn hurtig(&self, place: Place, args: &[&str]) -> Option<String> {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hurtig"));
+        let rest = format!("--rest=http://127.0.0.1:{}", place.rest);
+        let output = command.args(args).arg(rest).output().unwrap();
+        let said = text(&output);
+        output.status.success().then_some(said)
+    }
+
+    /// The state of the only job.
+    fn state(&self, place: Place) -> Option<String> {
+        let list = self.hurtig(place, &["list"])?;
+        Some(list.split_whitespace().nth(1)?.to_owned())
+    }
+
+    fn run(&self, place: Place, settings: &[String], example: &str, args: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hurtig"));
+        command.args(["run", "--detached"]);
+        command.arg(format!("--rest=http://127.0.0.1:{}", place.rest));
+        settings
+            .iter()
+            .for_each(|setting| _ = command.args(["-D", setting]));
+        let submitted = command.arg(artifact(example)).args(args).output().unwrap();
+        assert!(submitted.status.success(), "{}", text(&submitted));
+    }
+
+    /// The processes of jobs, by role.
+    fn processes(&self, role: &str) -> Vec<u32> {
+        let here = self.path("work");
+        all_processes(|pid| {
+            let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&arguments).contains(&format!("--hurtig-role={role}"))
+                && cwd(pid).is_some_and(|cwd| cwd.starts_with(&here))
+        })
+    }
+
+    fn log(&self, wanted: &str) -> bool {
+        std::fs::read_dir(self.dir.path()).unwrap().any(|entry| {
+            let path = entry.unwrap().path();
+            path.is_file() && std::fs::read_to_string(path).unwrap_or_default().contains(wanted)
+        })
+    }
+
+    fn logs(&self) -> String {
+        let files = std::fs::read_dir(self.dir.path()).unwrap();
+        let files = files
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file());
+        let texts = files.map(|path| {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            format!("--- {}\n{text}\n", path.display())
+        });
+        texts.collect()
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        for child in &mut self.all {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            println!("{}", self.logs());
+        }
+    }
+}
+
+fn file_store() -> Vec<String> {
+    vec!["high-availability.type=file".to_owned()]
+}
+
+fn numbers(servers: &Servers, place: Place, count: u64) -> (PathBuf, PathBuf) {
+    let (out, checkpoints) = (servers.path("out"), servers.path("checkpoints"));
+    until("a TaskManager", || servers.log("registered stamp").then_some(()));
+    let args = [out.to_str().unwrap(), &count.to_string(), "4000"];
+    servers.run(place, &with_checkpoints(&checkpoints), "numbered", &args);
+    (out, checkpoints)
+}
+
+fn finishes(servers: &Servers, place: Place, out: &Path, count: u64) {
+    until("it is finished", || {
+        (servers.state(place).as_deref() == Some("FINISHED")).then_some(())
+    });
+    check_numbers(out, count);
+}
+
+/// Under another leader tasks run on: nothing is started again, by whomever.
+#[test]
+fn a_job_runs_on_while_its_jobmanager_is_killed_and_started_again() {
+    let mut servers = Servers::new(&file_store());
+    let (place, count) = (Place::any(), 60_000);
+    let jobmanager = servers.jobmanager("jobmanager", place);
+    servers.task_manager("taskmanager", &[place], 2);
+    let (out, checkpoints) = numbers(&servers, place, count);
+    let latest = checkpoint(&checkpoints, 0);
+    let before = [servers.processes("worker"), servers.processes("job-master")];
+    servers.kill(jobmanager);
+    servers.jobmanager("jobmanager", place);
+    let begin = now();
+    until("it is RUNNING", || {
+        (servers.state(place).as_deref() == Some("RUNNING")).then_some(())
+    });
+    println!(
+        "a killed jobmanager: {:?} until the next one knew of the job",
+        begin.elapsed()
+    );
+    checkpoint(&checkpoints, latest);
+    println!(
+        "a killed jobmanager: {:?} until the next checkpoint",
+        begin.elapsed()
+    );
+    let after = [servers.processes("worker"), servers.processes("job-master")];
+    assert_eq!(before, after, "{}", servers.logs());
+    // It has its slots, and what becomes of a worker is known.
+    kill(after[0][0], "KILL");
+    finishes(&servers, place, &out, count);
+}
+
+#[test]
+fn jobs_go_on_when_everything_was_killed_and_those_that_ended_do_not() {
+    let mut servers = Servers::new(&file_store());
+    let (place, count) = (Place::any(), 40_000);
+    let mut jobmanager = servers.jobmanager("jobmanager", place);
+    let mut task_manager = servers.task_manager("taskmanager", &[place], 2);
+    let (out, checkpoints) = numbers(&servers, place, count);
+    let mut latest = 0;
+    for _ in 0..3 {
+        latest = checkpoint(&checkpoints, latest);
+        servers.kill(jobmanager);
+        servers.kill(task_manager);
+        jobmanager = servers.jobmanager("jobmanager", place);
+        task_manager = servers.task_manager("taskmanager", &[place], 2);
+    }
+    finishes(&servers, place, &out, count);
+    servers.kill(jobmanager);
+    servers.jobmanager("jobmanager", place);
+    let state = until("it is remembered", || servers.state(place));
+    assert_eq!(state, "FINISHED");
+    assert_eq!(servers.processes("job-master"), Vec::<u32>::new());
+    let list = servers.hurtig(place, &["list"]).unwrap();
+    assert_eq!(list.lines().count(), 1, "{list}");
+}
+
+#[test]
+fn a_cancellation_is_not_forgotten_with_who_was_asked() {
+    let mut servers = Servers::new(&file_store());
+    let place = Place::any();
+    let jobmanager = servers.jobmanager("jobmanager", place);
+    let task_manager = servers.task_manager("taskmanager", &[place], 2);
+    let (_, checkpoints) = numbers(&servers, place, 100_000_000);
+    checkpoint(&checkpoints, 0);
+    let list = servers.hurtig(place, &["list"]).unwrap();
+    let job = list.split_whitespace().next().unwrap().to_owned();
+    // It can hear of nothing.
+    let master = servers.processes("job-master")[0];
+    kill(master, "STOP");
+    servers.hurtig(place, &["cancel", &job]).unwrap();
+    servers.kill(jobmanager);
+    servers.kill(task_manager);
+    servers.jobmanager("jobmanager", place);
+    servers.task_manager("taskmanager", &[place], 2);
+    until("it is cancelled", || {
+        (servers.state(place).as_deref() == Some("CANCELED")).then_some(())
+    });
+}
+
+#[test]
+fn of_two_jobmanagers_the_other_one_leads_when_one_is_killed_or_stopped() {
+    let Some(etcd) = Etcd::start() else { return };
+    let settings = [
+        "high-availability.type=etcd".to_owned(),
+        format!("high-availability.etcd.endpoints={}", etcd.url()),
+    ];
+    let mut servers = Servers::new(&settings);
+    let [one, other] = [Place::any(), Place::any()];
+    let first = servers.jobmanager("jobmanager-1", one);
+    until("it leads", || servers.hurtig(one, &["list"]));
+    let second = servers.jobmanager("jobmanager-2", other);
+    servers.task_manager("taskmanager", &[one, other], 2);
+    let count = 120_000;
+    let (out, checkpoints) = numbers(&servers, one, count);
+    let mut latest = checkpoint(&checkpoints, 0);
+    let before = [servers.processes("worker"), servers.processes("job-master")];
+    assert_eq!(servers.hurtig(other, &["list"]), None, "it does not lead");
+    let running =
+        |place: Place| move |servers: &Servers| servers.state(place).filter(|state| state == "RUNNING");
+    servers.kill(first);
+    let begin = now();
+    until("the other one leads", || running(other)(&servers));
+    println!(
+        "a killed leader: {:?} until the other one knew of the job",
+        begin.elapsed()
+    );
+    latest = checkpoint(&checkpoints, latest);
+    servers.jobmanager("jobmanager-1", one);
+    kill(second, "STOP");
+    let begin = now();
+    until("the first one leads again", || running(one)(&servers));
+    println!(
+        "a stopped leader: {:?} until the other one knew of the job",
+        begin.elapsed()
+    );
+    kill(second, "CONT");
+    latest = checkpoint(&checkpoints, latest);
+    until("who was stopped does not lead", || {
+        servers.hurtig(other, &["list"]).is_none().then_some(())
+    });
+    checkpoint(&checkpoints, latest);
+    let after = [servers.processes("worker"), servers.processes("job-master")];
+    assert_eq!(before, after, "nothing was started again:\n{}", servers.logs());
+    finishes(&servers, one, &out, count);
+}
