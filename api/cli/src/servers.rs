@@ -52,7 +52,9 @@ impl Settings {
             let text = std::fs::read_to_string(file).map_err(|error| format!("{path}: {error}"))?;
             builder = builder.yaml(&path, &text);
         }
-        let builder = builder.environment(std::env::vars());
+        // What is no setting of a process.
+        let variables = std::env::vars().filter(|(name, _)| name != "HURTIG_CLUSTER_DIR");
+        let builder = builder.environment(variables);
         let built = builder
             .definitions(self.definitions.iter().map(String::as_str))
             .build();
