@@ -389,6 +389,19 @@ impl ClusterHandle {
         })
     }
 
+    /// Does something on the cluster's own thread; `None` when that has ended.
+    pub(crate) async fn there<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.arbiter.spawn(async move {
+            // The asker may have given up.
+            let _ = reply.send(work.await);
+        });
+        answer.await.ok()
+    }
+
     /// Waits for the end of the cluster's threads.
     pub async fn ended(&self) {
         let mut ended = self.ended.clone();

@@ -5,7 +5,7 @@ use crate::say;
 use crate::servers::Balance;
 use awc::http::Method;
 use clap::Args;
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt as _;
@@ -17,6 +17,8 @@ use std::time::Duration;
 const START_TURNS: u32 = 1_500;
 /// How long jobs may take to end, and the processes after them.
 const STOP_TURNS: u32 = 9_000;
+/// How long TaskManagers have to end with their jobmanager.
+const LEADERLESS_TURNS: u32 = 50;
 /// How often they are looked at.
 const TURN: Duration = Duration::from_millis(10);
 
@@ -96,6 +98,15 @@ pub(crate) fn rest_address(dir: Option<&Path>) -> Result<String, String> {
 fn is_alive(process: u32) -> bool {
     let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| test_kill_process(pid).is_ok()) && !is_zombie(process)
+}
+
+fn terminate(process: u32) {
+    if let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw)
+        && is_alive(process)
+        && let Err(error) = kill_process(pid, Signal::TERM)
+    {
+        say::error(&format!("process {process} cannot be ended: {error}"));
+    }
 }
 
 /// It has ended, and who has started it has not asked.
@@ -263,7 +274,13 @@ pub(crate) fn stop(place: &Where) -> Result<ExitCode, String> {
             Rest::new(&known.rest).send(Method::DELETE, "/cluster").await?;
         }
         let processes = || known.task_managers.iter().chain([&known.jobmanager]);
-        for _ in 0..STOP_TURNS {
+        let mut told = false;
+        for turn in 0..STOP_TURNS {
+            if turn >= LEADERLESS_TURNS && !told && !is_alive(known.jobmanager) {
+                // They may wait for another jobmanager, and none will come.
+                known.task_managers.iter().for_each(|process| terminate(*process));
+                told = true;
+            }
             if !processes().any(|process| is_alive(*process)) {
                 std::fs::remove_file(dir.join("cluster.json")).map_err(|error| error.to_string())?;
                 say::line("the cluster has ended");

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use hurtig_cluster::process::launcher::run_launcher;
 use hurtig_cluster::process::{JobManager, JobManagerConfig, TaskManagerConfig, run_task_manager};
 use hurtig_cluster::{ClusterConfig, LoadBalance};
-use hurtig_core::config::Configuration;
+use hurtig_core::config::{Configuration, options};
 use hurtig_rest::{RestConfig, serve};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,7 +45,18 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    fn read(&self) -> Result<Configuration, String> {
+    /// Where nothing is said of a place for what outlives the process, it is `storage`.
+    fn read(&self, storage: &Path) -> Result<Configuration, String> {
+        let read = self.read_with(&[])?;
+        if read.get(&options::STORAGE_DIR).is_some() {
+            return Ok(read);
+        }
+        let storage = std::path::absolute(storage).map_err(|error| error.to_string())?;
+        let storage = format!("{}={}", options::STORAGE_DIR.key(), storage.display());
+        self.read_with(&[storage])
+    }
+
+    fn read_with(&self, more: &[String]) -> Result<Configuration, String> {
         let mut builder = Configuration::builder();
         if let Some(file) = &self.config {
             let path = file.display().to_string();
@@ -55,9 +66,8 @@ impl Settings {
         // What is no setting of a process.
         let variables = std::env::vars().filter(|(name, _)| name != "HURTIG_CLUSTER_DIR");
         let builder = builder.environment(variables);
-        let built = builder
-            .definitions(self.definitions.iter().map(String::as_str))
-            .build();
+        let definitions = self.definitions.iter().chain(more).map(String::as_str);
+        let built = builder.definitions(definitions).build();
         built.map_err(|error| error.to_string())
     }
 }
@@ -115,35 +125,33 @@ pub(crate) struct TaskmanagerArgs {
 
 pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     say::start_log();
-    let settings = args.settings.read()?;
+    let taken = |error| format!("the REST API on port {}: {error}", args.rest_port);
+    let listening = RestConfig { port: args.rest_port }.listen().map_err(taken)?;
+    let rest = listening.address().to_owned();
     let config = JobManagerConfig {
-        settings,
+        settings: args.settings.read(&args.storage_dir)?,
         port: args.port,
         storage_dir: args.storage_dir,
         cluster: ClusterConfig {
             load_balance: args.load_balance.into(),
             ..ClusterConfig::default()
         },
+        rest: Some(rest.clone()),
     };
     let jobmanager = JobManager::start(config).map_err(|error| error.to_string())?;
     let rpc = jobmanager.address().to_owned();
-    let file = args.address_file;
-    let ready = move |rest: &str| {
-        tracing::info!(rpc, rest, "ready");
-        if let Some(path) = file
-            && let Err(error) = write_addresses(&path, &rpc, rest)
-        {
-            tracing::error!(path = %path.display(), %error, "the addresses cannot be written");
-        }
-    };
-    let rest = RestConfig { port: args.rest_port };
+    tracing::info!(rpc, rest, "ready");
+    if let Some(path) = args.address_file {
+        let written = write_addresses(&path, &rpc, &rest);
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
     let (served, ended) = actix_rt::System::new().block_on(async {
         tokio::select! {
-            served = serve(rest, jobmanager.clone(), ready) => (served, None),
+            served = serve(listening, jobmanager.clone()) => (served, None),
             deposed = jobmanager.ended() => (Ok(()), Some(deposed)),
         }
     });
-    served.map_err(|error| format!("the REST API on port {}: {error}", args.rest_port))?;
+    served.map_err(taken)?;
     if ended == Some(true) {
         tracing::warn!("begins again: another jobmanager leads, or may");
         return Err(begin_again());

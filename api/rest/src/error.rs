@@ -51,9 +51,11 @@ impl From<ClusterError> for RestError {
         let status = match &error {
             ClusterError::UnknownJob(_) => StatusCode::NOT_FOUND,
             ClusterError::Ended { .. } | ClusterError::Conflict(_) => StatusCode::CONFLICT,
-            ClusterError::TooManyJobs(_) | ClusterError::NoMaster(_) | ClusterError::ShutDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            ClusterError::TooManyJobs(_)
+            | ClusterError::NoMaster(_)
+            | ClusterError::NotLeading(_)
+            | ClusterError::NotRecorded { .. }
+            | ClusterError::ShutDown => StatusCode::SERVICE_UNAVAILABLE,
             ClusterError::Fingerprint { .. } => StatusCode::BAD_REQUEST,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

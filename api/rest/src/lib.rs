@@ -6,6 +6,7 @@
 
 mod artifacts;
 mod error;
+mod forward;
 mod guard;
 mod jobs;
 mod request;
@@ -15,4 +16,4 @@ mod shape;
 
 pub use artifacts::{RunRequest, Uploaded};
 pub use savepoints::{Format, SavepointRequest, StopRequest};
-pub use server::{RestConfig, serve};
+pub use server::{Listening, RestConfig, serve};

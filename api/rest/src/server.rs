@@ -3,7 +3,7 @@
 use crate::artifacts::{self, Artifacts};
 use crate::error::RestError;
 use crate::savepoints::{self, Savepoints};
-use crate::{guard, jobs};
+use crate::{forward, guard, jobs};
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, delete, get, patch, post, resource};
@@ -46,32 +46,54 @@ impl State {
     }
 }
 
-/// Serves the REST API of a jobmanager until the cluster is shut down. Must be called inside an actix system. `ready` is called
-/// with the address.
+/// A port that is taken.
+#[derive(Debug)]
+pub struct Listening {
+    listener: std::net::TcpListener,
+    address: String,
+}
+
+impl RestConfig {
+    /// Takes the port.
+    ///
+    /// # Errors
+    /// When somebody else has it.
+    pub fn listen(self) -> io::Result<Listening> {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port))?;
+        let address = format!("http://{}", listener.local_addr()?);
+        Ok(Listening { listener, address })
+    }
+}
+
+impl Listening {
+    /// Where it is: `http://127.0.0.1:8081`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+/// Serves the REST API of a jobmanager until the cluster is shut down. Must be called inside an actix system.
 ///
 /// # Errors
-/// When the port is taken.
-pub async fn serve(
-    config: RestConfig,
-    jobmanager: JobManagerHandle,
-    ready: impl FnOnce(&str),
-) -> io::Result<()> {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", config.port))?;
-    let address = format!("http://{}", listener.local_addr()?);
+/// When the system has no threads for it.
+pub async fn serve(listening: Listening, jobmanager: JobManagerHandle) -> io::Result<()> {
+    let Listening { listener, address } = listening;
     let (stop, mut stopped) = watch::channel(false);
     let state = Data::new(State {
         jobmanager,
         artifacts: Artifacts::default(),
         savepoints: Savepoints::default(),
-        address: address.clone(),
+        address,
         stop,
         clock: SystemClock::new(),
     });
     let app = move || {
         App::new()
+            .wrap(from_fn(forward::to_the_leader))
             .wrap(from_fn(guard::in_time))
             .wrap(from_fn(guard::only_local))
             .app_data(state.clone())
+            .app_data(Data::new(forward::client()))
             .app_data(PayloadConfig::new(MAX_BODY))
             .configure(routes)
             .default_service(web::to(nothing_here))
@@ -83,7 +105,6 @@ pub async fn serve(
         .shutdown_timeout(1)
         .listen(listener)?
         .run();
-    ready(&address);
     let handle = server.handle();
     actix_web::rt::spawn(async move {
         // The sender lives as long as the server.

@@ -19,7 +19,7 @@ use hurtig_core::config::{Configuration, HighAvailability, options};
 use hurtig_core::ids::JobId;
 use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::clock::BootClock;
-use hurtig_ha::leader::{Candidate, ElectionEvent, LeaderElection, Leadership};
+use hurtig_ha::leader::{Candidate, ElectionEvent, LeaderElection, Leadership, current_leader};
 use hurtig_ha::records::{Digest, LeaderRecord, Life, Records};
 use hurtig_ha::settings::HighAvailabilityServices;
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
@@ -45,6 +45,8 @@ pub struct JobManagerConfig {
     pub cluster: ClusterConfig,
     /// Whether jobs outlive it, and how (`high-availability.*`).
     pub settings: Configuration,
+    /// Where its REST API is, for other jobmanagers: `http://127.0.0.1:8081`.
+    pub rest: Option<String>,
 }
 
 /// Starts jobmanagers.
@@ -85,6 +87,7 @@ struct Here {
     deposed: watch::Receiver<bool>,
     artifacts: BlobDir,
     address: String,
+    records: Records,
     /// The right to resign.
     election: Mailbox<ElectionEvent>,
 }
@@ -128,7 +131,7 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     let (deposed, is_deposed) = watch::channel(false);
     let setup = LeaderSetup {
         rpc,
-        records,
+        records: records.clone(),
         life,
         leadership: leadership.clone(),
         blobs: artifacts.clone(),
@@ -143,7 +146,12 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
         },
     };
     let (leader, _) = Shell::start(Leader::new(setup), env.clone());
-    let election = stand(&services, life, &address, (leadership, leader), env);
+    let record = LeaderRecord {
+        candidate: Uuid::new_v4().to_string(),
+        address: address.clone(),
+        rest: config.rest,
+    };
+    let election = stand(&services, life, record, (leadership, leader), env);
     if kind != HighAvailability::Etcd {
         // There is nobody else: it leads soon, or says why not.
         let mut way = way.clone();
@@ -157,6 +165,7 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
         deposed: is_deposed,
         artifacts,
         address,
+        records,
         election,
     };
     Ok((way, here))
@@ -191,16 +200,12 @@ fn register_directory(rpc: &Rpc, directory: Directory, env: &ActorEnv) -> Result
 fn stand(
     services: &HighAvailabilityServices,
     life: Life,
-    address: &str,
+    record: LeaderRecord,
     (leadership, leader): (Leadership, Mailbox<LeaderEvent>),
     env: &ActorEnv,
 ) -> Mailbox<ElectionEvent> {
     let candidate = Candidate {
-        record: LeaderRecord {
-            candidate: Uuid::new_v4().to_string(),
-            address: address.to_owned(),
-            rest: None,
-        },
+        record,
         incarnation: life.incarnation,
         timing: services.timing,
     };
@@ -226,6 +231,24 @@ impl JobManagerHandle {
     pub async fn ended(&self) -> bool {
         self.cluster.ended().await;
         *self.here.deposed.borrow()
+    }
+
+    /// Whether it leads, and knows what jobs there are.
+    pub fn leads(&self) -> bool {
+        self.here.resource_manager.borrow().is_some()
+    }
+
+    /// The REST address of whoever leads; `None` when nobody does, or it has none.
+    pub async fn leading_rest(&self) -> Option<String> {
+        let records = self.here.records.clone();
+        let asked = async move { current_leader(&**records.store(), records.keys()).await };
+        match self.cluster.there(asked).await? {
+            Ok(leader) => leader?.value.rest,
+            Err(error) => {
+                tracing::warn!(%error, "it cannot be found out who leads");
+                None
+            }
+        }
     }
 
     /// Leaves: another one may lead at once.

@@ -24,8 +24,8 @@ use uuid::Uuid;
 const CLAIMING: Duration = Duration::from_secs(10);
 /// How long nobody may lead.
 const LEADERLESS: Duration = Duration::from_secs(15 * 60);
-/// How long a leader is left alone that does not answer.
-const TURN: Duration = Duration::from_millis(100);
+/// How long a leader is left alone that does not answer, at first and at last.
+const TURNS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// How long the last messages may take to arrive at a leader that nobody follows.
 const FAREWELL: Duration = Duration::from_secs(20);
 
@@ -103,6 +103,7 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
             Err(why) if obeys.jobmanagers.is_empty() => return Err(format!("claiming the job: {why}")),
             Err(why) => {
                 tracing::warn!(why, "the leader does not give the job; it is looked for again");
+                tokio::time::sleep(TURNS[1]).await;
                 peer = next_leader(&rpc, &obeys.jobmanagers).await?;
             }
             Ok(claimed) => break claimed,
@@ -151,7 +152,6 @@ async fn claim_at(peer: &Peer, stamp: Stamp, claim: ClaimJob) -> Result<Claim, S
 }
 
 async fn next_leader(rpc: &Rpc, jobmanagers: &[String]) -> Result<Peer, String> {
-    tokio::time::sleep(TURN).await;
     let found = tokio::time::timeout(LEADERLESS, find_leader(rpc, jobmanagers)).await;
     let leads = found.map_err(|_| format!("nobody has led for {LEADERLESS:?}"))?;
     Ok(rpc.connect(&*leads.address))
@@ -174,7 +174,10 @@ async fn follow(
             return Ok(ORPHANED);
         }
         tracing::warn!(why, "the leader is gone; another one is looked for");
+        let [mut turn, longest] = TURNS;
         loop {
+            tokio::time::sleep(turn).await;
+            turn = (turn * 2).min(longest);
             peer = next_leader(rpc, jobmanagers).await?;
             match claim_at(&peer, stamp, claim.clone()).await {
                 Ok(Claim::Granted { .. }) => break,

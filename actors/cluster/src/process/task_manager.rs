@@ -28,8 +28,8 @@ use uuid::Uuid;
 
 /// Messages that may wait for it.
 const CAPACITY: usize = 1_024;
-/// How long a leader is left alone that refuses.
-const TURN: Duration = Duration::from_millis(100);
+/// How long a leader is left alone that refuses, at first and at last.
+const TURNS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// How long the leader may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A program must reach `execute` within this (`artifact.plan-timeout`).
@@ -150,6 +150,8 @@ impl Registering {
 
     /// Registers with whoever leads, again and again. Says why it does not any more.
     async fn until_nobody_leads(self) -> String {
+        let [shortest, longest] = TURNS;
+        let mut turn = shortest;
         loop {
             let found = find_leader(&self.rpc, &self.config.jobmanagers);
             let Ok(leads) = tokio::time::timeout(self.config.patience, found).await else {
@@ -167,7 +169,8 @@ impl Registering {
                 ),
                 Err(why) => {
                     tracing::warn!(why, "the leader does not take it; it is asked again");
-                    tokio::time::sleep(TURN).await;
+                    tokio::time::sleep(turn).await;
+                    turn = (turn * 2).min(longest);
                 }
             }
         }

@@ -273,6 +273,7 @@ fn cluster(slots: &[u32], program: &Arc<Program>) -> (JobManagerHandle, tempfile
         storage_dir: dir.path().to_owned(),
         cluster: ClusterConfig::default(),
         settings: Configuration::builder().build().unwrap(),
+        rest: None,
     };
     let handle = JobManager::start(config).unwrap();
     for slots in slots {

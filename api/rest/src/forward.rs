@@ -1,0 +1,122 @@
+//! A jobmanager that does not lead: it hands requests on to the one that does.
+
+use crate::error::RestError;
+use crate::server::State;
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+};
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{HttpResponse, ResponseError as _};
+use awc::Client;
+use std::time::Duration;
+
+/// What a request has that was handed on; it is not handed on again.
+const FORWARDED: HeaderName = HeaderName::from_static("hurtig-forwarded");
+/// Headers that are between two neighbours only.
+const OWN: [HeaderName; 4] = [CONNECTION, TRANSFER_ENCODING, HOST, ORIGIN];
+/// How long the leader may take to answer: as long as it has for itself, and a little.
+const PATIENCE: Duration = Duration::from_secs(160);
+
+/// How often it is looked who leads, while an answer is waited for.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The way to leaders; one for each thread.
+pub(crate) fn client() -> Client {
+    Client::builder().timeout(PATIENCE).disable_redirects().finish()
+}
+
+/// Serves what this jobmanager can serve: while it leads, everything.
+pub(crate) async fn to_the_leader<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let state = request.app_data::<Data<State>>().cloned();
+    let client = request.app_data::<Data<Client>>().cloned();
+    let (Some(state), Some(client)) = (state, client) else {
+        return next.call(request).await.map(ServiceResponse::map_into_left_body);
+    };
+    if state.jobmanager.leads() {
+        return next.call(request).await.map(ServiceResponse::map_into_left_body);
+    }
+    let (request, payload) = request.into_parts();
+    let leader = match request.headers().contains_key(FORWARDED) {
+        true => None,
+        false => state
+            .jobmanager
+            .leading_rest()
+            .await
+            .filter(|leader| *leader != state.address),
+    };
+    let answer = match leader {
+        Some(leader) => tokio::select! {
+            answer = hand_on(&request, payload, &leader, &client) => answer,
+            () = led_by_another(&state, &leader) => {
+                unavailable("the jobmanager that led has not answered before another one led; ask again")
+            }
+        },
+        None => nobody(),
+    };
+    Ok(ServiceResponse::new(request, answer.map_into_right_body()))
+}
+
+/// Waits until the leader is another one: a machine that is stopped or cut off refuses nothing, and answers nothing.
+async fn led_by_another(state: &State, leader: &str) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if state.jobmanager.leads() || state.jobmanager.leading_rest().await.as_deref() != Some(leader) {
+            return;
+        }
+    }
+}
+
+async fn hand_on(
+    request: &actix_web::HttpRequest,
+    payload: actix_web::dev::Payload,
+    leader: &str,
+    client: &Client,
+) -> HttpResponse {
+    let mut there = client
+        .request(request.method().clone(), format!("{leader}{}", request.uri()))
+        .no_decompress();
+    for (name, value) in request.headers().iter().filter(|(name, _)| !OWN.contains(name)) {
+        there = there.append_header((name.clone(), value.clone()));
+    }
+    there = there.insert_header((FORWARDED, HeaderValue::from_static("1")));
+    let has_body = [CONTENT_LENGTH, TRANSFER_ENCODING]
+        .iter()
+        .any(|name| request.headers().contains_key(name));
+    let sent = match has_body {
+        true => there.send_stream(payload).await,
+        false => there.send().await,
+    };
+    match sent {
+        Ok(answer) => {
+            let mut response = HttpResponse::build(answer.status());
+            for (name, value) in answer.headers().iter().filter(|(name, _)| !OWN.contains(name)) {
+                response.append_header((name.clone(), value.clone()));
+            }
+            response.streaming(answer)
+        }
+        Err(error) => {
+            let text =
+                format!("the jobmanager that leads, at {leader}, does not answer: {error}; ask again soon");
+            unavailable(text)
+        }
+    }
+}
+
+fn nobody() -> HttpResponse {
+    unavailable("no jobmanager leads at the moment; ask again soon")
+}
+
+fn unavailable(text: impl Into<String>) -> HttpResponse {
+    let mut answer = RestError::new(StatusCode::SERVICE_UNAVAILABLE, text).error_response();
+    answer
+        .headers_mut()
+        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer
+}
