@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// How long a jobmanager that leaves takes to say so.
+const LEAVING: Duration = Duration::from_secs(2);
+
 /// How a jobmanager is started.
 #[derive(Args)]
 pub(crate) struct JobmanagerArgs {
@@ -107,7 +110,7 @@ pub(crate) struct TaskmanagerArgs {
     #[arg(long, default_value = "127.0.0.1:6123", value_delimiter = ',')]
     jobmanager: Vec<String>,
     /// Seconds for which none of them may be heard of.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 900)]
     patience: u64,
     /// How many slots it offers.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -156,7 +159,10 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
         tracing::warn!("begins again: another jobmanager leads, or may");
         return Err(begin_again());
     }
-    match jobmanager.cluster().fault() {
+    // Another one leads at once, and not when nobody has renewed what this one has.
+    jobmanager.resign();
+    let _ = actix_rt::System::new().block_on(tokio::time::timeout(LEAVING, jobmanager.ended()));
+    match jobmanager.cluster().fault().filter(|_| ended.is_some()) {
         Some(fault) => Err(fault.to_string()),
         None => Ok(ExitCode::SUCCESS),
     }

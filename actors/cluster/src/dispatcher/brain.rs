@@ -290,7 +290,7 @@ impl DispatcherBrain {
     fn shut_down(&mut self, out: &mut Vec<DispatcherEffect>) {
         self.shutting_down = true;
         if self.outlive {
-            self.running.clear();
+            return out.push(DispatcherEffect::AllEnded);
         }
         out.extend(self.running.keys().map(|job| DispatcherEffect::CancelJob(*job)));
         self.finish_shut_down(out);

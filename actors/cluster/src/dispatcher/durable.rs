@@ -5,12 +5,14 @@
 
 use super::brain::Times;
 use crate::process::launch::JobLaunch;
-use crate::result::JobResult;
+use crate::result::{JobFailure, JobResult};
+use hurtig_core::Fault;
+use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::records::{
-    CheckpointPointer, Cleanup, Digest, Epoch, EpochToken, Failure, FinalStatus, Intent, JobIntent,
+    CheckpointPointer, Cleanup, Digest, Epoch, EpochToken, Failure, FinalStatus, IdBlock, Intent, JobIntent,
     JobRecord, JobView, LeaderToken, PointerKind, ProcessExit, Records, ResultRecord, Submission,
 };
 use hurtig_kit::BlockingThreads;
@@ -26,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 const MAX_DOCUMENT: u64 = 256 << 20;
 /// Checkpoints that a JobMaster can have begun, by far.
 const IDS_OF_AN_EPOCH: u64 = 1 << 20;
+/// How often it is tried to store how a job has ended.
+const ARCHIVING: usize = 5;
 /// Exits of JobMasters that are remembered of a job.
 const EXITS: usize = 16;
 /// The name of the only cancellation that a job needs.
@@ -72,6 +76,8 @@ pub(crate) struct Begins {
     pub(super) token: EpochToken,
     pub(super) latest: Option<(CheckpointId, String)>,
     pub(super) first_checkpoint: CheckpointId,
+    /// The first one that is not reserved.
+    pub(super) ids_end: CheckpointId,
 }
 
 /// A job of an earlier term that has not ended.
@@ -222,24 +228,39 @@ impl Durable {
             self.records.checkpoints(job).await
         });
         let latest = pointers.await?.pop();
-        let reserved = insist("checkpoint ids", job, async || {
-            self.records.reserve_checkpoint_ids(&token, IDS_OF_AN_EPOCH).await
-        });
+        let from = latest.as_ref().map_or(0, |latest| latest.id.0 + 1);
+        let reserved = self.reserve(&token, CheckpointId(from)).await?;
         Ok(Begins {
             token,
             latest: latest.map(|pointer| (pointer.id, pointer.location)),
-            first_checkpoint: reserved.await?.first,
+            first_checkpoint: reserved.first,
+            ids_end: reserved.end,
         })
     }
 
-    /// From here on the job goes on from this checkpoint.
+    /// More ids than a JobMaster uses before it is looked again.
+    async fn reserve(&self, token: &EpochToken, from: CheckpointId) -> Result<IdBlock, Failure> {
+        let reserved = insist("checkpoint ids", token.job, async || {
+            self.records
+                .reserve_checkpoint_ids(token, from, IDS_OF_AN_EPOCH)
+                .await
+        });
+        reserved.await
+    }
+
+    /// From here on the job goes on from this checkpoint. Returns the first id that is not reserved, of which none is near.
     pub(super) async fn commit(
         &self,
         token: &EpochToken,
         (id, location): (CheckpointId, String),
-        before: Option<CheckpointId>,
+        (before, ids_end): (Option<CheckpointId>, CheckpointId),
         completed_ms: i64,
-    ) -> Result<(), NotWritten> {
+    ) -> Result<CheckpointId, NotWritten> {
+        let ids_end = if id.0 + IDS_OF_AN_EPOCH / 2 >= ids_end.0 {
+            self.reserve(token, ids_end).await?.end
+        } else {
+            ids_end
+        };
         let pointer = CheckpointPointer {
             id,
             kind: PointerKind::Checkpoint,
@@ -251,7 +272,8 @@ impl Durable {
                 .commit_checkpoint(token, &pointer, before.as_slice())
                 .await
         });
-        Ok(committed.await?)
+        committed.await?;
+        Ok(ids_end)
     }
 
     /// The job has ended, and nothing about it changes any more.
@@ -292,7 +314,7 @@ impl Durable {
         archive: &Archive,
         ended_ms: i64,
     ) -> Result<ResultRecord, NotWritten> {
-        let kept = self.keep("the archive", job, archive).await?;
+        let kept = self.keep_archive(job, archive).await;
         Ok(ResultRecord {
             artifact: digests.artifact,
             graph: digests.graph,
@@ -308,9 +330,39 @@ impl Durable {
                 .failure
                 .as_ref()
                 .map(|failure| failure.to_string().chars().take(1_000).collect()),
-            archive: Some(kept),
+            archive: kept,
             cleanup: Cleanup::Dirty,
         })
+    }
+
+    /// That a job has ended matters more than how.
+    async fn keep_archive(&self, job: JobId, archive: &Archive) -> Option<Digest> {
+        for _ in 0..ARCHIVING {
+            match self.keep("the archive", job, archive).await {
+                Ok(kept) => return Some(kept),
+                Err(error) => tracing::error!(%job, %error, "how it has ended is not stored yet"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        tracing::error!(%job, "how it has ended is not stored: only that it has");
+        None
+    }
+
+    /// How a job has ended, whoever has written it.
+    pub(super) async fn learn(&self, job: JobId) -> Result<JobResult, NotWritten> {
+        let key = self.records.keys().result(job);
+        let read = insist("the result", job, async || {
+            self.records.read::<ResultRecord>(&key).await
+        });
+        let Some(record) = read.await? else {
+            return Err(Failure::NoJob(job).into());
+        };
+        if let Some(archive) = record.value.archive
+            && let Ok(archive) = self.open::<Archive>("the archive", job, archive).await
+        {
+            return Ok(archive.result);
+        }
+        Ok(bare_result(job, &record.value))
     }
 
     /// The job is to be cancelled, whoever leads.
@@ -416,6 +468,26 @@ impl Durable {
             epoch,
             claimed,
         }))
+    }
+}
+
+/// What is known of a job's end when it cannot be read how it was.
+fn bare_result(job: JobId, record: &ResultRecord) -> JobResult {
+    let failure = record.error.as_ref();
+    JobResult {
+        job,
+        name: String::new(),
+        status: match record.status {
+            FinalStatus::Finished => JobStatus::Finished,
+            FinalStatus::Canceled => JobStatus::Canceled,
+            FinalStatus::Failed => JobStatus::Failed,
+        },
+        accumulators: AccumulatorValues::default(),
+        failure: failure.map(|error| JobFailure::of_job(Fault::External, error, Duration::ZERO)),
+        failures: Vec::new(),
+        restarts: 0,
+        duration: Duration::ZERO,
+        vertices: Vec::new(),
     }
 }
 

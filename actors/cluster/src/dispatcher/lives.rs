@@ -37,6 +37,8 @@ pub(super) enum AfterExit {
 pub(super) struct MasterLives {
     /// The epoch that counts; none while the next one is being raised.
     epoch: Option<NonZeroU64>,
+    /// The last one that counted.
+    last: Option<NonZeroU64>,
     claimed: Option<(Uuid, EpochToken)>,
     exits: VecDeque<Time>,
     /// The last checkpoint that was recorded, by id and path.
@@ -57,8 +59,22 @@ impl MasterLives {
 
     /// An epoch was raised: it counts from now on.
     pub(super) fn raised(&mut self, epoch: NonZeroU64) {
-        self.epoch = Some(epoch);
+        (self.epoch, self.last) = (Some(epoch), Some(epoch));
         self.claimed = None;
+    }
+
+    /// The last epoch that counted, over or not.
+    pub(super) fn last_epoch(&self) -> Option<NonZeroU64> {
+        self.last
+    }
+
+    /// Nothing was heard of the JobMaster of an epoch since another jobmanager leads, which is not its fault. Whether that epoch counted.
+    pub(super) fn silent(&mut self, epoch: NonZeroU64) -> bool {
+        let counted = self.epoch == Some(epoch);
+        if counted {
+            (self.epoch, self.claimed) = (None, None);
+        }
+        counted
     }
 
     pub(super) fn epoch(&self) -> Option<NonZeroU64> {

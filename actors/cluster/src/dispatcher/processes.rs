@@ -14,12 +14,12 @@ use crate::result::{FailureEntry, JobFailure, JobResult};
 use crate::wire::{Claim, ClaimJob, Courier, Delivery, Inbox, JobMasterRpc, RecordCheckpoint};
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobStatus;
 use hurtig_ha::records::{Epoch, ProcessExit};
 use hurtig_kit::{Mailbox, ShellCx};
-use hurtig_rpc::{Call, FenceError, Fences, RpcError, Stamp};
+use hurtig_rpc::{Call, FenceError, Fences, Responder, RpcError, Scope, Stamp};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -61,6 +61,8 @@ pub(crate) enum DispatcherCall {
     StartMaster(JobId),
     /// Timer: a JobMaster of an earlier term has had time to come back.
     Silent(JobId, NonZeroU64),
+    /// Timer: something is to be written.
+    Write(JobId, Box<Write>),
     /// Timer: another one is, after one has ended so.
     RaiseAfter(JobId, Box<ProcessExit>),
     /// Something about a job is in the store, or never will be.
@@ -93,6 +95,10 @@ pub(super) struct Job {
     pub(super) writing: bool,
     /// Its result is to be written: that its JobMaster ends means nothing.
     pub(super) ending: bool,
+    /// Its JobMaster, which waits for that.
+    owed: Vec<Responder<()>>,
+    /// The first checkpoint id that is not reserved.
+    pub(super) ids_end: CheckpointId,
     /// How JobMasters of it have ended, those that ended last.
     exits: VecDeque<FailureEntry>,
     /// How many have.
@@ -244,7 +250,7 @@ impl Dispatcher {
         });
     }
 
-    fn to_placement(&self, event: ProcessEvent) {
+    pub(super) fn to_placement(&self, event: ProcessEvent) {
         let told = self
             .setup
             .resource_manager
@@ -271,9 +277,10 @@ impl Dispatcher {
         let Some(known) = processes.jobs.remove(&job) else {
             return;
         };
-        if let Some(epoch) = known.lives.epoch() {
+        if let Some(epoch) = known.lives.last_epoch() {
             self.to_placement(ProcessEvent::JobEnded { job, epoch });
         }
+        known.owed.into_iter().for_each(|owed| owed.send(()));
         if let Some(status) = self.statuses.get(&job) {
             status.send_replace(result.status);
         }
@@ -308,12 +315,8 @@ impl Dispatcher {
                 cx.after(WITNESS, DispatcherInput::Processes(ended));
             }
             DispatcherCall::StartMaster(job) => self.write(job, Write::Raise(None), cx),
-            DispatcherCall::Silent(job, epoch) => {
-                if self.job(job).is_some_and(|known| !known.lives.is_claimed()) {
-                    let cause = "nothing was heard of it since another jobmanager leads";
-                    self.on_master_ended((job, epoch), cause, cx);
-                }
-            }
+            DispatcherCall::Silent(job, epoch) => self.on_silence(job, epoch, cx),
+            DispatcherCall::Write(job, what) => self.write(job, *what, cx),
             DispatcherCall::RaiseAfter(job, exit) => self.write(job, Write::Raise(Some(*exit)), cx),
             DispatcherCall::Written(job, written) => self.on_written(job, *written, cx),
         }
@@ -326,6 +329,7 @@ impl Dispatcher {
             epoch,
             process,
             ref address,
+            ..
         } = *claim;
         let wall_ms = self.wall_ms;
         let Some(processes) = &mut self.setup.processes else {
@@ -338,6 +342,7 @@ impl Dispatcher {
             // It was given up while its claim was being written.
             return Claim::Refused(format!("epoch {epoch} is over"));
         }
+        known.ids_end = begins.ids_end;
         let first_time = known.lives.claimed(process, begins.token, begins.latest);
         let restore = known.lives.latest().map(|(_, path)| path.clone());
         let (cancelled, age) = (known.lives.cancelled, known.age(wall_ms));
@@ -359,6 +364,7 @@ impl Dispatcher {
                 epoch,
                 address: address.clone(),
                 master: way.mailbox.clone(),
+                workers: claim.workers.clone(),
             });
             let outbox = self.outbox_to(way.mailbox, cx);
             if cancelled {
@@ -390,7 +396,19 @@ impl Dispatcher {
                 self.on_message(message, cx);
             }
         }
-        call.reply.send(());
+        // Its JobMaster goes on asking until it is written how the job has ended: then it may end.
+        let owner = stamp.and_then(|stamp| match stamp.scope {
+            Scope::Job(job) => Some(job),
+            Scope::Cluster(_) => None,
+        });
+        match owner.and_then(|job| self.job(job)).filter(|known| known.ending) {
+            Some(known) => {
+                // One is under way at a time, and who asks again does not wait for the first answer.
+                known.owed.clear();
+                known.owed.push(call.reply);
+            }
+            None => call.reply.send(()),
+        }
     }
 
     fn is_current(&self, message: &DispatcherMessage, stamp: Option<Stamp>) -> bool {
@@ -463,7 +481,6 @@ impl Dispatcher {
         if let Some(master) = self.masters.get_mut(&job) {
             master.outbox = None;
         }
-        self.to_placement(ProcessEvent::EpochEnded { job, epoch });
         match after {
             AfterExit::StartAgain { after } => {
                 let exit = ProcessExit {
@@ -481,8 +498,29 @@ impl Dispatcher {
                 }
                 self.end_cancelled(cx);
             }
+            AfterExit::GiveUp { .. } if self.job(job).is_some_and(|known| known.lives.cancelled) => {
+                self.end_cancelled(cx);
+            }
             AfterExit::GiveUp { exits } => self.give_up(job, (exits, cause), cx),
             AfterExit::Nothing => {}
+        }
+    }
+
+    /// The JobMaster of an earlier term has not come back.
+    fn on_silence(&mut self, job: JobId, epoch: NonZeroU64, cx: &mut ShellCx<'_, Self>) {
+        let Some(known) = self.job(job).filter(|known| !known.lives.is_claimed()) else {
+            return;
+        };
+        if known.writing || !known.queue.is_empty() {
+            // It may be coming back at this moment.
+            let silent = DispatcherCall::Silent(job, epoch);
+            cx.after(WITNESS, DispatcherInput::Processes(silent));
+        } else if known.lives.silent(epoch) {
+            tracing::warn!(%job, %epoch, "nothing was heard of its JobMaster since another jobmanager leads");
+            let status = JobStatus::Restarting;
+            self.on_message(DispatcherMessage::JobStatusChanged { job, status }, cx);
+            self.write(job, Write::Raise(None), cx);
+            self.end_cancelled(cx);
         }
     }
 
@@ -558,6 +596,8 @@ impl Job {
             queue: VecDeque::new(),
             writing: false,
             ending: false,
+            owed: Vec::new(),
+            ids_end: CheckpointId(0),
             exits: VecDeque::new(),
             exited: 0,
         }

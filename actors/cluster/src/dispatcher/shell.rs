@@ -2,7 +2,6 @@
 
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 use super::processes::{DispatcherCall, MasterProcesses};
-use super::writes::Write;
 use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
 use crate::job_master::{
@@ -154,7 +153,11 @@ impl Dispatcher {
             self.brain.note_start(id, cx.env().clock.wall_ms());
             self.start_master(job, cx);
         }
-        let status = self.statuses.get(&id).ok_or(ClusterError::UnknownJob(id))?;
+        let known = self.brain.status(id)?;
+        let status = self
+            .statuses
+            .entry(id)
+            .or_insert_with(|| watch::Sender::new(known));
         Ok(Submitted {
             status: status.subscribe(),
         })
@@ -430,7 +433,7 @@ impl Component for Dispatcher {
             }
             DispatcherInput::Submit(job, answer) => self.submit(*job, answer, cx),
             DispatcherInput::Cancel(job, answer) => match self.job(job) {
-                Some(_) => self.write(job, Write::Cancel(answer), cx),
+                Some(_) => self.write_cancel(job, answer, cx),
                 None => self.cancel(job, answer, cx),
             },
             DispatcherInput::Status(job, answer) => answer.send(self.brain.status(job)),

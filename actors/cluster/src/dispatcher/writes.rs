@@ -4,9 +4,10 @@ use super::durable::{Begins, Digests, Durable, NotWritten, archive_of};
 use super::processes::{DispatcherCall, Job};
 use super::shell::{Answer, Dispatcher, DispatcherInput, Submitted};
 use crate::error::ClusterError;
+use crate::process::placement::ProcessEvent;
 use crate::result::JobResult;
 use crate::wire::{Claim, ClaimJob, RecordCheckpoint};
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_ha::records::{EpochToken, Failure, ProcessExit};
 use hurtig_kit::{Panicked, ShellCx};
 use hurtig_rpc::{Call, FenceError, RpcError, Stamp};
@@ -17,7 +18,7 @@ use std::time::Duration;
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// What is to be written.
-pub(super) enum Write {
+pub(crate) enum Write {
     /// The job is there.
     Admit,
     /// It gets a JobMaster, after one has ended so.
@@ -30,8 +31,8 @@ pub(super) enum Write {
     Finish(Box<JobResult>, EpochToken),
     /// It ends without a JobMaster.
     End(Box<JobResult>),
-    /// Somebody has cancelled it.
-    Cancel(Answer<()>),
+    /// It has ended already: how is to be found out.
+    Learn,
 }
 
 /// What came of it.
@@ -39,8 +40,9 @@ pub(crate) enum Written {
     Admitted(Result<Digests, NotWritten>),
     Raised(Result<EpochToken, NotWritten>),
     Claimed(Call<ClaimJob>, Result<Begins, NotWritten>),
-    Recorded(Call<RecordCheckpoint>, Result<(), NotWritten>),
-    Finished(Box<JobResult>, Result<(), NotWritten>),
+    Recorded(Call<RecordCheckpoint>, Result<CheckpointId, NotWritten>),
+    Finished(Box<JobResult>, Option<EpochToken>, Result<(), NotWritten>),
+    Learned(Result<JobResult, NotWritten>),
     Cancelled(Answer<()>, Result<(), NotWritten>),
 }
 
@@ -67,9 +69,25 @@ impl Dispatcher {
     /// Writes as soon as what was decided before is written.
     pub(super) fn write(&mut self, job: JobId, what: Write, cx: Cx<'_, '_>) {
         if let Some(known) = self.job(job) {
+            // Who asks again does not wait for the first answer any more.
+            match what {
+                Write::Claim(_) => known.queue.retain(|queued| !matches!(queued, Write::Claim(_))),
+                Write::Record(_) => known.queue.retain(|queued| !matches!(queued, Write::Record(_))),
+                _ => {}
+            }
             known.queue.push_back(what);
             self.next_write(job, cx);
         }
+    }
+
+    /// Whoever recovers the job obeys. It waits for nothing that is to be written before.
+    pub(super) fn write_cancel(&self, job: JobId, answer: Answer<()>, cx: Cx<'_, '_>) {
+        let Some(processes) = &self.setup.processes else {
+            return;
+        };
+        let (durable, wall_ms) = (processes.durable.clone(), self.wall_ms);
+        let intended = async move { durable.intend_to_cancel(job, wall_ms).await };
+        write(job, intended, |outcome| Written::Cancelled(answer, outcome), cx);
     }
 
     fn next_write(&mut self, job: JobId, cx: Cx<'_, '_>) {
@@ -109,9 +127,9 @@ impl Dispatcher {
             Write::Record(call) => known.begin_record((job, durable), call, wall_ms, cx),
             Write::Finish(result, token) => self.begin_end(durable, result, Some(token), cx),
             Write::End(result) => self.begin_end(durable, result, None, cx),
-            Write::Cancel(answer) => {
-                let intended = async move { durable.intend_to_cancel(job, wall_ms).await };
-                write(job, intended, |outcome| Written::Cancelled(answer, outcome), cx);
+            Write::Learn => {
+                let learned = async move { durable.learn(job).await };
+                write(job, learned, Written::Learned, cx);
                 true
             }
         }
@@ -139,11 +157,19 @@ impl Dispatcher {
                 None => durable.end(job, digests, &archive, wall_ms).await,
             }
         };
-        write(job, ended, |outcome| Written::Finished(result, outcome), cx);
+        write(
+            job,
+            ended,
+            move |outcome| Written::Finished(result, token, outcome),
+            cx,
+        );
         true
     }
 
     pub(super) fn on_written(&mut self, job: JobId, written: Written, cx: Cx<'_, '_>) {
+        if let Written::Cancelled(answer, outcome) = written {
+            return self.on_cancelled(job, answer, outcome, cx);
+        }
         if let Some(known) = self.job(job) {
             known.writing = false;
         }
@@ -152,8 +178,9 @@ impl Dispatcher {
             Written::Raised(outcome) => self.on_raised(job, outcome, cx),
             Written::Claimed(call, outcome) => self.on_claimed(call, outcome, cx),
             Written::Recorded(call, outcome) => self.on_recorded(call, outcome),
-            Written::Finished(result, outcome) => self.on_finished(result, outcome, cx),
-            Written::Cancelled(answer, outcome) => self.on_cancelled(job, answer, outcome, cx),
+            Written::Finished(result, token, outcome) => self.on_finished(result, token, outcome, cx),
+            Written::Learned(outcome) => self.on_learned(job, outcome, cx),
+            Written::Cancelled(..) => {}
         }
         self.next_write(job, cx);
     }
@@ -187,10 +214,16 @@ impl Dispatcher {
         let Some(known) = self.job(job) else { return };
         match outcome.map(|token| NonZeroU64::new(token.epoch.0)) {
             Ok(Some(epoch)) => {
+                let before = known.lives.last_epoch();
                 known.lives.raised(epoch);
+                if let Some(before) = before {
+                    // Nobody of it writes any more; now nobody of it runs any more either.
+                    self.to_placement(ProcessEvent::EpochEnded { job, epoch: before });
+                }
                 self.start_process(job, epoch);
             }
             Ok(None) => tracing::error!(%job, "its epoch was raised to 0"),
+            Err(NotWritten::Record(Failure::Ended(_))) => self.write(job, Write::Learn, cx),
             Err(error) => {
                 tracing::error!(%job, %error, "it gets no JobMaster now");
                 let again = DispatcherCall::StartMaster(job);
@@ -207,16 +240,17 @@ impl Dispatcher {
         call.reply.send(claim);
     }
 
-    fn on_recorded(&mut self, call: Call<RecordCheckpoint>, outcome: Result<(), NotWritten>) {
+    fn on_recorded(&mut self, call: Call<RecordCheckpoint>, outcome: Result<CheckpointId, NotWritten>) {
         let RecordCheckpoint {
             job,
             checkpoint,
             ref path,
         } = call.message;
         match outcome {
-            Ok(()) => {
+            Ok(ids_end) => {
                 if let Some(known) = self.job(job) {
                     known.lives.recorded(checkpoint, path.clone());
+                    known.ids_end = ids_end;
                 }
                 call.reply.send(());
             }
@@ -227,32 +261,62 @@ impl Dispatcher {
             }
             Err(error) => {
                 tracing::error!(%job, %checkpoint, %error, "a checkpoint is not recorded");
-                call.reply.fail(&hurtig_core::Error::external(
-                    "the checkpoint is not recorded",
-                    error,
-                ));
+                // To ask again would be answered the same: its successor goes on from what is recorded.
+                let refused = format!("checkpoint {checkpoint} is not recorded: {error}");
+                call.reply.fail(&hurtig_core::Error::internal(refused));
             }
         }
     }
 
-    fn on_finished(&mut self, result: Box<JobResult>, outcome: Result<(), NotWritten>, cx: Cx<'_, '_>) {
+    fn on_finished(
+        &mut self,
+        result: Box<JobResult>,
+        token: Option<EpochToken>,
+        outcome: Result<(), NotWritten>,
+        cx: Cx<'_, '_>,
+    ) {
         let job = result.job;
-        if let Err(error) = outcome {
-            // Whoever has the job now says how it ends.
-            tracing::error!(%job, %error, "its end is not recorded");
-            if let Some(known) = self.job(job) {
-                known.ending = false;
+        match outcome {
+            Ok(()) => self.ended(*result, cx),
+            Err(NotWritten::Record(Failure::Ended(_))) => self.write(job, Write::Learn, cx),
+            Err(NotWritten::Record(Failure::Fenced { .. })) => {
+                tracing::error!(%job, "its end is not that of the process that has it");
+                if let Some(known) = self.job(job) {
+                    known.ending = false;
+                }
+                self.write(job, Write::Raise(None), cx);
             }
-            cx.after(
-                PAUSE,
-                DispatcherInput::Processes(DispatcherCall::StartMaster(job)),
-            );
-            return;
+            Err(error) => {
+                // It has ended, and must not begin again.
+                tracing::error!(%job, %error, "its end is not recorded; it is tried again");
+                let again = match token {
+                    Some(token) => Write::Finish(result, token),
+                    None => Write::End(result),
+                };
+                let again = DispatcherCall::Write(job, Box::new(again));
+                cx.after(PAUSE, DispatcherInput::Processes(again));
+            }
         }
+    }
+
+    /// Somebody else has written how it has ended.
+    fn on_learned(&mut self, job: JobId, outcome: Result<JobResult, NotWritten>, cx: Cx<'_, '_>) {
+        match outcome {
+            Ok(result) => self.ended(result, cx),
+            Err(error) => {
+                tracing::error!(%job, %error, "it has ended, and it cannot be read how");
+                let again = DispatcherCall::Write(job, Box::new(Write::Learn));
+                cx.after(PAUSE, DispatcherInput::Processes(again));
+            }
+        }
+    }
+
+    /// The end of a job is in the store.
+    fn ended(&mut self, result: JobResult, cx: Cx<'_, '_>) {
         let Some(processes) = &self.setup.processes else {
             return;
         };
-        let durable = processes.durable.clone();
+        let (job, durable) = (result.job, processes.durable.clone());
         let oldest = self.brain.oldest_ended();
         cx.detach(async move {
             durable.clone().clean(job).await;
@@ -260,7 +324,7 @@ impl Dispatcher {
                 durable.forget(oldest).await;
             }
         });
-        self.end(*result);
+        self.end(result);
     }
 
     fn on_cancelled(
@@ -272,12 +336,13 @@ impl Dispatcher {
     ) {
         match outcome {
             Ok(()) => self.cancel(job, answer, cx),
-            // It has ended in the meantime.
-            Err(NotWritten::Record(Failure::Ended(_) | Failure::NoJob(_))) => self.cancel(job, answer, cx),
-            Err(error) => answer.send(Err(ClusterError::NotRecorded {
-                job,
-                cause: error.to_string(),
-            })),
+            Err(error) => {
+                if matches!(error, NotWritten::Record(Failure::Ended(_))) {
+                    self.write(job, Write::Learn, cx);
+                }
+                let cause = error.to_string();
+                answer.send(Err(ClusterError::NotRecorded { job, cause }));
+            }
         }
     }
 }
@@ -324,7 +389,7 @@ impl Job {
             call.reply.send(());
             return false;
         }
-        let before = latest.map(|(id, _)| *id);
+        let before = (latest.map(|(id, _)| *id), self.ids_end);
         let committed = async move { durable.commit(&token, pointer, before, wall_ms).await };
         write(job, committed, |outcome| Written::Recorded(call, outcome), cx);
         true

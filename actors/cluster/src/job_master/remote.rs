@@ -67,6 +67,8 @@ pub(crate) enum JobMasterCall {
     Savepoint(Call<TakeSavepoint>),
     /// See the message.
     Checkpoint(Call<TakeCheckpoint>),
+    /// Who leads now wants to know which workers there are.
+    Workers(Reply<Vec<TaskManagerId>>),
     /// A worker cannot be reached any more.
     Lost(TaskManagerId, String),
     /// Timer: nobody has said in the meantime how it has ended.
@@ -99,6 +101,7 @@ impl JobMaster {
             JobMasterCall::Vertices(call) => call.reply.send(self.vertices(cx)),
             JobMasterCall::Savepoint(call) => self.on_savepoint(call, cx),
             JobMasterCall::Checkpoint(call) => self.on_checkpoint(call, cx),
+            JobMasterCall::Workers(reply) => reply.send(self.task_managers.keys().copied().collect()),
             JobMasterCall::Lost(worker, cause) => {
                 cx.after(
                     WITNESS,

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How long a jobmanager may take to say who leads.
 const ASKING: Duration = Duration::from_secs(2);
+/// How often who is led looks whether somebody else leads.
+const LOOK: Duration = Duration::from_secs(3);
 /// How long nobody is asked after all were, at first and at last.
 const TURN: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 
@@ -80,22 +82,54 @@ pub(super) async fn find_leader(rpc: &Rpc, jobmanagers: &[String]) -> Leads {
     let [mut turn, longest] = TURN;
     loop {
         for address in jobmanagers {
-            let peer = rpc.connect(address.clone());
-            let asked = peer.gateway::<DirectoryRpc>("directory").ask(WhoLeads {}, ASKING);
-            let answer = tokio::select! {
-                answer = asked => answer.map_err(|error| error.to_string()),
-                why = dead(&peer) => Err(why),
-            };
-            peer.close("it has said who leads");
-            match answer {
-                Ok(WhoLeadsAnswer { leader: Some(leads) }) => return leads,
-                Ok(WhoLeadsAnswer { leader: None }) => tracing::debug!(address, "nobody leads"),
+            match ask_one(rpc, address).await {
+                Ok(Some(leads)) => return leads,
+                Ok(None) => tracing::debug!(address, "nobody leads"),
                 Err(error) => tracing::debug!(address, error, "it does not say who leads"),
             }
         }
         tokio::time::sleep(turn).await;
         turn = (turn * 2).min(longest);
     }
+}
+
+/// Waits until a jobmanager names a leader of a later term than `term`; while that is not known, one that is not at `address`. A
+/// leader that is cut off from the store goes on answering.
+pub(super) async fn superseded(
+    rpc: &Rpc,
+    jobmanagers: &[String],
+    address: &str,
+    term: Option<(u64, NonZeroU64)>,
+) {
+    if jobmanagers.len() < 2 {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(LOOK).await;
+        for asked in jobmanagers.iter().filter(|asked| *asked != address) {
+            let Ok(Some(leads)) = ask_one(rpc, asked).await else {
+                continue;
+            };
+            let later = match term {
+                Some(term) => (leads.incarnation, leads.revision) > term,
+                None => leads.address != address,
+            };
+            if later {
+                return;
+            }
+        }
+    }
+}
+
+async fn ask_one(rpc: &Rpc, address: &str) -> Result<Option<Leads>, String> {
+    let peer = rpc.connect(address);
+    let asked = peer.gateway::<DirectoryRpc>("directory").ask(WhoLeads {}, ASKING);
+    let answer = tokio::select! {
+        answer = asked => answer.map_err(|error| error.to_string()),
+        why = dead(&peer) => Err(why),
+    };
+    peer.close("it has said who leads");
+    answer.map(|answer| answer.leader)
 }
 
 /// Waits for the end of a peer. Says how it has ended.

@@ -20,7 +20,7 @@ use hurtig_core::ids::JobId;
 use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::clock::BootClock;
 use hurtig_ha::leader::{Candidate, ElectionEvent, LeaderElection, Leadership, current_leader};
-use hurtig_ha::records::{Digest, LeaderRecord, Life, Records};
+use hurtig_ha::records::{Digest, Failure, LeaderRecord, Life, Records};
 use hurtig_ha::settings::HighAvailabilityServices;
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
 use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc};
@@ -175,7 +175,7 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
 async fn life(records: &Records) -> Result<Life, String> {
     loop {
         match records.life().await {
-            Err(failure) if failure.may_retry() => {
+            Err(failure) if failure.may_retry() || matches!(failure, Failure::Unknown(_)) => {
                 tracing::warn!(%failure, "the store does not answer; it is asked again");
                 tokio::time::sleep(PAUSE).await;
             }

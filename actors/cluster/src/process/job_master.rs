@@ -1,16 +1,16 @@
 //! The process of a JobMaster: it claims its job, runs the actor, and ends when everything it had to say has arrived.
 
-use super::directory::{dead, find_leader};
+use super::directory::{dead, find_leader, superseded};
 use super::runtime::{DONE, FAILED, ORPHANED, REFUSED, listen, run};
 use crate::config::{ClusterConfig, JobOptions, RestoreFrom, RestoreTarget};
 use crate::dispatcher::DispatcherInput;
 use crate::job_master::{JobMaster, JobMasterCall, JobMasterEvent, JobMasterLinks, JobSettings, RemoteLinks};
 use crate::resource_manager::ResourceManagerEvent;
 use crate::wire::{Claim, ClaimJob, Courier, DispatcherRpc, JobMasterRpc, ResourceManagerRpc};
-use hurtig_core::ids::CheckpointId;
+use hurtig_core::ids::{CheckpointId, TaskManagerId};
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
-use hurtig_kit::{ActorEnv, Shell};
-use hurtig_rpc::{ClusterId, Fences, Gateway, Peer, Registration, Routes, Rpc, Stamp};
+use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
+use hurtig_rpc::{ClusterId, FenceError, Fences, Gateway, Peer, Registration, Routes, Rpc, RpcError, Stamp};
 use hurtig_storage::SnapshotFolder;
 use hurtig_task::interface::TaskFactory;
 use std::fmt;
@@ -72,8 +72,12 @@ pub fn run_job_master(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere) -> u8 
     })
 }
 
-/// The ways to the leader, wherever it is.
-struct ToLeader {
+/// Who sees to it that a JobMaster has a leader.
+struct Following {
+    rpc: Rpc,
+    jobmanagers: Vec<String>,
+    claim: ClaimJob,
+    master: Mailbox<JobMasterEvent>,
     dispatcher: watch::Sender<Gateway<DispatcherRpc>>,
     resources: watch::Sender<Gateway<ResourceManagerRpc>>,
 }
@@ -96,6 +100,7 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
         epoch,
         process,
         address,
+        workers: None,
     };
     let mut peer = rpc.connect(&*obeys.leader);
     let claimed = loop {
@@ -104,7 +109,7 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
             Err(why) => {
                 tracing::warn!(why, "the leader does not give the job; it is looked for again");
                 tokio::time::sleep(TURNS[1]).await;
-                peer = next_leader(&rpc, &obeys.jobmanagers).await?;
+                (peer, ..) = next_leader(&rpc, &obeys.jobmanagers).await?;
             }
             Ok(claimed) => break claimed,
         }
@@ -127,14 +132,19 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
     };
     let mut settings = settings(&code, restore, first)?;
     settings.age = age;
-    let running = start(remote, resources_way, settings, code, &obeys, env)?;
-    let to_leader = ToLeader {
+    let (running, master) = start(remote, resources_way, settings, code, &obeys, env)?;
+    let following = Following {
+        rpc,
+        jobmanagers: obeys.jobmanagers,
+        claim,
+        master,
         dispatcher,
         resources,
     };
+    let at = (peer, obeys.leader, None);
     tokio::select! {
         code = running.until_the_end() => Ok(code),
-        code = follow(&rpc, peer, &obeys.jobmanagers, claim, &to_leader) => code,
+        code = following.forever(at) => code,
     }
 }
 
@@ -146,50 +156,82 @@ fn refused(why: &str) -> u8 {
 async fn claim_at(peer: &Peer, stamp: Stamp, claim: ClaimJob) -> Result<Claim, String> {
     let dispatcher = peer.gateway::<DispatcherRpc>("dispatcher").stamped(stamp);
     tokio::select! {
-        claimed = dispatcher.ask(claim, CLAIMING) => claimed.map_err(|error| error.to_string()),
+        claimed = dispatcher.ask(claim, CLAIMING) => match claimed {
+            Err(RpcError::Fence(FenceError::Fenced { newer, .. })) => {
+                Ok(Claim::Refused(format!("the job is in epoch {}", newer.number)))
+            }
+            claimed => claimed.map_err(|error| error.to_string()),
+        },
         why = dead(peer) => Err(why),
     }
 }
 
-async fn next_leader(rpc: &Rpc, jobmanagers: &[String]) -> Result<Peer, String> {
+/// A leader: the link to it, where it is, and its term.
+type Led = (Peer, String, Option<(u64, NonZeroU64)>);
+
+async fn next_leader(rpc: &Rpc, jobmanagers: &[String]) -> Result<Led, String> {
     let found = tokio::time::timeout(LEADERLESS, find_leader(rpc, jobmanagers)).await;
     let leads = found.map_err(|_| format!("nobody has led for {LEADERLESS:?}"))?;
-    Ok(rpc.connect(&*leads.address))
+    let term = (leads.incarnation, leads.revision);
+    Ok((rpc.connect(&*leads.address), leads.address, Some(term)))
 }
 
-/// Goes on under each leader that follows; tasks do not notice. Returns the code with which the process ends.
-async fn follow(
-    rpc: &Rpc,
-    leader: Peer,
-    jobmanagers: &[String],
-    claim: ClaimJob,
-    ways: &ToLeader,
-) -> Result<u8, String> {
-    let stamp = Stamp::job(claim.job, claim.epoch);
-    let mut peer = leader;
-    loop {
-        let why = dead(&peer).await;
-        if jobmanagers.is_empty() {
-            tracing::error!(why, "the leader is gone, and no other follows it");
-            return Ok(ORPHANED);
+impl Following {
+    /// Goes on under each leader that follows; tasks do not notice. Returns the code with which the process ends.
+    async fn forever(self, mut leader: Led) -> Result<u8, String> {
+        loop {
+            let (peer, address, term) = &leader;
+            let why = tokio::select! {
+                why = dead(peer) => why,
+                () = superseded(&self.rpc, &self.jobmanagers, address, *term) => {
+                    peer.close("another jobmanager leads");
+                    "another jobmanager leads".to_owned()
+                }
+            };
+            if self.jobmanagers.is_empty() {
+                tracing::error!(why, "the leader is gone, and no other follows it");
+                return Ok(ORPHANED);
+            }
+            tracing::warn!(why, "the leader is gone; another one is looked for");
+            leader = match self.claim_again().await? {
+                Ok(leader) => leader,
+                Err(code) => return Ok(code),
+            };
+            tracing::info!("goes on under another leader");
+            let stamp = Stamp::job(self.claim.job, self.claim.epoch);
+            let dispatcher = leader.0.gateway("dispatcher").stamped(stamp);
+            self.dispatcher.send_replace(dispatcher);
+            let resources = leader.0.gateway("resource-manager").stamped(stamp);
+            self.resources.send_replace(resources);
         }
-        tracing::warn!(why, "the leader is gone; another one is looked for");
+    }
+
+    /// The leader that has taken the claim, or the code with which the process ends.
+    async fn claim_again(&self) -> Result<Result<Led, u8>, String> {
+        let stamp = Stamp::job(self.claim.job, self.claim.epoch);
         let [mut turn, longest] = TURNS;
         loop {
             tokio::time::sleep(turn).await;
             turn = (turn * 2).min(longest);
-            peer = next_leader(rpc, jobmanagers).await?;
-            match claim_at(&peer, stamp, claim.clone()).await {
-                Ok(Claim::Granted { .. }) => break,
-                Ok(Claim::Refused(why)) => return Ok(refused(&why)),
+            let leader = next_leader(&self.rpc, &self.jobmanagers).await?;
+            let claim = ClaimJob {
+                workers: self.workers().await,
+                ..self.claim.clone()
+            };
+            match claim_at(&leader.0, stamp, claim).await {
+                Ok(Claim::Granted { .. }) => return Ok(Ok(leader)),
+                Ok(Claim::Refused(why)) => return Ok(Err(refused(&why))),
                 Err(why) => tracing::warn!(why, "the leader does not give the job; it is looked for again"),
             }
         }
-        tracing::info!("goes on under another leader");
-        ways.dispatcher
-            .send_replace(peer.gateway("dispatcher").stamped(stamp));
-        ways.resources
-            .send_replace(peer.gateway("resource-manager").stamped(stamp));
+    }
+
+    async fn workers(&self) -> Option<Vec<TaskManagerId>> {
+        let (reply, workers) = Reply::new();
+        let asked = JobMasterEvent::Remote(JobMasterCall::Workers(reply));
+        // One that has ended has none.
+        self.master.tell(asked).ok()?;
+        workers.await.ok()
     }
 }
 
@@ -215,7 +257,7 @@ fn start(
     code: JobCodeHere,
     obeys: &Obeys,
     env: &ActorEnv,
-) -> Result<Running, String> {
+) -> Result<(Running, Mailbox<JobMasterEvent>), String> {
     let (rpc, stamp) = (remote.rpc.clone(), remote.stamp);
     let (lost_sender, lost) = mpsc::channel(2);
     let on_lost = || {
@@ -241,12 +283,12 @@ fn start(
     let registration = Registration {
         name: "job-master".to_owned(),
         routes: routes(),
-        mailbox,
+        mailbox: mailbox.clone(),
         fences,
         probe: Some(probe),
     };
     rpc.register(registration).map_err(|error| error.to_string())?;
-    Ok(Running {
+    let running = Running {
         ended,
         lost,
         waiting: [to_dispatcher.waiting, to_resources.waiting],
@@ -255,7 +297,8 @@ fn start(
         } else {
             LEADERLESS
         },
-    })
+    };
+    Ok((running, mailbox))
 }
 
 fn routes() -> Routes<JobMasterRpc, JobMasterEvent> {

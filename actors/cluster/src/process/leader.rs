@@ -156,6 +156,10 @@ impl Component for Leader {
                 self.begin(term, durable, left, cx.env()).map_err(wrong)?;
                 tracing::info!(%term, "leads");
             }
+            // Whoever leads now may have written what looked strange.
+            LeaderEvent::Read(term, Err(_)) if self.setup.leadership.leading() != Some(term) => {
+                return Err(self.deposed(term));
+            }
             LeaderEvent::Read(_, Err(why)) => return Err(wrong(why)),
         }
         Ok(())

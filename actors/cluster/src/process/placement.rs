@@ -74,6 +74,8 @@ pub(crate) enum ProcessEvent {
         address: String,
         /// The way to it.
         master: Mailbox<JobMasterEvent>,
+        /// Its workers, when it was led by somebody else before.
+        workers: Option<Vec<TaskManagerId>>,
     },
     /// From the Dispatcher: its JobMaster is gone, and nothing of its epoch may run on.
     EpochEnded {
@@ -158,6 +160,8 @@ struct JobProcesses {
     over: bool,
     /// Of an earlier term, whose workers may still come back: it gets no slots beside those that they have. What it requires meanwhile.
     settling: Option<Option<u32>>,
+    /// The workers that its JobMaster brings along from an earlier term; it knows no others.
+    expected: Option<BTreeSet<TaskManagerId>>,
 }
 
 struct Worker {
@@ -397,9 +401,12 @@ impl ResourceManager {
                 epoch,
                 address,
                 master,
+                workers,
             } => {
                 if let Some(known) = self.job(job).filter(|known| known.epoch == epoch) {
                     known.master = Some((address, master));
+                    known.expected = workers.map(|workers| workers.into_iter().collect());
+                    self.compare(job, cx);
                 }
             }
             ProcessEvent::EpochEnded { job, epoch } => self.clear(job, epoch, cx),
@@ -462,14 +469,44 @@ impl ResourceManager {
         placement.starters.insert(task_manager, starter);
         tracing::info!(%task_manager, slots, address, "registered");
         let held = placement.take_back(task_manager, &registered.processes, cx);
-        for (job, allocations) in held {
-            self.brain.hold(task_manager, job, &allocations);
+        for (job, allocations) in &held {
+            self.brain.hold(task_manager, *job, allocations);
         }
         if let Some(placement) = &mut self.placement {
             placement.place_masters(cx);
         }
         let slots = Some(slots);
         self.decide(ResourceManagerMessage::Register { task_manager, slots }, cx);
+        held.into_iter().for_each(|(job, _)| self.compare(job, cx));
+    }
+
+    /// Ends workers of an earlier term that their JobMaster has given up, and waits for no others once all that it has are back.
+    fn compare(&mut self, job: JobId, cx: Cx<'_, '_>) {
+        let Some(known) = self.job(job) else { return };
+        let Some(expected) = &known.expected else { return };
+        let given_up: Vec<_> = known
+            .workers
+            .keys()
+            .filter(|worker| !expected.contains(worker))
+            .copied()
+            .collect();
+        let back = expected.iter().all(|worker| known.workers.contains_key(worker));
+        if known.settling.is_none() {
+            return;
+        }
+        for worker in given_up {
+            self.end_worker(job, worker, cx);
+        }
+        if back {
+            self.settle_one(job, cx);
+        }
+    }
+
+    fn settle_one(&mut self, job: JobId, cx: Cx<'_, '_>) {
+        let Some(known) = self.job(job) else { return };
+        if let Some(Some(slots)) = known.settling.take() {
+            self.decide(ResourceManagerMessage::Require { job, slots }, cx);
+        }
     }
 
     fn inherit(&mut self, (job, epoch): (JobId, NonZeroU64), launch: Arc<JobLaunch>) {
@@ -488,20 +525,16 @@ impl ResourceManager {
                 clearing: false,
                 over: false,
                 settling: Some(None),
+                expected: None,
             },
         );
     }
 
     /// Who has not come back by now is gone.
     fn settle(&mut self, cx: Cx<'_, '_>) {
-        let Some(placement) = &mut self.placement else {
-            return;
-        };
-        let settled = placement.jobs.iter_mut();
-        let required = settled.filter_map(|(job, known)| Some((*job, known.settling.take()??)));
-        for (job, slots) in required.collect::<Vec<_>>() {
-            self.decide(ResourceManagerMessage::Require { job, slots }, cx);
-        }
+        let jobs = self.placement.iter().flat_map(|placement| placement.jobs.keys());
+        let jobs: Vec<JobId> = jobs.copied().collect();
+        jobs.into_iter().for_each(|job| self.settle_one(job, cx));
     }
 
     fn on_delivered(&mut self, call: Call<Delivery<ResourceManagerMessage>>, cx: Cx<'_, '_>) {
@@ -529,7 +562,11 @@ impl ResourceManager {
                 continue;
             }
             if let ResourceManagerMessage::GiveUp { worker, .. } = message {
+                if let Some(expected) = self.job(job).and_then(|known| known.expected.as_mut()) {
+                    expected.remove(&worker);
+                }
                 self.end_worker(job, worker, cx);
+                self.compare(job, cx);
             }
             self.decide(message, cx);
         }
@@ -580,6 +617,7 @@ impl ResourceManager {
             clearing: false,
             over: false,
             settling: None,
+            expected: None,
         });
         (known.epoch, known.wanted) = (epoch, true);
         placement.place_masters(cx);

@@ -1,7 +1,7 @@
 //! The process of a TaskManager: it fetches artifacts, has its launcher start processes, and reports how they end.
 
 use super::blobs::{Program, fetch};
-use super::directory::{dead, find_leader};
+use super::directory::{dead, find_leader, superseded};
 use super::launch::{
     JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role, RunningProcess,
 };
@@ -184,9 +184,10 @@ impl Registering {
             .gateway::<ResourceManagerRpc>("resource-manager")
             .stamped(stamp);
         self.fences.follow(stamp).map_err(|error| error.to_string())?;
+        let address = leads.address;
         let led = Led {
             cluster: leads.cluster,
-            address: leads.address,
+            address: address.clone(),
             durable: leads.durable,
             resources: resources.clone(),
             blobs: peer.gateway("blobs"),
@@ -208,7 +209,14 @@ impl Registering {
         tracing::info!(stamp = ?stamp.token, "registered");
         let told = self.manager.tell(Event::Registered);
         told.map_err(|error| error.to_string())?;
-        Ok(dead(&peer).await)
+        let term = Some((leads.incarnation, leads.revision));
+        tokio::select! {
+            why = dead(&peer) => Ok(why),
+            () = superseded(&self.rpc, &self.config.jobmanagers, &address, term) => {
+                peer.close("another jobmanager leads");
+                Ok("another jobmanager leads".to_owned())
+            }
+        }
     }
 }
 
@@ -490,6 +498,12 @@ impl ProcessTaskManager {
             self.forget(what);
             return Ok(());
         }
+        if let What::Process(process) = what
+            && !self.begun.contains_key(&process)
+        {
+            // It was ended while it waited.
+            return Ok(());
+        }
         let program = match fetched {
             Ok(program) => program,
             Err(why) => {
@@ -599,11 +613,15 @@ impl ProcessTaskManager {
         Ok(())
     }
 
-    fn end_process(&self, process: ProcessId) -> Result<(), ExitReason> {
+    fn end_process(&mut self, process: ProcessId) -> Result<(), ExitReason> {
         let mut running = self.running.iter();
         match running.find(|(_, running)| running.what == What::Process(process)) {
             Some((id, _)) => self.order(&Order::Kill { id: *id }, None),
-            None => Ok(()),
+            None => {
+                // It may wait for its artifact.
+                self.begun.remove(&process);
+                Ok(())
+            }
         }
     }
 

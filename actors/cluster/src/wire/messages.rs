@@ -85,6 +85,9 @@ pub(crate) struct ClaimJob {
     pub(crate) process: Uuid,
     /// Where it listens.
     pub(crate) address: String,
+    /// Its workers, when it was led by somebody else before.
+    #[serde(default)]
+    pub(crate) workers: Option<Vec<TaskManagerId>>,
 }
 
 /// The answer to [`ClaimJob`].

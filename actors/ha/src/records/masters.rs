@@ -98,15 +98,20 @@ impl Records {
         self.write_unraced(write).await.map(drop)
     }
 
-    /// Reserves the next `count` checkpoint ids. When the outcome is unknown, reserve again: a block may be lost, none is given twice.
+    /// Reserves the next `count` checkpoint ids that are not below `from`. When the outcome is unknown, reserve again: a block may be lost, none is given twice.
     ///
     /// # Errors
     /// [`Failure::Fenced`].
-    pub async fn reserve_checkpoint_ids(&self, token: &EpochToken, count: u64) -> Result<IdBlock, Failure> {
+    pub async fn reserve_checkpoint_ids(
+        &self,
+        token: &EpochToken,
+        from: CheckpointId,
+        count: u64,
+    ) -> Result<IdBlock, Failure> {
         let key = self.keys.ids(token.job);
         let seen = self.read::<IdRecord>(&key).await?;
         // Ids begin with 1, as Flink's do.
-        let first = seen.as_ref().map_or(1, |stored| stored.value.next);
+        let first = seen.as_ref().map_or(1, |stored| stored.value.next).max(from.0);
         let next = first.saturating_add(count);
         let write = Write::under(token).replace(&key, seen.as_ref(), &IdRecord { next })?;
         self.write_unraced(write).await?;
@@ -131,7 +136,7 @@ impl Records {
         let before = seen.as_ref().map(|stored| stored.value.id);
         if before.is_some_and(|before| before >= id) {
             let known = self.checkpoint(job, id).await?;
-            return if known.is_some_and(|known| known.value == *pointer) {
+            return if known.is_some_and(|known| known.value.is_same(pointer)) {
                 Ok(())
             } else {
                 Err(Failure::Conflict(format!(
@@ -190,6 +195,11 @@ impl Records {
 }
 
 impl CheckpointPointer {
+    /// Whether both point to the same. When it was written does not matter: it may have been written twice.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.id, self.kind, &self.location) == (other.id, other.kind, &other.location)
+    }
+
     /// Whether newer checkpoints may subsume it. Savepoints belong to who asked for them.
     #[must_use]
     pub fn may_be_subsumed(&self) -> bool {

@@ -414,7 +414,11 @@ impl Pair {
         } else {
             End::Fenced
         };
-        let answer = match known!(self, self.records.reserve_checkpoint_ids(&claimed.token, 64)) {
+        let answer = match known!(
+            self,
+            self.records
+                .reserve_checkpoint_ids(&claimed.token, CheckpointId(0), 64)
+        ) {
             Ok(answer) => end_of(answer, |block| End::Number(block.first.0)),
             Err(Ok(_)) => End::Number(first),
             Err(Err(_)) => End::Fenced,

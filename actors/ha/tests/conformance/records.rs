@@ -92,7 +92,10 @@ pub(crate) async fn an_epoch_is_claimed_once_and_fences_the_one_before(world: &W
             .await,
         records.consume_restore(&token).await,
         records.commit_checkpoint(&token, &pointer(1), &[]).await,
-        records.reserve_checkpoint_ids(&token, 64).await.map(drop),
+        records
+            .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
+            .await
+            .map(drop),
         records.finish(&token, &result(&one, FinalStatus::Finished)).await,
         records.claim(id, Epoch(1), "process 1").await.map(drop),
     ];
@@ -172,12 +175,19 @@ pub(crate) async fn a_job_with_a_result_is_never_run_again(world: &World) {
 pub(crate) async fn checkpoint_ids_are_never_given_twice(world: &World) {
     let (records, leader, one) = (world.records(), world.lead().await, job(1, 1));
     let token = claimed(&records, &leader, &one).await;
-    let first = records.reserve_checkpoint_ids(&token, 64).await.unwrap();
+    let first = records
+        .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
+        .await
+        .unwrap();
     assert_eq!((first.first, first.end), (CheckpointId(1), CheckpointId(65)));
     let raised = records.raise_epoch(&leader, one.job).await.unwrap();
     let token = records.claim(one.job, raised.epoch, "process 2").await.unwrap();
     assert_eq!(
-        records.reserve_checkpoint_ids(&token, 64).await.unwrap().first,
+        records
+            .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
+            .await
+            .unwrap()
+            .first,
         first.end
     );
 }
@@ -264,7 +274,10 @@ pub(crate) async fn cleaning_deletes_everything_but_the_result(world: &World) {
         .record_deployment(&token, &DeploymentRecord::default())
         .await
         .unwrap();
-    records.reserve_checkpoint_ids(&token, 64).await.unwrap();
+    records
+        .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
+        .await
+        .unwrap();
     // More than one transaction deletes.
     for id in 1..120 {
         records
