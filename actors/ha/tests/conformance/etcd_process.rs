@@ -52,8 +52,12 @@ impl Etcd {
         Some(Self { child, dir, ports })
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.ports[0]
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        format!("http://127.0.0.1:{}", self.port())
     }
 
     pub(crate) fn kill(&mut self) {

@@ -9,8 +9,13 @@ mod etcd_process;
 
 use crate::kit::*;
 use etcd_process::Etcd;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Processes that this test has started by itself, and ends.
 struct Servers {
@@ -34,7 +39,7 @@ impl Place {
 }
 
 fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }
 
@@ -340,4 +345,85 @@ fn a_cluster_that_is_stopped_and_started_goes_on_with_its_jobs() {
     let cancelled = cluster.hurtig(&["cancel", &job]);
     assert!(cancelled.status.success(), "{}", text(&cancelled));
     until("CANCELED", || cluster.job_in("CANCELED"));
+}
+
+/// A way to a port that can be cut.
+struct Line {
+    port: u16,
+    cut: Arc<AtomicBool>,
+}
+
+impl Line {
+    fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let line = Self {
+            port: listener.local_addr().unwrap().port(),
+            cut: Arc::default(),
+        };
+        let cut = line.cut.clone();
+        std::thread::spawn(move || {
+            for here in listener.incoming() {
+                let Ok(here) = here else { return };
+                if cut.load(Relaxed) {
+                    continue;
+                }
+                let Ok(there) = TcpStream::connect(("127.0.0.1", port)) else {
+                    continue;
+                };
+                for (from, to) in [(&here, &there), (&there, &here)] {
+                    let (from, to, cut) = (from.try_clone().unwrap(), to.try_clone().unwrap(), cut.clone());
+                    std::thread::spawn(move || carry(from, to, &cut));
+                }
+            }
+        });
+        line
+    }
+}
+
+/// What was sent after the cut never arrives, and nobody is told.
+fn carry(mut from: TcpStream, mut to: TcpStream, cut: &AtomicBool) {
+    let mut bytes = vec![0; 1 << 16];
+    while let Ok(some @ 1..) = from.read(&mut bytes) {
+        if !cut.load(Relaxed) && to.write_all(&bytes[..some]).is_err() {
+            return;
+        }
+    }
+}
+
+/// It answers TaskManagers and JobMasters as before, and does not know that somebody else leads.
+#[test]
+fn a_leader_that_is_cut_off_from_etcd_is_left_and_nothing_is_started_again() {
+    let Some(etcd) = Etcd::start() else { return };
+    let line = Line::to(etcd.port());
+    let kind = "high-availability.type=etcd".to_owned();
+    let mut servers = Servers::new(&[kind]);
+    let storage = servers.settings.clone();
+    let endpoints = |url: &str| [format!("high-availability.etcd.endpoints={url}")];
+    let with = |url: &str| storage.iter().cloned().chain(endpoints(url)).collect::<Vec<_>>();
+    let [one, other] = [Place::any(), Place::any()];
+    servers.settings = with(&format!("http://127.0.0.1:{}", line.port));
+    servers.jobmanager("jobmanager-1", one);
+    until("it leads", || servers.hurtig(one, &["list"]));
+    servers.settings = with(&etcd.url());
+    servers.jobmanager("jobmanager-2", other);
+    servers.task_manager("taskmanager", &[one, other], 2);
+    let (_, checkpoints) = numbers(&servers, one, 100_000_000);
+    let latest = checkpoint(&checkpoints, 0);
+    let before = [servers.processes("worker"), servers.processes("job-master")];
+    line.cut.store(true, Relaxed);
+    let begin = now();
+    until("the other one leads, and has the job", || {
+        (servers.state(other).as_deref() == Some("RUNNING")).then_some(())
+    });
+    println!("a leader that was cut off: {:?} until the other one had its job", begin.elapsed());
+    checkpoint(&checkpoints, latest);
+    line.cut.store(false, Relaxed);
+    until("who was cut off begins again", || {
+        servers.log("begins again: another jobmanager leads").then_some(())
+    });
+    until("and serves by way of the other", || {
+        (servers.state(one).as_deref() == Some("RUNNING")).then_some(())
+    });
+    let after = [servers.processes("worker"), servers.processes("job-master")];
+    assert_eq!(before, after, "nothing was started again:\n{}", servers.logs());
 }
