@@ -4,14 +4,15 @@ use crate::error::RestError;
 use crate::server::State;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
 };
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, ResponseError as _};
 use awc::Client;
+use futures_util::StreamExt as _;
 use std::time::Duration;
 
 /// What a request has that was handed on; it is not handed on again.
@@ -21,6 +22,8 @@ const OWN: [HeaderName; 4] = [CONNECTION, TRANSFER_ENCODING, HOST, ORIGIN];
 /// How long the leader may take to answer: as long as it has for itself, and a little.
 const PATIENCE: Duration = Duration::from_secs(160);
 
+/// How long a request that nobody serves may take to come.
+const DRAINING: Duration = Duration::from_secs(10);
 /// How often it is looked who leads, while an answer is waited for.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -58,7 +61,7 @@ pub(crate) async fn to_the_leader<B: MessageBody + 'static>(
                 unavailable("the jobmanager that led has not answered before another one led; ask again")
             }
         },
-        None => nobody(),
+        None => nobody(payload).await,
     };
     Ok(ServiceResponse::new(request, answer.map_into_right_body()))
 }
@@ -109,7 +112,11 @@ async fn hand_on(
     }
 }
 
-fn nobody() -> HttpResponse {
+/// Who is still sending hears nothing before it has sent all, so that is read, and dropped.
+async fn nobody(mut payload: actix_web::dev::Payload) -> HttpResponse {
+    let read = async { while let Some(Ok(_)) = payload.next().await {} };
+    // Whoever is slower than that finds the connection closed.
+    drop(tokio::time::timeout(DRAINING, read).await);
     unavailable("no jobmanager leads at the moment; ask again soon")
 }
 
@@ -118,5 +125,6 @@ fn unavailable(text: impl Into<String>) -> HttpResponse {
     answer
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    answer.head_mut().set_connection_type(ConnectionType::Close);
     answer
 }

@@ -182,14 +182,17 @@ pub(crate) async fn checkpoint_ids_are_never_given_twice(world: &World) {
     assert_eq!((first.first, first.end), (CheckpointId(1), CheckpointId(65)));
     let raised = records.raise_epoch(&leader, one.job).await.unwrap();
     let token = records.claim(one.job, raised.epoch, "process 2").await.unwrap();
-    assert_eq!(
-        records
-            .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
-            .await
-            .unwrap()
-            .first,
-        first.end
-    );
+    let second = records
+        .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
+        .await
+        .unwrap();
+    assert_eq!(second.first, first.end);
+    // Somebody has used more than were reserved.
+    let third = records
+        .reserve_checkpoint_ids(&token, CheckpointId(500), 64)
+        .await
+        .unwrap();
+    assert_eq!((third.first, third.end), (CheckpointId(500), CheckpointId(564)));
 }
 
 pub(crate) async fn a_checkpoint_is_committed_once_and_goes_forward(world: &World) {

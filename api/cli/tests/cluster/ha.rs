@@ -415,11 +415,16 @@ fn a_leader_that_is_cut_off_from_etcd_is_left_and_nothing_is_started_again() {
     until("the other one leads, and has the job", || {
         (servers.state(other).as_deref() == Some("RUNNING")).then_some(())
     });
-    println!("a leader that was cut off: {:?} until the other one had its job", begin.elapsed());
+    println!(
+        "a leader that was cut off: {:?} until the other one had its job",
+        begin.elapsed()
+    );
     checkpoint(&checkpoints, latest);
     line.cut.store(false, Relaxed);
     until("who was cut off begins again", || {
-        servers.log("begins again: another jobmanager leads").then_some(())
+        servers
+            .log("begins again: another jobmanager leads")
+            .then_some(())
     });
     until("and serves by way of the other", || {
         (servers.state(one).as_deref() == Some("RUNNING")).then_some(())
