@@ -17,6 +17,7 @@ fn bounds(max_batches: usize, max_bytes: usize) -> ChannelOptions {
     ChannelOptions {
         max_batches,
         max_bytes,
+        ..ChannelOptions::default()
     }
 }
 

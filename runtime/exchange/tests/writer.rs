@@ -164,6 +164,7 @@ fn setup() -> impl Strategy<Value = Setup> {
                 bounds: ChannelOptions {
                     max_batches,
                     max_bytes,
+                    ..ChannelOptions::default()
                 },
                 batch_size,
                 batch_bytes,
@@ -377,6 +378,7 @@ fn batches_of_big_records_shrink_to_the_bytes_of_a_batch() {
     let wide = ChannelOptions {
         max_batches: 1_000,
         max_bytes: usize::MAX,
+        ..ChannelOptions::default()
     };
     let (mut writer, receiver) = blob_edge(wide);
     let mut batch = Batch::from_records(vec![vec![0; 64 << 10]; 2_048]);
@@ -506,6 +508,7 @@ fn no_wake_up_is_lost_between_two_threads() {
     let tiny = ChannelOptions {
         max_batches: 1,
         max_bytes: 1 << 20,
+        ..ChannelOptions::default()
     };
     let (done, finished) = mpsc::sync_channel(4);
     let (producer, consumer) = (Signal::new(), Signal::new());

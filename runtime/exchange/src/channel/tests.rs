@@ -11,6 +11,7 @@ fn pair(max_batches: usize, max_bytes: usize) -> (Sender<u32>, Receiver<u32>) {
         ChannelOptions {
             max_batches,
             max_bytes,
+            ..ChannelOptions::default()
         },
         Signal::new(),
         Signal::new(),
@@ -52,6 +53,7 @@ fn overtaking(max_batches: usize) -> (Sender<u32>, Receiver<u32>, Signal, Signal
     let options = ChannelOptions {
         max_batches,
         max_bytes: 1 << 20,
+        ..ChannelOptions::default()
     };
     let barriers = BarrierMode::Overtakes;
     let (producer, consumer) = (Signal::new(), Signal::new());

@@ -15,6 +15,7 @@
 
 mod connection;
 mod credit;
+mod debloat;
 mod ends;
 mod event;
 mod frame;
@@ -22,7 +23,8 @@ mod packed;
 mod peer;
 
 pub use connection::{Connection, ConnectionConfig};
+pub use debloat::Debloat;
 pub use ends::{Inlet, Outlet};
 pub use frame::{FrameError, HEADER_LEN};
-pub(crate) use packed::Packed;
+pub(crate) use packed::{Form, Packed};
 pub use peer::{Exchange, PeerWorker};
