@@ -11,6 +11,7 @@ use hurtig_dataflow::chain::{AnyLink, Head, Node, TaskCore, TaskParts};
 use hurtig_dataflow::graph::{JobEdge, JobGraph, JobOperator, JobVertex};
 use hurtig_dataflow::operator::{JobParameters, Services, SideOutputs, SideSink, SubtaskInfo};
 use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program};
+use hurtig_exchange::remote::NetworkConfig;
 use hurtig_exchange::{BarrierMode, ChannelKind, ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
 use std::collections::BTreeMap;
@@ -63,6 +64,8 @@ pub struct TaskSettings {
     pub max_metrics: usize,
     /// What barriers do.
     pub barriers: BarrierSettings,
+    /// Bounds of the exchange with other workers.
+    pub network: NetworkConfig,
 }
 
 impl Default for TaskSettings {
@@ -74,6 +77,7 @@ impl Default for TaskSettings {
             round: Duration::from_millis(2),
             max_metrics: 100_000,
             barriers: BarrierSettings::default(),
+            network: NetworkConfig::default(),
         }
     }
 }

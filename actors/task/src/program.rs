@@ -15,7 +15,7 @@ use hurtig_dataflow::graph::{JobGraph, NodeKind};
 use hurtig_dataflow::operator::JobParameters;
 use hurtig_dataflow::program::{NodeCode, Program};
 use hurtig_dataflow::source::SplitEnumerator;
-use hurtig_exchange::remote::Exchange;
+use hurtig_exchange::remote::{Exchange, NetworkConfig};
 use hurtig_state::{StateBackend, StateShapes};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -189,6 +189,10 @@ impl TaskFactory for LinkedProgram {
 
     fn connect(&self, exchange: Arc<dyn Exchange>) {
         self.channels.connect(exchange);
+    }
+
+    fn network(&self) -> NetworkConfig {
+        self.settings.network
     }
 }
 

@@ -9,20 +9,23 @@ use crate::schedule::Schedule;
 use crate::work::Work;
 use actix_rt::System;
 use hdrhistogram::Histogram;
+use hurtig_connector_datagen::GeneratorSource;
 use hurtig_core::ids::{
     AllocationId, AttemptNumber, CheckpointId, ExecutionId, JobId, NodeId, SubtaskId, TaskManagerId,
 };
 use hurtig_core::key::{KeyGroupRange, StableKey};
 use hurtig_core::time::SystemClock;
 use hurtig_core::types::TypeInfo;
-use hurtig_connector_datagen::GeneratorSource;
 use hurtig_dataflow::graph::{
-    GraphSettings, JobGraph, JobVertex, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode, TaskState,
+    GraphSettings, JobGraph, JobVertex, NodeKind, PartitionKind, StreamEdge, StreamGraph, StreamNode,
+    TaskState,
 };
 use hurtig_dataflow::key::{ByValue, KeySelector};
 use hurtig_dataflow::operators::watermark::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 use hurtig_dataflow::operators::{KeyedFold, SinkOperator};
-use hurtig_dataflow::program::{EdgeName, EdgeShape, NodeCode, Program, TypedEdge, TypedOperator, TypedSource};
+use hurtig_dataflow::program::{
+    EdgeName, EdgeShape, NodeCode, Program, TypedEdge, TypedOperator, TypedSource,
+};
 use hurtig_dataflow::sink::Sink;
 use hurtig_dataflow::source::Source;
 use hurtig_exchange::remote::PeerWorker;
@@ -136,7 +139,11 @@ fn program(
     let mut last = first;
     let ending = nodes.len() - 1;
     for (at, operator) in nodes.into_iter().enumerate() {
-        let kind = if at == ending { NodeKind::Sink } else { NodeKind::Operator };
+        let kind = if at == ending {
+            NodeKind::Sink
+        } else {
+            NodeKind::Operator
+        };
         let to = graph.add_node(node("behind", kind));
         let edge = StreamEdge::new(last, to);
         graph.add_edge(match at {
@@ -154,7 +161,12 @@ fn program(
         ..GraphSettings::default()
     };
     let graph = graph.job_graph(JobId::from_u128(1), &settings)?;
-    Ok(LinkedProgram::new(graph, code, TaskSettings::default(), SystemClock::new()))
+    Ok(LinkedProgram::new(
+        graph,
+        code,
+        TaskSettings::default(),
+        SystemClock::new(),
+    ))
 }
 
 fn key_shape() -> String {
@@ -164,12 +176,18 @@ fn key_shape() -> String {
 }
 
 fn edge_name(from: NodeId, to: NodeId) -> EdgeName {
-    EdgeName { from, to, input: 0, side: None }
+    EdgeName {
+        from,
+        to,
+        input: 0,
+        side: None,
+    }
 }
 
 fn shuffle(hasher: Arc<dyn HashRecords<u64>>) -> Box<dyn hurtig_dataflow::program::EdgeCode> {
     let by = hasher.clone();
-    let partitioner = move |shape: EdgeShape| Partitioner::hash(by.clone(), shape.max_parallelism, shape.consumers);
+    let partitioner =
+        move |shape: EdgeShape| Partitioner::hash(by.clone(), shape.max_parallelism, shape.consumers);
     Box::new(TypedEdge::new(TypeInfo::<u64>::of(), partitioner).hashed_by(Some(hasher)))
 }
 
@@ -180,7 +198,9 @@ fn run(
     job: impl Fn() -> Result<LinkedProgram, Failure>,
 ) -> Result<(), Failure> {
     let workers = if place == Place::Apart { parallelism } else { 1 };
-    let jobs = (0..workers).map(|_| job().map(Arc::new)).collect::<Result<Vec<_>, _>>()?;
+    let jobs = (0..workers)
+        .map(|_| job().map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut peers = Vec::new();
     for (number, job) in (0..).zip(&jobs) {
         let network = network(number)?;
@@ -193,7 +213,11 @@ fn run(
     let threads: Vec<_> = (0..parallelism)
         .map(|index| {
             let job = jobs[(index % workers) as usize].clone();
-            let worker = Worker { index, parallelism, peers: peers.clone() };
+            let worker = Worker {
+                index,
+                parallelism,
+                peers: peers.clone(),
+            };
             let begin = begin.clone();
             thread::spawn(move || {
                 begin.wait();
@@ -281,7 +305,10 @@ impl Worker {
         TaskDescriptor {
             job: graph.id,
             execution: ExecutionId {
-                subtask: SubtaskId { vertex: vertex.id, index: self.index },
+                subtask: SubtaskId {
+                    vertex: vertex.id,
+                    index: self.index,
+                },
                 attempt: AttemptNumber(0),
             },
             name: vertex.name.clone(),

@@ -1,47 +1,16 @@
 //! One connection: all channels between two processes, as a brain.
 
 use super::credit::{CreditConfig, Credits};
-use super::debloat::Debloat;
 use super::ends::{Inlet, Outgoing, Outlet};
 use super::event;
 use super::frame::{FrameError, FrameReader, Header, Kind};
-use super::packed::{MAX_BATCH, Packed, take};
+use super::packed::{Packed, take};
+use super::settings::ConnectionConfig;
 use crate::queue::{Item, Rung};
 use hurtig_core::ids::{ChannelId, EdgeId};
 use hurtig_core::time::Time;
 use hurtig_core::{Error, Event};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
-
-/// What a connection may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionConfig {
-    /// Bytes that may be on their way to each consumer (`exchange.credit.exclusive`).
-    pub exclusive: u64,
-    /// Bytes beyond that, for channels of which more waits (`exchange.credit.floating`).
-    pub floating: u64,
-    /// The most that one channel gets of those (`exchange.credit.floating-per-channel`).
-    pub floating_per_channel: u64,
-    /// Whether what is on its way follows what is read (`taskmanager.network.memory.buffer-debloat`).
-    pub debloat: Option<Debloat>,
-    /// The longest body of a frame that is taken.
-    pub max_frame: usize,
-    /// After so long without anything to send it says that it is there.
-    pub quiet: Duration,
-}
-
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            exclusive: 256 << 10,
-            floating: 8 << 20,
-            floating_per_channel: 2 << 20,
-            debloat: None,
-            max_frame: MAX_BATCH,
-            quiet: Duration::from_secs(3),
-        }
-    }
-}
 
 /// Instead of a channel's number: its producer has not been heard of, so it has none.
 const EXPECTED: u32 = u32::MAX;

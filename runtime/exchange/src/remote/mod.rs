@@ -21,10 +21,12 @@ mod event;
 mod frame;
 mod packed;
 mod peer;
+mod settings;
 
-pub use connection::{Connection, ConnectionConfig};
+pub use connection::Connection;
 pub use debloat::Debloat;
 pub use ends::{Inlet, Outlet};
 pub use frame::{FrameError, HEADER_LEN};
 pub(crate) use packed::{Form, Packed};
 pub use peer::{Exchange, PeerWorker};
+pub use settings::{ConnectionConfig, NetworkConfig};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::remote::Debloat;
 use crate::{
     BarrierMode, Captured, ChannelKind, ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver,
     RecordCodec, SendOutcome, Sender, Signal, channel_in, channel_out,
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 type Record = (u64, String);
 
@@ -369,6 +371,7 @@ fn what_is_on_its_way_follows_what_is_read() {
     let mut waiting = 0;
     for tick in 0..2_000 {
         world.now = Time::from_nanos(tick * 10_000_000);
+        world.settle();
         while matches!(sender.try_send(batch(0..60), 0), SendOutcome::Sent) {
             world.settle();
         }
