@@ -1,5 +1,6 @@
 //! Builds the dataflow of one subtask from the program's code.
 
+use crate::channel_metrics::ChannelEnds;
 use crate::channels::{Channels, End, Wanted};
 use crate::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
 use crate::metrics::operator_group;
@@ -14,6 +15,7 @@ use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Progra
 use hurtig_exchange::remote::NetworkConfig;
 use hurtig_exchange::{BarrierMode, ChannelKind, ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,6 +97,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) backend: &'a StateBackend,
     /// The group of this subtask.
     pub(crate) metrics: &'a MetricGroup,
+    /// The ends of its channels that were made so far.
+    pub(crate) ends: RefCell<ChannelEnds>,
 }
 
 impl Assembly<'_> {
@@ -308,6 +312,17 @@ impl Assembly<'_> {
 
     /// One end of a channel whose other end is here, or at one of the descriptor's peers.
     fn end_of(&self, wanted: Wanted<'_>, peer: Option<&u32>) -> Result<Erased> {
+        let made = self.make_end(wanted, peer)?;
+        let mut ends = self.ends.borrow_mut();
+        let side = match wanted.end {
+            End::Sender => &mut ends.outputs,
+            End::Receiver => &mut ends.inputs,
+        };
+        side.extend(wanted.stream.watched(&made));
+        Ok(made)
+    }
+
+    fn make_end(&self, wanted: Wanted<'_>, peer: Option<&u32>) -> Result<Erased> {
         let Some(&peer) = peer else {
             return Ok(self.channels.take(wanted));
         };

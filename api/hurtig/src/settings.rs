@@ -420,10 +420,61 @@ fn folder_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hurtig_core::config::ExchangeCompression;
     use std::path::Path;
 
     fn config(definitions: &[&str]) -> Configuration {
         Configuration::builder().definitions(definitions).build().unwrap()
+    }
+
+    #[test]
+    fn the_network_is_as_configured_and_bounds_that_contradict_each_other_are_refused() {
+        let set = config(&[
+            "exchange.credit.exclusive=64kb",
+            "taskmanager.network.compression.codec=LZ4",
+            "exchange.records.form=messagepack",
+            "taskmanager.network.netty.client.connectTimeoutSec=7",
+            "exchange.silence-timeout=8s",
+            "taskmanager.network.memory.buffer-debloat.enabled=true",
+            "taskmanager.network.memory.buffer-debloat.target=300ms",
+        ]);
+        let settings = task_settings(&set);
+        assert_eq!(settings.channels.travel, Travel::Named);
+        assert_eq!(settings.channels.compression, ExchangeCompression::Lz4);
+        assert_eq!(settings.network.connection.exclusive, 64 << 10);
+        assert_eq!(settings.network.connect_timeout, Duration::from_secs(7));
+        assert_eq!(settings.network.connection.quiet, Duration::from_secs(2));
+        let target = settings.network.connection.debloat.map(|debloat| debloat.target);
+        assert_eq!(target, Some(Duration::from_millis(300)));
+        // What is not set is what the exchange has without any settings.
+        let defaults = format!("{:?}", NetworkConfig::default());
+        assert_eq!(format!("{:?}", task_settings(&config(&[])).network), defaults);
+        let cases = [
+            (
+                vec!["taskmanager.network.request-backoff.initial=2000"],
+                "request-backoff.max is 1000",
+            ),
+            (
+                vec![
+                    "exchange.credit.floating=1mb",
+                    "exchange.credit.floating-per-channel=3mb",
+                ],
+                "exchange.credit.floating is 1 mb",
+            ),
+        ];
+        for (definitions, problem) in cases {
+            let refused = job_setup(&config(&definitions), &StateBackend::Heap)
+                .err()
+                .unwrap();
+            assert!(refused.to_string().contains(problem), "{refused}");
+        }
+        for wrong in [
+            "exchange.credit.exclusive=1kb",
+            "taskmanager.network.compression.codec=LZO",
+        ] {
+            let refused = Configuration::builder().definitions([wrong]).build().unwrap_err();
+            assert!(refused.to_string().contains("expects"), "{refused}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::in_flight::{Captured, RecordCodec};
 use crate::queue::{Item, Queue, Refused, Side};
 use crate::remote::{Form, Inlet, Outlet, Packed};
 use crate::signal::Signal;
+use crate::watched::Watched;
 use hurtig_core::config::ExchangeCompression;
 use hurtig_core::types::{Travel, TypeInfo};
 use hurtig_core::{Barrier, Batch, Element, Error, Event, Result};
@@ -105,6 +106,15 @@ enum Way<T> {
     Here(Arc<Queue<Batch<T>>>),
     /// It is in another one.
     There(Arc<Queue<Packed>>),
+}
+
+impl<T: Send + 'static> Way<T> {
+    fn watched(&self) -> Watched {
+        match self {
+            Self::Here(queue) => Watched::new(queue, false),
+            Self::There(queue) => Watched::new(queue, true),
+        }
+    }
 }
 
 /// Does the same with either queue.
@@ -273,6 +283,13 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T: Send + 'static> Sender<T> {
+    /// For metrics.
+    pub fn watched(&self) -> Watched {
+        self.way.watched()
+    }
+}
+
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         with_queue!(&self.way, queue => queue.leave_producer());
@@ -385,6 +402,13 @@ impl<T> Receiver<T> {
     /// Batches and bytes that wait.
     pub fn backlog(&self) -> (usize, usize) {
         with_queue!(&self.way, queue => queue.backlog())
+    }
+}
+
+impl<T: Send + 'static> Receiver<T> {
+    /// For metrics.
+    pub fn watched(&self) -> Watched {
+        self.way.watched()
     }
 }
 

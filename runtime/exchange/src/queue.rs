@@ -2,6 +2,7 @@
 
 use crate::channel::{Announcement, ChannelKind};
 use crate::signal::Signal;
+use crate::watched::Waiting;
 use hurtig_core::{Barrier, Event};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,6 +79,8 @@ struct State<B> {
     elements: VecDeque<Queued<B>>,
     batches: usize,
     bytes: usize,
+    /// Batches and bytes that were taken so far.
+    taken: (u64, u64),
     /// Position of the next element to be published: how many were before it.
     published: u64,
     /// Elements below this position stay as they are: a barrier was announced behind them, or they were captured.
@@ -115,6 +118,7 @@ impl<B> Queue<B> {
             elements: VecDeque::with_capacity(kind.options.max_batches + 2),
             batches: 0,
             bytes: 0,
+            taken: (0, 0),
             published: 0,
             settled: 0,
             announcement: None,
@@ -339,6 +343,8 @@ impl<B> Queue<B> {
         if matches!(queued.item, Item::Batch(_)) {
             state.batches -= 1;
             state.bytes -= queued.bytes;
+            state.taken.0 += 1;
+            state.taken.1 += queued.bytes as u64;
             ring = state.producer_waits.is_some_and(|enough| state.bytes <= enough);
             if ring {
                 state.producer_waits = None;
@@ -397,6 +403,17 @@ impl<B> Queue<B> {
     /// Whether nobody takes anything any more.
     pub(crate) fn is_unread(&self) -> bool {
         self.lock().consumer_gone
+    }
+
+    /// What stands in it, for who watches.
+    pub(crate) fn stands(&self) -> Waiting {
+        let state = self.lock();
+        Waiting {
+            batches: state.batches,
+            bytes: state.bytes,
+            is_full: !self.takes_more(&state),
+            taken: state.taken,
+        }
     }
 
     /// Batches and bytes that wait.
