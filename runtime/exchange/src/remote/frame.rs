@@ -93,6 +93,18 @@ impl Header {
     }
 }
 
+/// The bytes of a frame of any kind, with a checksum that is right: what another process may send, for tests.
+pub fn frame(kind: u8, channel: u32, position: u64, body: &[u8]) -> Vec<u8> {
+    let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
+    let mut bytes = Vec::new();
+    let header = Header {
+        position,
+        ..Header::of(kind, channel)
+    };
+    header.write(body, &mut bytes);
+    bytes
+}
+
 fn checksum(header: &[u8], body: &[u8]) -> u64 {
     let mut sum = Xxh3Default::new();
     sum.update(header);

@@ -26,7 +26,7 @@ mod settings;
 pub use connection::Connection;
 pub use debloat::Debloat;
 pub use ends::{Inlet, Outlet};
-pub use frame::{FrameError, HEADER_LEN};
+pub use frame::{FrameError, HEADER_LEN, frame};
 pub(crate) use packed::{Form, Packed};
 pub use peer::{Exchange, PeerWorker};
 pub use settings::{ConnectionConfig, NetworkConfig};

@@ -563,6 +563,29 @@ fn frames_that_cannot_stand_where_they_stand_are_refused() {
     }
 }
 
+proptest! {
+    /// Whatever frames come: elements, or an error, and no more than was granted waits.
+    #[test]
+    fn any_frames_are_taken_or_refused(
+        frames in prop::collection::vec((any::<u8>(), 0..4u32, 0..4u64, prop::collection::vec(any::<u8>(), 0..40)), 0..60)
+    ) {
+        let mut world = World::new();
+        let _sender = world.sender(0);
+        let receivers = [0, 1].map(|channel| world.receiver(channel));
+        world.settle();
+        for (kind, channel, position, body) in frames {
+            let bytes = crate::remote::frame(kind, channel, position, &body);
+            if world.sides[1].receive(&bytes, Time::ZERO).is_err() {
+                break;
+            }
+            world.write(1, usize::MAX / 2);
+            let waiting: usize = receivers.iter().map(|receiver| receiver.backlog().1).sum();
+            prop_assert!(waiting <= 2 * 400 + 1_000 + 2 * 200);
+        }
+        while receivers.iter().any(|receiver| receiver.try_recv().is_some()) {}
+    }
+}
+
 /// What the tasks and the connection may do.
 #[derive(Clone, Debug)]
 enum Step {
