@@ -115,11 +115,7 @@ mod tests {
 
     #[test]
     fn what_waits_and_what_has_come_is_published() {
-        let options = ChannelOptions {
-            max_batches: 2,
-            max_bytes: 1_000,
-            ..ChannelOptions::default()
-        };
+        let options = ChannelOptions::bounded(2, 1_000);
         let (sender, receiver) = channel::<u64>(options, Signal::new(), Signal::new());
         let codec = RecordCodec::new(TypeInfo::of());
         let (away, _outlet) = channel_out::<u64>(options, codec, Signal::new(), Signal::new());

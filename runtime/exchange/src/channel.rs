@@ -29,14 +29,21 @@ pub struct ChannelOptions {
     pub compression: ExchangeCompression,
 }
 
+impl ChannelOptions {
+    /// These bounds, and everything else as it is without settings.
+    pub const fn bounded(max_batches: usize, max_bytes: usize) -> Self {
+        Self {
+            max_batches,
+            max_bytes,
+            travel: Travel::Flat,
+            compression: ExchangeCompression::None,
+        }
+    }
+}
+
 impl Default for ChannelOptions {
     fn default() -> Self {
-        Self {
-            max_batches: 4,
-            max_bytes: 2 << 20,
-            travel: Travel::default(),
-            compression: ExchangeCompression::default(),
-        }
+        Self::bounded(4, 2 << 20)
     }
 }
 

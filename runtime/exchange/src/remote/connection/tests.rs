@@ -62,11 +62,7 @@ impl World {
             producer: Signal::new(),
             consumer: Signal::new(),
             kind: ChannelKind {
-                options: ChannelOptions {
-                    max_batches: 4,
-                    max_bytes: 1_000,
-                    ..ChannelOptions::default()
-                },
+                options: ChannelOptions::bounded(4, 1_000),
                 barriers: BarrierMode::Overtakes,
             },
         }
