@@ -3,6 +3,7 @@
 //! The dataflow only counts. What it has counted is copied here whenever the task reports, so that
 //! these metrics cost nothing per record and are at most a second old.
 
+use crate::channel_metrics::ChannelMetrics;
 use hurtig_core::metrics::{Counter, Gauge, Meter, MetricGroup};
 use hurtig_core::time::Time;
 use hurtig_dataflow::chain::NodeStats;
@@ -43,6 +44,7 @@ pub(crate) struct TaskMetrics {
     /// What the shares were last computed from.
     shared: Option<TimeSpent>,
     operators: Vec<OperatorMetrics>,
+    channels: Option<ChannelMetrics>,
 }
 
 impl TaskMetrics {
@@ -59,7 +61,17 @@ impl TaskMetrics {
                 .iter()
                 .map(|operator| OperatorMetrics::new(&operator_group(&group, operator)))
                 .collect(),
+            channels: None,
             group,
+        }
+    }
+
+    /// The same, with those of the task's channels.
+    #[must_use]
+    pub(crate) fn with_channels(self, channels: ChannelMetrics) -> Self {
+        Self {
+            channels: Some(channels),
+            ..self
         }
     }
 
@@ -77,6 +89,9 @@ impl TaskMetrics {
             raise(&condition.total, nanos / 1_000_000);
         }
         self.share(spent);
+        if let Some(channels) = &self.channels {
+            channels.update();
+        }
         for (operator, stats) in self.operators.iter().zip(stats) {
             operator.update(stats);
         }
@@ -108,20 +123,20 @@ pub(crate) fn operator_group(task: &MetricGroup, operator: &JobOperator) -> Metr
 }
 
 /// A total and its rate.
-struct Counted {
+pub(crate) struct Counted {
     total: Counter,
     rate: Meter,
 }
 
 impl Counted {
-    fn new(group: &MetricGroup, name: &str) -> Self {
+    pub(crate) fn new(group: &MetricGroup, name: &str) -> Self {
         Self {
             total: group.counter(name),
             rate: group.meter(&format!("{name}PerSecond")),
         }
     }
 
-    fn raise(&self, total: u64) {
+    pub(crate) fn raise(&self, total: u64) {
         raise(&self.total, total);
         self.rate.mark_many(total.saturating_sub(self.rate.count()));
     }
