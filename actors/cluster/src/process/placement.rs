@@ -1,13 +1,15 @@
 //! The ResourceManager's hands in a cluster of processes: which TaskManager starts what, and what follows when something ends.
 
 use super::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
+use super::machine::MachineFacts;
 use crate::dispatcher::{DispatcherCall, DispatcherInput};
+use crate::error::ClusterError;
 use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
 use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
 use crate::wire::{
-    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
-    StartJobMaster, StartWorker,
+    AskMachine, Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, MachineRpc, Plan, PlanJob,
+    ProcessEnded, ReadLog, RegisterTaskManager, StartJobMaster, StartWorker,
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::Time;
@@ -21,6 +23,8 @@ use std::time::Duration;
 
 /// How long a TaskManager may take to take up a command. It may fetch an artifact first.
 const COMMAND: Duration = Duration::from_secs(60);
+/// How long a TaskManager may take to say something of itself.
+const LOOKING: Duration = Duration::from_secs(3);
 /// How long the processes of an epoch may take to end: they are killed.
 const ENDING: Duration = Duration::from_secs(10);
 /// How long a plan may take: two runs, and fetching the artifact.
@@ -111,6 +115,16 @@ pub(crate) enum ProcessEvent {
     ReportTo(Mailbox<DispatcherInput>),
     /// A client asks who is there.
     TaskManagers(Reply<TaskManagers>),
+    /// A client asks something of one of them.
+    Ask(TaskManagerId, MachineQuestion),
+}
+
+/// What clients ask of a TaskManager.
+pub(crate) enum MachineQuestion {
+    /// What it is, and where.
+    Facts(Reply<Result<MachineFacts, ClusterError>>),
+    /// A part of a log of this name; `None`: there is none.
+    Log(String, u64, Reply<Result<Option<Vec<u8>>, ClusterError>>),
 }
 
 /// A TaskManager, as clients see it.
@@ -124,6 +138,17 @@ pub struct TaskManagerOverview {
     pub slots: u32,
     /// How many of them no job has.
     pub free: u32,
+    /// The processes there that run tasks.
+    pub workers: Vec<WorkerOverview>,
+}
+
+/// A worker, as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerOverview {
+    /// Whose tasks it runs.
+    pub job: JobId,
+    /// In which slots.
+    pub slots: Vec<AllocationId>,
 }
 
 /// The TaskManagers of a cluster.
@@ -142,6 +167,7 @@ struct Starter {
     address: String,
     slots: u32,
     gateway: Gateway<LauncherRpc>,
+    machine: Gateway<MachineRpc>,
 }
 
 /// The processes of a job.
@@ -439,6 +465,7 @@ impl ResourceManager {
                 }
             }
             ProcessEvent::TaskManagers(reply) => reply.send(self.task_managers()),
+            ProcessEvent::Ask(task_manager, question) => self.ask(task_manager, question, cx),
         }
     }
 
@@ -465,6 +492,7 @@ impl ResourceManager {
             address: address.clone(),
             slots,
             gateway: peer.gateway("task-manager").stamped(placement.stamp),
+            machine: peer.gateway("machine"),
         };
         placement.starters.insert(task_manager, starter);
         tracing::info!(%task_manager, slots, address, "registered");
@@ -765,6 +793,40 @@ impl ResourceManager {
         Ok(graph)
     }
 
+    fn ask(&self, task_manager: TaskManagerId, question: MachineQuestion, cx: Cx<'_, '_>) {
+        let placement = self.placement.as_ref();
+        let starter = placement.and_then(|placement| placement.starters.get(&task_manager));
+        let machine = starter.map(|starter| starter.machine.clone());
+        let machine = machine.ok_or(ClusterError::UnknownTaskManager(task_manager));
+        let silent = move |error: RpcError| ClusterError::SilentTaskManager(task_manager, error.to_string());
+        match (question, machine) {
+            (MachineQuestion::Facts(reply), Err(unknown)) => reply.send(Err(unknown)),
+            (MachineQuestion::Log(_, _, reply), Err(unknown)) => reply.send(Err(unknown)),
+            (MachineQuestion::Facts(reply), Ok(machine)) => {
+                let asked = machine.ask(AskMachine {}, LOOKING);
+                cx.detach(async move { reply.send(asked.await.map_err(silent)) });
+            }
+            (MachineQuestion::Log(name, offset, reply), Ok(machine)) => {
+                let asked = machine.ask(ReadLog { name, offset }, LOOKING);
+                cx.detach(async move {
+                    let part = asked.await.map_err(silent);
+                    reply.send(part.map(|part| part.map(|part| part.bytes)));
+                });
+            }
+        }
+    }
+
+    fn workers_at(&self, task_manager: TaskManagerId) -> Vec<WorkerOverview> {
+        let jobs = self.placement.iter().flat_map(|placement| &placement.jobs);
+        let workers = jobs.flat_map(|(job, known)| known.workers.values().map(move |worker| (*job, worker)));
+        let here = workers.filter(|(_, worker)| worker.at == task_manager);
+        here.map(|(job, worker)| WorkerOverview {
+            job,
+            slots: worker.allocations.clone(),
+        })
+        .collect()
+    }
+
     fn task_managers(&self) -> TaskManagers {
         let (slots, free) = self.brain.totals();
         let starters = self.placement.iter().flat_map(|placement| &placement.starters);
@@ -773,6 +835,7 @@ impl ResourceManager {
             address: starter.address.clone(),
             slots: starter.slots,
             free: self.brain.free_of(*id),
+            workers: self.workers_at(*id),
         });
         TaskManagers {
             all: all.collect(),
