@@ -14,6 +14,7 @@ pub mod launcher;
 mod leader;
 mod machine;
 mod orders;
+mod overview;
 pub(crate) mod placement;
 pub mod role;
 mod runtime;
@@ -27,6 +28,6 @@ pub use artifact::{ArtifactError, NOTE_NAME, NOTE_TYPE, Note, note_bytes, read_n
 pub use job_manager::{JobManager, JobManagerConfig, JobManagerHandle, SubmitError};
 pub use job_master::{JobCodeHere, Obeys, run_job_master};
 pub use machine::{LOG_PART, LogFile, Logs, MachineFacts, ThreadFacts};
-pub use placement::{TaskManagerOverview, TaskManagers, WorkerOverview};
+pub use overview::{TaskManagerOverview, TaskManagers, WorkerOverview};
 pub use task_manager::{TaskManagerConfig, run_task_manager};
 pub use worker::run_worker;

@@ -1,15 +1,14 @@
 //! The ResourceManager's hands in a cluster of processes: which TaskManager starts what, and what follows when something ends.
 
 use super::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
-use super::machine::MachineFacts;
+use super::overview::{MachineQuestion, TaskManagers};
 use crate::dispatcher::{DispatcherCall, DispatcherInput};
-use crate::error::ClusterError;
 use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
 use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
 use crate::wire::{
-    AskMachine, Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, MachineRpc, Plan, PlanJob,
-    ProcessEnded, ReadLog, RegisterTaskManager, StartJobMaster, StartWorker,
+    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, MachineRpc, Plan, PlanJob, ProcessEnded,
+    RegisterTaskManager, StartJobMaster, StartWorker,
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::Time;
@@ -23,8 +22,6 @@ use std::time::Duration;
 
 /// How long a TaskManager may take to take up a command. It may fetch an artifact first.
 const COMMAND: Duration = Duration::from_secs(60);
-/// How long a TaskManager may take to say something of itself.
-const LOOKING: Duration = Duration::from_secs(3);
 /// How long the processes of an epoch may take to end: they are killed.
 const ENDING: Duration = Duration::from_secs(10);
 /// How long a plan may take: two runs, and fetching the artifact.
@@ -119,59 +116,16 @@ pub(crate) enum ProcessEvent {
     Ask(TaskManagerId, MachineQuestion),
 }
 
-/// What clients ask of a TaskManager.
-pub(crate) enum MachineQuestion {
-    /// What it is, and where.
-    Facts(Reply<Result<MachineFacts, ClusterError>>),
-    /// A part of a log of this name; `None`: there is none.
-    Log(String, u64, Reply<Result<Option<Vec<u8>>, ClusterError>>),
-}
-
-/// A TaskManager, as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskManagerOverview {
-    /// Who.
-    pub id: TaskManagerId,
-    /// Where it listens.
-    pub address: String,
-    /// How many slots it has.
-    pub slots: u32,
-    /// How many of them no job has.
-    pub free: u32,
-    /// The processes there that run tasks.
-    pub workers: Vec<WorkerOverview>,
-}
-
-/// A worker, as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkerOverview {
-    /// Whose tasks it runs.
-    pub job: JobId,
-    /// In which slots.
-    pub slots: Vec<AllocationId>,
-}
-
-/// The TaskManagers of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskManagers {
-    /// Each of them.
-    pub all: Vec<TaskManagerOverview>,
-    /// Slots in all.
-    pub slots: u32,
-    /// Slots that no job has.
-    pub free: u32,
-}
-
 /// A TaskManager that starts processes.
-struct Starter {
-    address: String,
-    slots: u32,
+pub(super) struct Starter {
+    pub(super) address: String,
+    pub(super) slots: u32,
     gateway: Gateway<LauncherRpc>,
-    machine: Gateway<MachineRpc>,
+    pub(super) machine: Gateway<MachineRpc>,
 }
 
 /// The processes of a job.
-struct JobProcesses {
+pub(super) struct JobProcesses {
     launch: Arc<JobLaunch>,
     epoch: NonZeroU64,
     /// The Dispatcher waits for a JobMaster of this epoch, and none has been placed.
@@ -180,7 +134,7 @@ struct JobProcesses {
     master_at: Option<TaskManagerId>,
     /// Where the JobMaster listens, and the way to it.
     master: Option<(String, Mailbox<JobMasterEvent>)>,
-    workers: BTreeMap<TaskManagerId, Worker>,
+    pub(super) workers: BTreeMap<TaskManagerId, Worker>,
     /// Earlier epochs are being ended: nothing is started.
     clearing: bool,
     over: bool,
@@ -190,10 +144,10 @@ struct JobProcesses {
     expected: Option<BTreeSet<TaskManagerId>>,
 }
 
-struct Worker {
-    at: TaskManagerId,
+pub(super) struct Worker {
+    pub(super) at: TaskManagerId,
     since: Time,
-    allocations: Vec<AllocationId>,
+    pub(super) allocations: Vec<AllocationId>,
 }
 
 /// Who starts processes, and which there are.
@@ -201,8 +155,8 @@ pub(crate) struct Placement {
     rpc: Rpc,
     stamp: Stamp,
     dispatcher: Option<Mailbox<DispatcherInput>>,
-    starters: BTreeMap<TaskManagerId, Starter>,
-    jobs: BTreeMap<JobId, JobProcesses>,
+    pub(super) starters: BTreeMap<TaskManagerId, Starter>,
+    pub(super) jobs: BTreeMap<JobId, JobProcesses>,
     inbox: Inbox,
     /// Whether all jobs of earlier terms are known.
     taken_on: bool,
@@ -791,57 +745,6 @@ impl ResourceManager {
             ));
         }
         Ok(graph)
-    }
-
-    fn ask(&self, task_manager: TaskManagerId, question: MachineQuestion, cx: Cx<'_, '_>) {
-        let placement = self.placement.as_ref();
-        let starter = placement.and_then(|placement| placement.starters.get(&task_manager));
-        let machine = starter.map(|starter| starter.machine.clone());
-        let machine = machine.ok_or(ClusterError::UnknownTaskManager(task_manager));
-        let silent = move |error: RpcError| ClusterError::SilentTaskManager(task_manager, error.to_string());
-        match (question, machine) {
-            (MachineQuestion::Facts(reply), Err(unknown)) => reply.send(Err(unknown)),
-            (MachineQuestion::Log(_, _, reply), Err(unknown)) => reply.send(Err(unknown)),
-            (MachineQuestion::Facts(reply), Ok(machine)) => {
-                let asked = machine.ask(AskMachine {}, LOOKING);
-                cx.detach(async move { reply.send(asked.await.map_err(silent)) });
-            }
-            (MachineQuestion::Log(name, offset, reply), Ok(machine)) => {
-                let asked = machine.ask(ReadLog { name, offset }, LOOKING);
-                cx.detach(async move {
-                    let part = asked.await.map_err(silent);
-                    reply.send(part.map(|part| part.map(|part| part.bytes)));
-                });
-            }
-        }
-    }
-
-    fn workers_at(&self, task_manager: TaskManagerId) -> Vec<WorkerOverview> {
-        let jobs = self.placement.iter().flat_map(|placement| &placement.jobs);
-        let workers = jobs.flat_map(|(job, known)| known.workers.values().map(move |worker| (*job, worker)));
-        let here = workers.filter(|(_, worker)| worker.at == task_manager);
-        here.map(|(job, worker)| WorkerOverview {
-            job,
-            slots: worker.allocations.clone(),
-        })
-        .collect()
-    }
-
-    fn task_managers(&self) -> TaskManagers {
-        let (slots, free) = self.brain.totals();
-        let starters = self.placement.iter().flat_map(|placement| &placement.starters);
-        let all = starters.map(|(id, starter)| TaskManagerOverview {
-            id: *id,
-            address: starter.address.clone(),
-            slots: starter.slots,
-            free: self.brain.free_of(*id),
-            workers: self.workers_at(*id),
-        });
-        TaskManagers {
-            all: all.collect(),
-            slots,
-            free,
-        }
     }
 }
 
