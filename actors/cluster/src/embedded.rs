@@ -3,7 +3,10 @@
 
 use crate::config::CheckpointKind;
 use crate::config::{ClusterConfig, JobOptions};
-use crate::dispatcher::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};
+use crate::details::VertexDetail;
+use crate::dispatcher::{
+    Dispatcher, DispatcherInput, DispatcherSetup, JobCode, JobQuery, SubmitJob, Submitted,
+};
 use crate::error::ClusterError;
 use crate::job_master::{CheckpointCall, CheckpointStatistics, SavepointCall, TakenCheckpoint};
 use crate::programs::Programs;
@@ -12,7 +15,8 @@ use crate::result::{FailureEntry, JobDetail, JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
 use actix::{Arbiter, ArbiterHandle, System};
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{JobId, TaskManagerId};
+use hurtig_core::ids::{JobId, TaskManagerId, VertexId};
+use hurtig_core::metrics::MetricSample;
 use hurtig_core::time::{Clock, SystemClock};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
@@ -152,6 +156,7 @@ fn start_actors(config: &ClusterConfig, env: &ActorEnv) -> Mailbox<DispatcherInp
     let (resource_manager, _) = Shell::start(ResourceManager::new(config.load_balance), env.clone());
     let setup = TaskManagerSetup {
         id: TaskManagerId::random(),
+        of: None,
         threads: u32::try_from(config.worker_threads.max(1)).unwrap_or(u32::MAX),
         slots: config.task_slots,
         spawner: Box::new(Threads),
@@ -255,17 +260,19 @@ impl ClusterHandle {
     /// # Errors
     /// When it is not known, or the cluster has ended.
     pub async fn job_exceptions(&self, job: JobId) -> Result<Vec<FailureEntry>, ClusterError> {
-        let asked = self.ask("exceptions", move |reply| DispatcherInput::Exceptions(job, reply));
+        let asked = self.ask("exceptions", move |reply| {
+            DispatcherInput::Query(job, JobQuery::Exceptions(reply))
+        });
         asked.await
     }
 
-    /// What became of the checkpoints of a job that runs, by its id.
+    /// What became of the checkpoints of a job that runs or ended lately, by its id.
     ///
     /// # Errors
-    /// When it does not run, or the cluster has ended.
+    /// When it is not known, or the cluster has ended.
     pub async fn job_checkpoints(&self, job: JobId) -> Result<CheckpointStatistics, ClusterError> {
         let asked = self.ask("checkpoint statistics", move |reply| {
-            DispatcherInput::Checkpoints(job, reply)
+            DispatcherInput::Query(job, JobQuery::Checkpoints(reply))
         });
         asked.await
     }
@@ -275,7 +282,42 @@ impl ClusterHandle {
     /// # Errors
     /// When it is not known, or the cluster has ended.
     pub async fn job_detail(&self, job: JobId) -> Result<JobDetail, ClusterError> {
-        let asked = self.ask("job detail", move |reply| DispatcherInput::Detail(job, reply));
+        let asked = self.ask("job detail", move |reply| {
+            DispatcherInput::Query(job, JobQuery::Detail(reply))
+        });
+        asked.await
+    }
+
+    /// The subtasks of a vertex of a job that runs or ended lately.
+    ///
+    /// # Errors
+    /// When the job or the vertex is not known, or the cluster has ended.
+    pub async fn job_vertex(&self, job: JobId, vertex: VertexId) -> Result<VertexDetail, ClusterError> {
+        let asked = self.ask("subtasks", move |reply| {
+            DispatcherInput::Query(job, JobQuery::Vertex(vertex, reply))
+        });
+        asked.await
+    }
+
+    /// The metrics of a job that runs and of its tasks, by its id. Of a job that has ended there are none.
+    ///
+    /// # Errors
+    /// When it is not known, or the cluster has ended.
+    pub async fn job_metrics(&self, job: JobId) -> Result<Vec<MetricSample>, ClusterError> {
+        let asked = self.ask("metrics", move |reply| {
+            DispatcherInput::Query(job, JobQuery::Metrics(reply))
+        });
+        asked.await
+    }
+
+    /// The accumulators of a job that runs or ended lately, by its id, merged over its subtasks.
+    ///
+    /// # Errors
+    /// When it is not known, or the cluster has ended.
+    pub async fn job_accumulators(&self, job: JobId) -> Result<AccumulatorValues, ClusterError> {
+        let asked = self.ask("accumulators", move |reply| {
+            DispatcherInput::Query(job, JobQuery::Accumulators(reply))
+        });
         asked.await
     }
 
@@ -289,12 +331,13 @@ impl ClusterHandle {
         job: JobId,
         dir: Option<String>,
         stop: Option<StopMode>,
+        format: Option<SavepointFormat>,
     ) -> Result<String, ClusterError> {
         let call = SavepointCall {
             job,
             dir,
             stop,
-            format: None,
+            format,
         };
         self.wait(move |reply| DispatcherInput::Savepoint(job, call, reply))
             .await
@@ -490,7 +533,7 @@ impl JobHandle {
         let id = self.id;
         self.cluster
             .ask("checkpoint statistics", move |reply| {
-                DispatcherInput::Checkpoints(id, reply)
+                DispatcherInput::Query(id, JobQuery::Checkpoints(reply))
             })
             .await
     }
@@ -502,7 +545,9 @@ impl JobHandle {
     pub async fn exceptions(&self) -> Result<Vec<FailureEntry>, ClusterError> {
         let id = self.id;
         self.cluster
-            .ask("exceptions", move |reply| DispatcherInput::Exceptions(id, reply))
+            .ask("exceptions", move |reply| {
+                DispatcherInput::Query(id, JobQuery::Exceptions(reply))
+            })
             .await
     }
 
@@ -601,7 +646,7 @@ impl JobHandle {
         let id = self.id;
         self.cluster
             .ask("accumulators", move |reply| {
-                DispatcherInput::Accumulators(id, reply)
+                DispatcherInput::Query(id, JobQuery::Accumulators(reply))
             })
             .await
     }

@@ -1,6 +1,6 @@
 //! What a program hears when the cluster cannot do what it asked.
 
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{JobId, TaskManagerId, VertexId};
 use hurtig_core::{Error, Fault};
 use hurtig_dataflow::graph::JobStatus;
 use hurtig_kit::{ActorFault, AskError, ExitReason};
@@ -17,6 +17,18 @@ pub enum ClusterError {
     /// No such job, or it ended too long ago.
     #[error("job {0} is not known to this cluster")]
     UnknownJob(JobId),
+    /// The job has no such vertex.
+    #[error("job {0} has no vertex {1}")]
+    UnknownVertex(JobId, VertexId),
+    /// The job has ended, and of this nothing was kept.
+    #[error("job {0} has ended, and nothing is known of {1} any more")]
+    Unrecorded(JobId, &'static str),
+    /// No such TaskManager.
+    #[error("there is no TaskManager {0}")]
+    UnknownTaskManager(TaskManagerId),
+    /// It is there, and does not answer.
+    #[error("TaskManager {0} does not answer: {1}")]
+    SilentTaskManager(TaskManagerId, String),
     /// The job is over and cannot be changed any more.
     #[error("job {job} has already ended: {status}")]
     Ended {
@@ -98,9 +110,13 @@ impl ClusterError {
             | Self::Checkpoint { .. }
             | Self::NoMaster(_)
             | Self::NotRecorded { .. }
+            | Self::SilentTaskManager(..)
             | Self::NotLeading(_) => Fault::External,
             Self::ShutDown
             | Self::UnknownJob(_)
+            | Self::UnknownVertex(..)
+            | Self::UnknownTaskManager(_)
+            | Self::Unrecorded(..)
             | Self::Ended { .. }
             | Self::Conflict(_)
             | Self::TooManyJobs(_)

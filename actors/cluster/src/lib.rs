@@ -9,6 +9,7 @@
 //! [`TaskFactory`](hurtig_task::interface::TaskFactory).
 
 mod config;
+mod details;
 mod dispatcher;
 mod embedded;
 mod error;
@@ -25,12 +26,14 @@ pub use config::{
     CheckpointKind, CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, LoadBalance,
     RestartStrategyConfig, RestoreFrom, RestoreTarget,
 };
+pub use details::{AttemptDetail, SubtaskDetail, TaskPlace, TaskTotals, VertexDetail};
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
 pub use error::ClusterError;
 pub use job_master::checkpoints;
 pub use job_master::{
-    CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint, SnapshotType, TakenCheckpoint,
+    CheckpointRecord, CheckpointStatistics, CheckpointStatus, RestoredCheckpoint, SnapshotType, Spread,
+    SubtaskCheckpoint, TakenCheckpoint, VertexCheckpoint,
 };
 pub use job_master::{
     EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,

@@ -195,6 +195,9 @@ pub enum JobMasterMessage {
         /// Where its tasks receive records of tasks elsewhere; `None`: all tasks of the job are there.
         #[serde(default)]
         exchange: Option<String>,
+        /// The TaskManager that has started it; `None`: it is one itself.
+        #[serde(default)]
+        of: Option<TaskManagerId>,
     },
     /// From who watches it: a TaskManager of the job is gone, with its slots and all that ran there. *Legal* at any
     /// time. *Reply*: none; what ran there has failed. *Repeated, late*: it has no slots, ignored.
@@ -379,6 +382,7 @@ mod tests {
                 task_manager,
                 allocations,
                 exchange: Some("127.0.0.1:1".to_owned()),
+                of: Some(task_manager),
             },
             JobMasterMessage::TaskManagerLost {
                 task_manager,
@@ -409,6 +413,8 @@ mod tests {
                 part: CheckpointPart {
                     handle: None,
                     shapes: vec![],
+                    stored_in: std::time::Duration::from_millis(3),
+                    overtook: true,
                 },
             },
             JobMasterMessage::CheckpointDeclined {

@@ -1,5 +1,7 @@
 //! How jobs end, and what can be seen of them before.
 
+use crate::details::{TaskTotals, VertexDetail};
+use crate::job_master::CheckpointStatistics;
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{JobId, TaskManagerId, VertexId};
@@ -109,6 +111,12 @@ pub struct JobResult {
     /// What its vertices have come to.
     #[serde(default)]
     pub vertices: Vec<VertexOverview>,
+    /// The same of their subtasks, as far as there is room.
+    #[serde(default)]
+    pub details: Vec<VertexDetail>,
+    /// What became of checkpoints; `None`: nobody knows.
+    #[serde(default)]
+    pub checkpoints: Option<Box<CheckpointStatistics>>,
 }
 
 impl JobResult {
@@ -165,4 +173,12 @@ pub struct VertexOverview {
     pub start_ms: Option<i64>,
     /// When the last one ended; `None`: not all have.
     pub end_ms: Option<i64>,
+    /// What its subtasks' present attempts have done.
+    #[serde(default = "unknown")]
+    pub totals: TaskTotals,
+}
+
+/// Those of who does not say them.
+fn unknown() -> TaskTotals {
+    TaskTotals::of(None)
 }

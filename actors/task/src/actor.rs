@@ -171,6 +171,7 @@ impl TaskActor {
             backpressured_ms: millis(self.spent.back_pressured),
             records_in: totals.records_in,
             records_out: totals.records_out,
+            bytes_out: totals.bytes_out,
         });
     }
 

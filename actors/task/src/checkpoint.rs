@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the checkpoints of a job are kept.
 #[derive(Clone)]
@@ -169,6 +170,7 @@ impl CheckpointStorage {
             .iter_mut()
             .map(|operator| std::mem::take(&mut operator.shapes));
         let shapes = shapes.collect();
+        let overtook = cut.in_flight.is_some();
         if let (Some(in_flight), Some(first)) = (cut.in_flight, operators.first_mut()) {
             in_flight::put(in_flight, &task.channels, first)?;
         }
@@ -183,7 +185,12 @@ impl CheckpointStorage {
         if let Some(handle) = &mut handle {
             handle.shared = shared;
         }
-        Ok(CheckpointPart { handle, shapes })
+        Ok(CheckpointPart {
+            handle,
+            shapes,
+            stored_in: Duration::ZERO,
+            overtook,
+        })
     }
 
     /// Writes files of the operators' stores, if checkpoints consist of them.

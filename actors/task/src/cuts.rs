@@ -71,10 +71,14 @@ impl TaskActor {
             channels: self.setup.channels.clone(),
         };
         let storage = self.storage_of(checkpoint);
+        let clock = self.setup.clock.clone();
         let store = move || {
             reached(Step::Cut);
-            let stored = storage?.store_cut(&task, cut);
-            stored.inspect(|_| reached(Step::PartStored))
+            let began = clock.now();
+            let mut part = storage?.store_cut(&task, cut)?;
+            part.stored_in = clock.now().since(began);
+            reached(Step::PartStored);
+            Ok::<_, Error>(part)
         };
         self.storing += 1;
         let stored = actix::fut::wrap_future(tokio::task::spawn_blocking(store));

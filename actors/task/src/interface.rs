@@ -9,7 +9,7 @@ use crate::checkpoint::CheckpointStorage;
 use hurtig_core::error::{Error, Fault};
 use hurtig_core::ids::{AllocationId, CheckpointId, EdgeId, ExecutionId, JobId, NodeId, TaskManagerId};
 use hurtig_core::key::KeyGroupRange;
-use hurtig_core::metrics::MetricGroup;
+use hurtig_core::metrics::{MetricGroup, MetricSample};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One input of a task: an edge, as seen by one consuming subtask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +181,12 @@ pub struct CheckpointPart {
     pub handle: Option<StateHandle>,
     /// The types of the states of its operators, in their order.
     pub shapes: Vec<StateShapes>,
+    /// How long it took to be stored, beside the records.
+    #[serde(default)]
+    pub stored_in: Duration,
+    /// Whether its barrier overtook records, which are part of it.
+    #[serde(default)]
+    pub overtook: bool,
 }
 
 /// Why a task failed, as it crosses processes: the chain of causes is text by then.
@@ -287,6 +294,9 @@ pub struct TaskReport {
     pub records_in: u64,
     /// Records written to channels, or by sinks.
     pub records_out: u64,
+    /// The estimated bytes of those that were written to channels.
+    #[serde(default)]
+    pub bytes_out: u64,
 }
 
 /// How a task talks to its TaskManager and, through it, to the JobMaster. Called on the arbiter's
@@ -443,6 +453,11 @@ pub trait TaskFactory: Send + Sync {
     /// The group of the job's own metrics, if they are kept.
     fn job_metrics(&self) -> Option<MetricGroup> {
         None
+    }
+
+    /// The metrics of the job's tasks in this process, and of its JobMaster if that is here, as they are now.
+    fn metrics(&self) -> Vec<MetricSample> {
+        Vec::new()
     }
 
     /// All tasks of a generation of a region are over: channels that nobody took may be dropped.

@@ -7,7 +7,7 @@ use crate::channel_metrics::ChannelMetrics;
 use hurtig_core::metrics::{Counter, Gauge, Meter, MetricGroup};
 use hurtig_core::time::Time;
 use hurtig_dataflow::chain::NodeStats;
-use hurtig_dataflow::graph::JobOperator;
+use hurtig_dataflow::graph::{JobOperator, NodeKind};
 
 /// Shares of less time than this would be noise, as at the end of a task.
 const LEAST_NANOS: u64 = 500_000_000;
@@ -43,6 +43,8 @@ pub(crate) struct TaskMetrics {
     conditions: [Condition; 3],
     /// What the shares were last computed from.
     shared: Option<TimeSpent>,
+    /// That of the first operator; `None`: it is a source.
+    input_watermark: Option<Gauge>,
     operators: Vec<OperatorMetrics>,
     channels: Option<ChannelMetrics>,
 }
@@ -50,6 +52,9 @@ pub(crate) struct TaskMetrics {
 impl TaskMetrics {
     /// Registers the metrics of a subtask, whose group is empty, and of its operators.
     pub(crate) fn new(group: MetricGroup, operators: &[JobOperator]) -> Self {
+        let consumes = operators
+            .first()
+            .is_some_and(|first| first.kind != NodeKind::Source);
         let conditions = ["Busy", "Idle", "BackPressured"];
         Self {
             records_in: Counted::new(&group, "numRecordsIn"),
@@ -57,6 +62,7 @@ impl TaskMetrics {
             bytes_out: Counted::new(&group, "numBytesOut"),
             conditions: conditions.map(|name| Condition::new(&group, name)),
             shared: None,
+            input_watermark: consumes.then(|| input_watermark(&group)),
             operators: operators
                 .iter()
                 .map(|operator| OperatorMetrics::new(&operator_group(&group, operator)))
@@ -91,6 +97,9 @@ impl TaskMetrics {
         self.share(spent);
         if let Some(channels) = &self.channels {
             channels.update();
+        }
+        if let (Some(watermark), Some(first)) = (&self.input_watermark, stats.first()) {
+            watermark.set(first.input_watermark);
         }
         for (operator, stats) in self.operators.iter().zip(stats) {
             operator.update(stats);
@@ -163,10 +172,18 @@ impl Condition {
     }
 }
 
+/// The least there is, until one has come.
+fn input_watermark(group: &MetricGroup) -> Gauge {
+    let watermark = group.gauge("currentInputWatermark");
+    watermark.set(i64::MIN);
+    watermark
+}
+
 struct OperatorMetrics {
     records_in: Counter,
     records_out: Counter,
     watermark: Gauge,
+    input_watermark: Gauge,
     backlog: Gauge,
 }
 
@@ -178,6 +195,7 @@ impl OperatorMetrics {
             records_in: group.counter("numRecordsIn"),
             records_out: group.counter("numRecordsOut"),
             watermark,
+            input_watermark: input_watermark(group),
             backlog: group.gauge("isBacklog"),
         }
     }
@@ -186,6 +204,7 @@ impl OperatorMetrics {
         raise(&self.records_in, stats.records_in);
         raise(&self.records_out, stats.records_out);
         self.watermark.set(stats.watermark);
+        self.input_watermark.set(stats.input_watermark);
         self.backlog.set(stats.backlog.into());
     }
 }

@@ -9,7 +9,7 @@ use crate::in_flight::channels_of;
 use crate::interface::{TaskDescriptor, TaskFactory, TaskHandle, TaskLink};
 use crate::metrics::TaskMetrics;
 use hurtig_core::ids::{NodeId, SubtaskId};
-use hurtig_core::metrics::{MetricGroup, MetricRegistry, MetricScope};
+use hurtig_core::metrics::{MetricGroup, MetricRegistry, MetricSample, MetricScope};
 use hurtig_core::time::Clock;
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::graph::{JobGraph, NodeKind};
@@ -187,6 +187,10 @@ impl TaskFactory for LinkedProgram {
 
     fn job_metrics(&self) -> Option<MetricGroup> {
         Some(self.metrics.group(scope_of_job(&self.graph)))
+    }
+
+    fn metrics(&self) -> Vec<MetricSample> {
+        self.metrics.samples()
     }
 
     fn generation_ended(&self, generation: u32) {

@@ -7,6 +7,7 @@ use hurtig_cluster::process::{JobManager, JobManagerConfig, TaskManagerConfig, r
 use hurtig_cluster::{ClusterConfig, LoadBalance};
 use hurtig_core::config::{Configuration, options};
 use hurtig_rest::{RestConfig, serve};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -141,6 +142,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
         },
         rest: Some(rest.clone()),
     };
+    let shown = shown_settings(&config, args.rest_port);
     let jobmanager = JobManager::start(config).map_err(|error| error.to_string())?;
     let rpc = jobmanager.address().to_owned();
     tracing::info!(rpc, rest, "ready");
@@ -150,7 +152,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     }
     let (served, ended) = actix_rt::System::new().block_on(async {
         tokio::select! {
-            served = serve(listening, jobmanager.clone()) => (served, None),
+            served = serve(listening, jobmanager.clone(), shown) => (served, None),
             deposed = jobmanager.ended() => (Ok(()), Some(deposed)),
         }
     });
@@ -176,6 +178,31 @@ fn begin_again() -> String {
     std::os::unix::process::CommandExt::arg0(&mut command, name);
     let error = std::os::unix::process::CommandExt::exec(command.args(arguments));
     format!("a jobmanager that does not lead any more could not begin again: {error}")
+}
+
+/// What a jobmanager runs with, by the names of the options.
+fn shown_settings(config: &JobManagerConfig, rest_port: u16) -> BTreeMap<String, String> {
+    let cluster = &config.cluster;
+    let set = config.settings.entries().filter(|entry| entry.source.is_some());
+    let millis = |duration: std::time::Duration| format!("{} ms", duration.as_millis());
+    [
+        ("jobmanager.rpc.port", config.port.to_string()),
+        ("rest.port", rest_port.to_string()),
+        ("rest.bind-address", "127.0.0.1".to_owned()),
+        ("blob.storage.directory", config.storage_dir.display().to_string()),
+        ("slot.request.timeout", millis(cluster.slot_request_timeout)),
+        ("task.cancellation.timeout", millis(cluster.cancellation_timeout)),
+        ("rpc.ask-timeout", millis(cluster.ask_timeout)),
+        ("jobstore.max-capacity", cluster.job_store_capacity.to_string()),
+        (
+            "web.exception-history-size",
+            cluster.exception_history.to_string(),
+        ),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into_iter()
+    .chain(set.map(|entry| (entry.option.key().to_owned(), entry.value)))
+    .collect()
 }
 
 /// Whoever reads them sees all of them or nothing.

@@ -5,7 +5,7 @@ use crate::server::State;
 use actix_multipart::Multipart;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, Data, Path, block};
+use actix_web::web::{Bytes, Data, Path, Query, block};
 use futures_util::TryStreamExt as _;
 use hurtig_cluster::process::launch::JobLaunch;
 use hurtig_ha::records::Digest;
@@ -68,6 +68,8 @@ pub struct RunRequest {
 #[derive(Serialize)]
 struct Run {
     jobid: String,
+    #[serde(rename = "applicationId")]
+    application_id: String,
 }
 
 #[derive(Serialize)]
@@ -87,6 +89,8 @@ struct Listed {
 #[derive(Serialize)]
 struct Entry {
     name: String,
+    /// Programs have none.
+    description: Option<String>,
 }
 
 impl Artifacts {
@@ -220,6 +224,7 @@ pub(crate) async fn list(state: Data<State>) -> HttpResponse {
         uploaded: artifact.uploaded_ms,
         entry: vec![Entry {
             name: "main".to_owned(),
+            description: None,
         }],
     };
     let files = state.artifacts.with(|all| all.iter().map(listed).collect());
@@ -234,13 +239,40 @@ pub(crate) async fn forget(state: Data<State>, id: Path<String>) -> Result<HttpR
     Ok(HttpResponse::Ok().json(serde_json::json!({})))
 }
 
-pub(crate) async fn run(
-    state: Data<State>,
-    id: Path<String>,
-    body: Bytes,
-) -> Result<HttpResponse, RestError> {
-    let artifact = state.artifacts.get(&id)?;
-    let request: RunRequest = crate::request::body(&body)?;
+/// What may be said in the query as well; the body counts first.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct RunQuery {
+    /// With commas.
+    program_arg: Option<String>,
+    parallelism: Option<u32>,
+    savepoint_path: Option<String>,
+    allow_non_restored_state: Option<bool>,
+}
+
+impl RunRequest {
+    fn or(self, query: RunQuery) -> Self {
+        let args = query
+            .program_arg
+            .map(|args| args.split(',').map(str::to_owned).collect());
+        Self {
+            program_args_list: match self.program_args_list.is_empty() {
+                true => args.unwrap_or_default(),
+                false => self.program_args_list,
+            },
+            parallelism: self.parallelism.or(query.parallelism),
+            savepoint_path: self.savepoint_path.or(query.savepoint_path),
+            allow_non_restored_state: self.allow_non_restored_state.or(query.allow_non_restored_state),
+            ..self
+        }
+    }
+}
+
+/// What is to be launched of an artifact.
+fn launch(state: &State, id: &str, query: RunQuery, body: &[u8]) -> Result<JobLaunch, RestError> {
+    let artifact = state.artifacts.get(id)?;
+    let request: RunRequest = crate::request::body(body)?;
+    let request = request.or(query);
     let mut config = request.flink_configuration;
     if let Some(path) = request.savepoint_path {
         config.insert("execution.state-recovery.path".to_owned(), path);
@@ -251,14 +283,43 @@ pub(crate) async fn run(
             "true".to_owned(),
         );
     }
-    let launch = JobLaunch {
+    Ok(JobLaunch {
         artifact: artifact.digest.to_string(),
         args: request.program_args_list,
         config,
         parallelism: request.parallelism,
         graph: None,
-    };
-    let job = state.jobmanager.run(launch).await?;
+    })
+}
+
+pub(crate) async fn run(
+    state: Data<State>,
+    id: Path<String>,
+    query: Query<RunQuery>,
+    body: Bytes,
+) -> Result<HttpResponse, RestError> {
+    let job = state
+        .jobmanager
+        .run(launch(&state, &id, query.into_inner(), &body)?)
+        .await?;
     let jobid = job.to_string();
-    Ok(HttpResponse::Ok().json(Run { jobid }))
+    let application_id = jobid.clone();
+    Ok(HttpResponse::Ok().json(Run {
+        jobid,
+        application_id,
+    }))
+}
+
+/// The plan of a program, which is built and not run.
+pub(crate) async fn plan(
+    state: Data<State>,
+    id: Path<String>,
+    query: Query<RunQuery>,
+    body: Bytes,
+) -> Result<HttpResponse, RestError> {
+    let graph = state
+        .jobmanager
+        .plan(launch(&state, &id, query.into_inner(), &body)?)
+        .await?;
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "plan": crate::shape::plan(&graph) })))
 }

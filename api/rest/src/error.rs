@@ -1,11 +1,15 @@
 //! Errors as clients see them: a status and, as Flink has it, a list of texts.
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
 use actix_web::{HttpResponse, ResponseError};
 use hurtig_cluster::ClusterError;
 use hurtig_cluster::process::SubmitError;
 use serde::Serialize;
 use std::fmt;
+
+/// Seconds after which it is worth asking again.
+const AGAIN: &str = "1";
 
 /// What a request is answered that cannot be served.
 #[derive(Debug)]
@@ -25,6 +29,10 @@ impl RestError {
         Self { status, text }
     }
 
+    pub(crate) fn internal(text: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, text)
+    }
+
     pub(crate) fn bad_request(text: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
@@ -36,23 +44,33 @@ impl fmt::Display for RestError {
     }
 }
 
+impl std::error::Error for RestError {}
+
 impl ResponseError for RestError {
     fn status_code(&self) -> StatusCode {
         self.status
     }
 
     fn error_response(&self) -> HttpResponse {
-        HttpResponse::build(self.status).json(Body { errors: [&self.text] })
+        let mut answer = HttpResponse::build(self.status);
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            answer.insert_header((RETRY_AFTER, AGAIN));
+        }
+        answer.json(Body { errors: [&self.text] })
     }
 }
 
 impl From<ClusterError> for RestError {
     fn from(error: ClusterError) -> Self {
         let status = match &error {
-            ClusterError::UnknownJob(_) => StatusCode::NOT_FOUND,
+            ClusterError::UnknownJob(_)
+            | ClusterError::UnknownVertex(..)
+            | ClusterError::UnknownTaskManager(_)
+            | ClusterError::Unrecorded(..) => StatusCode::NOT_FOUND,
             ClusterError::Ended { .. } | ClusterError::Conflict(_) => StatusCode::CONFLICT,
             ClusterError::TooManyJobs(_)
             | ClusterError::NoMaster(_)
+            | ClusterError::SilentTaskManager(..)
             | ClusterError::NotLeading(_)
             | ClusterError::NotRecorded { .. }
             | ClusterError::ShutDown => StatusCode::SERVICE_UNAVAILABLE,

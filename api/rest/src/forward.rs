@@ -5,7 +5,7 @@ use crate::server::State;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
 use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
@@ -122,9 +122,6 @@ async fn nobody(mut payload: actix_web::dev::Payload) -> HttpResponse {
 
 fn unavailable(text: impl Into<String>) -> HttpResponse {
     let mut answer = RestError::new(StatusCode::SERVICE_UNAVAILABLE, text).error_response();
-    answer
-        .headers_mut()
-        .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     answer.head_mut().set_connection_type(ConnectionType::Close);
     answer
 }

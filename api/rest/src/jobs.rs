@@ -1,8 +1,9 @@
-//! `/jobs`, `/taskmanagers`, `/overview` and `/cluster`.
+//! `/jobs` and `/cluster`.
 
 use crate::error::RestError;
 use crate::request::job_id;
 use crate::server::State;
+use crate::settings::Settings;
 use crate::shape;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
@@ -83,7 +84,9 @@ pub(crate) async fn result(state: Data<State>, id: Path<String>) -> Result<HttpR
     let mut answer = json!({
         "id": result.job.to_string(),
         "name": result.name,
+        "application-id": result.job.to_string(),
         "application-status": application,
+        "accumulator-results": {},
         "net-runtime": u64::try_from(result.duration.as_millis()).unwrap_or(u64::MAX),
         "start-time": known.start_ms,
         "end-time": known.end_ms,
@@ -106,9 +109,19 @@ pub(crate) async fn exceptions(
     Ok(HttpResponse::Ok().json(shape::exceptions(&failures, start_ms, most)))
 }
 
-pub(crate) async fn checkpoints(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
-    let statistics = state.jobmanager.cluster().job_checkpoints(job_id(&id)?).await?;
-    Ok(HttpResponse::Ok().json(shape::checkpoints(&statistics)))
+pub(crate) async fn config(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
+    let detail = state.jobmanager.cluster().job_detail(job_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(Settings::of(&detail.graph).execution()))
+}
+
+/// Values are for people: programs decode their own accumulators, and there is no form that others could.
+pub(crate) async fn accumulators(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
+    let merged = state.jobmanager.cluster().job_accumulators(job_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(json!({
+        "job-accumulators": [],
+        "user-task-accumulators": shape::vertices::values(&merged),
+        "serialized-user-task-accumulators": {},
+    })))
 }
 
 pub(crate) async fn cancel(
@@ -126,36 +139,6 @@ pub(crate) async fn cancel(
     }
     state.jobmanager.cluster().cancel_job(job_id(&id)?).await?;
     Ok(HttpResponse::Accepted().json(json!({})))
-}
-
-pub(crate) async fn task_managers(state: Data<State>) -> Result<HttpResponse, RestError> {
-    let known = state.jobmanager.task_managers().await?;
-    let all = known.all.iter().map(|task_manager| {
-        json!({
-            "id": task_manager.id.to_string(),
-            "path": task_manager.address,
-            "slotsNumber": task_manager.slots,
-            "freeSlots": task_manager.free,
-        })
-    });
-    let all: Vec<_> = all.collect();
-    Ok(HttpResponse::Ok().json(json!({ "taskmanagers": all })))
-}
-
-pub(crate) async fn cluster(state: Data<State>) -> Result<HttpResponse, RestError> {
-    let known = state.jobmanager.task_managers().await?;
-    let jobs = state.jobmanager.cluster().jobs().await?;
-    let count = |wanted: fn(JobStatus) -> bool| jobs.iter().filter(|job| wanted(job.status)).count();
-    Ok(HttpResponse::Ok().json(json!({
-        "taskmanagers": known.all.len(),
-        "slots-total": known.slots,
-        "slots-available": known.free,
-        "jobs-running": count(|status| !status.is_globally_terminal()),
-        "jobs-finished": count(|status| status == JobStatus::Finished),
-        "jobs-cancelled": count(|status| status == JobStatus::Canceled),
-        "jobs-failed": count(|status| status == JobStatus::Failed),
-        "flink-version": env!("CARGO_PKG_VERSION"),
-    })))
 }
 
 /// Cancels all jobs, waits for their ends, and ends the jobmanager; its TaskManagers follow.

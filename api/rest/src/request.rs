@@ -1,8 +1,9 @@
 //! What requests say, read with errors that a client understands.
 
 use crate::error::RestError;
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{JobId, VertexId};
 use serde::de::DeserializeOwned;
+use std::str::FromStr;
 
 /// Digits of an id.
 const DIGITS: usize = 32;
@@ -13,6 +14,22 @@ pub(crate) fn job_id(text: &str) -> Result<JobId, RestError> {
     id.ok_or_else(|| {
         RestError::bad_request(format!("'{text}' is no job id: {DIGITS} hexadecimal digits are"))
     })
+}
+
+/// A vertex's id, from a path.
+pub(crate) fn vertex_id(text: &str) -> Result<VertexId, RestError> {
+    let id = text.parse().ok().filter(|_| is_id(text));
+    id.ok_or_else(|| {
+        RestError::bad_request(format!(
+            "'{text}' is no vertex id: {DIGITS} hexadecimal digits are"
+        ))
+    })
+}
+
+/// A number, from a path or a query.
+pub(crate) fn number<T: FromStr>(what: &str, text: &str) -> Result<T, RestError> {
+    let bad = || RestError::bad_request(format!("'{text}' is no {what}: a number from 0 is"));
+    text.parse().map_err(|_| bad())
 }
 
 /// The id of a request whose outcome is asked for later.

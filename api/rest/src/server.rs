@@ -1,15 +1,17 @@
 //! The server: its routes and bounds.
 
-use crate::artifacts::{self, Artifacts};
+use crate::artifacts::Artifacts;
 use crate::error::RestError;
-use crate::savepoints::{self, Savepoints};
-use crate::{forward, guard, jobs};
+use crate::operations::Operations;
+use crate::routes::{routes, with_version};
+use crate::{forward, guard};
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
-use actix_web::web::{self, Data, PayloadConfig, ServiceConfig, delete, get, patch, post, resource};
+use actix_web::web::{self, Data, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use hurtig_cluster::process::JobManagerHandle;
+use hurtig_cluster::process::{JobManagerHandle, Logs};
 use hurtig_core::time::{Clock, SystemClock};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,10 @@ pub struct RestConfig {
 pub(crate) struct State {
     pub(crate) jobmanager: JobManagerHandle,
     pub(crate) artifacts: Artifacts,
-    pub(crate) savepoints: Savepoints,
+    pub(crate) operations: Operations,
+    /// Those of this process.
+    pub(crate) logs: Logs,
+    pub(crate) settings: BTreeMap<String, String>,
     pub(crate) address: String,
     pub(crate) stop: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
@@ -72,17 +77,24 @@ impl Listening {
     }
 }
 
-/// Serves the REST API of a jobmanager until the cluster is shut down. Must be called inside an actix system.
+/// Serves the REST API of a jobmanager, which was configured with `settings`, until the cluster is shut down. Must be called inside an
+/// actix system.
 ///
 /// # Errors
 /// When the system has no threads for it.
-pub async fn serve(listening: Listening, jobmanager: JobManagerHandle) -> io::Result<()> {
+pub async fn serve(
+    listening: Listening,
+    jobmanager: JobManagerHandle,
+    settings: BTreeMap<String, String>,
+) -> io::Result<()> {
     let Listening { listener, address } = listening;
     let (stop, mut stopped) = watch::channel(false);
     let state = Data::new(State {
         jobmanager,
         artifacts: Artifacts::default(),
-        savepoints: Savepoints::default(),
+        operations: Operations::default(),
+        logs: Logs::of_this_process(None),
+        settings,
         address,
         stop,
         clock: SystemClock::new(),
@@ -95,6 +107,9 @@ pub async fn serve(listening: Listening, jobmanager: JobManagerHandle) -> io::Re
             .app_data(state.clone())
             .app_data(Data::new(forward::client()))
             .app_data(PayloadConfig::new(MAX_BODY))
+            .app_data(QueryConfig::default().error_handler(|error, _| bad_request(&error)))
+            .app_data(PathConfig::default().error_handler(|error, _| bad_request(&error)))
+            .configure(with_version)
             .configure(routes)
             .default_service(web::to(nothing_here))
     };
@@ -114,32 +129,12 @@ pub async fn serve(listening: Listening, jobmanager: JobManagerHandle) -> io::Re
     server.await
 }
 
-fn routes(app: &mut ServiceConfig) {
-    app.service(resource("/cluster").route(delete().to(jobs::shut_down)))
-        .service(resource("/overview").route(get().to(jobs::cluster)))
-        .service(resource("/taskmanagers").route(get().to(jobs::task_managers)))
-        .service(resource("/jars").route(get().to(artifacts::list)))
-        .service(resource(artifacts::UPLOAD).route(post().to(artifacts::upload)))
-        .service(resource("/jars/{id}").route(delete().to(artifacts::forget)))
-        .service(resource("/jars/{id}/run").route(post().to(artifacts::run)))
-        .service(resource("/jobs").route(get().to(jobs::ids)))
-        .service(resource("/jobs/overview").route(get().to(jobs::overview)))
-        .service(
-            resource("/jobs/{id}")
-                .route(get().to(jobs::detail))
-                .route(patch().to(jobs::cancel)),
-        )
-        .service(resource("/jobs/{id}/plan").route(get().to(jobs::plan)))
-        .service(resource("/jobs/{id}/stop").route(post().to(savepoints::stop)))
-        .service(resource("/jobs/{id}/savepoints").route(post().to(savepoints::trigger)))
-        .service(resource("/jobs/{id}/savepoints/{trigger}").route(get().to(savepoints::status)))
-        .service(resource("/jobs/{id}/status").route(get().to(jobs::status)))
-        .service(resource("/jobs/{id}/checkpoints").route(get().to(jobs::checkpoints)))
-        .service(resource("/jobs/{id}/exceptions").route(get().to(jobs::exceptions)))
-        .service(resource("/jobs/{id}/execution-result").route(get().to(jobs::result)));
+/// What is wrong with a path or a query, in the form of all errors.
+fn bad_request(error: &dyn std::fmt::Display) -> actix_web::Error {
+    RestError::bad_request(error.to_string()).into()
 }
 
-async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, RestError> {
+pub(crate) async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, RestError> {
     let text = format!("there is no {} {}", request.method(), request.path());
     Err(RestError::new(StatusCode::NOT_FOUND, text))
 }

@@ -343,6 +343,8 @@ mod tests {
             restarts: 0,
             duration: std::time::Duration::ZERO,
             vertices: Vec::new(),
+            details: Vec::new(),
+            checkpoints: None,
         };
         let mut out = Vec::new();
         let ended = DispatcherEvent::Message(DispatcherMessage::JobEnded(Box::new(result)));

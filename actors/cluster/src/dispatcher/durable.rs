@@ -488,6 +488,8 @@ fn bare_result(job: JobId, record: &ResultRecord) -> JobResult {
         restarts: 0,
         duration: Duration::ZERO,
         vertices: Vec::new(),
+        details: Vec::new(),
+        checkpoints: None,
     }
 }
 

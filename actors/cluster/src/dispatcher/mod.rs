@@ -4,10 +4,12 @@ mod brain;
 mod durable;
 mod lives;
 mod processes;
+mod queries;
 mod shell;
 mod writes;
 
 pub use brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub(crate) use durable::{Durable, Inheritance};
 pub(crate) use processes::{DispatcherCall, MasterProcesses};
+pub(crate) use queries::JobQuery;
 pub(crate) use shell::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};

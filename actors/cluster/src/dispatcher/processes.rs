@@ -567,6 +567,8 @@ impl Dispatcher {
             restarts: 0,
             duration,
             vertices: Vec::new(),
+            details: Vec::new(),
+            checkpoints: None,
         };
         known.complete(&mut result);
         if let Some(known) = self.job(job) {

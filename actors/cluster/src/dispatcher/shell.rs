@@ -2,18 +2,17 @@
 
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 use super::processes::{DispatcherCall, MasterProcesses};
+use super::queries::JobQuery;
 use crate::config::{ClusterConfig, JobOptions};
 use crate::error::ClusterError;
 use crate::job_master::{
-    CheckpointCall, CheckpointStatistics, JobMaster, JobMasterEvent, JobMasterLinks, JobSettings,
-    SavepointCall, TakenCheckpoint,
+    CheckpointCall, JobMaster, JobMasterEvent, JobMasterLinks, JobSettings, SavepointCall, TakenCheckpoint,
 };
 use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::process::launch::JobLaunch;
 use crate::programs::Programs;
 use crate::resource_manager::ResourceManagerEvent;
-use crate::result::{FailureEntry, JobDetail, JobOverview, JobResult};
-use hurtig_core::accumulators::AccumulatorValues;
+use crate::result::{JobOverview, JobResult};
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Reply, Shell, ShellCx};
@@ -27,7 +26,7 @@ const CAPACITY: usize = 4_096;
 /// Messages that may wait for a JobMaster's mailbox.
 const OUTBOX: usize = 1_024;
 
-pub(super) type Answer<T> = Reply<Result<T, ClusterError>>;
+pub(crate) type Answer<T> = Reply<Result<T, ClusterError>>;
 
 /// A job and how to run it.
 pub(crate) struct SubmitJob {
@@ -63,14 +62,8 @@ pub(crate) enum DispatcherInput {
     List(Answer<Vec<JobOverview>>),
     /// How a job ends; answered when it has ended.
     Result(JobId, Answer<Arc<JobResult>>),
-    /// The accumulators of a job, running or ended.
-    Accumulators(JobId, Answer<AccumulatorValues>),
-    /// What became of the checkpoints of a job that runs.
-    Checkpoints(JobId, Answer<CheckpointStatistics>),
-    /// What failed in a job so far.
-    Exceptions(JobId, Answer<Vec<FailureEntry>>),
-    /// What is known of a job, running or ended.
-    Detail(JobId, Answer<JobDetail>),
+    /// A question about a job, running or ended.
+    Query(JobId, JobQuery),
     /// Take a savepoint of a job. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(JobId, SavepointCall, Answer<String>),
     /// Take a checkpoint of a job. Answered when it is complete.
@@ -263,51 +256,13 @@ impl Dispatcher {
     }
 
     /// The way to a job's JobMaster; `None`: the job is over, or not known.
-    fn master(&self, job: JobId) -> Option<Result<&Outbox<JobMasterEvent>, ClusterError>> {
+    pub(super) fn master(&self, job: JobId) -> Option<Result<&Outbox<JobMasterEvent>, ClusterError>> {
         let master = self.masters.get(&job)?;
         Some(master.outbox.as_ref().ok_or(ClusterError::NoMaster(job)))
     }
 
-    fn checkpoints(&self, job: JobId, answer: Answer<CheckpointStatistics>, cx: &mut ShellCx<'_, Self>) {
-        let outbox = match self.running(job) {
-            Ok(outbox) => outbox,
-            Err(error) => return answer.send(Err(error)),
-        };
-        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
-        let relayed = async move {
-            let asked = mailbox.ask(JobMasterEvent::Checkpoints, deadline).await;
-            answer.send(asked.map_err(|source| ClusterError::Ask {
-                what: "checkpoint statistics",
-                source,
-            }));
-        };
-        cx.detach(relayed);
-    }
-
-    fn exceptions(&self, job: JobId, answer: Answer<Vec<FailureEntry>>, cx: &mut ShellCx<'_, Self>) {
-        let exits = self.exits(job);
-        let outbox = match self.master(job) {
-            Some(Ok(outbox)) => outbox,
-            Some(Err(_)) => return answer.send(Ok(exits)),
-            None => {
-                let ended = self.brain.result(job).map(|result| result.failures.clone());
-                return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
-            }
-        };
-        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
-        let relayed = async move {
-            let asked = mailbox.ask(JobMasterEvent::Exceptions, deadline).await;
-            let asked = asked.map(|failures| exits.into_iter().chain(failures).collect());
-            answer.send(asked.map_err(|source| ClusterError::Ask {
-                what: "exceptions",
-                source,
-            }));
-        };
-        cx.detach(relayed);
-    }
-
     /// The way to the JobMaster of a job that has not ended.
-    fn running(&self, job: JobId) -> Result<&Outbox<JobMasterEvent>, ClusterError> {
+    pub(super) fn running(&self, job: JobId) -> Result<&Outbox<JobMasterEvent>, ClusterError> {
         match self.master(job) {
             Some(master) => master,
             None => Err(ClusterError::Ended {
@@ -353,44 +308,6 @@ impl Dispatcher {
                 cx.detach(relay(taken, answer, lost));
             }
         }
-    }
-
-    fn detail(&self, job: JobId, answer: Answer<JobDetail>, cx: &mut ShellCx<'_, Self>) {
-        let mut detail = match self.brain.detail(job) {
-            Ok(detail) => detail,
-            Err(unknown) => return answer.send(Err(unknown)),
-        };
-        let Some(Ok(outbox)) = self.master(job) else {
-            return answer.send(Ok(detail));
-        };
-        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
-        cx.detach(async move {
-            // While it has no JobMaster that answers, the rest is true all the same.
-            if let Ok(vertices) = mailbox.ask(JobMasterEvent::Vertices, deadline).await {
-                detail.vertices = vertices;
-            }
-            answer.send(Ok(detail));
-        });
-    }
-
-    fn accumulators(&self, job: JobId, answer: Answer<AccumulatorValues>, cx: &mut ShellCx<'_, Self>) {
-        let outbox = match self.master(job) {
-            Some(Ok(outbox)) => outbox,
-            Some(Err(error)) => return answer.send(Err(error)),
-            None => {
-                let ended = self.brain.result(job).map(|result| result.accumulators.clone());
-                return answer.send(ended.ok_or(ClusterError::UnknownJob(job)));
-            }
-        };
-        let (mailbox, deadline) = (outbox.mailbox().clone(), self.setup.config.ask_timeout);
-        let relayed = async move {
-            let asked = mailbox.ask(JobMasterEvent::Accumulators, deadline).await;
-            answer.send(asked.map_err(|source| ClusterError::Ask {
-                what: "accumulators",
-                source,
-            }));
-        };
-        cx.detach(relayed);
     }
 }
 
@@ -439,10 +356,7 @@ impl Component for Dispatcher {
             DispatcherInput::Status(job, answer) => answer.send(self.brain.status(job)),
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),
-            DispatcherInput::Accumulators(job, answer) => self.accumulators(job, answer, cx),
-            DispatcherInput::Checkpoints(job, answer) => self.checkpoints(job, answer, cx),
-            DispatcherInput::Exceptions(job, answer) => self.exceptions(job, answer, cx),
-            DispatcherInput::Detail(job, answer) => self.detail(job, answer, cx),
+            DispatcherInput::Query(job, query) => self.answer(job, query, cx),
             DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer, cx),
             DispatcherInput::Checkpoint(call, answer) => self.checkpoint(call, answer, cx),
             DispatcherInput::ShutDown(answer) => {

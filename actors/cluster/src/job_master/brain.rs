@@ -6,6 +6,7 @@ use super::descriptors::{Beginning, describe};
 use super::events::{Effects, JobEffect, JobEvent, JobSettings, Restarts, StorageWork};
 use super::failover::Failover;
 use super::failures::{FailureHistory, locate};
+use super::overview::Observed;
 use super::recovery::Hit;
 use super::restart::RestartStrategy;
 use super::savepoints::JobSavepoints;
@@ -13,6 +14,7 @@ use super::slots::{Slot, SlotPool};
 use super::splits::{Asked, SplitCoordinators};
 use super::statistics::CheckpointStatistics;
 use crate::config::FailoverStrategy;
+use crate::details::TaskPlace;
 use crate::messages::JobMasterMessage;
 use crate::result::{FailureEntry, JobFailure, JobResult};
 use hurtig_core::Fault;
@@ -44,6 +46,8 @@ pub struct JobMasterBrain {
     /// What does not run and will.
     pub(super) failover: Failover,
     pub(super) reports: BTreeMap<ExecutionId, TaskReport>,
+    /// What clients ask about tasks, beside what decisions need.
+    pub(super) observed: Observed,
     pub(super) kinds: AccumulatorKinds,
     submitted: Time,
     /// Sources that read backlog.
@@ -71,6 +75,7 @@ impl JobMasterBrain {
             failures: FailureHistory::new(settings.exception_history),
             failover: Failover::default(),
             reports: BTreeMap::new(),
+            observed: Observed::default(),
             kinds: AccumulatorKinds::default(),
             submitted: now,
             in_backlog: 0,
@@ -99,13 +104,23 @@ impl JobMasterBrain {
     }
 
     /// What failed so far, oldest first.
+    /// Where it failed is told by TaskManagers, and not by their workers.
     pub fn exceptions(&self) -> Vec<FailureEntry> {
-        self.failures.entries()
+        let mut entries = self.failures.entries();
+        for entry in &mut entries {
+            self.observed.locate(&mut entry.root);
+            entry
+                .concurrent
+                .iter_mut()
+                .for_each(|failure| self.observed.locate(failure));
+        }
+        entries
     }
 
     /// What became of checkpoints and savepoints so far.
-    pub fn checkpoint_statistics(&self) -> &CheckpointStatistics {
-        &self.checkpoints.statistics.so_far
+    /// `wall_ms` is the time of day. Checkpoints are told by their folders in the job's store.
+    pub fn checkpoint_statistics(&self, now: Time, wall_ms: i64) -> CheckpointStatistics {
+        self.checkpoints.statistics_at(now, wall_ms)
     }
 
     /// Decides what an event leads to. Events after the end lead to nothing but refusals.
@@ -145,9 +160,15 @@ impl JobMasterBrain {
                 task_manager,
                 allocations,
                 exchange,
+                of,
             } => {
                 // Whoever is given up gets nothing to do, and offers nothing that could stand in for another.
                 if !self.lost.contains(&task_manager) {
+                    let place = TaskPlace {
+                        task_manager: of.unwrap_or(task_manager),
+                        exchange: exchange.clone(),
+                    };
+                    self.observed.offered(task_manager, place, &self.graph);
                     self.slots.offer(task_manager, &allocations, exchange);
                     self.proceed(now, out);
                 }
@@ -450,16 +471,22 @@ impl JobMasterBrain {
 
     fn result(&self, now: Time) -> JobResult {
         let failed = self.status() == JobStatus::Failed;
+        let mut failure = self.failures.last_root().cloned();
+        failure
+            .iter_mut()
+            .for_each(|failure| self.observed.locate(failure));
         JobResult {
             job: self.graph.job_graph().id,
             name: self.graph.job_graph().name.clone(),
             status: self.status(),
             accumulators: self.accumulators(),
-            failure: self.failures.last_root().filter(|_| failed).cloned(),
+            failure: failure.filter(|_| failed),
             failures: self.exceptions(),
             restarts: self.restarts.all,
             duration: self.after(now),
             vertices: Vec::new(),
+            details: Vec::new(),
+            checkpoints: None,
         }
     }
 

@@ -12,7 +12,7 @@ use super::recovery::Hit;
 use super::shared::SharedFiles;
 use super::splits::Turn;
 use super::states::check_states;
-use super::statistics::{SnapshotType, Statistics};
+use super::statistics::{CheckpointStatistics, SnapshotType, Statistics};
 use crate::config::{CheckpointKind, CheckpointRetention, RestoreFrom, RestoreTarget};
 use crate::result::JobFailure;
 use hurtig_core::Fault;
@@ -20,7 +20,7 @@ use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, SubtaskId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{JobStatus, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
-use hurtig_storage::{CheckpointLayout, CheckpointMetadata, SnapshotKind, is_whole};
+use hurtig_storage::{CheckpointLayout, CheckpointMetadata, SnapshotFolder, SnapshotKind, is_whole};
 use hurtig_task::interface::{CheckpointPart, TaskFailure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -85,6 +85,11 @@ impl JobCheckpoints {
         }
     }
 
+    pub(super) fn statistics_at(&self, now: Time, wall_ms: i64) -> CheckpointStatistics {
+        let retained = self.retained.iter().copied().collect();
+        self.statistics.at(now, wall_ms, &retained)
+    }
+
     /// What tasks and enumerators begin with.
     pub(super) fn latest(&self) -> Option<&Latest> {
         self.latest.as_ref()
@@ -120,7 +125,7 @@ impl JobMasterBrain {
         }
         match loaded {
             Ok(found) => {
-                let adopted = found.map_or(Ok(()), |found| self.adopt(&from, found));
+                let adopted = found.map_or(Ok(()), |found| self.adopt(now, &from, found));
                 match adopted {
                     Ok(()) => self.prepare_all(now, out),
                     Err(problem) => self.refuse(
@@ -142,7 +147,7 @@ impl JobMasterBrain {
         self.fail(now, failure, Hit::Job, out);
     }
 
-    fn adopt(&mut self, from: &RestoreFrom, found: FoundCheckpoint) -> Result<(), String> {
+    fn adopt(&mut self, now: Time, from: &RestoreFrom, found: FoundCheckpoint) -> Result<(), String> {
         let FoundCheckpoint {
             store,
             folder,
@@ -183,6 +188,7 @@ impl JobMasterBrain {
             .chain(own.then(|| dir.clone()))
             .chain(record.filter(|_| named || from.claim));
         self.checkpoints.claimed = claimed.collect();
+        self.checkpoints.statistics.restored(now, &metadata, dir);
         self.checkpoints.latest = Some(Latest {
             metadata: Arc::new(metadata),
             store,
@@ -257,6 +263,8 @@ impl JobMasterBrain {
         part: CheckpointPart,
         out: &mut Effects,
     ) {
+        let statistics = &mut self.checkpoints.statistics;
+        statistics.acknowledged(now, checkpoint, execution, Some(&part));
         self.coordinate(now, out, |coordinator, effects| {
             coordinator.acknowledge(checkpoint, execution, part, effects);
         });
@@ -280,6 +288,10 @@ impl JobMasterBrain {
         self.coordinate(now, out, |coordinator, effects| {
             coordinator.task_finished(execution, effects);
         });
+        if let Some(checkpoint) = self.checkpoints.statistics.in_progress() {
+            let statistics = &mut self.checkpoints.statistics;
+            statistics.acknowledged(now, checkpoint, execution, None);
+        }
         self.prepared_without(execution, out);
         if let Some(checkpoint) = self.triggered() {
             let graph = self.graph.job_graph();
@@ -337,7 +349,7 @@ impl JobMasterBrain {
             CheckpointEffect::Trigger(checkpoint, _) => {
                 self.checkpoints.any = true;
                 let kind = SnapshotType::Checkpoint(CheckpointKind::Configured);
-                self.checkpoints.statistics.triggered(now, checkpoint, kind);
+                self.note_triggered(now, checkpoint, kind);
                 self.ask_enumerators(checkpoint, out);
             }
             CheckpointEffect::Begin(checkpoint, request) => {
@@ -349,7 +361,9 @@ impl JobMasterBrain {
             CheckpointEffect::Taken(checkpoint, request) => {
                 let metadata = self.checkpoints.publishing.take();
                 if let Some(metadata) = &metadata {
-                    self.checkpoints.statistics.completed(now, metadata);
+                    let folder = self.savepoints.folder_of(checkpoint);
+                    let path = folder.map(SnapshotFolder::path).unwrap_or_default();
+                    self.checkpoints.statistics.completed(now, metadata, path);
                 }
                 self.savepoint_taken(checkpoint, request, metadata.map(Arc::unwrap_or_clone), out);
             }
@@ -371,6 +385,16 @@ impl JobMasterBrain {
                 self.fail(now, failure, Hit::Job, out);
             }
         }
+    }
+
+    /// Tasks that have finished owe nothing.
+    pub(super) fn note_triggered(&mut self, now: Time, checkpoint: CheckpointId, kind: SnapshotType) {
+        let statistics = &mut self.checkpoints.statistics;
+        statistics.triggered(now, checkpoint, kind, self.graph.job_graph());
+        let executions = self.graph.executions();
+        executions
+            .filter(|execution| execution.state() == TaskState::Finished)
+            .for_each(|execution| statistics.acknowledged(now, checkpoint, execution.id, None));
     }
 
     /// Every task, how far it is, and whether barriers begin there.
@@ -530,7 +554,8 @@ impl JobMasterBrain {
     fn completed(&mut self, now: Time, checkpoint: CheckpointId, out: &mut Effects) {
         tracing::debug!(job = %self.graph.job_graph().id, %checkpoint, "checkpoint completed");
         if let Some(complete) = self.checkpoints.publishing.take() {
-            self.checkpoints.statistics.completed(now, &complete);
+            let folder = CheckpointLayout::new(self.graph.job_graph().id).checkpoint(checkpoint);
+            self.checkpoints.statistics.completed(now, &complete, folder);
             self.checkpoints.shared.retain(&complete);
             self.checkpoints.latest = Some(Latest {
                 metadata: complete,

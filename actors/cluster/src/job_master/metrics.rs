@@ -1,7 +1,8 @@
 //! What a JobMaster publishes about its job, under Flink's names.
 
 use super::events::Restarts;
-use hurtig_core::metrics::{Gauge, MetricGroup};
+use hurtig_core::metrics::{Gauge, MetricGroup, MetricSample};
+use std::collections::BTreeMap;
 
 /// How often tasks of the job were started again, and how many of its sources read backlog.
 pub(super) struct JobMetrics {
@@ -28,4 +29,14 @@ impl JobMetrics {
         self.all.set(restarts.all.into());
         self.full.set(restarts.full.into());
     }
+}
+
+/// One sample of each metric: tasks in the JobMaster's own process are asked twice.
+pub(super) fn merged(
+    own: Vec<MetricSample>,
+    theirs: impl Iterator<Item = MetricSample>,
+) -> Vec<MetricSample> {
+    let named = |sample: MetricSample| ((sample.scope.clone(), sample.name.clone()), sample);
+    let all: BTreeMap<_, _> = own.into_iter().chain(theirs).map(named).collect();
+    all.into_values().collect()
 }

@@ -40,4 +40,7 @@ pub use requests::TakenCheckpoint;
 pub(crate) use requests::{CheckpointCall, SavepointCall};
 pub use restart::RestartStrategy;
 pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks};
-pub use statistics::{CheckpointStatistics, CompletedCheckpoint, FailedCheckpoint, SnapshotType};
+pub use statistics::{
+    CheckpointRecord, CheckpointStatistics, CheckpointStatus, RestoredCheckpoint, SnapshotType, Spread,
+    SubtaskCheckpoint, VertexCheckpoint,
+};

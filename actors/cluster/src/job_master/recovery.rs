@@ -226,11 +226,13 @@ impl JobMasterBrain {
     fn restart(&mut self, now: Time, regions: &BTreeSet<RegionId>, out: &mut Effects) {
         self.end_generations(regions, out);
         for execution in self.attempts_of(regions) {
-            self.reports.remove(&execution);
+            let report = self.reports.remove(&execution);
+            self.observed.replaced(execution, report.as_ref());
         }
         for region in regions {
             self.graph.restart(*region, now);
         }
+        self.observed.forget(&self.graph);
         self.restarts.all += 1;
         if regions.len() == self.graph.regions().len() {
             self.restarts.full += 1;

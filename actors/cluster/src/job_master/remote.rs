@@ -6,18 +6,19 @@ use super::events::{JobEvent, StorageWork};
 use super::requests::{CheckpointCall, SavepointCall};
 use super::shell::{JobMaster, JobMasterEvent};
 use super::statistics::CheckpointStatistics;
+use crate::details::VertexDetail;
 use crate::error::ClusterError;
 use crate::messages::JobMasterMessage;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, VertexOverview};
 use crate::wire::{
-    AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, Courier, Delivery, DispatcherRpc,
-    OpenWorker, RecordCheckpoint, TakeCheckpoint, TakeSavepoint, WorkerOpened, WorkerRpc,
+    AskAccumulators, AskCheckpoints, AskExceptions, AskMetrics, AskVertex, AskVertices, Courier, Delivery,
+    DispatcherRpc, OpenWorker, RecordCheckpoint, TakeCheckpoint, TakeSavepoint, WorkerOpened, WorkerRpc,
 };
-use hurtig_core::ids::{CheckpointId, TaskManagerId};
+use hurtig_core::ids::{CheckpointId, TaskManagerId, VertexId};
 use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Gateway, Rpc, RpcError, Stamp};
-use hurtig_storage::CheckpointLayout;
+use hurtig_storage::{CheckpointLayout, is_whole};
 use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -64,6 +65,10 @@ pub(crate) enum JobMasterCall {
     /// See the message.
     Vertices(Call<AskVertices>),
     /// See the message.
+    Vertex(Call<AskVertex>),
+    /// See the message.
+    Metrics(Call<AskMetrics>),
+    /// See the message.
     Savepoint(Call<TakeSavepoint>),
     /// See the message.
     Checkpoint(Call<TakeCheckpoint>),
@@ -96,9 +101,19 @@ impl JobMaster {
                 }
             }
             JobMasterCall::Accumulators(call) => call.reply.send(self.accumulators()),
-            JobMasterCall::Checkpoints(call) => call.reply.send(self.statistics()),
+            JobMasterCall::Checkpoints(call) => call.reply.send(self.statistics(cx)),
             JobMasterCall::Exceptions(call) => call.reply.send(self.exceptions()),
             JobMasterCall::Vertices(call) => call.reply.send(self.vertices(cx)),
+            JobMasterCall::Vertex(call) => call.reply.send(self.vertex(call.message.vertex, cx)),
+            JobMasterCall::Metrics(call) => {
+                let (reply, samples) = Reply::new();
+                self.ask_metrics(reply, cx);
+                cx.detach(async move {
+                    if let Ok(samples) = samples.await {
+                        call.reply.send(samples);
+                    }
+                });
+            }
             JobMasterCall::Savepoint(call) => self.on_savepoint(call, cx),
             JobMasterCall::Checkpoint(call) => self.on_checkpoint(call, cx),
             JobMasterCall::Workers(reply) => reply.send(self.task_managers.keys().copied().collect()),
@@ -172,11 +187,18 @@ impl JobMaster {
         });
     }
 
-    pub(super) fn statistics(&self) -> CheckpointStatistics {
+    pub(super) fn statistics(&self, cx: &ShellCx<'_, Self>) -> CheckpointStatistics {
+        let (now, wall_ms) = (cx.now(), cx.env().clock.wall_ms());
         let brain = self.brain.as_ref();
-        brain
-            .map(|brain| brain.checkpoint_statistics().clone())
-            .unwrap_or_default()
+        let statistics = brain.map(|brain| brain.checkpoint_statistics(now, wall_ms));
+        let mut statistics = statistics.unwrap_or_default();
+        let store = self.factory.checkpoints();
+        let store = store.and_then(|storage| storage.store().location());
+        statistics.complete_paths(|path| match is_whole(path) {
+            true => Some(path.to_owned()),
+            false => Some(format!("{}/{path}", store.as_ref()?.trim_end_matches('/'))),
+        });
+        statistics
     }
 
     pub(super) fn vertices(&self, cx: &ShellCx<'_, Self>) -> Vec<VertexOverview> {
@@ -185,6 +207,18 @@ impl JobMaster {
         brain
             .map(|brain| brain.vertices(now, wall_ms))
             .unwrap_or_default()
+    }
+
+    pub(super) fn vertex(&self, vertex: VertexId, cx: &ShellCx<'_, Self>) -> Option<VertexDetail> {
+        let (now, wall_ms) = (cx.now(), cx.env().clock.wall_ms());
+        self.brain.as_ref()?.vertex(vertex, now, wall_ms)
+    }
+
+    /// What is left of the subtasks when the job has ended.
+    pub(super) fn details(&self, cx: &ShellCx<'_, Self>) -> Vec<VertexDetail> {
+        let (now, wall_ms) = (cx.now(), cx.env().clock.wall_ms());
+        let brain = self.brain.as_ref();
+        brain.map(|brain| brain.details(now, wall_ms)).unwrap_or_default()
     }
 
     pub(super) fn exceptions(&self) -> Vec<FailureEntry> {

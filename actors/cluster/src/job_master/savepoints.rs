@@ -215,7 +215,7 @@ impl JobMasterBrain {
             },
         );
         tracing::info!(job = %self.graph.job_graph().id, %checkpoint, ?kind, "what was asked for begins");
-        self.checkpoints.statistics.triggered(now, checkpoint, kind);
+        self.note_triggered(now, checkpoint, kind);
         match order {
             Some(order) => self.tell_tasks(checkpoint, order, out),
             None => self.ask_enumerators(checkpoint, out),

@@ -3,11 +3,12 @@
 use super::brain::JobMasterBrain;
 use super::enumerators::{BacklogNews, EnumeratorContexts};
 use super::events::{EnumeratorStart, JobEffect, JobEvent, JobSettings, StorageWork};
-use super::metrics::JobMetrics;
+use super::metrics::{self, JobMetrics};
 use super::remote::{JobMasterCall, Records, RemoteLinks};
 use super::requests::{Askers, CheckpointCall, SavepointCall, TakenCheckpoint};
 use super::statistics::CheckpointStatistics;
 use super::storage::{JobStorage, StorageQueue, failure_of};
+use crate::details::VertexDetail;
 use crate::dispatcher::DispatcherInput;
 use crate::error::ClusterError;
 use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMessage};
@@ -15,8 +16,10 @@ use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, JobResult, VertexOverview};
 use crate::task_manager::TaskManagerInput;
 use crate::wire::Inbox;
+use futures_util::future::join_all;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
+use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId, VertexId};
+use hurtig_core::metrics::MetricSample;
 use hurtig_core::steps::{Step, reached};
 use hurtig_core::{Error, Fault};
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
@@ -25,12 +28,16 @@ use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Panicked, Reply, ShellC
 use hurtig_task::interface::{TaskFactory, TaskFailure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// Messages that may wait for a JobMaster.
 const CAPACITY: usize = 4_096;
 /// Messages that may wait for a full mailbox, for each receiver: each task has a few under way.
 const OUTBOX: usize = 1 << 18;
+
+/// How long a worker may take to say its metrics.
+const METRICS: Duration = Duration::from_secs(5);
 
 type Enumerator = Box<dyn SplitEnumerator>;
 
@@ -48,6 +55,10 @@ pub(crate) enum JobMasterEvent {
     Exceptions(Reply<Vec<FailureEntry>>),
     /// Somebody asks for the vertices.
     Vertices(Reply<Vec<VertexOverview>>),
+    /// Somebody asks for the subtasks of a vertex.
+    Vertex(VertexId, Reply<Option<VertexDetail>>),
+    /// Somebody asks for the metrics of the job and of its tasks.
+    Metrics(Reply<Vec<MetricSample>>),
     /// Somebody wants a savepoint. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(SavepointCall, Reply<Result<String, ClusterError>>),
     /// Somebody wants a checkpoint. Answered when it is complete.
@@ -283,6 +294,8 @@ impl JobMaster {
             }
             JobEffect::Ended(mut result) => {
                 result.vertices = self.vertices(cx);
+                result.details = self.details(cx);
+                result.checkpoints = Some(Box::new(self.statistics(cx)));
                 self.result = Some(result);
                 self.end_when_stored();
             }
@@ -615,6 +628,25 @@ impl JobMaster {
         self.fatal = Some(why);
     }
 
+    /// Asks all workers; who does not answer is missing.
+    pub(super) fn ask_metrics(&self, reply: Reply<Vec<MetricSample>>, cx: &mut ShellCx<'_, Self>) {
+        let (job, own) = (self.job(), self.factory.metrics());
+        let workers: Vec<_> = self
+            .task_managers
+            .values()
+            .map(|outbox| outbox.mailbox().clone())
+            .collect();
+        cx.detach(async move {
+            let asked = workers.into_iter().map(|worker| async move {
+                worker
+                    .ask(|reply| TaskManagerInput::Metrics(job, reply), METRICS)
+                    .await
+            });
+            let theirs = join_all(asked).await;
+            reply.send(metrics::merged(own, theirs.into_iter().flatten().flatten()));
+        });
+    }
+
     pub(super) fn accumulators(&self) -> AccumulatorValues {
         self.brain
             .as_ref()
@@ -677,9 +709,11 @@ impl Component for JobMaster {
             JobMasterEvent::Job(event) => self.decide(event, cx),
             JobMasterEvent::Introduced(id, mailbox) => self.introduce(id, mailbox, cx),
             JobMasterEvent::Accumulators(reply) => reply.send(self.accumulators()),
-            JobMasterEvent::Checkpoints(reply) => reply.send(self.statistics()),
+            JobMasterEvent::Checkpoints(reply) => reply.send(self.statistics(cx)),
             JobMasterEvent::Vertices(reply) => reply.send(self.vertices(cx)),
             JobMasterEvent::Exceptions(reply) => reply.send(self.exceptions()),
+            JobMasterEvent::Vertex(vertex, reply) => reply.send(self.vertex(vertex, cx)),
+            JobMasterEvent::Metrics(reply) => self.ask_metrics(reply, cx),
             JobMasterEvent::Savepoint(call, reply) => self.savepoint(call, reply, cx),
             JobMasterEvent::Checkpoint(call, reply) => self.checkpoint(call, reply, cx),
             JobMasterEvent::Started(generation, node, started) => {

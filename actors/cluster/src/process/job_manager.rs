@@ -7,7 +7,9 @@ use super::blobs::MAX_ARTIFACT;
 use super::directory::{Directory, DirectoryEvent};
 use super::launch::{JobLaunch, LAUNCH_VERSION};
 use super::leader::{Leader, LeaderEvent, LeaderSetup, Office};
-use super::placement::{ProcessEvent, TaskManagers};
+use super::machine::MachineFacts;
+use super::overview::{MachineQuestion, TaskManagers};
+use super::placement::ProcessEvent;
 use super::runtime::listen;
 use crate::config::ClusterConfig;
 use crate::dispatcher::{JobCode, SubmitJob};
@@ -16,7 +18,8 @@ use crate::error::ClusterError;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::wire::DirectoryRpc;
 use hurtig_core::config::{Configuration, HighAvailability, options};
-use hurtig_core::ids::JobId;
+use hurtig_core::ids::{JobId, TaskManagerId};
+use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::clock::BootClock;
 use hurtig_ha::leader::{Candidate, ElectionEvent, LeaderElection, Leadership, current_leader};
@@ -287,10 +290,7 @@ impl JobManagerHandle {
     /// # Errors
     /// Why the program cannot be run, or the cluster does not take its job.
     pub async fn run(&self, launch: JobLaunch) -> Result<JobId, SubmitError> {
-        let (reply, planned) = Reply::new();
-        self.tell(ProcessEvent::Plan(Box::new(launch.clone()), reply))?;
-        let graph = planned.await.map_err(|_| ClusterError::ShutDown)?;
-        let graph = graph.map_err(SubmitError::Plan)?;
+        let graph = self.plan(launch.clone()).await?;
         let id = graph.id;
         let launch = JobLaunch {
             graph: Some(Box::new(graph.clone())),
@@ -312,6 +312,43 @@ impl JobManagerHandle {
         let (reply, answer) = Reply::new();
         self.tell(ProcessEvent::TaskManagers(reply))?;
         answer.await.map_err(|_| ClusterError::ShutDown)
+    }
+
+    /// What a TaskManager is, and where.
+    ///
+    /// # Errors
+    /// When it is not known, or does not answer.
+    pub async fn machine(&self, task_manager: TaskManagerId) -> Result<MachineFacts, ClusterError> {
+        let (reply, answer) = Reply::new();
+        self.tell(ProcessEvent::Ask(task_manager, MachineQuestion::Facts(reply)))?;
+        answer.await.map_err(|_| ClusterError::ShutDown)?
+    }
+
+    /// A part of a log of a TaskManager, from an offset on; `None`: there is no such log.
+    ///
+    /// # Errors
+    /// When the TaskManager is not known, or does not answer.
+    pub async fn log(
+        &self,
+        task_manager: TaskManagerId,
+        name: &str,
+        offset: u64,
+    ) -> Result<Option<Vec<u8>>, ClusterError> {
+        let (reply, answer) = Reply::new();
+        let question = MachineQuestion::Log(name.to_owned(), offset, reply);
+        self.tell(ProcessEvent::Ask(task_manager, question))?;
+        answer.await.map_err(|_| ClusterError::ShutDown)?
+    }
+
+    /// The graph that a program builds, without running it.
+    ///
+    /// # Errors
+    /// What is wrong with the program.
+    pub async fn plan(&self, launch: JobLaunch) -> Result<JobGraph, SubmitError> {
+        let (reply, planned) = Reply::new();
+        self.tell(ProcessEvent::Plan(Box::new(launch), reply))?;
+        let graph = planned.await.map_err(|_| ClusterError::ShutDown)?;
+        graph.map_err(SubmitError::Plan)
     }
 
     fn tell(&self, event: ProcessEvent) -> Result<(), ClusterError> {

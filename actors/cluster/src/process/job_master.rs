@@ -310,6 +310,8 @@ fn routes() -> Routes<JobMasterRpc, JobMasterEvent> {
         .on(move |call| remote(JobMasterCall::Checkpoints(call)))
         .on(move |call| remote(JobMasterCall::Exceptions(call)))
         .on(move |call| remote(JobMasterCall::Vertices(call)))
+        .on(move |call| remote(JobMasterCall::Vertex(call)))
+        .on(move |call| remote(JobMasterCall::Metrics(call)))
         .on(move |call| remote(JobMasterCall::Savepoint(call)))
         .on(move |call| remote(JobMasterCall::Checkpoint(call)))
 }

@@ -63,6 +63,9 @@ pub enum Role {
         master: String,
         /// Threads for tasks; 0: one for each core.
         threads: u32,
+        /// The TaskManager that starts it.
+        #[serde(default)]
+        task_manager: Option<TaskManagerId>,
     },
 }
 

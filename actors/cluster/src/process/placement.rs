@@ -1,13 +1,14 @@
 //! The ResourceManager's hands in a cluster of processes: which TaskManager starts what, and what follows when something ends.
 
 use super::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
+use super::overview::{MachineQuestion, TaskManagers};
 use crate::dispatcher::{DispatcherCall, DispatcherInput};
 use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
 use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
 use crate::wire::{
-    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
-    StartJobMaster, StartWorker,
+    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, MachineRpc, Plan, PlanJob, ProcessEnded,
+    RegisterTaskManager, StartJobMaster, StartWorker,
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::Time;
@@ -111,41 +112,20 @@ pub(crate) enum ProcessEvent {
     ReportTo(Mailbox<DispatcherInput>),
     /// A client asks who is there.
     TaskManagers(Reply<TaskManagers>),
-}
-
-/// A TaskManager, as clients see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskManagerOverview {
-    /// Who.
-    pub id: TaskManagerId,
-    /// Where it listens.
-    pub address: String,
-    /// How many slots it has.
-    pub slots: u32,
-    /// How many of them no job has.
-    pub free: u32,
-}
-
-/// The TaskManagers of a cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskManagers {
-    /// Each of them.
-    pub all: Vec<TaskManagerOverview>,
-    /// Slots in all.
-    pub slots: u32,
-    /// Slots that no job has.
-    pub free: u32,
+    /// A client asks something of one of them.
+    Ask(TaskManagerId, MachineQuestion),
 }
 
 /// A TaskManager that starts processes.
-struct Starter {
-    address: String,
-    slots: u32,
+pub(super) struct Starter {
+    pub(super) address: String,
+    pub(super) slots: u32,
     gateway: Gateway<LauncherRpc>,
+    pub(super) machine: Gateway<MachineRpc>,
 }
 
 /// The processes of a job.
-struct JobProcesses {
+pub(super) struct JobProcesses {
     launch: Arc<JobLaunch>,
     epoch: NonZeroU64,
     /// The Dispatcher waits for a JobMaster of this epoch, and none has been placed.
@@ -154,7 +134,7 @@ struct JobProcesses {
     master_at: Option<TaskManagerId>,
     /// Where the JobMaster listens, and the way to it.
     master: Option<(String, Mailbox<JobMasterEvent>)>,
-    workers: BTreeMap<TaskManagerId, Worker>,
+    pub(super) workers: BTreeMap<TaskManagerId, Worker>,
     /// Earlier epochs are being ended: nothing is started.
     clearing: bool,
     over: bool,
@@ -164,10 +144,10 @@ struct JobProcesses {
     expected: Option<BTreeSet<TaskManagerId>>,
 }
 
-struct Worker {
-    at: TaskManagerId,
+pub(super) struct Worker {
+    pub(super) at: TaskManagerId,
     since: Time,
-    allocations: Vec<AllocationId>,
+    pub(super) allocations: Vec<AllocationId>,
 }
 
 /// Who starts processes, and which there are.
@@ -175,8 +155,8 @@ pub(crate) struct Placement {
     rpc: Rpc,
     stamp: Stamp,
     dispatcher: Option<Mailbox<DispatcherInput>>,
-    starters: BTreeMap<TaskManagerId, Starter>,
-    jobs: BTreeMap<JobId, JobProcesses>,
+    pub(super) starters: BTreeMap<TaskManagerId, Starter>,
+    pub(super) jobs: BTreeMap<JobId, JobProcesses>,
     inbox: Inbox,
     /// Whether all jobs of earlier terms are known.
     taken_on: bool,
@@ -439,6 +419,7 @@ impl ResourceManager {
                 }
             }
             ProcessEvent::TaskManagers(reply) => reply.send(self.task_managers()),
+            ProcessEvent::Ask(task_manager, question) => self.ask(task_manager, question, cx),
         }
     }
 
@@ -465,6 +446,7 @@ impl ResourceManager {
             address: address.clone(),
             slots,
             gateway: peer.gateway("task-manager").stamped(placement.stamp),
+            machine: peer.gateway("machine"),
         };
         placement.starters.insert(task_manager, starter);
         tracing::info!(%task_manager, slots, address, "registered");
@@ -763,22 +745,6 @@ impl ResourceManager {
             ));
         }
         Ok(graph)
-    }
-
-    fn task_managers(&self) -> TaskManagers {
-        let (slots, free) = self.brain.totals();
-        let starters = self.placement.iter().flat_map(|placement| &placement.starters);
-        let all = starters.map(|(id, starter)| TaskManagerOverview {
-            id: *id,
-            address: starter.address.clone(),
-            slots: starter.slots,
-            free: self.brain.free_of(*id),
-        });
-        TaskManagers {
-            all: all.collect(),
-            slots,
-            free,
-        }
     }
 }
 

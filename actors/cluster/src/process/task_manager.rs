@@ -5,6 +5,7 @@ use super::directory::{dead, find_leader, superseded};
 use super::launch::{
     JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role, RunningProcess,
 };
+use super::machine::{Logs, register_machine};
 use super::orders::{Order, Report, Start};
 use super::runtime::{FAILED, ORPHANED, listen, run};
 use super::starter::Starter;
@@ -138,6 +139,8 @@ impl Registering {
             probe: Some(probe),
         };
         rpc.register(registration).map_err(|error| error.to_string())?;
+        let logs = Logs::of_this_process(Some(config.log_dir.clone()));
+        register_machine(&rpc, logs, env)?;
         Ok(Self {
             rpc,
             fences,
@@ -450,6 +453,7 @@ impl ProcessTaskManager {
                 0 => u32::try_from(cores).unwrap_or(1),
                 threads => threads,
             },
+            task_manager: Some(self.id),
         };
         let what = What::Process(ProcessId::Worker { job, epoch, worker });
         self.prepare(Prepared { what, role, launch }, cx).map(Ok)

@@ -207,6 +207,7 @@ impl Component for Starter {
                     allocations: call.message.allocations,
                     master: call.message.master,
                     threads: 2,
+                    task_manager: None,
                 };
                 std::thread::spawn(move || run_worker(&role, code));
                 call.reply.send(());

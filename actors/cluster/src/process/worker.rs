@@ -27,6 +27,7 @@ struct Order {
     allocations: Vec<AllocationId>,
     master: String,
     threads: u32,
+    task_manager: Option<TaskManagerId>,
 }
 
 /// Runs a worker, whose role says for whom. Returns the code with which the process ends.
@@ -38,6 +39,7 @@ pub fn run_worker(role: &Role, code: JobCodeHere) -> u8 {
         allocations,
         master,
         threads,
+        task_manager,
     } = role.clone()
     else {
         tracing::error!(?role, "this is no worker");
@@ -50,6 +52,7 @@ pub fn run_worker(role: &Role, code: JobCodeHere) -> u8 {
         allocations,
         master,
         threads,
+        task_manager,
     };
     run(async move |env| match work(order, code, &env).await {
         Ok(code) => code,
@@ -69,6 +72,7 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
     let (factory, (alive, ended)) = (code.factory, oneshot::channel());
     let setup = TaskManagerSetup {
         id: order.worker,
+        of: order.task_manager,
         threads: order.threads.max(1),
         slots: None,
         spawner: Box::new(Threads),
@@ -80,7 +84,9 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
     let registration = Registration {
         name: "worker".to_owned(),
         mailbox: mailbox.clone(),
-        routes: Routes::<WorkerRpc, _>::new().on(TaskManagerInput::Delivered),
+        routes: Routes::<WorkerRpc, _>::new()
+            .on(TaskManagerInput::Delivered)
+            .on(TaskManagerInput::MetricsAsked),
         fences,
         probe: Some(probe),
     };

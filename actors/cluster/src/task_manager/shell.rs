@@ -7,9 +7,10 @@ use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, TaskId, TaskManagerMessage};
 use crate::programs::Programs;
 use crate::resource_manager::ResourceManagerEvent;
-use crate::wire::{Delivery, Inbox};
+use crate::wire::{AskTaskMetrics, Delivery, Inbox};
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
-use hurtig_kit::{Component, ExitReason, HostThread, Mailbox, Outbox, Shell, ShellCx, Spawner, guard};
+use hurtig_core::metrics::MetricSample;
+use hurtig_kit::{Component, ExitReason, HostThread, Mailbox, Outbox, Reply, Shell, ShellCx, Spawner, guard};
 use hurtig_rpc::Call;
 use hurtig_task::interface::TaskFactory;
 use std::collections::BTreeMap;
@@ -37,6 +38,10 @@ pub(crate) enum TaskManagerInput {
     },
     /// From a JobMaster of another process.
     Delivered(Call<Delivery<TaskManagerMessage>>),
+    /// A JobMaster asks for the metrics of the tasks here of its job.
+    Metrics(JobId, Reply<Vec<MetricSample>>),
+    /// The same from another process.
+    MetricsAsked(Call<AskTaskMetrics>),
 }
 
 impl From<TaskManagerMessage> for TaskManagerInput {
@@ -48,6 +53,8 @@ impl From<TaskManagerMessage> for TaskManagerInput {
 /// What a TaskManager is made from.
 pub(crate) struct TaskManagerSetup {
     pub(crate) id: TaskManagerId,
+    /// The TaskManager that has started this worker; `None`: it is one itself.
+    pub(crate) of: Option<TaskManagerId>,
     pub(crate) threads: u32,
     pub(crate) slots: Option<u32>,
     pub(crate) spawner: Box<dyn Spawner>,
@@ -156,6 +163,7 @@ impl TaskManager {
             task_manager: self.setup.id,
             allocations,
             exchange: known.exchange.clone(),
+            of: self.setup.of,
         };
         known
             .master
@@ -198,6 +206,12 @@ impl TaskManager {
             host.outbox.send(HostEvent::Close);
             host.thread.stop();
         }
+    }
+
+    /// Those of tasks that have ended are there as long as the job is.
+    fn metrics(&self, job: JobId) -> Vec<MetricSample> {
+        let factory = self.jobs.get(&job).and_then(|job| job.factory.as_ref());
+        factory.map(|factory| factory.metrics()).unwrap_or_default()
     }
 
     fn end_generation(&self, job: JobId, generation: u32) {
@@ -253,6 +267,8 @@ impl Component for TaskManager {
                 let request = TaskManagerMessage::RequestSlots { job, allocations };
                 self.decide(TaskManagerEvent::Message(request), cx);
             }
+            TaskManagerInput::Metrics(job, reply) => reply.send(self.metrics(job)),
+            TaskManagerInput::MetricsAsked(call) => call.reply.send(self.metrics(call.message.job)),
             TaskManagerInput::Delivered(call) => match self.inbox.accept(call.message) {
                 Ok(messages) => {
                     for message in messages {

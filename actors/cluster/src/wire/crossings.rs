@@ -97,7 +97,9 @@ impl Crosses for TaskManagerInput {
             Self::Event(TaskManagerEvent::Message(message)) => Crossing::Message(message),
             Self::Event(_) => Crossing::Nothing("an event of a task"),
             Self::RequestSlots { .. } => Crossing::Nothing("a worker is started with its slots"),
+            Self::Metrics(job, reply) => Crossing::Ask(ask(AskTaskMetrics { job }, ANSWER, reply)),
             Self::Delivered(_) => Crossing::Nothing("a delivery that has arrived"),
+            Self::MetricsAsked(_) => Crossing::Nothing("a question that has arrived"),
         }
     }
 
@@ -118,6 +120,8 @@ impl Crosses for JobMasterEvent {
             Self::Checkpoints(reply) => Crossing::Ask(ask(AskCheckpoints {}, ANSWER, reply)),
             Self::Exceptions(reply) => Crossing::Ask(ask(AskExceptions {}, ANSWER, reply)),
             Self::Vertices(reply) => Crossing::Ask(ask(AskVertices {}, ANSWER, reply)),
+            Self::Vertex(vertex, reply) => Crossing::Ask(ask(AskVertex { vertex }, ANSWER, reply)),
+            Self::Metrics(reply) => Crossing::Ask(ask(AskMetrics {}, ANSWER, reply)),
             Self::Savepoint(call, reply) => Crossing::Ask(savepoint(call, reply)),
             Self::Checkpoint(call, reply) => Crossing::Ask(checkpoint(call, reply)),
             Self::Introduced(..) => Crossing::Nothing("a worker opens its way by a question"),

@@ -5,12 +5,15 @@
 
 use super::delivery::Delivery;
 use crate::config::CheckpointKind;
+use crate::details::VertexDetail;
 use crate::job_master::{CheckpointStatistics, TakenCheckpoint};
 use crate::messages::{DispatcherMessage, JobMasterMessage, ResourceManagerMessage, TaskManagerMessage};
+use crate::process::MachineFacts;
 use crate::process::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
 use crate::result::{FailureEntry, VertexOverview};
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId, VertexId};
+use hurtig_core::metrics::MetricSample;
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_rpc::{rpc_endpoint, rpc_message};
@@ -192,6 +195,21 @@ pub(crate) enum Plan {
     Refused(String),
 }
 
+// To any process without user code.
+
+/// What process are you, and on which machine? Anybody may ask.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskMachine {}
+
+/// A part of a log. *Reply*: its bytes, empty at the end; `None`: there is no such log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReadLog {
+    /// Which.
+    pub(crate) name: String,
+    /// From where.
+    pub(crate) offset: u64,
+}
+
 // To a JobMaster.
 
 /// From a worker, its first act: it is there. *Reply*: it is known.
@@ -226,6 +244,24 @@ pub(crate) struct AskExceptions {}
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct AskVertices {}
 
+/// From the Dispatcher: the subtasks of a vertex. *Reply*: `None`: the job has no such vertex.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskVertex {
+    /// Which.
+    pub(crate) vertex: VertexId,
+}
+
+/// From the Dispatcher: the metrics of the job and of its tasks, wherever they run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskMetrics {}
+
+/// From a JobMaster, to a worker: the metrics of its tasks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AskTaskMetrics {
+    /// The job.
+    pub(crate) job: JobId,
+}
+
 /// From the Dispatcher: take a savepoint. *Reply*: its path when it is durable, and of a stop when the job has ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TakeSavepoint {
@@ -256,11 +292,16 @@ rpc_message!(StartWorker => (), "start-worker", Bulk, since 1);
 rpc_message!(EndProcesses => (), "end-processes", Bulk, since 1);
 rpc_message!(EndProcess => (), "end-process", Bulk, since 1);
 rpc_message!(PlanJob => Plan, "plan-job", Bulk, since 1);
+rpc_message!(AskMachine => MachineFacts, "machine", Report, since 1);
+rpc_message!(ReadLog => Option<BlobPart>, "read-log", Bulk, since 1);
 rpc_message!(OpenWorker => WorkerOpened, "open-worker", Control, since 1);
 rpc_message!(AskAccumulators => AccumulatorValues, "accumulators", Report, since 1);
 rpc_message!(AskCheckpoints => CheckpointStatistics, "checkpoints", Report, since 1);
 rpc_message!(AskExceptions => Vec<FailureEntry>, "exceptions", Report, since 1);
 rpc_message!(AskVertices => Vec<VertexOverview>, "vertices", Report, since 1);
+rpc_message!(AskVertex => Option<VertexDetail>, "vertex", Report, since 1);
+rpc_message!(AskMetrics => Vec<MetricSample>, "metrics", Report, since 1);
+rpc_message!(AskTaskMetrics => Vec<MetricSample>, "task-metrics", Report, since 1);
 rpc_message!(TakeSavepoint => Result<String, String>, "take-savepoint", Control, since 1);
 rpc_message!(TakeCheckpoint => Result<TakenCheckpoint, String>, "take-checkpoint", Control, since 1);
 rpc_message!(Delivery<DispatcherMessage> => (), "to-dispatcher", Report, since 1);
@@ -291,13 +332,17 @@ rpc_endpoint!(
     pub(crate) LauncherRpc = "task-manager" { StartJobMaster, StartWorker, EndProcesses, EndProcess, PlanJob }
 );
 rpc_endpoint!(
+    /// A process, about itself.
+    pub(crate) MachineRpc = "machine" { AskMachine, ReadLog }
+);
+rpc_endpoint!(
     /// A JobMaster.
     pub(crate) JobMasterRpc = "job-master" {
-        OpenWorker, Delivery<JobMasterMessage>, AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, TakeSavepoint,
-        TakeCheckpoint
+        OpenWorker, Delivery<JobMasterMessage>, AskAccumulators, AskCheckpoints, AskExceptions, AskVertices, AskVertex, AskMetrics,
+        TakeSavepoint, TakeCheckpoint
     }
 );
 rpc_endpoint!(
     /// A worker.
-    pub(crate) WorkerRpc = "worker" { Delivery<TaskManagerMessage> }
+    pub(crate) WorkerRpc = "worker" { Delivery<TaskManagerMessage>, AskTaskMetrics }
 );

@@ -344,6 +344,8 @@ fn a_task_that_had_finished_ends_at_once() {
         let part = CheckpointPart {
             handle: None,
             shapes: vec![],
+            stored_in: std::time::Duration::ZERO,
+            overtook: false,
         };
         // Its reader would wait for ever.
         let (_task, mut told) = start_with(&job(false, store), Some(restore(&part, true)));

@@ -157,6 +157,17 @@ impl Cluster {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> serde_json::Value {
+        serde_json::from_slice(&self.answer(method, path, headers, body).1).unwrap()
+    }
+
+    /// The same with its status, and an answer that may be anything.
+    pub(crate) fn answer(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (u16, Vec<u8>) {
         let known = self.known();
         let address = known["rest"].as_str().unwrap().strip_prefix("http://").unwrap();
         let mut head = format!(
@@ -177,7 +188,8 @@ impl Cluster {
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).unwrap();
         let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-        serde_json::from_slice(&answer[end + 4..]).unwrap()
+        let status = String::from_utf8_lossy(&answer[9..12]).parse().unwrap();
+        (status, answer.split_off(end + 4))
     }
 
     /// A job in this state.

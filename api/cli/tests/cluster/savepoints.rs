@@ -167,6 +167,12 @@ fn artifacts_are_listed_run_and_forgotten() {
             "execution.checkpointing.dir": cluster.path().join("checkpoints").to_str().unwrap() },
     });
     let body = request.to_string();
+    let planned = cluster.request("POST", &format!("/jars/{id}/plan"), &[], body.as_bytes());
+    assert_eq!(planned["plan"]["name"], "numbered");
+    assert!(
+        cluster.get("/jobs")["jobs"].as_array().unwrap().is_empty(),
+        "it is not run"
+    );
     let run = |id: &str| cluster.request("POST", &format!("/jars/{id}/run"), &[], body.as_bytes());
     let begun = run(&id);
     let job = begun["jobid"].as_str().unwrap().to_owned();
@@ -182,6 +188,8 @@ fn artifacts_are_listed_run_and_forgotten() {
         .map(|vertex| vertex["parallelism"].as_u64().unwrap())
         .max();
     assert_eq!(widest, Some(2));
+    let nodes = |plan: &serde_json::Value| plan["plan"]["nodes"].clone();
+    assert_eq!(nodes(&planned), nodes(&detail), "what was planned is what runs");
     assert_eq!(cluster.get(&format!("/jobs/{job}/plan"))["plan"], detail["plan"]);
     assert_eq!(cluster.get(&format!("/jobs/{job}/status"))["status"], "FINISHED");
     let result = cluster.get(&format!("/jobs/{job}/execution-result"));

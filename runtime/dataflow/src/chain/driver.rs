@@ -366,6 +366,7 @@ impl Driver {
             records_in: self.records_in,
             records_out: self.records_out,
             watermark: self.watermark,
+            input_watermark: self.services.cx().watermark(),
             backlog: self.services.cx().is_backlog(),
         }
     }

@@ -89,6 +89,8 @@ pub struct NodeStats {
     pub records_out: u64,
     /// Last watermark emitted.
     pub watermark: i64,
+    /// Last watermark consumed; of a source, the least there is.
+    pub input_watermark: i64,
     /// Whether what it reads is backlog.
     pub backlog: bool,
 }

@@ -323,6 +323,7 @@ impl<T: Send + 'static> Head for SourceHead<T> {
             records_in: 0,
             records_out: self.records_out,
             watermark: self.watermark,
+            input_watermark: i64::MIN,
             backlog: self.backlog,
         })
     }

@@ -32,6 +32,8 @@ pub(super) fn part(execution: ExecutionId) -> CheckpointPart {
     CheckpointPart {
         handle: Some(handle),
         shapes,
+        stored_in: Duration::from_millis(2),
+        overtook: false,
     }
 }
 

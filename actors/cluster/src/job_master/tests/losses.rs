@@ -16,6 +16,7 @@ fn offer_anew(bench: &mut Bench) {
         task_manager: NEXT,
         allocations,
         exchange: None,
+        of: None,
     });
 }
 

@@ -4,6 +4,7 @@ mod backlog;
 mod checkpoints;
 mod lives;
 mod losses;
+mod overview;
 mod random;
 mod region_model;
 mod regions;
@@ -142,6 +143,7 @@ impl Bench {
             task_manager: HOST,
             allocations,
             exchange: None,
+            of: None,
         });
     }
 

@@ -439,6 +439,8 @@ impl World {
                     part: CheckpointPart {
                         handle: Some(handle),
                         shapes: Vec::new(),
+                        stored_in: Duration::ZERO,
+                        overtook: false,
                     },
                 });
                 for consumer in self.neighbours(id, true) {

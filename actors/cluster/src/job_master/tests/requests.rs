@@ -109,7 +109,7 @@ fn all_tasks_know_what_a_checkpoint_will_be_before_its_barrier_comes() {
     assert!(asked(&bench));
     bench.complete_requested(ONE);
     assert_eq!(bench.wanted(), [(ASKED, Ok(ONE))]);
-    let statistics = bench.brain.checkpoint_statistics();
+    let statistics = bench.brain.checkpoint_statistics(bench.now, 0);
     let last = statistics.last_checkpoint.as_ref().unwrap();
     assert_eq!(last.kind, SnapshotType::Checkpoint(CheckpointKind::Full));
     assert_eq!(statistics.last_savepoint, None);
@@ -134,7 +134,11 @@ fn a_checkpoint_that_was_asked_for_and_fails_is_told_deleted_and_counted() {
         "{answers:?}"
     );
     assert_eq!(bench.discarded(), [StorageWork::DiscardCheckpoint(ONE)]);
-    let failure = bench.brain.checkpoint_statistics().last_failure.clone().unwrap();
+    let failure = bench
+        .brain
+        .checkpoint_statistics(bench.now, 0)
+        .last_failure
+        .unwrap();
     assert_eq!(failure.kind, SnapshotType::Checkpoint(CheckpointKind::Full));
     bench.is(JobStatus::Running);
     // The next one is like all others.

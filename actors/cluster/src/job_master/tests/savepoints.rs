@@ -438,7 +438,7 @@ fn what_became_of_checkpoints_is_counted() {
     bench.ask(ASKED, None);
     bench.due();
     bench.message(JobMasterMessage::Cancel);
-    let found = bench.brain.checkpoint_statistics();
+    let found = bench.brain.checkpoint_statistics(bench.now, 0);
     assert_eq!((found.triggered, found.completed, found.failed), (4, 2, 1));
     let savepoint = found.last_savepoint.as_ref().unwrap();
     assert_eq!(
@@ -447,9 +447,27 @@ fn what_became_of_checkpoints_is_counted() {
         (TWO, Duration::from_secs(3), 3)
     );
     assert_eq!(found.last_checkpoint.as_ref().unwrap().checkpoint, ONE);
+    let ids: Vec<u64> = found.history.iter().map(|record| record.checkpoint.0).collect();
+    assert_eq!((ids, found.in_progress), (vec![3, 2, 1], 0));
+    assert_eq!(found.duration_ms.max, 3_000);
+    let [of_sources, of_sinks] = [0, 1].map(|vertex| {
+        let vertex = bench.brain.graph().job_graph().vertices[vertex].id;
+        found.of(TWO).unwrap().vertices[&vertex].clone()
+    });
+    assert_eq!(
+        (of_sources.subtasks, of_sources.acknowledged, of_sources.bytes),
+        (2, 2, 2)
+    );
+    assert_eq!(
+        (of_sinks.subtasks, of_sinks.acknowledged, of_sinks.bytes),
+        (3, 3, 3)
+    );
+    assert_eq!(of_sinks.parts[&2].stored_in, Some(Duration::from_millis(2)));
+    let given_up = &found.of(CheckpointId(3)).unwrap().vertices;
+    assert!(given_up.values().all(|vertex| vertex.acknowledged == 0));
     let failure = found.last_failure.as_ref().unwrap();
     assert!(
-        failure.checkpoint == CheckpointId(3) && failure.cause.contains("disk full"),
+        failure.checkpoint == CheckpointId(3) && failure.cause.as_ref().unwrap().contains("disk full"),
         "{failure:?}"
     );
 }

@@ -13,6 +13,7 @@ fn offer(bench: &mut Bench, worker: TaskManagerId, slots: std::ops::Range<u128>)
         task_manager: worker,
         allocations: slots.map(AllocationId::from_u128).collect(),
         exchange: Some(format!("at-{worker}")),
+        of: None,
     });
 }
 

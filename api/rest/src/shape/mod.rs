@@ -3,9 +3,13 @@
 //! Paths and field names are Flink's. What Hurtig does not know is left out, and never made up; where Flink writes -1 or 0 for what has not
 //! happened, so does this.
 
-use hurtig_cluster::{
-    CheckpointStatistics, FailureEntry, JobDetail, JobFailure, JobOverview, VertexOverview,
-};
+pub(crate) mod applications;
+pub(crate) mod checkpoints;
+pub(crate) mod machines;
+pub(crate) mod metrics;
+pub(crate) mod vertices;
+
+use hurtig_cluster::{FailureEntry, JobDetail, JobFailure, JobOverview, VertexOverview};
 use hurtig_dataflow::graph::{JobGraph, JobStatus, JobVertex, TaskState};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -52,6 +56,8 @@ pub(crate) fn overview(detail: &JobDetail, now: i64) -> Value {
         "jid": job.to_string(),
         "name": name,
         "jobType": "STREAMING",
+        "schedulerType": SCHEDULER,
+        "pending-operators": 0,
         "start-time": times.start,
         "end-time": times.end,
         "duration": times.duration,
@@ -59,6 +65,15 @@ pub(crate) fn overview(detail: &JobDetail, now: i64) -> Value {
         "last-modification": entered.values().max().copied().unwrap_or(times.start),
         "tasks": tasks,
     })
+}
+
+/// Flink's name of a scheduler that waits for all slots that a job needs.
+const SCHEDULER: &str = "Default";
+
+/// The one that was set for the whole job; -1: none was.
+fn max_parallelism(graph: &JobGraph) -> i64 {
+    let set = graph.config.get("pipeline.max-parallelism");
+    set.and_then(|text| text.parse().ok()).unwrap_or(-1)
 }
 
 /// All of a job.
@@ -77,7 +92,12 @@ pub(crate) fn detail(detail: &JobDetail, now: i64) -> Value {
     }
     json!({
         "jid": overview.job.to_string(),
+        "application-id": overview.job.to_string(),
         "name": overview.name,
+        "isStoppable": false,
+        "schedulerType": SCHEDULER,
+        "maxParallelism": max_parallelism(&detail.graph),
+        "pending-operators": 0,
         "state": overview.status.name(),
         "job-type": "STREAMING",
         "start-time": times.start,
@@ -95,6 +115,7 @@ fn vertex(vertex: &VertexOverview, now: i64) -> Value {
     let times = Times::of(vertex.start_ms, vertex.end_ms, now);
     json!({
         "id": vertex.id.to_string(),
+        "slotSharingGroupId": vertex.slot_sharing_group,
         "name": vertex.name,
         "maxParallelism": vertex.max_parallelism,
         "parallelism": vertex.parallelism,
@@ -103,19 +124,25 @@ fn vertex(vertex: &VertexOverview, now: i64) -> Value {
         "end-time": times.end,
         "duration": times.duration,
         "tasks": by_name(&vertex.tasks),
+        "metrics": vertices::io(&vertex.totals),
     })
 }
 
 /// The state of a vertex, from those of its subtasks: what is wrong first, then what goes on.
 fn aggregate(vertex: &VertexOverview) -> TaskState {
+    aggregate_of(&vertex.tasks, vertex.parallelism)
+}
+
+/// The same of so many tasks.
+fn aggregate_of(tasks: &Counts, all: u32) -> TaskState {
     use TaskState::{Canceled, Canceling, Created, Failed, Finished, Initializing, Running};
-    let has = |state| count(&vertex.tasks, state) > 0;
+    let has = |state| count(tasks, state) > 0;
     let first = [Failed, Canceling, Canceled, Initializing, Running]
         .into_iter()
         .find(|state| has(*state));
     match first {
         Some(state) => state,
-        None if count(&vertex.tasks, Finished) == vertex.parallelism => Finished,
+        None if count(tasks, Finished) == all => Finished,
         None if has(Finished) => Running,
         None => Created,
     }
@@ -157,6 +184,9 @@ pub(crate) fn plan(graph: &JobGraph) -> Value {
             .collect();
         let mut node = json!({
             "id": vertex.id.to_string(),
+            "operator": "",
+            "operator_strategy": "",
+            "optimizer_properties": {},
             "parallelism": vertex.parallelism,
             "description": html(&vertex.description),
         });
@@ -178,71 +208,40 @@ fn html(text: &str) -> String {
     escaped.lines().map(|line| format!("{line}<br/>")).collect()
 }
 
+/// One failure, as a history has it.
+fn exception(failure: &JobFailure, start_ms: i64) -> Value {
+    let after = i64::try_from(failure.after.as_millis()).unwrap_or(i64::MAX);
+    let task = failure.vertex.as_ref().map(|vertex| match failure.subtask {
+        Some((index, of)) => format!("{vertex} ({}/{of})", index + 1),
+        None => vertex.clone(),
+    });
+    json!({
+        "exceptionName": if failure.cause.panicked { "panic" } else { "failure" },
+        "stacktrace": failure.to_string(),
+        "timestamp": start_ms.saturating_add(after),
+        "taskName": task,
+        "endpoint": null,
+        "taskManagerId": failure.task_manager.map(|id| id.to_string()),
+        "failureLabels": {},
+    })
+}
+
 /// What failed, the last first, at most so much.
 pub(crate) fn exceptions(failures: &[FailureEntry], start_ms: i64, most: usize) -> Value {
-    let one = |failure: &JobFailure| {
-        let after = i64::try_from(failure.after.as_millis()).unwrap_or(i64::MAX);
-        let task = failure.vertex.as_ref().map(|vertex| match failure.subtask {
-            Some((index, of)) => format!("{vertex} ({}/{of})", index + 1),
-            None => vertex.clone(),
-        });
-        json!({
-            "exceptionName": if failure.cause.panicked { "panic" } else { "failure" },
-            "stacktrace": failure.to_string(),
-            "timestamp": start_ms.saturating_add(after),
-            "taskName": task,
-            "taskManagerId": failure.task_manager.map(|id| id.to_string()),
-        })
-    };
     let entry = |entry: &FailureEntry| {
-        let mut root = one(&entry.root);
-        root["concurrentExceptions"] = entry.concurrent.iter().map(one).collect();
+        let mut root = exception(&entry.root, start_ms);
+        let concurrent = entry.concurrent.iter();
+        root["concurrentExceptions"] = concurrent.map(|failure| exception(failure, start_ms)).collect();
         root
     };
     let entries: Vec<Value> = failures.iter().rev().take(most).map(entry).collect();
     json!({ "exceptionHistory": { "truncated": failures.len() > most, "entries": entries } })
 }
 
-/// What became of checkpoints.
-pub(crate) fn checkpoints(statistics: &CheckpointStatistics) -> Value {
-    let over = statistics.completed.saturating_add(statistics.failed);
-    let completed = |savepoint: bool| {
-        let last = match savepoint {
-            true => &statistics.last_savepoint,
-            false => &statistics.last_checkpoint,
-        };
-        last.as_ref().map(|last| {
-            json!({
-                "id": last.checkpoint.0,
-                "status": "COMPLETED",
-                "is_savepoint": savepoint,
-                "end_to_end_duration": u64::try_from(last.duration.as_millis()).unwrap_or(u64::MAX),
-                "state_size": last.bytes,
-            })
-        })
-    };
-    let failed = statistics.last_failure.as_ref().map(|last| {
-        json!({
-            "id": last.checkpoint.0,
-            "status": "FAILED",
-            "end_to_end_duration": u64::try_from(last.duration.as_millis()).unwrap_or(u64::MAX),
-            "failure_message": last.cause,
-        })
-    });
-    json!({
-        "counts": {
-            "total": statistics.triggered,
-            "in_progress": statistics.triggered.saturating_sub(over),
-            "completed": statistics.completed,
-            "failed": statistics.failed,
-        },
-        "latest": { "completed": completed(false), "savepoint": completed(true), "failed": failed },
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hurtig_cluster::TaskTotals;
     use hurtig_core::Fault;
     use hurtig_core::ids::{JobId, VertexId};
     use hurtig_dataflow::graph::{GraphSettings, NodeKind, StreamEdge, StreamGraph, StreamNode};
@@ -272,6 +271,7 @@ mod tests {
             tasks: tasks.iter().copied().collect(),
             start_ms: Some(1_500),
             end_ms: None,
+            totals: TaskTotals::NONE,
         }
     }
 
