@@ -70,7 +70,7 @@ impl Component for Directory {
             let known = known
                 .unwrap_or(None)
                 .filter(|known| known.value.address != own.address);
-            let leader = known.and_then(|known| own.leads(known.created.0, known.value.address.clone()));
+            let leader = known.and_then(|known| own.leads(known.created.0, known.value.address));
             call.reply.send(WhoLeadsAnswer { leader });
         });
         Ok(())

@@ -132,7 +132,10 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
     };
     let mut settings = settings(&code, restore, first)?;
     settings.age = age;
-    let (running, master) = start(remote, resources_way, settings, code, &obeys, env)?;
+    let (mut running, master) = start(remote, resources_way, settings, code, env)?;
+    if !obeys.jobmanagers.is_empty() {
+        running.farewell = LEADERLESS;
+    }
     let following = Following {
         rpc,
         jobmanagers: obeys.jobmanagers,
@@ -180,14 +183,7 @@ impl Following {
     /// Goes on under each leader that follows; tasks do not notice. Returns the code with which the process ends.
     async fn forever(self, mut leader: Led) -> Result<u8, String> {
         loop {
-            let (peer, address, term) = &leader;
-            let why = tokio::select! {
-                why = dead(peer) => why,
-                () = superseded(&self.rpc, &self.jobmanagers, address, *term) => {
-                    peer.close("another jobmanager leads");
-                    "another jobmanager leads".to_owned()
-                }
-            };
+            let why = self.until_it_is_gone(&leader).await;
             if self.jobmanagers.is_empty() {
                 tracing::error!(why, "the leader is gone, and no other follows it");
                 return Ok(ORPHANED);
@@ -197,13 +193,27 @@ impl Following {
                 Ok(leader) => leader,
                 Err(code) => return Ok(code),
             };
-            tracing::info!("goes on under another leader");
-            let stamp = Stamp::job(self.claim.job, self.claim.epoch);
-            let dispatcher = leader.0.gateway("dispatcher").stamped(stamp);
-            self.dispatcher.send_replace(dispatcher);
-            let resources = leader.0.gateway("resource-manager").stamped(stamp);
-            self.resources.send_replace(resources);
+            self.turn_to(&leader.0);
         }
+    }
+
+    async fn until_it_is_gone(&self, (peer, address, term): &Led) -> String {
+        tokio::select! {
+            why = dead(peer) => why,
+            () = superseded(&self.rpc, &self.jobmanagers, address, *term) => {
+                peer.close("another jobmanager leads");
+                "another jobmanager leads".to_owned()
+            }
+        }
+    }
+
+    fn turn_to(&self, leader: &Peer) {
+        tracing::info!("goes on under another leader");
+        let stamp = Stamp::job(self.claim.job, self.claim.epoch);
+        self.dispatcher
+            .send_replace(leader.gateway("dispatcher").stamped(stamp));
+        self.resources
+            .send_replace(leader.gateway("resource-manager").stamped(stamp));
     }
 
     /// The leader that has taken the claim, or the code with which the process ends.
@@ -255,7 +265,6 @@ fn start(
     resources: watch::Receiver<Gateway<ResourceManagerRpc>>,
     settings: JobSettings,
     code: JobCodeHere,
-    obeys: &Obeys,
     env: &ActorEnv,
 ) -> Result<(Running, Mailbox<JobMasterEvent>), String> {
     let (rpc, stamp) = (remote.rpc.clone(), remote.stamp);
@@ -292,11 +301,7 @@ fn start(
         ended,
         lost,
         waiting: [to_dispatcher.waiting, to_resources.waiting],
-        farewell: if obeys.jobmanagers.is_empty() {
-            FAREWELL
-        } else {
-            LEADERLESS
-        },
+        farewell: FAREWELL,
     };
     Ok((running, mailbox))
 }

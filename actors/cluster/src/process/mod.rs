@@ -16,6 +16,7 @@ mod machine;
 mod orders;
 mod overview;
 pub(crate) mod placement;
+mod registering;
 pub mod role;
 mod runtime;
 mod starter;
@@ -29,5 +30,5 @@ pub use job_manager::{JobManager, JobManagerConfig, JobManagerHandle, SubmitErro
 pub use job_master::{JobCodeHere, Obeys, run_job_master};
 pub use machine::{LOG_PART, LogFile, Logs, MachineFacts, ThreadFacts};
 pub use overview::{TaskManagerOverview, TaskManagers, WorkerOverview};
-pub use task_manager::{TaskManagerConfig, run_task_manager};
+pub use registering::{TaskManagerConfig, run_task_manager};
 pub use worker::run_worker;

@@ -1,24 +1,22 @@
-//! The process of a TaskManager: it fetches artifacts, has its launcher start processes, and reports how they end.
+//! The actor of a TaskManager's process: it fetches artifacts, has its launcher start processes, and reports how they end.
 
 use super::blobs::{Program, fetch};
-use super::directory::{dead, find_leader, superseded};
 use super::launch::{
     JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role, RunningProcess,
 };
-use super::machine::{Logs, register_machine};
 use super::orders::{Order, Report, Start};
-use super::runtime::{FAILED, ORPHANED, listen, run};
+use super::registering::TaskManagerConfig;
 use super::starter::Starter;
 use crate::wire::{
-    BlobRpc, EndProcess, EndProcesses, LauncherRpc, Leads, Plan, PlanJob, ProcessEnded, RegisterTaskManager,
-    ResourceManagerRpc, StartJobMaster, StartWorker,
+    BlobRpc, EndProcess, EndProcesses, LauncherRpc, Plan, PlanJob, ProcessEnded, ResourceManagerRpc,
+    StartJobMaster, StartWorker,
 };
 use hurtig_core::Error;
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::BlobDir;
-use hurtig_kit::{ActorEnv, Component, ExitReason, Mailbox, Panicked, Reply, Shell, ShellCx};
-use hurtig_rpc::{Call, ClusterId, Fences, Gateway, Registration, Responder, Routes, Rpc, Stamp};
+use hurtig_kit::{Component, ExitReason, Panicked, Reply, ShellCx};
+use hurtig_rpc::{Call, Gateway, Responder, Routes};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{Read, Seek, SeekFrom};
 use std::num::NonZeroU64;
@@ -29,8 +27,6 @@ use uuid::Uuid;
 
 /// Messages that may wait for it.
 const CAPACITY: usize = 1_024;
-/// How long a leader is left alone that refuses, at first and at last.
-const TURNS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// How long the leader may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A program must reach `execute` within this (`artifact.plan-timeout`).
@@ -42,189 +38,8 @@ const PROGRAMS: usize = 16;
 /// How many lines of that are reported.
 const LAST_LINES: usize = 10;
 
-/// What a TaskManager is configured with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskManagerConfig {
-    /// Where jobmanagers listen (`jobmanager.addresses`); one of them leads.
-    pub jobmanagers: Vec<String>,
-    /// How long none of them may be heard of (`taskmanager.registration.timeout`).
-    pub patience: Duration,
-    /// How many slots it offers (`taskmanager.numberOfTaskSlots`).
-    pub slots: u32,
-    /// Threads of each worker (`taskmanager.worker-threads`); 0: one for each core.
-    pub threads: u32,
-    /// What it may delete when it begins: artifacts, and the working directories of jobs.
-    pub work_dir: PathBuf,
-    /// Where the logs of its processes go.
-    pub log_dir: PathBuf,
-}
-
-/// Runs a TaskManager until nobody leads it, or its launcher or a fault ends it. `launcher` are the arguments with which this program
-/// is a launcher. To be called before the first thread is there. Returns the code with which the process ends.
-pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
-    let (starter, launcher) = match Starter::spawn(launcher) {
-        Ok(spawned) => spawned,
-        Err(error) => {
-            tracing::error!(%error, "the launcher cannot be started");
-            return FAILED;
-        }
-    };
-    let code = run(
-        async move |env| match Registering::begin(config, starter, &env).await {
-            Ok(registering) => {
-                let why = registering.until_nobody_leads().await;
-                tracing::error!(why, "the TaskManager ends");
-                ORPHANED
-            }
-            Err(why) => {
-                tracing::error!(why, "the TaskManager cannot begin");
-                FAILED
-            }
-        },
-    );
-    launcher.await_it();
-    code
-}
-
-/// Who sees to it that a TaskManager has a leader.
-struct Registering {
-    rpc: Rpc,
-    fences: Fences,
-    manager: Mailbox<Event>,
-    config: TaskManagerConfig,
-    id: TaskManagerId,
-    address: String,
-}
-
-impl Registering {
-    async fn begin(config: TaskManagerConfig, starter: Starter, env: &ActorEnv) -> Result<Self, String> {
-        let io = |path: &Path| {
-            let path = path.display().to_string();
-            move |error: std::io::Error| format!("{path}: {error}")
-        };
-        for dir in [&config.work_dir, &config.log_dir] {
-            std::fs::create_dir_all(dir).map_err(io(dir))?;
-        }
-        let artifacts =
-            BlobDir::open(&config.work_dir.join("artifacts")).map_err(|error| error.to_string())?;
-        let (rpc, address) = listen("task manager", None, env, 0).await?;
-        let (fences, id) = (Fences::new(), TaskManagerId::random());
-        let manager = ProcessTaskManager {
-            id,
-            led: None,
-            config: config.clone(),
-            artifacts,
-            starter,
-            programs: VecDeque::new(),
-            next: 0,
-            running: BTreeMap::new(),
-            begun: BTreeMap::new(),
-            unreported: Vec::new(),
-            registered: false,
-            over: BTreeMap::new(),
-            waiting: Vec::new(),
-            plans: BTreeMap::new(),
-        };
-        let (manager, probe) = Shell::start(manager, env.clone());
-        let registration = Registration {
-            name: "task-manager".to_owned(),
-            mailbox: manager.clone(),
-            routes: Routes::<LauncherRpc, _>::new()
-                .on(Event::StartMaster)
-                .on(Event::StartWorker)
-                .on(Event::EndProcesses)
-                .on(Event::EndProcess)
-                .on(Event::Plan),
-            fences: fences.clone(),
-            probe: Some(probe),
-        };
-        rpc.register(registration).map_err(|error| error.to_string())?;
-        let logs = Logs::of_this_process(Some(config.log_dir.clone()));
-        register_machine(&rpc, logs, env)?;
-        Ok(Self {
-            rpc,
-            fences,
-            manager,
-            config,
-            id,
-            address,
-        })
-    }
-
-    /// Registers with whoever leads, again and again. Says why it does not any more.
-    async fn until_nobody_leads(self) -> String {
-        let [shortest, longest] = TURNS;
-        let mut turn = shortest;
-        loop {
-            let found = find_leader(&self.rpc, &self.config.jobmanagers);
-            let Ok(leads) = tokio::time::timeout(self.config.patience, found).await else {
-                let (asked, patience) = (self.config.jobmanagers.join(", "), self.config.patience);
-                return format!("none of the jobmanagers {asked} has named a leader for {patience:?}");
-            };
-            let durable = leads.durable;
-            match self.follow(leads).await {
-                Ok(why) if !durable => {
-                    return format!("the jobmanager is gone, and no other follows it: {why}");
-                }
-                Ok(why) => tracing::warn!(
-                    why,
-                    "the leader is gone; what runs runs on, and another one is looked for"
-                ),
-                Err(why) => {
-                    tracing::warn!(why, "the leader does not take it; it is asked again");
-                    tokio::time::sleep(turn).await;
-                    turn = (turn * 2).min(longest);
-                }
-            }
-        }
-    }
-
-    /// Obeys a leader until that is gone, and says how it went.
-    async fn follow(&self, leads: Leads) -> Result<String, String> {
-        let stamp = Stamp::cluster(ClusterId(leads.cluster), leads.incarnation, leads.revision);
-        let peer = self.rpc.connect(&*leads.address);
-        let resources = peer
-            .gateway::<ResourceManagerRpc>("resource-manager")
-            .stamped(stamp);
-        self.fences.follow(stamp).map_err(|error| error.to_string())?;
-        let address = leads.address;
-        let led = Led {
-            cluster: leads.cluster,
-            address: address.clone(),
-            durable: leads.durable,
-            resources: resources.clone(),
-            blobs: peer.gateway("blobs"),
-        };
-        let (reply, running) = Reply::new();
-        let told = self.manager.tell(Event::Led(Box::new(led), reply));
-        told.map_err(|error| error.to_string())?;
-        let processes = running.await.map_err(|_| "its actor has ended")?;
-        let register = RegisterTaskManager {
-            task_manager: self.id,
-            slots: self.config.slots,
-            address: self.address.clone(),
-            processes,
-        };
-        tokio::select! {
-            registered = resources.ask(register, PATIENCE) => registered.map_err(|error| error.to_string())?,
-            why = dead(&peer) => return Err(why),
-        }
-        tracing::info!(stamp = ?stamp.token, "registered");
-        let told = self.manager.tell(Event::Registered);
-        told.map_err(|error| error.to_string())?;
-        let term = Some((leads.incarnation, leads.revision));
-        tokio::select! {
-            why = dead(&peer) => Ok(why),
-            () = superseded(&self.rpc, &self.config.jobmanagers, &address, term) => {
-                peer.close("another jobmanager leads");
-                Ok("another jobmanager leads".to_owned())
-            }
-        }
-    }
-}
-
 /// What reaches a TaskManager of a cluster of processes.
-enum Event {
+pub(super) enum Event {
     StartMaster(Call<StartJobMaster>),
     StartWorker(Call<StartWorker>),
     EndProcesses(Call<EndProcesses>),
@@ -247,18 +62,18 @@ enum Event {
 }
 
 /// Who leads.
-struct Led {
-    cluster: Uuid,
-    address: String,
+pub(super) struct Led {
+    pub(super) cluster: Uuid,
+    pub(super) address: String,
     /// Whether another one will follow it.
-    durable: bool,
-    resources: Gateway<ResourceManagerRpc>,
-    blobs: Gateway<BlobRpc>,
+    pub(super) durable: bool,
+    pub(super) resources: Gateway<ResourceManagerRpc>,
+    pub(super) blobs: Gateway<BlobRpc>,
 }
 
 /// A process that waits for its artifact.
 #[derive(Clone)]
-struct Prepared {
+pub(super) struct Prepared {
     what: What,
     role: Role,
     launch: JobLaunch,
@@ -306,7 +121,7 @@ struct Planning {
     graphs: Vec<JobGraph>,
 }
 
-struct ProcessTaskManager {
+pub(super) struct ProcessTaskManager {
     id: TaskManagerId,
     led: Option<Led>,
     config: TaskManagerConfig,
@@ -397,6 +212,41 @@ impl Component for ProcessTaskManager {
 }
 
 impl ProcessTaskManager {
+    /// One that nobody leads, and that runs nothing.
+    pub(super) fn new(
+        id: TaskManagerId,
+        config: TaskManagerConfig,
+        artifacts: BlobDir,
+        starter: Starter,
+    ) -> Self {
+        Self {
+            id,
+            led: None,
+            config,
+            artifacts,
+            starter,
+            programs: VecDeque::new(),
+            next: 0,
+            running: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            unreported: Vec::new(),
+            registered: false,
+            over: BTreeMap::new(),
+            waiting: Vec::new(),
+            plans: BTreeMap::new(),
+        }
+    }
+
+    /// What a leader commands.
+    pub(super) fn routes() -> Routes<LauncherRpc, Event> {
+        Routes::new()
+            .on(Event::StartMaster)
+            .on(Event::StartWorker)
+            .on(Event::EndProcesses)
+            .on(Event::EndProcess)
+            .on(Event::Plan)
+    }
+
     fn led(&self) -> Result<&Led, Error> {
         self.led
             .as_ref()
