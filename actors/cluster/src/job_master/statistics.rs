@@ -460,11 +460,13 @@ fn bytes(metadata: &CheckpointMetadata) -> u64 {
 mod tests {
     use super::*;
     use hurtig_core::ids::{AttemptNumber, JobId, SubtaskId};
-    use hurtig_dataflow::graph::{GraphSettings, NodeKind, StreamGraph, StreamNode};
+    use hurtig_dataflow::graph::{GraphSettings, NodeKind, StreamEdge, StreamGraph, StreamNode};
 
     fn graph() -> JobGraph {
         let mut graph = StreamGraph::new();
-        graph.add_node(StreamNode::new("numbers", "Source", NodeKind::Source));
+        let source = graph.add_node(StreamNode::new("numbers", "Source", NodeKind::Source));
+        let sink = graph.add_node(StreamNode::new("out", "Sink", NodeKind::Sink));
+        graph.add_edge(StreamEdge::new(source, sink));
         graph
             .job_graph(JobId::from_u128(1), &GraphSettings::default())
             .unwrap()

@@ -2,10 +2,11 @@
 
 use super::directory::{dead, find_leader, superseded};
 use super::machine::{Logs, register_machine};
-use super::runtime::{FAILED, ORPHANED, listen, run};
+use super::runtime::{DONE, FAILED, ORPHANED, listen, run};
 use super::starter::Starter;
 use super::task_manager::{Event, Led, ProcessTaskManager};
 use crate::wire::{Leads, RegisterTaskManager, ResourceManagerRpc};
+use actix_rt::signal::unix::{SignalKind, signal};
 use hurtig_core::ids::TaskManagerId;
 use hurtig_ha::blob::BlobDir;
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
@@ -47,11 +48,16 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
     };
     let code = run(
         async move |env| match Registering::begin(config, starter, &env).await {
-            Ok(registering) => {
-                let why = registering.until_nobody_leads().await;
-                tracing::error!(why, "the TaskManager ends");
-                ORPHANED
-            }
+            Ok(registering) => tokio::select! {
+                why = registering.until_nobody_leads() => {
+                    tracing::error!(why, "the TaskManager ends");
+                    ORPHANED
+                }
+                () = terminated() => {
+                    tracing::info!("the TaskManager is told to end, with all that it has started");
+                    DONE
+                }
+            },
             Err(why) => {
                 tracing::error!(why, "the TaskManager cannot begin");
                 FAILED
@@ -60,6 +66,17 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
     );
     launcher.await_it();
     code
+}
+
+/// Waits for SIGTERM. A TaskManager outlives what it has started, so it must not end by the signal itself.
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => _ = terminate.recv().await,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM ends it at once");
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Who sees to it that a TaskManager has a leader.
