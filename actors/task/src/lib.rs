@@ -8,7 +8,6 @@
 mod actor;
 mod alarm;
 mod assemble;
-mod channel_metrics;
 mod channels;
 mod checkpoint;
 mod cuts;

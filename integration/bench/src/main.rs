@@ -6,7 +6,6 @@
 mod baselines;
 mod beyond;
 mod catalog;
-mod crossing;
 mod engine;
 mod machine;
 mod measure;

@@ -119,7 +119,10 @@ struct Rig {
 }
 
 fn ends(max_batches: usize) -> (Sender<i64>, Receiver<i64>) {
-    let options = ChannelOptions::bounded(max_batches, usize::MAX);
+    let options = ChannelOptions {
+        max_batches,
+        max_bytes: usize::MAX,
+    };
     channel(options, Signal::new(), Signal::new())
 }
 

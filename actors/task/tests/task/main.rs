@@ -2,6 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where its helpers find nothing")]
 
 mod checkpoints;
-mod moving;
 mod running;
 mod world;

@@ -4,16 +4,40 @@ use super::credit::{CreditConfig, Credits};
 use super::ends::{Inlet, Outgoing, Outlet};
 use super::event;
 use super::frame::{FrameError, FrameReader, Header, Kind};
-use super::packed::{Packed, take};
-use super::settings::ConnectionConfig;
-use crate::queue::{Item, Rung};
+use super::packed::{MAX_BATCH, Packed, take};
+use crate::queue::Item;
 use hurtig_core::ids::{ChannelId, EdgeId};
 use hurtig_core::time::Time;
 use hurtig_core::{Error, Event};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-/// Instead of a channel's number: its producer has not been heard of, so it has none.
-const EXPECTED: u32 = u32::MAX;
+/// What a connection may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionConfig {
+    /// Bytes that may be on their way to each consumer (`taskmanager.network.memory.exclusive`).
+    pub exclusive: u64,
+    /// Bytes beyond that, for channels of which more waits.
+    pub floating: u64,
+    /// The most that one channel gets of those.
+    pub floating_per_channel: u64,
+    /// The longest body of a frame that is taken.
+    pub max_frame: usize,
+    /// After so long without anything to send it says that it is there.
+    pub quiet: Duration,
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            exclusive: 256 << 10,
+            floating: 8 << 20,
+            floating_per_channel: 2 << 20,
+            max_frame: MAX_BATCH,
+            quiet: Duration::from_secs(3),
+        }
+    }
+}
 
 /// A channel whose producer is here.
 #[derive(Debug)]
@@ -26,8 +50,6 @@ struct Producing {
     position: u64,
     granted: u64,
     sent: u64,
-    /// It waits for its turn.
-    queued: bool,
 }
 
 /// A channel whose consumer is here.
@@ -47,11 +69,8 @@ pub struct Connection {
     config: ConnectionConfig,
     producing: BTreeMap<u32, Producing>,
     next: u32,
-    /// Channels of which there may be something to send, in turn.
-    turns: VecDeque<u32>,
-    /// Those at whose ends something has changed, of either direction.
-    produced: Rung,
-    consumed: Rung,
+    /// The channel that is sent of first.
+    turn: u32,
     consuming: BTreeMap<u32, Consuming>,
     credits: Credits,
     /// Consumers whose producers have not been heard of.
@@ -74,15 +93,12 @@ impl Connection {
             exclusive: config.exclusive,
             floating: config.floating,
             floating_per_channel: config.floating_per_channel,
-            debloat: config.debloat,
         };
         Self {
             config,
             producing: BTreeMap::new(),
             next: 0,
-            turns: VecDeque::new(),
-            produced: Rung::default(),
-            consumed: Rung::default(),
+            turn: 0,
             consuming: BTreeMap::new(),
             credits: Credits::new(credits),
             expected: HashMap::new(),
@@ -98,7 +114,6 @@ impl Connection {
     pub fn produce(&mut self, id: ChannelId, outlet: Outlet) {
         let channel = self.next;
         self.next += 1;
-        outlet.attach(&self.produced, channel);
         let producing = Producing {
             id,
             outlet,
@@ -106,25 +121,19 @@ impl Connection {
             position: 0,
             granted: 0,
             sent: 0,
-            queued: true,
         };
         self.producing.insert(channel, producing);
-        self.turns.push_back(channel);
     }
 
     /// Brings a channel, whose producer is at the other side.
     pub fn consume(&mut self, id: ChannelId, inlet: Inlet) {
         match self.early.remove(&id) {
             Some(channel) => self.open(channel, id, inlet),
-            None => {
-                inlet.attach(&self.consumed, EXPECTED);
-                self.expected.insert(id, inlet);
-            }
+            None => drop(self.expected.insert(id, inlet)),
         }
     }
 
     fn open(&mut self, channel: u32, id: ChannelId, inlet: Inlet) {
-        inlet.attach(&self.consumed, channel);
         self.credits.open(channel);
         let position = 0;
         self.consuming.insert(channel, Consuming { id, inlet, position });
@@ -167,9 +176,7 @@ impl Connection {
         for (_, producing) in unsent {
             next.produce(producing.id, producing.outlet);
         }
-        for (id, inlet) in std::mem::take(&mut self.expected) {
-            next.consume(id, inlet);
-        }
+        next.expected = std::mem::take(&mut self.expected);
         next
     }
 
@@ -200,82 +207,47 @@ impl Connection {
     }
 
     fn fill_with_news(&mut self, out: &mut Vec<u8>, enough: usize, now: Time) {
-        self.hear();
+        self.leave_unread();
         out.append(&mut self.farewells);
-        self.grant(out, now);
-        while out.len() < enough
-            && let Some(channel) = self.turns.pop_front()
-        {
-            let more = self.send_of(channel, out, now);
-            if let Some(producing) = self.producing.get_mut(&channel) {
-                producing.queued = more;
-            }
-            if more {
-                self.turns.push_back(channel);
-            }
-        }
-    }
-
-    /// Looks which channels' ends have changed.
-    fn hear(&mut self) {
-        let mut rung = Vec::new();
-        self.produced.take(&mut rung);
-        for channel in rung.drain(..) {
-            if let Some(producing) = self.producing.get(&channel) {
-                // First asked to be told again, then looked: nothing that comes meanwhile goes unnoticed.
-                producing.outlet.looked();
-            }
-            self.queue(channel);
-        }
-        self.consumed.take(&mut rung);
-        for channel in rung {
-            if channel == EXPECTED {
-                self.expected.retain(|_, inlet| {
-                    inlet.looked();
-                    !inlet.is_unread()
-                });
-            }
-            let Some(consuming) = self.consuming.get(&channel) else {
-                continue;
-            };
-            consuming.inlet.looked();
-            if consuming.inlet.is_unread() {
-                self.consuming.remove(&channel);
-                self.stop_reading(channel);
-            } else {
-                self.credits.touch(channel);
+        self.grant(out);
+        let mut channels: Vec<u32> = self.producing.range(self.turn..).map(|(&at, _)| at).collect();
+        channels.extend(self.producing.range(..self.turn).map(|(&at, _)| at));
+        let mut idle = 0;
+        while idle < channels.len() && out.len() < enough {
+            idle = 0;
+            for &channel in &channels {
+                if out.len() >= enough {
+                    break;
+                }
+                self.turn = channel + 1;
+                idle += usize::from(!self.send_of(channel, out, now));
             }
         }
     }
 
-    /// There may be something to send of a channel.
-    fn queue(&mut self, channel: u32) {
-        if let Some(producing) = self.producing.get_mut(&channel)
-            && !std::mem::replace(&mut producing.queued, true)
-        {
-            self.turns.push_back(channel);
+    /// Tells producers whose consumers have gone.
+    fn leave_unread(&mut self) {
+        let gone = |(&channel, consuming): (&u32, &Consuming)| consuming.inlet.is_unread().then_some(channel);
+        let gone: Vec<u32> = self.consuming.iter().filter_map(gone).collect();
+        for channel in gone {
+            self.consuming.remove(&channel);
+            self.stop_reading(channel);
         }
+        self.expected.retain(|_, inlet| !inlet.is_unread());
     }
 
-    fn grant(&mut self, out: &mut Vec<u8>, now: Time) {
+    fn grant(&mut self, out: &mut Vec<u8>) {
         let consuming = &self.consuming;
-        let of = |channel| {
-            consuming
-                .get(&channel)
-                .map(|consuming: &Consuming| &consuming.inlet)
+        let waiting = |channel| {
+            consuming.get(&channel).map_or(0, |consuming: &Consuming| {
+                // First asked to be woken, then looked: nothing that is taken meanwhile goes unnoticed.
+                consuming.inlet.watch();
+                consuming.inlet.waiting()
+            })
         };
-        let debloats = self.config.debloat.is_some();
-        self.credits.settle(
-            now,
-            |channel| of(channel).map_or(0, Inlet::waiting),
-            |channel, enough| match (of(channel), enough) {
-                (Some(inlet), Some(bytes)) => inlet.watch(bytes),
-                // The time in which something waits is measured.
-                (Some(inlet), None) if debloats => inlet.watch(0),
-                _ => true,
-            },
-            |channel, granted| Header::of(Kind::Credit, channel).write(&granted.to_le_bytes(), out),
-        );
+        self.credits.settle(waiting, |channel, granted| {
+            Header::of(Kind::Credit, channel).write(&granted.to_le_bytes(), out);
+        });
     }
 
     /// Sends the next element of a channel. False when there is none that may be sent.
@@ -308,8 +280,9 @@ impl Connection {
     /// # Errors
     /// When they are not what the other side may send; the connection is to be closed then.
     pub fn receive(&mut self, bytes: &[u8], now: Time) -> Result<(), FrameError> {
-        let (mut reader, mut bytes) = (self.reader.take(), bytes);
-        while let Some((header, body)) = reader.read(&mut bytes)? {
+        let mut reader = std::mem::replace(&mut self.reader, FrameReader::new(self.config.max_frame));
+        reader.feed(bytes);
+        while let Some((header, body)) = reader.next()? {
             self.on_frame(header, body, now)?;
         }
         self.reader = reader;
@@ -407,7 +380,6 @@ impl Connection {
         // It may have gone before it was granted more.
         if let Some(producing) = self.producing.get_mut(&channel) {
             producing.granted = producing.granted.max(granted);
-            self.queue(channel);
         }
         Ok(())
     }
