@@ -24,7 +24,7 @@ export ROCKSDB_LIB_DIR ROCKSDB_STATIC
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check docs deps rocksdb etcd fmt
+.PHONY: help demo test bench check docs deps rocksdb etcd fmt sweep
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,9 @@ rocksdb: deps ## Build RocksDB, which tests and checks link; only the first time
 
 etcd: deps ## Put the etcd that tests start beside the build, unless there is one
 	@scripts/etcd
+
+sweep: ## Delete what was built of the workspace if the disk is nearly full
+	@scripts/sweep
 
 fmt: ## Format the sources
 	cargo fmt --all
