@@ -260,6 +260,9 @@ impl<B> Queue<B> {
     /// Calls `visit` for what waits at the positions from `from` to `until`, and leaves it there. Returns the
     /// position behind the last that there is.
     ///
+    /// What came behind a barrier that nobody has looked at yet is not visited: it may have been announced since the
+    /// caller looked, and what follows it does not belong to what it overtakes.
+    ///
     /// # Errors
     /// Those of `visit`; what waited is lost then.
     pub(crate) fn visit<E>(
@@ -270,11 +273,16 @@ impl<B> Queue<B> {
     ) -> Result<u64, E> {
         // The visit is foreign code: not under the lock. Nobody else takes elements, and what comes in meanwhile
         // goes behind them.
-        let (mut elements, published) = {
+        let (mut elements, published, until) = {
             let mut state = self.lock();
             // What is captured must not change any more: nothing newer may be merged into it.
             state.settled = state.published;
-            (std::mem::take(&mut state.elements), state.published)
+            let boundary = state.announcement.map_or(until, |announced| announced.boundary);
+            (
+                std::mem::take(&mut state.elements),
+                state.published,
+                until.min(boundary),
+            )
         };
         let first = published - elements.len() as u64;
         for (position, queued) in (first..until).zip(&mut elements) {

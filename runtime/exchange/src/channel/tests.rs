@@ -116,6 +116,24 @@ fn what_was_before_an_announcement_stays_as_it_is() {
     assert!(matches!(rx.try_recv(), Some(Element::Event(Event::Watermark(3)))));
 }
 
+/// Whoever captures has looked at all channels before, and a barrier may have been announced since.
+#[test]
+fn a_capture_ends_at_a_barrier_that_was_announced_meanwhile() {
+    let (tx, rx, ..) = overtaking(8);
+    tx.try_send(batch(&[1]), 1);
+    tx.try_send(batch(&[2]), 1);
+    assert!(rx.take_announcement().is_none());
+    tx.send_event(Event::Barrier(barrier(1)));
+    tx.try_send(batch(&[3]), 1);
+    tx.send_event(Event::EndOfInput);
+    let mut captured = Vec::new();
+    assert_eq!(rx.capture(0, u64::MAX, &mut captured).unwrap(), (2, false));
+    assert_eq!(captured.len(), 2);
+    let boundary = rx.take_announcement().unwrap().boundary;
+    assert_eq!(rx.capture(2, boundary, &mut captured).unwrap(), (2, false));
+    assert_eq!(captured.len(), 2);
+}
+
 #[test]
 fn a_capture_takes_nothing_and_comes_back_the_same() {
     let (tx, rx, ..) = overtaking(4);
