@@ -1,12 +1,11 @@
 //! One connection to another worker, and what happens when it ends.
 
 use crate::hello::{HelloError, Party, greet};
-use crate::network::NetworkConfig;
 use hurtig_core::Error;
 use hurtig_core::ids::ChannelId;
 use hurtig_core::time::{Clock, Time};
 use hurtig_exchange::Signal;
-use hurtig_exchange::remote::{Connection, FrameError, Inlet, Outlet, PeerWorker};
+use hurtig_exchange::remote::{Connection, FrameError, Inlet, NetworkConfig, Outlet, PeerWorker};
 use hurtig_rpc::{Dialer, Stream};
 use std::future::poll_fn;
 use std::io;
@@ -17,12 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-/// Bytes that are read or written at once.
+/// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
 /// How often silence is looked for.
 const TICK: Duration = Duration::from_millis(500);
-/// The pause before a worker that refused a connection is dialled again.
-const REDIAL: Duration = Duration::from_millis(100);
 /// How long a worker that is not connected and has no channels is remembered.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -241,12 +238,12 @@ impl Carrier {
         if std::mem::take(&mut self.failed) {
             // A worker that lets in and closes at once is not dialled as fast as that.
             tokio::select! {
-                () = sleep(REDIAL) => {}
+                () = sleep(self.config.redial) => {}
                 over = obey(orders, connection, |_| false) => return Err(over.err().unwrap_or(Over)),
             }
         }
         tokio::select! {
-            dialled = dial(&*dialer, self.own, &self.peer, self.config.connect_timeout) => Ok(dialled),
+            dialled = dial(&*dialer, self.own, &self.peer, self.config) => Ok(dialled),
             over = obey(orders, connection, |_| false) => Err(over.err().unwrap_or(Over)),
         }
     }
@@ -278,7 +275,8 @@ impl Carrier {
     async fn carry(&mut self, stream: Stream) -> Option<LinkError> {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut read = Vec::with_capacity(PIECE);
-        let [mut out, mut next] = [(); 2].map(|()| Vec::with_capacity(2 * PIECE));
+        let enough = self.config.write_bytes;
+        let [mut out, mut next] = [(); 2].map(|()| Vec::with_capacity(2 * enough));
         let mut written = 0;
         let mut heard = self.clock.now();
         let mut tick = tokio::time::interval(TICK);
@@ -289,7 +287,7 @@ impl Carrier {
             if written == out.len() {
                 out.clear();
                 written = 0;
-                self.connection.fill(&mut out, PIECE, self.clock.now());
+                self.connection.fill(&mut out, enough, self.clock.now());
             }
             let idle = out.is_empty();
             let (orders, clock, connection) = (&self.orders, &self.clock, &mut self.connection);
@@ -297,7 +295,7 @@ impl Carrier {
                 // First asked to be woken, then looked: no ring goes unheard.
                 orders.signal.listen(cx.waker());
                 let over = orders.carry_out(connection).is_err();
-                connection.fill(&mut next, PIECE, clock.now());
+                connection.fill(&mut next, enough, clock.now());
                 if next.is_empty() && !over {
                     return Poll::Pending;
                 }
@@ -359,9 +357,10 @@ async fn dial(
     dialer: &dyn Dialer,
     own: Party,
     peer: &PeerWorker,
-    patience: Duration,
+    config: NetworkConfig,
 ) -> Result<Stream, LinkError> {
-    let until = Instant::now() + patience;
+    let until = Instant::now() + config.connect_timeout;
+    let mut pause = config.redial;
     loop {
         let late = || io::Error::from(io::ErrorKind::TimedOut);
         let left = until.saturating_duration_since(Instant::now());
@@ -371,15 +370,15 @@ async fn dial(
                 match greet(&mut stream, own, peer.worker.0).await {
                     Ok(()) => return Ok(stream),
                     // It may be busy, or have too many who come at once.
-                    Err(HelloError::Io(_) | HelloError::Late) if Instant::now() + REDIAL < until => {
-                        sleep(REDIAL).await;
-                    }
+                    Err(HelloError::Io(_) | HelloError::Late) if Instant::now() + pause < until => {}
                     Err(error) => return Err(LinkError::Hello(error)),
                 }
             }
-            Err(error) if Instant::now() + REDIAL >= until => return Err(LinkError::Unreachable(error)),
-            Err(_) => sleep(REDIAL).await,
+            Err(error) if Instant::now() + pause >= until => return Err(LinkError::Unreachable(error)),
+            Err(_) => {}
         }
+        sleep(pause).await;
+        pause = (pause * 2).min(config.redial_max);
     }
 }
 

@@ -10,4 +10,5 @@ mod network;
 
 pub use carrier::LinkError;
 pub use hello::{HelloError, Party};
-pub use network::{Bind, Network, NetworkConfig, NetworkSetup, StartError, tcp};
+pub use hurtig_exchange::remote::NetworkConfig;
+pub use network::{Bind, Network, NetworkSetup, StartError, tcp};

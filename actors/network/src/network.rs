@@ -5,7 +5,7 @@ use crate::hello::{HelloError, Party, answer};
 use hurtig_core::ids::{ChannelId, TaskManagerId};
 use hurtig_core::time::Clock;
 use hurtig_exchange::Signal;
-use hurtig_exchange::remote::{Connection, ConnectionConfig, Exchange, Inlet, Outlet, PeerWorker};
+use hurtig_exchange::remote::{Connection, Exchange, Inlet, NetworkConfig, Outlet, PeerWorker};
 use hurtig_rpc::{Accepted, Acceptor, Dialer, Stream, TcpAcceptor};
 use std::collections::HashMap;
 use std::future::Future;
@@ -21,30 +21,6 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 const GREETINGS: usize = 64;
 /// Connections of one worker that wait to take the place of an older one.
 const ACCEPTED: usize = 4;
-
-/// Bounds of the exchange between workers.
-#[derive(Clone, Copy, Debug)]
-pub struct NetworkConfig {
-    /// Those of each connection.
-    pub connection: ConnectionConfig,
-    /// How long a worker is dialled before it counts as unreachable.
-    pub connect_timeout: Duration,
-    /// How long a worker is waited for that is to dial: it may be told of its tasks later, or be busy with others of them.
-    pub patience: Duration,
-    /// How long nothing may come on a connection; who has nothing to say says so in a quarter of it.
-    pub silence: Duration,
-}
-
-impl Default for NetworkConfig {
-    fn default() -> Self {
-        Self {
-            connection: ConnectionConfig::default(),
-            connect_timeout: Duration::from_secs(10),
-            patience: Duration::from_secs(120),
-            silence: Duration::from_secs(12),
-        }
-    }
-}
 
 /// A listener that is still to be made, on the thread of the exchange.
 pub type Bind = Pin<Box<dyn Future<Output = io::Result<(Box<dyn Acceptor>, String)>> + Send>>;

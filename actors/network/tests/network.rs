@@ -10,11 +10,12 @@
     reason = "real sockets are waited for in real time, and silence cannot be waited for otherwise"
 )]
 
+use hurtig_core::config::ExchangeCompression;
 use hurtig_core::ids::{ChannelId, EdgeId, TaskManagerId};
 use hurtig_core::time::SystemClock;
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Batch, Element, Error, Event};
-use hurtig_exchange::remote::{Exchange, PeerWorker};
+use hurtig_exchange::remote::{ConnectionConfig, Exchange, PeerWorker};
 use hurtig_exchange::{
     ChannelOptions, Receiver, RecordCodec, SendOutcome, Sender, Signal, channel_in, channel_out,
 };
@@ -425,4 +426,69 @@ fn a_task_that_fails_hears_of_the_first_cause() {
     task.fail(Error::internal("first"));
     task.fail(Error::internal("second"));
     assert!(failure(&task).contains("first"));
+}
+
+#[test]
+fn what_nobody_reads_is_bounded_as_configured_and_its_neighbour_goes_on() {
+    let config = NetworkConfig {
+        connection: ConnectionConfig {
+            exclusive: 64 << 10,
+            floating: 256 << 10,
+            floating_per_channel: 128 << 10,
+            ..ConnectionConfig::default()
+        },
+        ..config()
+    };
+    let ((one, to_one), (two, to_two)) = (worker_of(1, 1, config), worker_of(1, 2, config));
+    let [reads, sends, consumes, produces] = [(); 4].map(|()| Signal::new());
+    let unread = receiver(&two, &to_one, id(0), &reads);
+    let stuck = sender(&one, &to_two, id(0), &sends);
+    let neighbour = receiver(&two, &to_one, id(1), &consumes);
+    let busy = sender(&one, &to_two, id(1), &produces);
+    let batch = || Batch::from_records(vec![7; 1_000]);
+    // 1,000 numbers, their head, and what a batch weighs beyond its bytes.
+    let weight = 8_000 + 13 + 128;
+    let most = (64 << 10) + (128 << 10) + weight;
+    let producer = thread::spawn(move || produce(&busy, &produces, 2_000, 500));
+    let consumer = thread::spawn(move || consume(&neighbour, &consumes));
+    let until = Instant::now() + Duration::from_secs(2);
+    let mut sent = 0;
+    while Instant::now() < until {
+        sent += usize::from(matches!(stuck.try_send(batch(), 0), SendOutcome::Sent));
+        assert!(unread.backlog().1 <= most, "{} bytes wait", unread.backlog().1);
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    assert!(
+        unread.backlog().1 > (64 << 10),
+        "more than its own share, as more waits"
+    );
+    // What was sent is there, or waits in the producer's queue.
+    assert!(
+        sent <= most / weight + 1 + ChannelOptions::default().max_batches,
+        "{sent} batches were sent"
+    );
+    producer.join().unwrap();
+    let n = 1_000_000_u64;
+    assert_eq!(consumer.join().unwrap(), (n * (n - 1) / 2, n));
+}
+
+#[test]
+fn compressed_batches_arrive_as_they_were() {
+    for compression in [ExchangeCompression::Lz4, ExchangeCompression::Zstd] {
+        let ((one, to_one), (two, to_two)) = (worker(1), worker(2));
+        let tasks = [(); 2].map(|()| Signal::new());
+        let options = ChannelOptions {
+            compression,
+            ..ChannelOptions::default()
+        };
+        let codec = RecordCodec::new(TypeInfo::of());
+        let (sender, outlet) = channel_out(options, codec, tasks[0].clone(), one.signal(&to_two));
+        one.produce(&to_two, id(0), outlet);
+        let receiver = receiver(&two, &to_one, id(0), &tasks[1]);
+        let producing = tasks[0].clone();
+        let producer = thread::spawn(move || produce(&sender, &producing, 200, 500));
+        let n = 100_000_u64;
+        assert_eq!(consume(&receiver, &tasks[1]), (n * (n - 1) / 2, n));
+        producer.join().unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 //! Builds the dataflow of one subtask from the program's code.
 
+use crate::channel_metrics::ChannelEnds;
 use crate::channels::{Channels, End, Wanted};
 use crate::interface::{InputDescriptor, OutputDescriptor, TaskDescriptor};
 use crate::metrics::operator_group;
@@ -11,8 +12,10 @@ use hurtig_dataflow::chain::{AnyLink, Head, Node, TaskCore, TaskParts};
 use hurtig_dataflow::graph::{JobEdge, JobGraph, JobOperator, JobVertex};
 use hurtig_dataflow::operator::{JobParameters, Services, SideOutputs, SideSink, SubtaskInfo};
 use hurtig_dataflow::program::{EdgeShape, Erased, NodeCode, OneInputCode, Program};
+use hurtig_exchange::remote::NetworkConfig;
 use hurtig_exchange::{BarrierMode, ChannelKind, ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +66,8 @@ pub struct TaskSettings {
     pub max_metrics: usize,
     /// What barriers do.
     pub barriers: BarrierSettings,
+    /// Bounds of the exchange with other workers.
+    pub network: NetworkConfig,
 }
 
 impl Default for TaskSettings {
@@ -74,6 +79,7 @@ impl Default for TaskSettings {
             round: Duration::from_millis(2),
             max_metrics: 100_000,
             barriers: BarrierSettings::default(),
+            network: NetworkConfig::default(),
         }
     }
 }
@@ -91,6 +97,8 @@ pub(crate) struct Assembly<'a> {
     pub(crate) backend: &'a StateBackend,
     /// The group of this subtask.
     pub(crate) metrics: &'a MetricGroup,
+    /// The ends of its channels that were made so far.
+    pub(crate) ends: RefCell<ChannelEnds>,
 }
 
 impl Assembly<'_> {
@@ -304,6 +312,17 @@ impl Assembly<'_> {
 
     /// One end of a channel whose other end is here, or at one of the descriptor's peers.
     fn end_of(&self, wanted: Wanted<'_>, peer: Option<&u32>) -> Result<Erased> {
+        let made = self.make_end(wanted, peer)?;
+        let mut ends = self.ends.borrow_mut();
+        let side = match wanted.end {
+            End::Sender => &mut ends.outputs,
+            End::Receiver => &mut ends.inputs,
+        };
+        side.extend(wanted.stream.watched(&made));
+        Ok(made)
+    }
+
+    fn make_end(&self, wanted: Wanted<'_>, peer: Option<&u32>) -> Result<Erased> {
         let Some(&peer) = peer else {
             return Ok(self.channels.take(wanted));
         };

@@ -14,7 +14,7 @@ use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, PartitionKind, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Split, SplitEnumerator};
-use hurtig_exchange::remote::{Exchange, PeerWorker};
+use hurtig_exchange::remote::{Exchange, NetworkConfig, PeerWorker};
 use hurtig_state::StateShapes;
 use hurtig_storage::{SavepointFormat, Scale, SnapshotFolder, StateHandle, SubtaskState};
 use serde::{Deserialize, Serialize};
@@ -432,6 +432,11 @@ pub trait TaskFactory: Send + Sync {
     /// job's tasks are in one process.
     fn connect(&self, exchange: Arc<dyn Exchange>) {
         drop(exchange);
+    }
+
+    /// The bounds of that exchange.
+    fn network(&self) -> NetworkConfig {
+        NetworkConfig::default()
     }
 
     /// What states the operators declare, see `Operator::declare`; those that cannot be asked are missing. It may block,

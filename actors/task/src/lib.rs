@@ -8,6 +8,7 @@
 mod actor;
 mod alarm;
 mod assemble;
+mod channel_metrics;
 mod channels;
 mod checkpoint;
 mod cuts;

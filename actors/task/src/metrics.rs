@@ -3,6 +3,7 @@
 //! The dataflow only counts. What it has counted is copied here whenever the task reports, so that
 //! these metrics cost nothing per record and are at most a second old.
 
+use crate::channel_metrics::ChannelMetrics;
 use hurtig_core::metrics::{Counter, Gauge, Meter, MetricGroup};
 use hurtig_core::time::Time;
 use hurtig_dataflow::chain::NodeStats;
@@ -45,6 +46,7 @@ pub(crate) struct TaskMetrics {
     /// That of the first operator; `None`: it is a source.
     input_watermark: Option<Gauge>,
     operators: Vec<OperatorMetrics>,
+    channels: Option<ChannelMetrics>,
 }
 
 impl TaskMetrics {
@@ -65,7 +67,17 @@ impl TaskMetrics {
                 .iter()
                 .map(|operator| OperatorMetrics::new(&operator_group(&group, operator)))
                 .collect(),
+            channels: None,
             group,
+        }
+    }
+
+    /// The same, with those of the task's channels.
+    #[must_use]
+    pub(crate) fn with_channels(self, channels: ChannelMetrics) -> Self {
+        Self {
+            channels: Some(channels),
+            ..self
         }
     }
 
@@ -83,6 +95,9 @@ impl TaskMetrics {
             raise(&condition.total, nanos / 1_000_000);
         }
         self.share(spent);
+        if let Some(channels) = &self.channels {
+            channels.update();
+        }
         if let (Some(watermark), Some(first)) = (&self.input_watermark, stats.first()) {
             watermark.set(first.input_watermark);
         }
@@ -117,20 +132,20 @@ pub(crate) fn operator_group(task: &MetricGroup, operator: &JobOperator) -> Metr
 }
 
 /// A total and its rate.
-struct Counted {
+pub(crate) struct Counted {
     total: Counter,
     rate: Meter,
 }
 
 impl Counted {
-    fn new(group: &MetricGroup, name: &str) -> Self {
+    pub(crate) fn new(group: &MetricGroup, name: &str) -> Self {
         Self {
             total: group.counter(name),
             rate: group.meter(&format!("{name}PerSecond")),
         }
     }
 
-    fn raise(&self, total: u64) {
+    pub(crate) fn raise(&self, total: u64) {
         raise(&self.total, total);
         self.rate.mark_many(total.saturating_sub(self.rate.count()));
     }

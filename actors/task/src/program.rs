@@ -2,6 +2,7 @@
 
 use crate::actor::{TaskActor, TaskSetup};
 use crate::assemble::{Assembly, TaskSettings};
+use crate::channel_metrics::ChannelMetrics;
 use crate::channels::Channels;
 use crate::checkpoint::CheckpointStorage;
 use crate::in_flight::channels_of;
@@ -15,8 +16,9 @@ use hurtig_dataflow::graph::{JobGraph, NodeKind};
 use hurtig_dataflow::operator::JobParameters;
 use hurtig_dataflow::program::{NodeCode, Program};
 use hurtig_dataflow::source::SplitEnumerator;
-use hurtig_exchange::remote::Exchange;
+use hurtig_exchange::remote::{Exchange, NetworkConfig};
 use hurtig_state::{StateBackend, StateShapes};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -152,8 +154,12 @@ impl TaskFactory for LinkedProgram {
             settings: self.settings,
             clock: self.clock.clone(),
             descriptor: &descriptor,
+            ends: RefCell::default(),
         };
         let core = assembly.build()?;
+        let ends = assembly.ends.into_inner();
+        let credit = self.settings.network.connection;
+        let channels = ChannelMetrics::new(&metrics, ends, credit.exclusive + credit.floating_per_channel);
         let vertex = self.graph.vertex(descriptor.execution.subtask.vertex);
         let operators = vertex.map_or(&[][..], |vertex| &vertex.operators);
         let setup = TaskSetup {
@@ -162,7 +168,7 @@ impl TaskFactory for LinkedProgram {
             source: self.source(&descriptor),
             places: self.places(&descriptor),
             round: self.settings.round,
-            metrics: TaskMetrics::new(metrics, operators),
+            metrics: TaskMetrics::new(metrics, operators).with_channels(channels),
             storage: self.checkpoints.clone(),
             overtake_after: self.settings.barriers.overtake_after(),
             channels: channels_of(&descriptor, &self.graph)?.into(),
@@ -193,6 +199,10 @@ impl TaskFactory for LinkedProgram {
 
     fn connect(&self, exchange: Arc<dyn Exchange>) {
         self.channels.connect(exchange);
+    }
+
+    fn network(&self) -> NetworkConfig {
+        self.settings.network
     }
 }
 

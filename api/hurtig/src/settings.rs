@@ -8,10 +8,12 @@ use hurtig_cluster::{
 };
 use hurtig_core::config::{
     BufferTimeout, CheckpointingMode, ClaimMode, ConfigValue, Configuration, HighAvailability, Limit,
-    RestartStrategy, SignalAction, SnapshotCompression, options,
+    RecordForm, RestartStrategy, SignalAction, SnapshotCompression, options,
 };
 use hurtig_core::ids::CheckpointId;
+use hurtig_core::types::Travel;
 use hurtig_dataflow::graph::JobGraph;
+use hurtig_exchange::remote::{ConnectionConfig, Debloat, NetworkConfig};
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
 use hurtig_storage::{
@@ -33,6 +35,11 @@ pub(crate) fn task_settings(config: &Configuration) -> TaskSettings {
         channels: ChannelOptions {
             max_batches: config.get(&options::CHANNEL_MAX_BATCHES) as usize,
             max_bytes: config.get(&options::CHANNEL_MAX_BYTES).as_usize(),
+            travel: match config.get(&options::RECORD_FORM) {
+                RecordForm::Flat => Travel::Flat,
+                RecordForm::MessagePack => Travel::Named,
+            },
+            compression: config.get(&options::NETWORK_COMPRESSION),
         },
         flush: FlushPolicy {
             batch_size: config.get(&options::BATCH_SIZE) as usize,
@@ -44,7 +51,60 @@ pub(crate) fn task_settings(config: &Configuration) -> TaskSettings {
         round: config.get(&options::WORKER_ROUND),
         max_metrics: config.get(&options::MAX_METRICS) as usize,
         barriers: barriers(config),
+        network: network(config),
     }
+}
+
+fn network(config: &Configuration) -> NetworkConfig {
+    let millis = |option| Duration::from_millis(u64::from(config.get(option)));
+    let debloat = Debloat {
+        target: config.get(&options::DEBLOAT_TARGET),
+        period: config.get(&options::DEBLOAT_PERIOD),
+        samples: config.get(&options::DEBLOAT_SAMPLES),
+        threshold_percent: config.get(&options::DEBLOAT_THRESHOLD),
+    };
+    let silence = config.get(&options::SILENCE_TIMEOUT);
+    NetworkConfig {
+        connection: ConnectionConfig {
+            exclusive: config.get(&options::CREDIT_EXCLUSIVE).get(),
+            floating: config.get(&options::CREDIT_FLOATING).get(),
+            floating_per_channel: config.get(&options::CREDIT_FLOATING_PER_CHANNEL).get(),
+            debloat: config.get(&options::DEBLOAT_ENABLED).then_some(debloat),
+            quiet: silence / 4,
+            ..ConnectionConfig::default()
+        },
+        connect_timeout: Duration::from_secs(u64::from(config.get(&options::CONNECT_TIMEOUT_SECONDS))),
+        redial: millis(&options::REQUEST_BACKOFF_INITIAL),
+        redial_max: millis(&options::REQUEST_BACKOFF_MAX),
+        patience: config.get(&options::PARTITION_REQUEST_TIMEOUT),
+        silence,
+        write_bytes: config.get(&options::WRITE_BYTES).as_usize(),
+    }
+}
+
+/// Refuses bounds of the network that contradict each other.
+fn check_network(config: &Configuration) -> Result<(), Error> {
+    let (first, longest) = (&options::REQUEST_BACKOFF_INITIAL, &options::REQUEST_BACKOFF_MAX);
+    if config.get(first) > config.get(longest) {
+        return Err(Error::Config(format!(
+            "{} is {} and {} is {}: the first pause is longer than the longest. Lower the one or raise the other",
+            first.key(),
+            config.get(first),
+            longest.key(),
+            config.get(longest)
+        )));
+    }
+    let (all, one) = (&options::CREDIT_FLOATING, &options::CREDIT_FLOATING_PER_CHANNEL);
+    if config.is_set(one) && config.get(one) > config.get(all) {
+        return Err(Error::Config(format!(
+            "{} is {} and {} is {}: one channel may not have more than all of them share. Lower the one or raise the other",
+            one.key(),
+            config.get(one),
+            all.key(),
+            config.get(all)
+        )));
+    }
+    Ok(())
 }
 
 fn barriers(config: &Configuration) -> BarrierSettings {
@@ -199,6 +259,7 @@ impl JobSetup {
 /// Where a job with its state in `backend` keeps its checkpoints, and how.
 pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Result<JobSetup, Error> {
     check_barriers(config)?;
+    check_network(config)?;
     let places = crate::stores::blob_stores(config);
     let durable = durable_store(config, &places)?;
     let restore = config
@@ -359,10 +420,61 @@ fn folder_of(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hurtig_core::config::ExchangeCompression;
     use std::path::Path;
 
     fn config(definitions: &[&str]) -> Configuration {
         Configuration::builder().definitions(definitions).build().unwrap()
+    }
+
+    #[test]
+    fn the_network_is_as_configured_and_bounds_that_contradict_each_other_are_refused() {
+        let set = config(&[
+            "exchange.credit.exclusive=64kb",
+            "taskmanager.network.compression.codec=LZ4",
+            "exchange.records.form=messagepack",
+            "taskmanager.network.netty.client.connectTimeoutSec=7",
+            "exchange.silence-timeout=8s",
+            "taskmanager.network.memory.buffer-debloat.enabled=true",
+            "taskmanager.network.memory.buffer-debloat.target=300ms",
+        ]);
+        let settings = task_settings(&set);
+        assert_eq!(settings.channels.travel, Travel::Named);
+        assert_eq!(settings.channels.compression, ExchangeCompression::Lz4);
+        assert_eq!(settings.network.connection.exclusive, 64 << 10);
+        assert_eq!(settings.network.connect_timeout, Duration::from_secs(7));
+        assert_eq!(settings.network.connection.quiet, Duration::from_secs(2));
+        let target = settings.network.connection.debloat.map(|debloat| debloat.target);
+        assert_eq!(target, Some(Duration::from_millis(300)));
+        // What is not set is what the exchange has without any settings.
+        let defaults = format!("{:?}", NetworkConfig::default());
+        assert_eq!(format!("{:?}", task_settings(&config(&[])).network), defaults);
+        let cases = [
+            (
+                vec!["taskmanager.network.request-backoff.initial=2000"],
+                "request-backoff.max is 1000",
+            ),
+            (
+                vec![
+                    "exchange.credit.floating=1mb",
+                    "exchange.credit.floating-per-channel=3mb",
+                ],
+                "exchange.credit.floating is 1 mb",
+            ),
+        ];
+        for (definitions, problem) in cases {
+            let refused = job_setup(&config(&definitions), &StateBackend::Heap)
+                .err()
+                .unwrap();
+            assert!(refused.to_string().contains(problem), "{refused}");
+        }
+        for wrong in [
+            "exchange.credit.exclusive=1kb",
+            "taskmanager.network.compression.codec=LZO",
+        ] {
+            let refused = Configuration::builder().definitions([wrong]).build().unwrap_err();
+            assert!(refused.to_string().contains("expects"), "{refused}");
+        }
     }
 
     #[test]

@@ -29,6 +29,16 @@ pub(crate) enum Kind {
         /// Records a second, all subtasks together.
         rate: u64,
     },
+    /// Running counts in two workers, so that half of what is shuffled crosses, beside the same in one.
+    Crossing {
+        /// Distinct keys.
+        keys: u64,
+    },
+    /// Delay of each record over one shuffle between two workers.
+    CrossingLatency {
+        /// Records a second, all subtasks together.
+        rate: u64,
+    },
     /// Updates of a table of which a snapshot is being written.
     HashmapUpdate,
     /// Running counts with a checkpoint every second, beside the same without.
@@ -94,7 +104,7 @@ pub(crate) const PARALLELISMS: [u32; 2] = [1, 2];
 pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
 
 /// All benches.
-pub(crate) const BENCHES: [Bench; 22] = [
+pub(crate) const BENCHES: [Bench; 25] = [
     bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
     bench(
         "keyed_count_1m",
@@ -126,6 +136,21 @@ pub(crate) const BENCHES: [Bench; 22] = [
         "latency_1m",
         Kind::Latency { rate: 1_000_000 },
         Some(Bar::DelayMs(5.0)),
+    ),
+    bench(
+        "crossing_count_1m",
+        Kind::Crossing { keys: 1 << 20 },
+        Some(Bar::PeerRatio(0.5)),
+    ),
+    bench(
+        "crossing_count_1k",
+        Kind::Crossing { keys: 1 << 10 },
+        Some(Bar::PeerRatio(0.5)),
+    ),
+    bench(
+        "crossing_latency_8m",
+        Kind::CrossingLatency { rate: 8_000_000 },
+        Some(Bar::DelayMs(20.0)),
     ),
     bench("hashmap_update", Kind::HashmapUpdate, Some(Bar::LoopRatio(0.6))),
     bench(
@@ -246,7 +271,7 @@ mod tests {
 
     #[test]
     fn prefixes_select() {
-        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(44));
+        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(50));
         assert_eq!(
             ids(&["keyed_count_1k.p2"]),
             Ok(vec!["keyed_count_1k.p2".to_owned()])

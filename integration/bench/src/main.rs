@@ -6,6 +6,7 @@
 mod baselines;
 mod beyond;
 mod catalog;
+mod crossing;
 mod engine;
 mod machine;
 mod measure;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 type Start = Arc<OnceLock<Instant>>;
 
 /// A source of indices, each emitted when it is due.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct OpenLoop {
     schedule: Schedule,
     start: Start,

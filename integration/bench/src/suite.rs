@@ -3,6 +3,7 @@
 use crate::baselines::{Loop, keyed, open_loop, session, stateless, strings, union, windows};
 use crate::beyond::{self, Updates};
 use crate::catalog::{Backend, Bar, Bench, Kind, TIMELY_BAR};
+use crate::crossing::{self, Place};
 use crate::engine;
 use crate::machine;
 use crate::measure::{Contender, Failure, Measured, Role, Sample, interleaved, median, rate};
@@ -137,6 +138,27 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
                 records: rate * LATENCY_SECONDS / scale.divisor.min(LATENCY_SECONDS),
             };
             let engine = move || engine::latency(p, schedule);
+            delays(schedule, 0.999, engine, move || open_loop::channel(schedule))
+        }
+        Kind::Crossing { keys } => {
+            let work = keyed(60, keys);
+            let run = move |place| rate(work.records, || crossing::keyed_count(p, work, place));
+            Plan {
+                contenders: vec![
+                    Contender::new("engine", Role::Engine, move || run(Place::Apart)),
+                    Contender::new("in one worker", Role::Peer, move || run(Place::Together)),
+                ],
+                unit: RATE,
+                params: json!({"records": work.records, "keys": work.keys, "workers": p}),
+                expected: Some(Box::new(move || keyed::loops(work).first().map_or(0, Loop::run))),
+            }
+        }
+        Kind::CrossingLatency { rate } => {
+            let schedule = Schedule {
+                rate,
+                records: rate * LATENCY_SECONDS / scale.divisor.min(LATENCY_SECONDS),
+            };
+            let engine = move || crossing::latency(p, schedule, Place::Apart);
             delays(schedule, 0.999, engine, move || open_loop::channel(schedule))
         }
         Kind::HashmapUpdate => {

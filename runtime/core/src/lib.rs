@@ -9,6 +9,7 @@ pub mod batch;
 pub mod config;
 pub mod element;
 pub mod error;
+mod flat;
 pub mod ids;
 pub mod key;
 pub mod metrics;

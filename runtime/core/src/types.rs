@@ -1,6 +1,7 @@
 //! What the engine asks of a record's type beyond moving it.
 
 use crate::error::{Error, Result};
+use crate::flat::{FlatError, Reader, Writer, reads_flat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::type_name;
@@ -15,8 +16,19 @@ pub struct TypeInfo<T> {
     varies: bool,
     encode: fn(&[T], &mut Vec<u8>) -> Result<()>,
     decode: fn(&[u8], usize) -> Result<Vec<T>>,
-    pack: fn(&[T], &mut Vec<u8>) -> Result<()>,
-    unpack: fn(&[u8], usize) -> Result<Vec<T>>,
+    flattens: fn(&T) -> bool,
+    flatten: fn(&[T], &mut Vec<u8>) -> std::result::Result<(), FlatError>,
+    unflatten: fn(&[u8], usize) -> Result<Vec<T>>,
+}
+
+/// How records travel between processes of one executable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Travel {
+    /// Flat where the type allows it: values one after the other, without names.
+    #[default]
+    Flat,
+    /// In MessagePack with named fields, as they are stored.
+    Named,
 }
 
 impl<T> Clone for TypeInfo<T> {
@@ -50,8 +62,9 @@ impl<T: Serialize + DeserializeOwned> TypeInfo<T> {
             varies,
             encode: encode_named::<T>,
             decode: decode::<T>,
-            pack: encode_positional::<T>,
-            unpack: decode::<T>,
+            flattens: flattens::<T>,
+            flatten: flatten::<T>,
+            unflatten: unflatten::<T>,
         }
     }
 }
@@ -73,21 +86,43 @@ impl<T> TypeInfo<T> {
         (self.decode)(bytes, count)
     }
 
-    /// Appends the bytes of records as they travel between processes of one executable: shorter than those of
-    /// [`Self::encode`], and without the names by which another version would know their fields.
+    /// How records of this type travel, of which `first` is one: [`Travel::Flat`] when the type is seen to be read from that form, and
+    /// this record comes back from it.
+    ///
+    /// *Cost*: some microseconds. Ask once a channel.
+    pub fn travel(&self, first: &T) -> Travel {
+        match (self.flattens)(first) {
+            true => Travel::Flat,
+            false => Travel::Named,
+        }
+    }
+
+    /// Appends the bytes of records as they travel, and says in which form: as it was asked for, or named where one of them has no
+    /// flat form.
     ///
     /// # Errors
     /// When a record cannot be encoded.
-    pub fn pack(&self, records: &[T], bytes: &mut Vec<u8>) -> Result<()> {
-        (self.pack)(records, bytes)
+    pub fn pack(&self, travel: Travel, records: &[T], bytes: &mut Vec<u8>) -> Result<Travel> {
+        let start = bytes.len();
+        if travel == Travel::Flat {
+            if (self.flatten)(records, bytes).is_ok() {
+                return Ok(Travel::Flat);
+            }
+            bytes.truncate(start);
+        }
+        self.encode(records, bytes)?;
+        Ok(Travel::Named)
     }
 
     /// The `count` records that [`Self::pack`] has made these bytes of.
     ///
     /// # Errors
     /// When these are not the bytes of as many records.
-    pub fn unpack(&self, bytes: &[u8], count: usize) -> Result<Vec<T>> {
-        (self.unpack)(bytes, count)
+    pub fn unpack(&self, travel: Travel, bytes: &[u8], count: usize) -> Result<Vec<T>> {
+        match travel {
+            Travel::Flat => (self.unflatten)(bytes, count),
+            Travel::Named => self.decode(bytes, count),
+        }
     }
 
     /// Memory that one record holds, in bytes: an estimate.
@@ -116,27 +151,58 @@ fn encode_named<T: Serialize>(records: &[T], bytes: &mut Vec<u8>) -> Result<()> 
     each.try_for_each(|record| record.serialize(&mut encoder).map_err(unencodable::<T>))
 }
 
-fn encode_positional<T: Serialize>(records: &[T], bytes: &mut Vec<u8>) -> Result<()> {
-    let mut encoder = rmp_serde::Serializer::new(bytes);
-    let mut each = records.iter();
-    each.try_for_each(|record| record.serialize(&mut encoder).map_err(unencodable::<T>))
+fn flatten<T: Serialize>(records: &[T], bytes: &mut Vec<u8>) -> std::result::Result<(), FlatError> {
+    let mut writer = Writer(bytes);
+    records
+        .iter()
+        .try_for_each(|record| record.serialize(&mut writer))
+}
+
+fn unflatten<T: DeserializeOwned>(bytes: &[u8], count: usize) -> Result<Vec<T>> {
+    let mut reader = Reader(bytes);
+    // Records that take no bytes take no memory either.
+    let mut records = Vec::with_capacity(count.min(bytes.len()));
+    for _ in 0..count {
+        records.push(T::deserialize(&mut reader).map_err(|error| not_records::<T>(count, error))?);
+    }
+    match reader.0 {
+        [] => Ok(records),
+        left => Err(not_records::<T>(count, format!("{} bytes are left", left.len()))),
+    }
+}
+
+/// Whether the type can be read, and this record is read as it was written: a field that is only written, or only read, shifts all others.
+fn flattens<T: Serialize + DeserializeOwned>(record: &T) -> bool {
+    let (mut bytes, mut again) = (Vec::new(), Vec::new());
+    if !reads_flat::<T>() || record.serialize(&mut Writer(&mut bytes)).is_err() {
+        return false;
+    }
+    let mut reader = Reader(&bytes);
+    let Ok(read) = T::deserialize(&mut reader) else {
+        return false;
+    };
+    reader.0.is_empty() && read.serialize(&mut Writer(&mut again)).is_ok() && again == bytes
+}
+
+#[cold]
+fn not_records<T>(count: usize, problem: impl fmt::Display) -> Error {
+    Error::user(format!("not {count} of {}: {problem}", type_name::<T>()))
 }
 
 fn unencodable<T>(error: rmp_serde::encode::Error) -> Error {
     Error::user(format!("a {} cannot be encoded: {error}", type_name::<T>()))
 }
 
-/// Decodes either form: fields are found by name or by place, as they come.
+/// Fields are found by name or by place, as they come.
 fn decode<T: DeserializeOwned>(bytes: &[u8], count: usize) -> Result<Vec<T>> {
-    let bad = |problem: String| Error::user(format!("not {count} of {}: {problem}", type_name::<T>()));
     let mut decoder = rmp_serde::Deserializer::new(bytes);
     let mut records = Vec::with_capacity(count.min(bytes.len()));
     for _ in 0..count {
-        records.push(T::deserialize(&mut decoder).map_err(|e| bad(e.to_string()))?);
+        records.push(T::deserialize(&mut decoder).map_err(|error| not_records::<T>(count, error))?);
     }
     match decoder.into_inner() {
         [] => Ok(records),
-        left => Err(bad(format!("{} bytes are left", left.len()))),
+        left => Err(not_records::<T>(count, format!("{} bytes are left", left.len()))),
     }
 }
 
@@ -184,13 +250,37 @@ mod tests {
             celsius: f64,
         }
         let records = [1, 2].map(|sensor| Reading { sensor, celsius: 0.5 });
-        let (types, mut packed, mut named) = (TypeInfo::of(), Vec::new(), Vec::new());
-        types.pack(&records, &mut packed).unwrap();
-        types.encode(&records, &mut named).unwrap();
-        assert!(packed.len() + 2 * "sensorcelsius".len() <= named.len());
-        assert_eq!(types.unpack(&packed, 2).unwrap(), records);
-        assert!(types.unpack(&packed, 3).is_err());
-        assert!(types.unpack(&packed[..packed.len() - 1], 2).is_err());
+        let (types, mut packed) = (TypeInfo::of(), Vec::new());
+        let travel = types.travel(&records[0]);
+        assert_eq!(types.pack(travel, &records, &mut packed).unwrap(), Travel::Flat);
+        assert_eq!(packed.len(), 2 * (4 + 8));
+        assert_eq!(types.unpack(travel, &packed, 2).unwrap(), records);
+        assert!(types.unpack(travel, &packed, 3).is_err());
+        assert!(types.unpack(travel, &packed, 1).is_err());
+        assert!(types.unpack(travel, &packed[..packed.len() - 1], 2).is_err());
+    }
+
+    #[test]
+    fn a_batch_whose_record_has_no_flat_form_travels_with_names() {
+        #[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+        struct Sparse {
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            note: Option<u32>,
+            value: u32,
+        }
+        let full = Sparse {
+            note: Some(1),
+            value: 2,
+        };
+        let lean = Sparse { note: None, value: 3 };
+        let types = TypeInfo::of();
+        assert_eq!(types.travel(&lean), Travel::Named);
+        // The first record does not show it.
+        assert_eq!(types.travel(&full), Travel::Flat);
+        let (records, mut bytes) = ([full, lean], vec![9]);
+        let travel = types.pack(Travel::Flat, &records, &mut bytes).unwrap();
+        assert_eq!((travel, bytes[0]), (Travel::Named, 9));
+        assert_eq!(types.unpack(travel, &bytes[1..], 2).unwrap(), records);
     }
 
     #[test]

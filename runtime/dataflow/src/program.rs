@@ -18,7 +18,7 @@ use hurtig_core::types::TypeInfo;
 use hurtig_core::{Error, Result};
 use hurtig_exchange::{
     ChannelKind, EdgeWriter, FlushPolicy, HashRecords, Partitioner, Receiver, RecordCodec, Sender, Signal,
-    channel, channel_in, channel_out, remote,
+    Watched, channel, channel_in, channel_out, remote,
 };
 use hurtig_state::StateShapes;
 use std::any::Any;
@@ -59,6 +59,8 @@ pub trait StreamCode: Send + Sync {
         connection: Signal,
         consumer: Signal,
     ) -> Result<(remote::Inlet, Erased)>;
+    /// What metrics see of a `Sender` or `Receiver`.
+    fn watched(&self, end: &Erased) -> Option<Watched>;
 }
 
 /// The code of a stream of `T`.
@@ -126,6 +128,11 @@ impl<T: Clone + Send + 'static> StreamCode for TypedStream<T> {
     ) -> Result<(remote::Inlet, Erased)> {
         let (inlet, receiver) = channel_in(kind, self.codec()?, connection, consumer);
         Ok((inlet, Box::new(receiver)))
+    }
+
+    fn watched(&self, end: &Erased) -> Option<Watched> {
+        let sender = end.downcast_ref::<Sender<T>>().map(Sender::watched);
+        sender.or_else(|| end.downcast_ref::<Receiver<T>>().map(Receiver::watched))
     }
 }
 

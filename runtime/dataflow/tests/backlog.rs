@@ -28,10 +28,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-const WIDE: ChannelOptions = ChannelOptions {
-    max_batches: 1_000,
-    max_bytes: 1 << 30,
-};
+const WIDE: ChannelOptions = ChannelOptions::bounded(1_000, 1 << 30);
 
 /// A record, with whether it was taken for backlog.
 type Seen = Arc<Mutex<Vec<(i64, bool)>>>;

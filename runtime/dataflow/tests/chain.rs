@@ -15,14 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-const WIDE: ChannelOptions = ChannelOptions {
-    max_batches: 1_000,
-    max_bytes: usize::MAX,
-};
-const NARROW: ChannelOptions = ChannelOptions {
-    max_batches: 1,
-    max_bytes: usize::MAX,
-};
+const WIDE: ChannelOptions = ChannelOptions::bounded(1_000, usize::MAX);
+const NARROW: ChannelOptions = ChannelOptions::bounded(1, usize::MAX);
 
 /// What the operator under test does; one for all tests, so that nodes can be put in any order.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -23,10 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-const WIDE: ChannelOptions = ChannelOptions {
-    max_batches: 1_000,
-    max_bytes: 1 << 30,
-};
+const WIDE: ChannelOptions = ChannelOptions::bounded(1_000, 1 << 30);
 
 type Diary = Arc<Mutex<Vec<String>>>;
 

@@ -57,10 +57,7 @@ enum Out {
 }
 
 fn read(runs: &[(u64, Vec<i64>)], strategy: WatermarkStrategy<i64>, batch: usize) -> Vec<Out> {
-    let wide = ChannelOptions {
-        max_batches: 10_000,
-        max_bytes: usize::MAX,
-    };
+    let wide = ChannelOptions::bounded(10_000, usize::MAX);
     let (sender, output) = channel(wide, Signal::new(), Signal::new());
     let edge = EdgeWriter::new(
         vec![sender],

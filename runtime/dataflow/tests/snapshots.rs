@@ -52,10 +52,7 @@ fn services() -> Services {
 }
 
 fn ends() -> (Sender<u64>, Receiver<u64>) {
-    let options = ChannelOptions {
-        max_batches: 10_000,
-        max_bytes: usize::MAX,
-    };
+    let options = ChannelOptions::bounded(10_000, usize::MAX);
     channel(options, Signal::new(), Signal::new())
 }
 

@@ -134,10 +134,7 @@ struct Rig {
 }
 
 fn ends(max_batches: usize) -> (Sender<i64>, Receiver<i64>) {
-    let options = ChannelOptions {
-        max_batches,
-        max_bytes: usize::MAX,
-    };
+    let options = ChannelOptions::bounded(max_batches, usize::MAX);
     channel(options, Signal::new(), Signal::new())
 }
 

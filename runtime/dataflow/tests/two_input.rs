@@ -119,10 +119,7 @@ struct Rig {
 }
 
 /// One more than it may take.
-const WIDE: ChannelOptions = ChannelOptions {
-    max_batches: 1_000,
-    max_bytes: usize::MAX,
-};
+const WIDE: ChannelOptions = ChannelOptions::bounded(1_000, usize::MAX);
 
 impl Rig {
     fn new((first, second): (usize, usize), recorder: Recorder, output: ChannelOptions) -> Self {
@@ -327,7 +324,7 @@ proptest! {
         wants in prop_oneof![Just(Wants::Both), (0u32..20).prop_map(Wants::First), (0u32..20).prop_map(Wants::Second)],
         (a_call, every) in (1usize..5, 1usize..8),
     ) {
-        let narrow = ChannelOptions { max_batches: 1, max_bytes: usize::MAX };
+        let narrow = ChannelOptions::bounded(1, usize::MAX);
         let recorder = Recorder { wants, seen: [0; 2], a_call };
         let mut rig = Rig::new(script.0, recorder, narrow);
         // What each record must not be later than, and which channel it came by.
@@ -509,10 +506,7 @@ impl TwoInputOperator<i64, i32, i64> for Aside {
 fn a_full_side_output_of_the_head_is_back_pressure() {
     let clock = ManualClock::new();
     clock.advance(Duration::from_secs(1));
-    let narrow = ChannelOptions {
-        max_batches: 1,
-        max_bytes: usize::MAX,
-    };
+    let narrow = ChannelOptions::bounded(1, usize::MAX);
     let writer = |options| {
         let (sender, receiver) = channel::<i64>(options, Signal::new(), Signal::new());
         let policy = FlushPolicy {

@@ -6,10 +6,14 @@
 //! stays bounded.
 
 use crate::in_flight::{Captured, RecordCodec};
-use crate::queue::{Item, Queue, Refused};
-use crate::remote::{Inlet, Outlet, Packed};
+use crate::queue::{Item, Queue, Refused, Side};
+use crate::remote::{Form, Inlet, Outlet, Packed};
 use crate::signal::Signal;
+use crate::watched::Watched;
+use hurtig_core::config::ExchangeCompression;
+use hurtig_core::types::{Travel, TypeInfo};
 use hurtig_core::{Barrier, Batch, Element, Error, Event, Result};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Bounds of a channel.
@@ -19,14 +23,27 @@ pub struct ChannelOptions {
     pub max_batches: usize,
     /// Bytes that may wait (`exchange.channel.max-bytes`); one batch may exceed it.
     pub max_bytes: usize,
+    /// How records travel to other processes (`exchange.records.form`).
+    pub travel: Travel,
+    /// How their batches are compressed (`taskmanager.network.compression.codec`).
+    pub compression: ExchangeCompression,
+}
+
+impl ChannelOptions {
+    /// These bounds, and everything else as it is without settings.
+    pub const fn bounded(max_batches: usize, max_bytes: usize) -> Self {
+        Self {
+            max_batches,
+            max_bytes,
+            travel: Travel::Flat,
+            compression: ExchangeCompression::None,
+        }
+    }
 }
 
 impl Default for ChannelOptions {
     fn default() -> Self {
-        Self {
-            max_batches: 4,
-            max_bytes: 2 << 20,
-        }
+        Self::bounded(4, 2 << 20)
     }
 }
 
@@ -98,6 +115,15 @@ enum Way<T> {
     There(Arc<Queue<Packed>>),
 }
 
+impl<T: Send + 'static> Way<T> {
+    fn watched(&self) -> Watched {
+        match self {
+            Self::Here(queue) => Watched::new(queue, false),
+            Self::There(queue) => Watched::new(queue, true),
+        }
+    }
+}
+
 /// Does the same with either queue.
 macro_rules! with_queue {
     ($way:expr, $queue:ident => $does:expr) => {
@@ -112,6 +138,8 @@ macro_rules! with_queue {
 pub struct Sender<T> {
     way: Way<T>,
     codec: Option<RecordCodec<T>>,
+    /// How records travel, once the first was looked at.
+    travel: Cell<Option<Travel>>,
 }
 
 /// The consuming end.
@@ -142,6 +170,7 @@ pub fn channel<T>(
     let sender = Sender {
         way: Way::Here(queue.clone()),
         codec: None,
+        travel: Cell::new(None),
     };
     let way = Way::Here(queue);
     (sender, Receiver { way, codec: None })
@@ -155,10 +184,11 @@ pub fn channel_out<T>(
     producer: Signal,
     connection: Signal,
 ) -> (Sender<T>, Outlet) {
-    let queue = Queue::new(kind.into(), producer, connection);
+    let queue = Queue::connected(kind.into(), (producer, connection), Some(Side::Consumer));
     let sender = Sender {
         way: Way::There(queue.clone()),
         codec: Some(codec),
+        travel: Cell::new(None),
     };
     (sender, Outlet::new(queue))
 }
@@ -171,7 +201,7 @@ pub fn channel_in<T>(
     connection: Signal,
     consumer: Signal,
 ) -> (Inlet, Receiver<T>) {
-    let queue = Queue::new(kind.into(), connection, consumer);
+    let queue = Queue::connected(kind.into(), (connection, consumer), Some(Side::Producer));
     let receiver = Receiver {
         way: Way::There(queue.clone()),
         codec: Some(codec),
@@ -200,7 +230,8 @@ impl<T> Sender<T> {
             return SendOutcome::Full(batch);
         }
         let codec = known(self.codec.as_ref());
-        let packed = match codec.and_then(|codec| Packed::encode(&mut batch, &codec.types())) {
+        let packed = match codec.and_then(|codec| self.pack(&mut batch, &codec.types(), queue.kind().options))
+        {
             Ok(packed) => packed,
             Err(error) => {
                 queue.producer().fail(error);
@@ -213,6 +244,24 @@ impl<T> Sender<T> {
             Err(Refused::Gone) => SendOutcome::Gone,
             Err(Refused::Full(_)) => SendOutcome::Full(batch),
         }
+    }
+
+    /// Encodes a batch in the form that suits the records, for which the first is looked at; once one had to be named, all are.
+    fn pack(&self, batch: &mut Batch<T>, types: &TypeInfo<T>, options: ChannelOptions) -> Result<Packed> {
+        let travel = self
+            .travel
+            .get()
+            .unwrap_or_else(|| match (options.travel, batch.records()) {
+                (Travel::Flat, [first, ..]) => types.travel(first),
+                (asked, _) => asked,
+            });
+        let form = Form {
+            travel,
+            compression: options.compression,
+        };
+        let (packed, travel) = Packed::encode(batch, types, form)?;
+        self.travel.set(Some(travel));
+        Ok(packed)
     }
 
     /// Whether a batch would be taken. When not, the producer's signal rings once it would.
@@ -238,6 +287,13 @@ impl<T> Sender<T> {
     /// Position of the next element: how many were published before it.
     pub fn position(&self) -> u64 {
         with_queue!(&self.way, queue => queue.position())
+    }
+}
+
+impl<T: Send + 'static> Sender<T> {
+    /// For metrics.
+    pub fn watched(&self) -> Watched {
+        self.way.watched()
     }
 }
 
@@ -353,6 +409,13 @@ impl<T> Receiver<T> {
     /// Batches and bytes that wait.
     pub fn backlog(&self) -> (usize, usize) {
         with_queue!(&self.way, queue => queue.backlog())
+    }
+}
+
+impl<T: Send + 'static> Receiver<T> {
+    /// For metrics.
+    pub fn watched(&self) -> Watched {
+        self.way.watched()
     }
 }
 

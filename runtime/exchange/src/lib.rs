@@ -11,6 +11,7 @@ mod queue;
 pub mod remote;
 mod signal;
 mod spread;
+mod watched;
 mod writer;
 
 pub use channel::{
@@ -20,4 +21,5 @@ pub use channel::{
 pub use in_flight::{Captured, ChannelState, InFlight, KeptBatch, RecordCodec};
 pub use partition::{HashRecords, Partitioner, Route};
 pub use signal::Signal;
+pub use watched::{Waiting, Watched};
 pub use writer::{EdgeWriter, FlushPolicy};

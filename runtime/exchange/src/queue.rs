@@ -2,6 +2,7 @@
 
 use crate::channel::{Announcement, ChannelKind};
 use crate::signal::Signal;
+use crate::watched::Waiting;
 use hurtig_core::{Barrier, Event};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,18 +33,64 @@ pub(crate) enum Refused<B> {
     Gone,
 }
 
+/// The channels of a connection at whose ends something has changed since it looked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rung(Arc<Mutex<Vec<u32>>>);
+
+impl Rung {
+    fn add(&self, channel: u32) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(channel);
+    }
+
+    /// Appends those channels; there are none afterwards.
+    pub(crate) fn take(&self, into: &mut Vec<u32>) {
+        into.append(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The connection's end of a channel: where it says that something has changed.
+struct Mark {
+    rung: Rung,
+    channel: u32,
+    /// It has said so, and the connection has not looked yet.
+    said: bool,
+}
+
+impl Mark {
+    fn ring(mark: &mut Option<Self>) {
+        if let Some(mark) = mark.as_mut().filter(|mark| !mark.said) {
+            mark.said = true;
+            mark.rung.add(mark.channel);
+        }
+    }
+}
+
+/// Which end of a queue a connection has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Producer,
+    Consumer,
+}
+
 struct State<B> {
     elements: VecDeque<Queued<B>>,
     batches: usize,
     bytes: usize,
+    /// Batches and bytes that were taken so far.
+    taken: (u64, u64),
     /// Position of the next element to be published: how many were before it.
     published: u64,
     /// Elements below this position stay as they are: a barrier was announced behind them, or they were captured.
     settled: u64,
     announcement: Option<Announcement>,
-    producer_waits: bool,
+    /// The producer is rung for when a batch is taken that leaves no more than so many bytes.
+    producer_waits: Option<usize>,
     producer_gone: bool,
     consumer_gone: bool,
+    mark: Option<Mark>,
 }
 
 /// A bounded queue from the task behind one signal to the task behind another.
@@ -52,27 +99,64 @@ pub(crate) struct Queue<B> {
     kind: ChannelKind,
     consumer: Signal,
     producer: Signal,
+    /// The end that is at a connection to another process, if one is.
+    connected: Option<Side>,
 }
 
 impl<B> Queue<B> {
     pub(crate) fn new(kind: ChannelKind, producer: Signal, consumer: Signal) -> Arc<Self> {
+        Self::connected(kind, (producer, consumer), None)
+    }
+
+    /// One of whose ends is at a connection to another process.
+    pub(crate) fn connected(
+        kind: ChannelKind,
+        (producer, consumer): (Signal, Signal),
+        connected: Option<Side>,
+    ) -> Arc<Self> {
         let state = State {
             elements: VecDeque::with_capacity(kind.options.max_batches + 2),
             batches: 0,
             bytes: 0,
+            taken: (0, 0),
             published: 0,
             settled: 0,
             announcement: None,
-            producer_waits: false,
+            producer_waits: None,
             producer_gone: false,
             consumer_gone: false,
+            mark: None,
         };
         Arc::new(Self {
             state: Mutex::new(state),
             kind,
             consumer,
             producer,
+            connected,
         })
+    }
+
+    /// From now on the connection at its end is told by `rung`, with this number, that something has changed.
+    pub(crate) fn attach(&self, rung: &Rung, channel: u32) {
+        let mark = Mark {
+            rung: rung.clone(),
+            channel,
+            said: false,
+        };
+        self.lock().mark = Some(mark);
+    }
+
+    /// The connection looks, and wants to be told of what changes from now on.
+    pub(crate) fn looked(&self) {
+        if let Some(mark) = &mut self.lock().mark {
+            mark.said = false;
+        }
+    }
+
+    fn mark(&self, state: &mut State<B>, side: Side) {
+        if self.connected == Some(side) {
+            Mark::ring(&mut state.mark);
+        }
     }
 
     pub(crate) fn kind(&self) -> ChannelKind {
@@ -110,7 +194,7 @@ impl<B> Queue<B> {
             return Err(Refused::Gone);
         }
         if !self.takes_more(&state) {
-            state.producer_waits = true;
+            state.producer_waits = Some(usize::MAX);
             return Err(Refused::Full(batch));
         }
         self.append(state, batch, bytes);
@@ -134,6 +218,9 @@ impl<B> Queue<B> {
         state.published += 1;
         let item = Item::Batch(batch);
         state.elements.push_back(Queued { item, bytes });
+        if was_empty {
+            self.mark(&mut state, Side::Consumer);
+        }
         drop(state);
         if was_empty {
             self.consumer.ring();
@@ -144,7 +231,9 @@ impl<B> Queue<B> {
     pub(crate) fn has_room(&self) -> bool {
         let mut state = self.lock();
         let room = state.consumer_gone || self.takes_more(&state);
-        state.producer_waits |= !room;
+        if !room {
+            state.producer_waits = Some(usize::MAX);
+        }
         room
     }
 
@@ -168,6 +257,9 @@ impl<B> Queue<B> {
         state.published += 1;
         let item = Item::Event(event);
         state.elements.push_back(Queued { item, bytes: 0 });
+        if was_empty {
+            self.mark(&mut state, Side::Consumer);
+        }
         drop(state);
         if was_empty {
             self.consumer.ring();
@@ -180,6 +272,7 @@ impl<B> Queue<B> {
         let boundary = state.published;
         state.settled = boundary;
         state.announcement = Some(Announcement { barrier, boundary });
+        self.mark(&mut state, Side::Consumer);
         drop(state);
         self.consumer.announce();
     }
@@ -191,7 +284,10 @@ impl<B> Queue<B> {
 
     /// The producer has gone.
     pub(crate) fn leave_producer(&self) {
-        self.lock().producer_gone = true;
+        let mut state = self.lock();
+        state.producer_gone = true;
+        self.mark(&mut state, Side::Consumer);
+        drop(state);
         self.consumer.ring();
     }
 
@@ -232,9 +328,13 @@ impl<B> Queue<B> {
         (self.take_first(state), false)
     }
 
-    /// Has the producer woken by the next batch that is taken.
-    pub(crate) fn watch(&self) {
-        self.lock().producer_waits = true;
+    /// Has the producer woken by the batch that is taken and leaves no more than so many bytes. False when no more are there
+    /// already: nobody is woken then.
+    pub(crate) fn watch(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        let more = state.bytes > bytes;
+        state.producer_waits = more.then_some(bytes);
+        more
     }
 
     fn take_first(&self, mut state: MutexGuard<'_, State<B>>) -> Option<Queued<B>> {
@@ -243,7 +343,13 @@ impl<B> Queue<B> {
         if matches!(queued.item, Item::Batch(_)) {
             state.batches -= 1;
             state.bytes -= queued.bytes;
-            ring = std::mem::take(&mut state.producer_waits);
+            state.taken.0 += 1;
+            state.taken.1 += queued.bytes as u64;
+            ring = state.producer_waits.is_some_and(|enough| state.bytes <= enough);
+            if ring {
+                state.producer_waits = None;
+                self.mark(&mut state, Side::Producer);
+            }
         }
         drop(state);
         if ring {
@@ -307,6 +413,17 @@ impl<B> Queue<B> {
         self.lock().consumer_gone
     }
 
+    /// What stands in it, for who watches.
+    pub(crate) fn stands(&self) -> Waiting {
+        let state = self.lock();
+        Waiting {
+            batches: state.batches,
+            bytes: state.bytes,
+            is_full: !self.takes_more(&state),
+            taken: state.taken,
+        }
+    }
+
     /// Batches and bytes that wait.
     pub(crate) fn backlog(&self) -> (usize, usize) {
         let state = self.lock();
@@ -320,6 +437,7 @@ impl<B> Queue<B> {
             state.consumer_gone = true;
             state.batches = 0;
             state.bytes = 0;
+            self.mark(&mut state, Side::Producer);
             std::mem::take(&mut state.elements)
         };
         // Records may run foreign drop code: not under the lock.

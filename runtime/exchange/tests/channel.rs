@@ -14,10 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Wake, Waker};
 
 fn bounds(max_batches: usize, max_bytes: usize) -> ChannelOptions {
-    ChannelOptions {
-        max_batches,
-        max_bytes,
-    }
+    ChannelOptions::bounded(max_batches, max_bytes)
 }
 
 fn batch(n: u32) -> Batch<u32> {

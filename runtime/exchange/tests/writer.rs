@@ -161,10 +161,7 @@ fn setup() -> impl Strategy<Value = Setup> {
             |(kind, channels, (max_batches, max_bytes), batch_size, batch_bytes)| Setup {
                 kind,
                 channels: if kind == Kind::Forward { 1 } else { channels },
-                bounds: ChannelOptions {
-                    max_batches,
-                    max_bytes,
-                },
+                bounds: ChannelOptions::bounded(max_batches, max_bytes),
                 batch_size,
                 batch_bytes,
             },
@@ -374,10 +371,7 @@ fn received<T>(receiver: &Receiver<T>) -> Vec<usize> {
 
 #[test]
 fn batches_of_big_records_shrink_to_the_bytes_of_a_batch() {
-    let wide = ChannelOptions {
-        max_batches: 1_000,
-        max_bytes: usize::MAX,
-    };
+    let wide = ChannelOptions::bounded(1_000, usize::MAX);
     let (mut writer, receiver) = blob_edge(wide);
     let mut batch = Batch::from_records(vec![vec![0; 64 << 10]; 2_048]);
     assert!(writer.write(&mut batch, Time::from_nanos(1)));
@@ -503,10 +497,7 @@ fn consume(receivers: &[Receiver<u32>], signal: &Signal) -> u64 {
 #[test]
 fn no_wake_up_is_lost_between_two_threads() {
     const RECORDS: u32 = 100_000;
-    let tiny = ChannelOptions {
-        max_batches: 1,
-        max_bytes: 1 << 20,
-    };
+    let tiny = ChannelOptions::bounded(1, 1 << 20);
     let (done, finished) = mpsc::sync_channel(4);
     let (producer, consumer) = (Signal::new(), Signal::new());
     let ends = (0..3).map(|_| channel(tiny, producer.clone(), consumer.clone()));

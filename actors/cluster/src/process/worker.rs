@@ -7,7 +7,7 @@ use crate::job_master::JobMasterEvent;
 use crate::programs::Programs;
 use crate::task_manager::{TaskManager, TaskManagerInput, TaskManagerSetup};
 use crate::wire::{Courier, JobMasterRpc, OpenWorker, WorkerOpened, WorkerRpc};
-use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, TaskManagerId};
 use hurtig_kit::{ActorEnv, Shell, Threads};
 use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party, tcp};
 use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Stamp, TcpDialer};
@@ -15,7 +15,6 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use uuid::Uuid;
 
 /// How long the JobMaster may take to know this worker.
 const OPENING: Duration = Duration::from_secs(10);
@@ -99,7 +98,12 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
     let worker = order.worker;
     let opened = gateway.ask(OpenWorker { worker, address }, OPENING).await;
     let WorkerOpened { secret } = opened.map_err(|error| format!("the JobMaster: {error}"))?;
-    let exchange = exchange(job, worker, secret, env)?;
+    let own = Party {
+        job: job.0,
+        secret,
+        worker: worker.0,
+    };
+    let exchange = exchange(own, factory.network(), env)?;
     let receives_at = exchange.address().to_owned();
     factory.connect(Arc::new(exchange));
     let (lost_sender, mut lost) = mpsc::channel(1);
@@ -125,17 +129,12 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
 }
 
 /// By which the job's tasks here and in its other workers exchange records.
-fn exchange(job: JobId, worker: TaskManagerId, secret: Uuid, env: &ActorEnv) -> Result<Network, String> {
-    let own = Party {
-        job: job.0,
-        secret,
-        worker: worker.0,
-    };
+fn exchange(own: Party, config: NetworkConfig, env: &ActorEnv) -> Result<Network, String> {
     let network = Network::start(NetworkSetup {
         own,
         bind: tcp(format!("{HOST}:0")),
         dialer: Arc::new(TcpDialer),
-        config: NetworkConfig::default(),
+        config,
         clock: env.clock.clone(),
     });
     network.map_err(|error| hurtig_core::Error::external("the worker has no exchange", error).chain())

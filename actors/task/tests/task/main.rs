@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where its helpers find nothing")]
 
 mod checkpoints;
+mod moving;
 mod running;
 mod world;

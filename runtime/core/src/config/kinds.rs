@@ -261,3 +261,27 @@ config_enum! {
         Claim = "CLAIM" | "claim",
     }
 }
+
+config_enum! {
+    /// How batches are compressed that travel to another process.
+    #[derive(Default)]
+    pub enum ExchangeCompression {
+        /// Not at all.
+        #[default]
+        None = "none",
+        /// Fast.
+        Lz4 = "lz4",
+        /// Small.
+        Zstd = "zstd",
+    }
+}
+
+config_enum! {
+    /// In which form records travel to another process.
+    pub enum RecordForm {
+        /// Values without names, where the type allows it.
+        Flat = "flat",
+        /// With named fields, as they are stored.
+        MessagePack = "messagepack",
+    }
+}

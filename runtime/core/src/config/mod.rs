@@ -51,9 +51,9 @@ pub use configuration::{Configuration, Entry};
 pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
-    BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, FailoverStrategy, HighAvailability,
-    Limit, MaxParallelism, RestartStrategy, SavepointFormat, SignalAction, SnapshotCompression,
-    StateBackendKind, VertexDescriptionMode,
+    BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, ExchangeCompression, FailoverStrategy,
+    HighAvailability, Limit, MaxParallelism, RecordForm, RestartStrategy, SavepointFormat, SignalAction,
+    SnapshotCompression, StateBackendKind, VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use registry::{all, find};

@@ -159,10 +159,7 @@ pub(crate) fn ends(
     producer: Signal,
     consumer: Signal,
 ) -> (Sender<i64>, Receiver<i64>) {
-    let options = ChannelOptions {
-        max_batches,
-        max_bytes: usize::MAX,
-    };
+    let options = ChannelOptions::bounded(max_batches, usize::MAX);
     let (sender, receiver) = channel(ChannelKind { options, barriers }, producer, consumer);
     (sender, receiver.keeping_by(RecordCodec::new(TypeInfo::of())))
 }

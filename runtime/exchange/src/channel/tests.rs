@@ -8,10 +8,7 @@ use hurtig_core::types::TypeInfo;
 
 fn pair(max_batches: usize, max_bytes: usize) -> (Sender<u32>, Receiver<u32>) {
     channel(
-        ChannelOptions {
-            max_batches,
-            max_bytes,
-        },
+        ChannelOptions::bounded(max_batches, max_bytes),
         Signal::new(),
         Signal::new(),
     )
@@ -49,10 +46,7 @@ fn a_full_channel_refuses_batches_by_number_and_by_bytes_and_takes_events() {
 
 /// A channel on which barriers overtake, and the bell of its producer.
 fn overtaking(max_batches: usize) -> (Sender<u32>, Receiver<u32>, Signal, Signal) {
-    let options = ChannelOptions {
-        max_batches,
-        max_bytes: 1 << 20,
-    };
+    let options = ChannelOptions::bounded(max_batches, 1 << 20);
     let barriers = BarrierMode::Overtakes;
     let (producer, consumer) = (Signal::new(), Signal::new());
     let (tx, rx) = channel(

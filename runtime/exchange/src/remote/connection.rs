@@ -4,40 +4,16 @@ use super::credit::{CreditConfig, Credits};
 use super::ends::{Inlet, Outgoing, Outlet};
 use super::event;
 use super::frame::{FrameError, FrameReader, Header, Kind};
-use super::packed::{MAX_BATCH, Packed, take};
-use crate::queue::Item;
+use super::packed::{Packed, take};
+use super::settings::ConnectionConfig;
+use crate::queue::{Item, Rung};
 use hurtig_core::ids::{ChannelId, EdgeId};
 use hurtig_core::time::Time;
 use hurtig_core::{Error, Event};
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-/// What a connection may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct ConnectionConfig {
-    /// Bytes that may be on their way to each consumer (`taskmanager.network.memory.exclusive`).
-    pub exclusive: u64,
-    /// Bytes beyond that, for channels of which more waits.
-    pub floating: u64,
-    /// The most that one channel gets of those.
-    pub floating_per_channel: u64,
-    /// The longest body of a frame that is taken.
-    pub max_frame: usize,
-    /// After so long without anything to send it says that it is there.
-    pub quiet: Duration,
-}
-
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            exclusive: 256 << 10,
-            floating: 8 << 20,
-            floating_per_channel: 2 << 20,
-            max_frame: MAX_BATCH,
-            quiet: Duration::from_secs(3),
-        }
-    }
-}
+/// Instead of a channel's number: its producer has not been heard of, so it has none.
+const EXPECTED: u32 = u32::MAX;
 
 /// A channel whose producer is here.
 #[derive(Debug)]
@@ -50,6 +26,8 @@ struct Producing {
     position: u64,
     granted: u64,
     sent: u64,
+    /// It waits for its turn.
+    queued: bool,
 }
 
 /// A channel whose consumer is here.
@@ -69,8 +47,11 @@ pub struct Connection {
     config: ConnectionConfig,
     producing: BTreeMap<u32, Producing>,
     next: u32,
-    /// The channel that is sent of first.
-    turn: u32,
+    /// Channels of which there may be something to send, in turn.
+    turns: VecDeque<u32>,
+    /// Those at whose ends something has changed, of either direction.
+    produced: Rung,
+    consumed: Rung,
     consuming: BTreeMap<u32, Consuming>,
     credits: Credits,
     /// Consumers whose producers have not been heard of.
@@ -93,12 +74,15 @@ impl Connection {
             exclusive: config.exclusive,
             floating: config.floating,
             floating_per_channel: config.floating_per_channel,
+            debloat: config.debloat,
         };
         Self {
             config,
             producing: BTreeMap::new(),
             next: 0,
-            turn: 0,
+            turns: VecDeque::new(),
+            produced: Rung::default(),
+            consumed: Rung::default(),
             consuming: BTreeMap::new(),
             credits: Credits::new(credits),
             expected: HashMap::new(),
@@ -114,6 +98,7 @@ impl Connection {
     pub fn produce(&mut self, id: ChannelId, outlet: Outlet) {
         let channel = self.next;
         self.next += 1;
+        outlet.attach(&self.produced, channel);
         let producing = Producing {
             id,
             outlet,
@@ -121,19 +106,25 @@ impl Connection {
             position: 0,
             granted: 0,
             sent: 0,
+            queued: true,
         };
         self.producing.insert(channel, producing);
+        self.turns.push_back(channel);
     }
 
     /// Brings a channel, whose producer is at the other side.
     pub fn consume(&mut self, id: ChannelId, inlet: Inlet) {
         match self.early.remove(&id) {
             Some(channel) => self.open(channel, id, inlet),
-            None => drop(self.expected.insert(id, inlet)),
+            None => {
+                inlet.attach(&self.consumed, EXPECTED);
+                self.expected.insert(id, inlet);
+            }
         }
     }
 
     fn open(&mut self, channel: u32, id: ChannelId, inlet: Inlet) {
+        inlet.attach(&self.consumed, channel);
         self.credits.open(channel);
         let position = 0;
         self.consuming.insert(channel, Consuming { id, inlet, position });
@@ -176,7 +167,9 @@ impl Connection {
         for (_, producing) in unsent {
             next.produce(producing.id, producing.outlet);
         }
-        next.expected = std::mem::take(&mut self.expected);
+        for (id, inlet) in std::mem::take(&mut self.expected) {
+            next.consume(id, inlet);
+        }
         next
     }
 
@@ -207,47 +200,82 @@ impl Connection {
     }
 
     fn fill_with_news(&mut self, out: &mut Vec<u8>, enough: usize, now: Time) {
-        self.leave_unread();
+        self.hear();
         out.append(&mut self.farewells);
-        self.grant(out);
-        let mut channels: Vec<u32> = self.producing.range(self.turn..).map(|(&at, _)| at).collect();
-        channels.extend(self.producing.range(..self.turn).map(|(&at, _)| at));
-        let mut idle = 0;
-        while idle < channels.len() && out.len() < enough {
-            idle = 0;
-            for &channel in &channels {
-                if out.len() >= enough {
-                    break;
-                }
-                self.turn = channel + 1;
-                idle += usize::from(!self.send_of(channel, out, now));
+        self.grant(out, now);
+        while out.len() < enough
+            && let Some(channel) = self.turns.pop_front()
+        {
+            let more = self.send_of(channel, out, now);
+            if let Some(producing) = self.producing.get_mut(&channel) {
+                producing.queued = more;
+            }
+            if more {
+                self.turns.push_back(channel);
             }
         }
     }
 
-    /// Tells producers whose consumers have gone.
-    fn leave_unread(&mut self) {
-        let gone = |(&channel, consuming): (&u32, &Consuming)| consuming.inlet.is_unread().then_some(channel);
-        let gone: Vec<u32> = self.consuming.iter().filter_map(gone).collect();
-        for channel in gone {
-            self.consuming.remove(&channel);
-            self.stop_reading(channel);
+    /// Looks which channels' ends have changed.
+    fn hear(&mut self) {
+        let mut rung = Vec::new();
+        self.produced.take(&mut rung);
+        for channel in rung.drain(..) {
+            if let Some(producing) = self.producing.get(&channel) {
+                // First asked to be told again, then looked: nothing that comes meanwhile goes unnoticed.
+                producing.outlet.looked();
+            }
+            self.queue(channel);
         }
-        self.expected.retain(|_, inlet| !inlet.is_unread());
+        self.consumed.take(&mut rung);
+        for channel in rung {
+            if channel == EXPECTED {
+                self.expected.retain(|_, inlet| {
+                    inlet.looked();
+                    !inlet.is_unread()
+                });
+            }
+            let Some(consuming) = self.consuming.get(&channel) else {
+                continue;
+            };
+            consuming.inlet.looked();
+            if consuming.inlet.is_unread() {
+                self.consuming.remove(&channel);
+                self.stop_reading(channel);
+            } else {
+                self.credits.touch(channel);
+            }
+        }
     }
 
-    fn grant(&mut self, out: &mut Vec<u8>) {
+    /// There may be something to send of a channel.
+    fn queue(&mut self, channel: u32) {
+        if let Some(producing) = self.producing.get_mut(&channel)
+            && !std::mem::replace(&mut producing.queued, true)
+        {
+            self.turns.push_back(channel);
+        }
+    }
+
+    fn grant(&mut self, out: &mut Vec<u8>, now: Time) {
         let consuming = &self.consuming;
-        let waiting = |channel| {
-            consuming.get(&channel).map_or(0, |consuming: &Consuming| {
-                // First asked to be woken, then looked: nothing that is taken meanwhile goes unnoticed.
-                consuming.inlet.watch();
-                consuming.inlet.waiting()
-            })
+        let of = |channel| {
+            consuming
+                .get(&channel)
+                .map(|consuming: &Consuming| &consuming.inlet)
         };
-        self.credits.settle(waiting, |channel, granted| {
-            Header::of(Kind::Credit, channel).write(&granted.to_le_bytes(), out);
-        });
+        let debloats = self.config.debloat.is_some();
+        self.credits.settle(
+            now,
+            |channel| of(channel).map_or(0, Inlet::waiting),
+            |channel, enough| match (of(channel), enough) {
+                (Some(inlet), Some(bytes)) => inlet.watch(bytes),
+                // The time in which something waits is measured.
+                (Some(inlet), None) if debloats => inlet.watch(0),
+                _ => true,
+            },
+            |channel, granted| Header::of(Kind::Credit, channel).write(&granted.to_le_bytes(), out),
+        );
     }
 
     /// Sends the next element of a channel. False when there is none that may be sent.
@@ -280,9 +308,8 @@ impl Connection {
     /// # Errors
     /// When they are not what the other side may send; the connection is to be closed then.
     pub fn receive(&mut self, bytes: &[u8], now: Time) -> Result<(), FrameError> {
-        let mut reader = std::mem::replace(&mut self.reader, FrameReader::new(self.config.max_frame));
-        reader.feed(bytes);
-        while let Some((header, body)) = reader.next()? {
+        let (mut reader, mut bytes) = (self.reader.take(), bytes);
+        while let Some((header, body)) = reader.read(&mut bytes)? {
             self.on_frame(header, body, now)?;
         }
         self.reader = reader;
@@ -380,6 +407,7 @@ impl Connection {
         // It may have gone before it was granted more.
         if let Some(producing) = self.producing.get_mut(&channel) {
             producing.granted = producing.granted.max(granted);
+            self.queue(channel);
         }
         Ok(())
     }

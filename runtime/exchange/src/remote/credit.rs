@@ -1,6 +1,8 @@
 //! How much each channel may be sent: the accounts of who consumes.
 
-use std::collections::BTreeMap;
+use super::debloat::{Debloat, Meter};
+use hurtig_core::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What channels share.
 #[derive(Clone, Copy, Debug)]
@@ -11,10 +13,12 @@ pub(super) struct CreditConfig {
     pub(super) floating: u64,
     /// The most that one channel gets of those.
     pub(super) floating_per_channel: u64,
+    /// Whether less is granted to those that read slowly.
+    pub(super) debloat: Option<Debloat>,
 }
 
-/// One channel's account. All numbers but `floating` count bytes since it was opened.
-#[derive(Clone, Copy, Debug, Default)]
+/// One channel's account. All numbers but `floating` and `window` count bytes since it was opened.
+#[derive(Clone, Copy, Debug)]
 struct Account {
     granted: u64,
     received: u64,
@@ -22,15 +26,27 @@ struct Account {
     backlog: u64,
     /// Bytes of the pool that it has.
     floating: u64,
+    /// The most that is to be on its way, from what is read of it.
+    window: u64,
+    meter: Meter,
+    /// What its producer was told.
+    told: u64,
+    /// It is to be looked at.
+    listed: bool,
 }
 
 /// The accounts of all channels that one connection brings.
 ///
-/// What was granted and not consumed never exceeds `channels * exclusive + floating`.
+/// What was granted and not consumed never exceeds `channels * exclusive + floating`. Only channels of which something has changed
+/// are looked at.
 #[derive(Debug)]
 pub(super) struct Credits {
     config: CreditConfig,
     accounts: BTreeMap<u32, Account>,
+    /// Channels that are to be looked at.
+    listed: Vec<u32>,
+    /// Channels that could use bytes of the pool.
+    wanting: BTreeSet<u32>,
     /// Bytes of the pool that nobody has.
     pool: u64,
     /// The channel that is looked at first for bytes of the pool.
@@ -42,19 +58,31 @@ impl Credits {
         Self {
             config,
             accounts: BTreeMap::new(),
+            listed: Vec::new(),
+            wanting: BTreeSet::new(),
             pool: config.floating,
             first: 0,
         }
     }
 
     pub(super) fn open(&mut self, channel: u32) {
-        self.accounts.insert(channel, Account::default());
+        self.accounts.insert(channel, Account::new(&self.config));
+        self.touch(channel);
     }
 
     /// The channel is over: what it had of the pool is free.
     pub(super) fn close(&mut self, channel: u32) {
+        self.wanting.remove(&channel);
         if let Some(account) = self.accounts.remove(&channel) {
             self.pool += account.floating;
+        }
+    }
+
+    /// Something of the channel has changed.
+    pub(super) fn touch(&mut self, channel: u32) {
+        if let Some(account) = self.accounts.get_mut(&channel).filter(|account| !account.listed) {
+            account.listed = true;
+            self.listed.push(channel);
         }
     }
 
@@ -66,57 +94,124 @@ impl Credits {
         let had_credit = account.received < account.granted || urgent;
         account.received += bytes;
         account.backlog = backlog;
+        self.touch(channel);
         had_credit
     }
 
-    /// Grants what can be granted, given what waits to be consumed; calls `grant` with the channel and its new total.
-    pub(super) fn settle(&mut self, waiting: impl Fn(u32) -> u64, mut grant: impl FnMut(u32, u64)) {
-        let mut grown = Vec::new();
-        for (&channel, account) in &mut self.accounts {
-            let before = account.granted;
-            self.pool += account.take_back(&self.config, waiting(channel));
-            if account.granted != before {
-                grown.push(channel);
+    /// Grants what can be granted to channels of which something has changed, given what waits to be consumed; calls `grant` with the
+    /// channel and its new total. Afterwards calls `watch` for each of those channels: with the bytes that may wait at most for it to be
+    /// granted more, `None` when it is to be looked at again only when more has come. It says whether more wait now.
+    pub(super) fn settle(
+        &mut self,
+        now: Time,
+        waiting: impl Fn(u32) -> u64,
+        watch: impl Fn(u32, Option<u64>) -> bool,
+        mut grant: impl FnMut(u32, u64),
+    ) {
+        let mut looked_at = Vec::new();
+        while !self.listed.is_empty() {
+            let listed = std::mem::take(&mut self.listed);
+            for &channel in &listed {
+                if let Some(account) = self.accounts.get_mut(&channel) {
+                    account.listed = false;
+                    self.pool += account.look(&self.config, waiting(channel), now);
+                }
+                self.note_wants(channel);
             }
+            self.lend(&mut looked_at);
+            for &channel in &listed {
+                let account = self.accounts.get(&channel);
+                let Some(enough) = account.map(|account| account.grants_at(&self.config)) else {
+                    continue;
+                };
+                // So few are there already that there is more to grant.
+                if !watch(channel, enough) && enough.is_some() {
+                    self.touch(channel);
+                }
+            }
+            looked_at.extend(listed);
         }
-        self.lend(&mut grown);
-        for channel in grown {
-            grant(channel, self.accounts[&channel].granted);
+        self.lend(&mut looked_at);
+        for channel in looked_at {
+            if let Some(account) = self
+                .accounts
+                .get_mut(&channel)
+                .filter(|account| account.told < account.granted)
+            {
+                account.told = account.granted;
+                grant(channel, account.granted);
+            }
         }
     }
 
-    /// Lends bytes of the pool to channels of which more waits than they may send.
+    fn note_wants(&mut self, channel: u32) {
+        match self.accounts.get(&channel) {
+            Some(account) if account.wants(&self.config) > 0 => self.wanting.insert(channel),
+            _ => self.wanting.remove(&channel),
+        };
+    }
+
+    /// Lends bytes of the pool to channels of which more waits than they may send, each in turn.
     fn lend(&mut self, grown: &mut Vec<u32>) {
-        let from = self.first;
-        let order = |(channel, _): &(&u32, &mut Account)| **channel < from;
-        let (before, behind): (Vec<_>, Vec<_>) = self.accounts.iter_mut().partition(order);
-        for (&channel, account) in behind.into_iter().chain(before) {
-            if self.pool == 0 {
-                break;
-            }
-            let lent = account.wants(&self.config).min(self.pool);
-            if lent == 0 {
-                continue;
-            }
-            self.pool -= lent;
-            account.floating += lent;
-            account.granted += lent;
+        while self.pool > 0 {
+            let next = self.wanting.range(self.first..).next();
+            let Some(&channel) = next.or_else(|| self.wanting.first()) else {
+                return;
+            };
+            self.wanting.remove(&channel);
             self.first = channel.wrapping_add(1);
-            if !grown.contains(&channel) {
+            if let Some(account) = self.accounts.get_mut(&channel) {
+                let lent = account.wants(&self.config).min(self.pool);
+                self.pool -= lent;
+                account.floating += lent;
+                account.granted += lent;
                 grown.push(channel);
             }
+            // One that got less than it wants is the last: the pool is empty.
+            self.note_wants(channel);
         }
     }
 }
 
 impl Account {
+    fn new(config: &CreditConfig) -> Self {
+        Self {
+            granted: 0,
+            received: 0,
+            backlog: 0,
+            floating: 0,
+            window: config.exclusive + config.floating_per_channel,
+            meter: Meter::default(),
+            told: 0,
+            listed: false,
+        }
+    }
+
+    /// Its own share, or less of it.
+    fn share(&self, config: &CreditConfig) -> u64 {
+        config.exclusive.min(self.window)
+    }
+
+    /// Grants come in quarters, unless the producer has nothing left.
+    fn least(&self, config: &CreditConfig) -> u64 {
+        match self.received < self.granted {
+            true => self.share(config).div_ceil(4),
+            false => 1,
+        }
+    }
+
     /// Grants anew what was consumed. What it had of the pool goes back first; returns how much.
-    fn take_back(&mut self, config: &CreditConfig, waiting: u64) -> u64 {
+    fn look(&mut self, config: &CreditConfig, waiting: u64, now: Time) -> u64 {
         let consumed = self.received.saturating_sub(waiting);
-        let allowed = consumed + config.exclusive + self.floating;
+        if let Some(debloat) = &config.debloat {
+            let most = config.exclusive + config.floating_per_channel;
+            self.window = self
+                .meter
+                .look(debloat, (now, consumed, waiting), (self.window, most));
+        }
+        let allowed = consumed + self.share(config) + self.floating;
         let free = allowed.saturating_sub(self.granted);
-        // Grants come in quarters, unless the producer has nothing left.
-        if free < config.exclusive.div_ceil(4) && self.received < self.granted {
+        if free < self.least(config) {
             return 0;
         }
         let back = free.min(self.floating);
@@ -125,10 +220,17 @@ impl Account {
         back
     }
 
+    /// The bytes that may wait at most for [`Self::look`] to find more to grant.
+    fn grants_at(&self, config: &CreditConfig) -> Option<u64> {
+        let allowed = self.received + self.share(config) + self.floating;
+        allowed.checked_sub(self.granted + self.least(config))
+    }
+
     /// Bytes of the pool that it can use.
     fn wants(&self, config: &CreditConfig) -> u64 {
         let left = self.granted.saturating_sub(self.received);
         let more = config.floating_per_channel.saturating_sub(self.floating);
+        let more = more.min(self.window.saturating_sub(self.share(config) + self.floating));
         self.backlog.saturating_sub(left).min(more)
     }
 }
@@ -142,6 +244,7 @@ mod tests {
         exclusive: 100,
         floating: 300,
         floating_per_channel: 200,
+        debloat: None,
     };
 
     /// A producer and a consumer beside an account.
@@ -155,8 +258,12 @@ mod tests {
 
     fn settle(credits: &mut Credits, channels: &mut [Channel]) {
         let waiting: Vec<u64> = channels.iter().map(|channel| channel.waiting).collect();
+        // Whoever is watched is told of what is taken: here always.
+        (0..channels.len() as u32).for_each(|channel| credits.touch(channel));
         credits.settle(
+            Time::ZERO,
             |channel| waiting[channel as usize],
+            |channel, enough| enough.is_none_or(|enough| waiting[channel as usize] > enough),
             |channel, granted| {
                 assert!(
                     granted > channels[channel as usize].granted,

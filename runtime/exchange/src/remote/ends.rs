@@ -2,7 +2,7 @@
 
 use super::packed::Packed;
 use crate::channel::Announcement;
-use crate::queue::{Queue, Queued};
+use crate::queue::{Queue, Queued, Rung};
 use hurtig_core::{Barrier, Error, Event};
 use std::sync::Arc;
 
@@ -34,6 +34,16 @@ impl Outlet {
             queue,
             announced: None,
         }
+    }
+
+    /// Has the connection told by `rung`, with this number, that there may be something to send.
+    pub(super) fn attach(&self, rung: &Rung, channel: u32) {
+        self.queue.attach(rung, channel);
+    }
+
+    /// Something may have been put in since it was told.
+    pub(super) fn looked(&self) {
+        self.queue.looked();
     }
 
     /// Takes what is to be sent next. Batches only with credit, or before a barrier that was announced.
@@ -110,9 +120,19 @@ impl Inlet {
         self.queue.is_unread()
     }
 
-    /// Asks to be told, by the connection's signal, when something is taken.
-    pub(super) fn watch(&self) {
-        self.queue.watch();
+    /// Has the connection told by `rung`, with this number, when its consumer goes, and of what it asks for.
+    pub(super) fn attach(&self, rung: &Rung, channel: u32) {
+        self.queue.attach(rung, channel);
+    }
+
+    /// Something may have been taken since it was told.
+    pub(super) fn looked(&self) {
+        self.queue.looked();
+    }
+
+    /// Asks to be told when no more than so many bytes wait. False when it is so already.
+    pub(super) fn watch(&self, bytes: u64) -> bool {
+        self.queue.watch(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     /// The consumer's task fails.

@@ -93,6 +93,18 @@ impl Header {
     }
 }
 
+/// The bytes of a frame of any kind, with a checksum that is right: what another process may send, for tests.
+pub fn frame(kind: u8, channel: u32, position: u64, body: &[u8]) -> Vec<u8> {
+    let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
+    let mut bytes = Vec::new();
+    let header = Header {
+        position,
+        ..Header::of(kind, channel)
+    };
+    header.write(body, &mut bytes);
+    bytes
+}
+
 fn checksum(header: &[u8], body: &[u8]) -> u64 {
     let mut sum = Xxh3Default::new();
     sum.update(header);
@@ -148,12 +160,16 @@ impl From<FrameError> for Error {
     }
 }
 
+/// A frame whose rest is still to come is put together here; one longer than this leaves no memory behind.
+const KEPT: usize = 1 << 20;
+
 /// Finds frames in the bytes of a connection. Memory follows the bytes that have come.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
-    bytes: Vec<u8>,
-    /// Bytes that were taken.
-    taken: usize,
+    /// A frame that has come in parts.
+    kept: Vec<u8>,
+    /// It is whole, and was handed out.
+    done: bool,
     limit: usize,
 }
 
@@ -161,57 +177,94 @@ impl FrameReader {
     /// One that refuses bodies beyond a limit.
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            bytes: Vec::new(),
-            taken: 0,
+            kept: Vec::new(),
+            done: false,
             limit,
         }
     }
 
-    /// Takes bytes over.
-    pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        self.bytes.drain(..self.taken);
-        self.taken = 0;
-        self.bytes.extend_from_slice(bytes);
+    /// It with what it keeps; an empty one stays behind.
+    pub(crate) fn take(&mut self) -> Self {
+        let empty = Self::new(self.limit);
+        std::mem::replace(self, empty)
     }
 
-    /// The next frame that is whole.
-    pub(crate) fn next(&mut self) -> Result<Option<(Header, &[u8])>, FrameError> {
-        let rest = &self.bytes[self.taken..];
-        let Some(header) = rest.first_chunk::<HEADER_LEN>() else {
+    /// The next frame that is whole, from the front of `bytes` and what was kept of earlier ones. Without one all bytes are kept.
+    pub(crate) fn read<'a, 'b: 'a>(
+        &'a mut self,
+        bytes: &mut &'b [u8],
+    ) -> Result<Option<(Header, &'a [u8])>, FrameError> {
+        if std::mem::take(&mut self.done) {
+            self.kept.clear();
+            self.kept.shrink_to(KEPT);
+        }
+        if self.kept.is_empty()
+            && let Some(length) = self.length_of(bytes)?
+            && let Some((frame, rest)) = bytes.split_at_checked(length)
+        {
+            *bytes = rest;
+            return open(frame).map(Some);
+        }
+        self.keep(HEADER_LEN, bytes);
+        let Some(length) = self.length_of(&self.kept)? else {
             return Ok(None);
         };
-        let number = |from: usize| {
-            let mut bytes = [0; 4];
-            bytes.copy_from_slice(&header[from..from + 4]);
-            u32::from_le_bytes(bytes)
+        self.keep(length, bytes);
+        if self.kept.len() < length {
+            return Ok(None);
+        }
+        self.done = true;
+        open(&self.kept).map(Some)
+    }
+
+    /// Moves bytes over until so many are kept.
+    fn keep(&mut self, enough: usize, bytes: &mut &[u8]) {
+        let missing = enough.saturating_sub(self.kept.len()).min(bytes.len());
+        let (some, rest) = bytes.split_at(missing);
+        self.kept.extend_from_slice(some);
+        *bytes = rest;
+    }
+
+    /// The length of the frame that begins here, once its header is there.
+    fn length_of(&self, bytes: &[u8]) -> Result<Option<usize>, FrameError> {
+        let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
+            return Ok(None);
         };
-        let long = |from: usize| u64::from(number(from)) | u64::from(number(from + 4)) << 32;
-        let (Some(kind), true) = (Kind::of(header[2]), header[..2] == MAGIC) else {
+        if Kind::of(header[2]).is_none() || header[..2] != MAGIC {
             let found = [header[0], header[1], header[2], header[3]];
             return Err(FrameError::NoFrame { found });
-        };
-        let length = number(16) as usize;
-        if length > self.limit {
-            let (bytes, limit) = (length, self.limit);
-            return Err(FrameError::TooLong { bytes, limit });
         }
-        let Some(body) = rest[HEADER_LEN..].get(..length) else {
-            return Ok(None);
-        };
-        let (channel, position) = (number(4), long(8));
-        if checksum(&header[..CHECKED], body) != long(CHECKED) {
-            return Err(FrameError::Checksum { channel, position });
+        let (bytes, limit) = (number(header, 16) as usize, self.limit);
+        match bytes > limit {
+            true => Err(FrameError::TooLong { bytes, limit }),
+            false => Ok(Some(HEADER_LEN + bytes)),
         }
-        let header = Header {
-            kind,
-            urgent: header[3] & URGENT != 0,
-            channel,
-            position,
-            backlog: number(20),
-        };
-        self.taken += HEADER_LEN + length;
-        Ok(Some((header, body)))
     }
+}
+
+fn number(header: &[u8; HEADER_LEN], from: usize) -> u32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&header[from..from + 4]);
+    u32::from_le_bytes(bytes)
+}
+
+/// The header and the body of a whole frame.
+fn open(frame: &[u8]) -> Result<(Header, &[u8]), FrameError> {
+    let no_frame = || FrameError::NoFrame { found: [0; 4] };
+    let (header, body) = frame.split_first_chunk().ok_or_else(no_frame)?;
+    let long = |from: usize| u64::from(number(header, from)) | u64::from(number(header, from + 4)) << 32;
+    let (channel, position) = (number(header, 4), long(8));
+    if checksum(&header[..CHECKED], body) != long(CHECKED) {
+        return Err(FrameError::Checksum { channel, position });
+    }
+    let header = Header {
+        kind: Kind::of(header[2]).ok_or_else(no_frame)?,
+        urgent: header[3] & URGENT != 0,
+        channel,
+        position,
+        backlog: number(header, 20),
+    };
+    Ok((header, body))
 }
 
 #[cfg(test)]
@@ -248,11 +301,11 @@ mod tests {
         fn frames_arrive_however_their_bytes_are_cut(frames in frames(), cut in 1..90usize) {
             let mut reader = FrameReader::new(1_000);
             let mut arrived = Vec::new();
-            for bytes in written(&frames).chunks(cut) {
-                reader.feed(bytes);
-                while let Some((header, body)) = reader.next().unwrap() {
+            for mut bytes in written(&frames).chunks(cut) {
+                while let Some((header, body)) = reader.read(&mut bytes).unwrap() {
                     arrived.push((header, body.to_vec()));
                 }
+                prop_assert!(bytes.is_empty());
             }
             prop_assert_eq!(arrived, frames);
         }
@@ -262,11 +315,10 @@ mod tests {
             let mut bytes = written(&frames);
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
-            let mut reader = FrameReader::new(1_000);
-            reader.feed(&bytes);
+            let (mut reader, mut bytes) = (FrameReader::new(1_000), &bytes[..]);
             let mut arrived = 0;
             let outcome = loop {
-                match reader.next() {
+                match reader.read(&mut bytes) {
                     Ok(Some((header, body))) => {
                         prop_assert_eq!((header, body), (frames[arrived].0, &frames[arrived].1[..]));
                         arrived += 1;
@@ -282,9 +334,8 @@ mod tests {
 
         #[test]
         fn any_bytes_end_in_frames_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut reader = FrameReader::new(1_000);
-            reader.feed(&bytes);
-            while let Ok(Some(_)) = reader.next() {}
+            let (mut reader, mut bytes) = (FrameReader::new(1_000), &bytes[..]);
+            while let Ok(Some(_)) = reader.read(&mut bytes) {}
         }
     }
 
@@ -293,14 +344,26 @@ mod tests {
         let mut bytes = Vec::new();
         Header::of(Kind::Batch, 7).write(&[0; 100], &mut bytes);
         let mut reader = FrameReader::new(99);
-        reader.feed(&bytes[..HEADER_LEN]);
         assert_eq!(
-            reader.next(),
+            reader.read(&mut &bytes[..HEADER_LEN]),
             Err(FrameError::TooLong {
                 bytes: 100,
                 limit: 99
             })
         );
+    }
+
+    #[test]
+    fn a_long_frame_that_comes_in_parts_leaves_no_memory_behind() {
+        let mut bytes = Vec::new();
+        Header::of(Kind::Batch, 1).write(&vec![7; 3 << 20], &mut bytes);
+        Header::of(Kind::Alive, 0).write(&[], &mut bytes);
+        let mut reader = FrameReader::new(4 << 20);
+        let (mut first, mut second) = bytes.split_at(1_000_000);
+        assert_eq!(reader.read(&mut first), Ok(None));
+        assert!(matches!(reader.read(&mut second), Ok(Some((_, body))) if body.len() == 3 << 20));
+        assert!(matches!(reader.read(&mut second), Ok(Some((header, _))) if header.kind == Kind::Alive));
+        assert!(reader.kept.capacity() <= KEPT);
     }
 
     #[test]

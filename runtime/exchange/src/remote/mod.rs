@@ -15,14 +15,18 @@
 
 mod connection;
 mod credit;
+mod debloat;
 mod ends;
 mod event;
 mod frame;
 mod packed;
 mod peer;
+mod settings;
 
-pub use connection::{Connection, ConnectionConfig};
+pub use connection::Connection;
+pub use debloat::Debloat;
 pub use ends::{Inlet, Outlet};
-pub use frame::{FrameError, HEADER_LEN};
-pub(crate) use packed::Packed;
+pub use frame::{FrameError, HEADER_LEN, frame};
+pub(crate) use packed::{Form, Packed};
 pub use peer::{Exchange, PeerWorker};
+pub use settings::{ConnectionConfig, NetworkConfig};

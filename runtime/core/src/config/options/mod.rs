@@ -6,6 +6,7 @@
 mod checkpoints;
 mod cluster;
 mod high_availability;
+mod network;
 mod object_stores;
 mod pipeline;
 mod restart;
@@ -14,6 +15,7 @@ mod state;
 pub use checkpoints::*;
 pub use cluster::*;
 pub use high_availability::*;
+pub use network::*;
 pub use object_stores::*;
 pub use pipeline::*;
 pub use restart::*;
@@ -60,6 +62,12 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "Task managers",
         doc: "How a task manager's process divides its threads and its memory.",
         options: cluster::OPTIONS,
+    },
+    Section {
+        title: "Network",
+        doc: "What the workers of a job exchange: how much may be on its way, in which form, and how long a worker is waited for. \
+              Nothing of it concerns a job with one worker. See [Tuning the network](../operations/network.md).",
+        options: network::OPTIONS,
     },
     Section {
         title: "High availability",

@@ -1,4 +1,5 @@
 use super::*;
+use crate::remote::Debloat;
 use crate::{
     BarrierMode, Captured, ChannelKind, ChannelOptions, EdgeWriter, FlushPolicy, Partitioner, Receiver,
     RecordCodec, SendOutcome, Sender, Signal, channel_in, channel_out,
@@ -10,6 +11,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Wake, Waker};
+use std::time::Duration;
 
 type Record = (u64, String);
 
@@ -21,12 +23,14 @@ struct World {
     producer: Signal,
     consumer: Signal,
     kind: ChannelKind,
+    now: Time,
 }
 
 const CONFIG: ConnectionConfig = ConnectionConfig {
     exclusive: 400,
     floating: 1_000,
     floating_per_channel: 600,
+    debloat: None,
     max_frame: 100_000,
     quiet: Duration::from_secs(3),
 };
@@ -47,16 +51,18 @@ fn batch(numbers: impl IntoIterator<Item = u64>) -> Batch<Record> {
 
 impl World {
     fn new() -> Self {
+        Self::with(CONFIG)
+    }
+
+    fn with(config: ConnectionConfig) -> Self {
         Self {
-            sides: [(), ()].map(|()| Connection::new(CONFIG)),
+            sides: [(), ()].map(|()| Connection::new(config)),
+            now: Time::ZERO,
             wires: Default::default(),
             producer: Signal::new(),
             consumer: Signal::new(),
             kind: ChannelKind {
-                options: ChannelOptions {
-                    max_batches: 4,
-                    max_bytes: 1_000,
-                },
+                options: ChannelOptions::bounded(4, 1_000),
                 barriers: BarrierMode::Overtakes,
             },
         }
@@ -83,13 +89,13 @@ impl World {
     /// One side writes what it may; half of its bytes arrive at once.
     fn write(&mut self, side: usize, enough: usize) {
         let at = enough + self.wires[side].len();
-        self.sides[side].fill(&mut self.wires[side], at, Time::ZERO);
+        self.sides[side].fill(&mut self.wires[side], at, self.now);
     }
 
     fn deliver(&mut self, side: usize, bytes: usize) -> Result<(), FrameError> {
         let bytes = bytes.min(self.wires[side].len());
         let bytes: Vec<u8> = self.wires[side].drain(..bytes).collect();
-        self.sides[1 - side].receive(&bytes, Time::ZERO)
+        self.sides[1 - side].receive(&bytes, self.now)
     }
 
     /// Until nothing moves.
@@ -268,7 +274,6 @@ fn what_is_taken_wakes_the_connection_to_grant_anew() {
     let (inlet, receiver) = channel_in(world.kind, World::codec(), signal.clone(), Signal::new());
     world.sides[1].consume(id(0), inlet);
     sender.try_send(batch(0..20), 0);
-    sender.try_send(batch(20..40), 0);
     world.settle();
     let bell = Arc::new(Bell::default());
     signal.listen(&Waker::from(bell.clone()));
@@ -278,6 +283,124 @@ fn what_is_taken_wakes_the_connection_to_grant_anew() {
     let mut out = Vec::new();
     world.sides[1].fill(&mut out, 1_000, Time::ZERO);
     assert!(!out.is_empty(), "a grant");
+}
+
+#[test]
+fn what_is_taken_without_anything_to_grant_wakes_nobody() {
+    let mut world = World::new();
+    let sender = world.sender(0);
+    let signal = Signal::new();
+    let (inlet, receiver) = channel_in(world.kind, World::codec(), signal.clone(), Signal::new());
+    world.sides[1].consume(id(0), inlet);
+    // 140 bytes each, and 100 make a grant as long as there is credit left.
+    sender.try_send(Batch::from_records(Vec::from([(0, String::new())])), 0);
+    world.settle();
+    assert_eq!(receiver.backlog().1, 153);
+    let bell = Arc::new(Bell::default());
+    signal.listen(&Waker::from(bell.clone()));
+    receiver.try_recv();
+    assert!(bell.0.load(Ordering::SeqCst), "a quarter of 400 was taken");
+    let mut wide = CONFIG;
+    wide.exclusive = 4_000;
+    let mut world = World::with(wide);
+    let sender = world.sender(0);
+    let (inlet, receiver) = channel_in(world.kind, World::codec(), signal.clone(), Signal::new());
+    world.sides[1].consume(id(0), inlet);
+    sender.try_send(batch([1]), 0);
+    world.settle();
+    bell.0.store(false, Ordering::SeqCst);
+    signal.listen(&Waker::from(bell.clone()));
+    receiver.try_recv();
+    assert!(
+        !bell.0.load(Ordering::SeqCst),
+        "less than a quarter of 4,000 was taken"
+    );
+}
+
+/// Steps until a channel has carried so many batches, with another one beside it that carries as much, or that nobody reads.
+fn steps_beside(others: u32, batches: u64) -> u64 {
+    let mut world = World::new();
+    let (sender, receiver) = (world.sender(0), world.receiver(0));
+    let neighbours: Vec<_> = (1..=others)
+        .map(|n| (world.sender(n), world.receiver(n)))
+        .collect();
+    let (mut sent, mut got, mut steps) = (0, 0, 0);
+    while got < batches {
+        steps += 1;
+        for (neighbour, _) in &neighbours {
+            neighbour.try_send(batch([1, 2, 3]), 0);
+        }
+        if sent < batches && matches!(sender.try_send(batch([sent]), 0), SendOutcome::Sent) {
+            sent += 1;
+        }
+        // The socket takes so much, and no more, in each direction.
+        (0..2).for_each(|side| world.write(side, 1));
+        (0..2).for_each(|side| world.deliver(side, 400).unwrap());
+        got += numbers(&receiver).len() as u64;
+    }
+    steps
+}
+
+#[test]
+fn a_channel_that_nobody_reads_costs_its_neighbours_less_than_a_twentieth() {
+    let (alone, beside) = (steps_beside(0, 1_000), steps_beside(3, 1_000));
+    assert!(beside * 20 <= alone * 21, "{beside} steps instead of {alone}");
+}
+
+#[test]
+fn what_is_on_its_way_follows_what_is_read() {
+    let debloat = Debloat {
+        target: Duration::from_secs(1),
+        period: Duration::from_millis(100),
+        samples: 3,
+        threshold_percent: 10,
+    };
+    let mut world = World::with(ConnectionConfig {
+        exclusive: 100_000,
+        floating: 400_000,
+        floating_per_channel: 400_000,
+        debloat: Some(debloat),
+        ..CONFIG
+    });
+    world.kind.options.max_bytes = 100_000;
+    let (sender, receiver) = (world.sender(0), world.receiver(0));
+    let mut waiting = 0;
+    for tick in 0..2_000 {
+        world.now = Time::from_nanos(tick * 10_000_000);
+        world.settle();
+        while matches!(sender.try_send(batch(0..60), 0), SendOutcome::Sent) {
+            world.settle();
+        }
+        // One batch of about a kilobyte each 20 ms: 50 kB in the target time.
+        if tick % 2 == 0 {
+            receiver.try_recv();
+        }
+        waiting = receiver.backlog().1;
+        if tick == 5 {
+            assert!(
+                waiting > 90_000,
+                "{waiting} bytes wait before anything was measured"
+            );
+        }
+    }
+    assert!((30_000..70_000).contains(&waiting), "{waiting} bytes wait");
+}
+
+#[test]
+fn only_channels_at_which_something_has_changed_are_looked_at() {
+    let mut world = World::new();
+    let senders: Vec<_> = (0..100).map(|n| world.sender(n)).collect();
+    let _receivers: Vec<_> = (0..100).map(|n| world.receiver(n)).collect();
+    world.settle();
+    assert!(world.sides[0].turns.is_empty(), "nothing waits");
+    senders[7].try_send(batch([1]), 0);
+    senders[7].try_send(batch([2]), 0);
+    let mut out = Vec::new();
+    world.sides[0].fill(&mut out, 1, Time::ZERO);
+    assert_eq!(world.sides[0].turns, [7], "one is left to be sent");
+    world.wires[0].append(&mut out);
+    world.settle();
+    assert!(world.sides[0].turns.is_empty());
 }
 
 #[test]
@@ -436,6 +559,29 @@ fn frames_that_cannot_stand_where_they_stand_are_refused() {
     }
 }
 
+proptest! {
+    /// Whatever frames come: elements, or an error, and no more than was granted waits.
+    #[test]
+    fn any_frames_are_taken_or_refused(
+        frames in prop::collection::vec((any::<u8>(), 0..4u32, 0..4u64, prop::collection::vec(any::<u8>(), 0..40)), 0..60)
+    ) {
+        let mut world = World::new();
+        let _sender = world.sender(0);
+        let receivers = [0, 1].map(|channel| world.receiver(channel));
+        world.settle();
+        for (kind, channel, position, body) in frames {
+            let bytes = crate::remote::frame(kind, channel, position, &body);
+            if world.sides[1].receive(&bytes, Time::ZERO).is_err() {
+                break;
+            }
+            world.write(1, usize::MAX / 2);
+            let waiting: usize = receivers.iter().map(|receiver| receiver.backlog().1).sum();
+            prop_assert!(waiting <= 2 * 400 + 1_000 + 2 * 200);
+        }
+        while receivers.iter().any(|receiver| receiver.try_recv().is_some()) {}
+    }
+}
+
 /// What the tasks and the connection may do.
 #[derive(Clone, Debug)]
 enum Step {
@@ -499,7 +645,7 @@ proptest! {
                 Step::Deliver(side, bytes) => world.deliver(side, bytes).unwrap(),
             }
             let waiting: usize = receivers.iter().map(|receiver| receiver.backlog().1).sum();
-            let largest = 30 * 9 + 200;
+            let largest = 30 * (12 + 4) + 200;
             prop_assert!(waiting <= 3 * 400 + 1_000 + 3 * largest, "{waiting} bytes wait");
         }
         for _ in 0..1_000 {
