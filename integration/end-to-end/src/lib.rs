@@ -3,6 +3,8 @@
 //!
 //! Holds what the tests share. It knows the examples by name and Hurtig not at all.
 
+pub mod all_round;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -32,7 +34,7 @@ fn build() -> Result<PathBuf, String> {
     // compiled again.
     cargo
         .current_dir(workspace())
-        .args(["build", "--quiet", "--workspace", "--examples"]);
+        .args(["build", "--quiet", "--workspace", "--examples", "--bins"]);
     // What cargo has told this test of its package: build scripts that ask for it (ring's does) would run again, and
     // all that depends on them be compiled again, here and in the next build.
     for (name, _) in std::env::vars_os() {
@@ -57,6 +59,26 @@ fn build() -> Result<PathBuf, String> {
         .and_then(Path::parent)
         .ok_or("the test has no target folder")?;
     Ok(profile.join("examples"))
+}
+
+/// The program that runs a cluster's processes, which is built first.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn cluster_binary() -> PathBuf {
+    let examples = path_of("hurtig");
+    examples
+        .ancestors()
+        .nth(2)
+        .map_or_else(|| examples.clone(), |profile| profile.join("hurtig"))
+}
+
+/// An example of this package, which is built first.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn built_example(name: &str) -> PathBuf {
+    path_of(name)
 }
 
 /// Runs an example, which is built first.
