@@ -180,8 +180,8 @@ fn input_watermark(group: &MetricGroup) -> Gauge {
 }
 
 struct OperatorMetrics {
-    records_in: Counter,
-    records_out: Counter,
+    records_in: Counted,
+    records_out: Counted,
     watermark: Gauge,
     input_watermark: Gauge,
     backlog: Gauge,
@@ -192,8 +192,8 @@ impl OperatorMetrics {
         let watermark = group.gauge("currentOutputWatermark");
         watermark.set(i64::MIN);
         Self {
-            records_in: group.counter("numRecordsIn"),
-            records_out: group.counter("numRecordsOut"),
+            records_in: Counted::new(group, "numRecordsIn"),
+            records_out: Counted::new(group, "numRecordsOut"),
             watermark,
             input_watermark: input_watermark(group),
             backlog: group.gauge("isBacklog"),
@@ -201,8 +201,8 @@ impl OperatorMetrics {
     }
 
     fn update(&self, stats: &NodeStats) {
-        raise(&self.records_in, stats.records_in);
-        raise(&self.records_out, stats.records_out);
+        self.records_in.raise(stats.records_in);
+        self.records_out.raise(stats.records_out);
         self.watermark.set(stats.watermark);
         self.input_watermark.set(stats.input_watermark);
         self.backlog.set(stats.backlog.into());

@@ -87,9 +87,9 @@ impl LinkedProgram {
     /// The empty group of a subtask: what an earlier attempt has measured is forgotten.
     fn metrics_of(&self, descriptor: &TaskDescriptor) -> MetricGroup {
         let scope = scope_of(&self.graph, descriptor.execution.subtask);
-        let group = self.metrics.group(scope);
-        group.close();
-        group
+        let subtask = self.metrics.group(scope);
+        subtask.close();
+        subtask.child("attempt", &descriptor.execution.attempt.0.to_string())
     }
 
     /// The operators by the place at which the dataflow runs them: the head first, which is none

@@ -2,6 +2,7 @@
 //!
 //! `COUNT` numbers, so many a second, are read and counted in the accumulator `numbers`. The number `FAILS`, if there is one, fails its task.
 
+use hurtig::core::metrics::{Counter, Histogram};
 use hurtig::prelude::*;
 
 /// Keys; each has as many records as the others, give or take one.
@@ -22,7 +23,12 @@ async fn main(env: StreamEnv) -> Result {
     .uid("numbers")
     .key_by(|i: &u64| i % KEYS)
     .process(move |ctx| {
+        let half = |name| {
+            let group = ctx.metrics().child("half", name);
+            (group.counter("numbers"), group.histogram("sizes"))
+        };
         Ok(Watching {
+            halves: ["even", "odd"].map(half),
             seen: ctx.value("seen")?,
             fails,
         })
@@ -34,6 +40,8 @@ async fn main(env: StreamEnv) -> Result {
 }
 
 struct Watching {
+    /// How many even and odd numbers there were, and how large.
+    halves: [(Counter, Histogram); 2],
     seen: ValueState<u64>,
     fails: Option<u64>,
 }
@@ -50,6 +58,10 @@ impl KeyedProcessFunction<u64, u64, u64> for Watching {
         }
         let seen = self.seen.get_cloned(cx).unwrap_or(0) + 1;
         self.seen.set(cx, seen);
+        let [even, odd] = &self.halves;
+        let (numbers, sizes) = if number.is_multiple_of(2) { even } else { odd };
+        numbers.inc();
+        sizes.record(number);
         cx.accumulators().add_long("numbers", 1);
         out.emit(seen);
         Ok(())

@@ -6,7 +6,7 @@ use hurtig_cluster::process::launcher::run_launcher;
 use hurtig_cluster::process::{JobManager, JobManagerConfig, TaskManagerConfig, run_task_manager};
 use hurtig_cluster::{ClusterConfig, LoadBalance};
 use hurtig_core::config::{Configuration, options};
-use hurtig_rest::{RestConfig, serve};
+use hurtig_rest::{Reporting, RestConfig, serve};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -143,6 +143,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
         rest: Some(rest.clone()),
     };
     let shown = shown_settings(&config, args.rest_port);
+    let reporting = Reporting::read(&config.settings)?;
     let jobmanager = JobManager::start(config).map_err(|error| error.to_string())?;
     let rpc = jobmanager.address().to_owned();
     tracing::info!(rpc, rest, "ready");
@@ -152,7 +153,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     }
     let (served, ended) = actix_rt::System::new().block_on(async {
         tokio::select! {
-            served = serve(listening, jobmanager.clone(), shown) => (served, None),
+            served = serve(listening, jobmanager.clone(), shown, reporting) => (served, None),
             deposed = jobmanager.ended() => (Ok(()), Some(deposed)),
         }
     });

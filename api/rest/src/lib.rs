@@ -8,6 +8,7 @@ mod applications;
 mod artifacts;
 mod checkpoints;
 mod error;
+mod exposition;
 mod forward;
 mod guard;
 mod jobs;
@@ -25,3 +26,5 @@ mod vertices;
 pub use artifacts::{RunRequest, Uploaded};
 pub use savepoints::{Format, SavepointRequest, StopRequest};
 pub use server::{Listening, RestConfig, serve};
+
+pub use hurtig_reporters::Reporting;

@@ -3,14 +3,16 @@
 use crate::error::RestError;
 use crate::request::{job_id, number, vertex_id};
 use crate::server::State;
-use crate::shape::metrics::{Aggregation, Named, Number, aggregated, answer, numbered, of_job, of_vertex};
+use crate::shape::metrics::{
+    Aggregation, Named, Number, aggregated, answer, numbered, of_job, of_values, of_vertex,
+};
 use crate::vertices::not_found;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Path, Query};
 use futures_util::future::join_all;
-use hurtig_cluster::{CheckpointStatistics, ClusterError, JobDetail};
+use hurtig_cluster::{CheckpointStatistics, ClusterError};
 use hurtig_core::ids::{JobId, VertexId};
-use hurtig_dataflow::graph::JobStatus;
+use hurtig_reporters::{of_availability, of_checkpoints};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -85,66 +87,23 @@ async fn known_of(state: &State, job: JobId) -> Result<Named, RestError> {
         Err(error) => return Err(error.into()),
     };
     if !detail.overview.status.is_globally_terminal() {
-        named.extend(of_time(&detail, state.wall_ms()));
+        named.extend(of_values(of_availability(&detail.overview, state.wall_ms())));
         if let Ok(statistics) = cluster.job_checkpoints(job).await {
-            named.extend(of_checkpoints(&statistics));
+            named.extend(of_values(of_checkpoints(&statistics)));
+            named.extend(external_path(&statistics));
         }
     }
     Ok(named)
 }
 
-/// How long the job has been there, and in its state.
-fn of_time(detail: &JobDetail, now: i64) -> Named {
-    let overview = &detail.overview;
-    let since = |status| {
-        let entered = overview
-            .entered
-            .get(&status)
-            .filter(|_| overview.status == status);
-        Number::whole(entered.map_or(0, |at| now.saturating_sub(*at).max(0)))
+/// Where the last checkpoint is, which is no number.
+fn external_path(known: &CheckpointStatistics) -> Option<(String, Number)> {
+    let text = known.last_checkpoint.as_ref()?.path.clone()?;
+    let path = Number {
+        text,
+        value: f64::NAN,
     };
-    Named::from([
-        ("runningTime".to_owned(), since(JobStatus::Running)),
-        ("restartingTime".to_owned(), since(JobStatus::Restarting)),
-        ("cancellingTime".to_owned(), since(JobStatus::Cancelling)),
-        ("failingTime".to_owned(), since(JobStatus::Failing)),
-        ("createdTime".to_owned(), since(JobStatus::Created)),
-    ])
-}
-
-fn of_checkpoints(known: &CheckpointStatistics) -> Named {
-    let mut named = Named::from([
-        (
-            "totalNumberOfCheckpoints".to_owned(),
-            Number::count(known.triggered),
-        ),
-        (
-            "numberOfInProgressCheckpoints".to_owned(),
-            Number::count(known.in_progress),
-        ),
-        (
-            "numberOfCompletedCheckpoints".to_owned(),
-            Number::count(known.completed),
-        ),
-        (
-            "numberOfFailedCheckpoints".to_owned(),
-            Number::count(known.failed),
-        ),
-    ]);
-    if let Some(last) = &known.last_checkpoint {
-        let duration = u64::try_from(last.duration.as_millis()).unwrap_or(u64::MAX);
-        named.insert("lastCheckpointDuration".to_owned(), Number::count(duration));
-        named.insert("lastCheckpointSize".to_owned(), Number::count(last.bytes));
-        named.insert(
-            "lastCompletedCheckpointId".to_owned(),
-            Number::count(last.checkpoint.0),
-        );
-        if let Some(path) = &last.path {
-            let (text, value) = (path.clone(), f64::NAN);
-            named.insert("lastCheckpointExternalPath".to_owned(), Number { text, value });
-        }
-    }
-    named
+    Some(("lastCheckpointExternalPath".to_owned(), path))
 }
 
 pub(crate) async fn of_the_job(state: Data<State>, id: Path<String>, wanted: Query<Wanted>) -> Answer {

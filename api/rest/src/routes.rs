@@ -1,7 +1,9 @@
 //! Which path leads where. `contract.tsv` beside the sources has what is known of each; `not-served.tsv` what is missing here.
 
 use crate::server::nothing_here;
-use crate::{applications, artifacts, checkpoints, jobs, machines, metrics, savepoints, vertices};
+use crate::{
+    applications, artifacts, checkpoints, exposition, jobs, machines, metrics, savepoints, vertices,
+};
 use actix_web::Resource;
 use actix_web::http::StatusCode;
 use actix_web::web::{ServiceConfig, delete, get, patch, post, resource, scope, to};
@@ -38,6 +40,7 @@ fn of_the_cluster(app: &mut ServiceConfig) {
     app.service(at("/cluster").route(delete().to(jobs::shut_down)))
         .service(at("/overview").route(get().to(machines::overview)))
         .service(at("/config").route(get().to(machines::config)))
+        .service(at("/metrics").route(get().to(exposition::metrics)))
         .service(at("/datasets").route(get().to(machines::datasets)))
         .service(at("/jobmanager/config").route(get().to(machines::settings)))
         .service(at("/jobmanager/environment").route(get().to(machines::environment)))

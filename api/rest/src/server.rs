@@ -11,6 +11,7 @@ use actix_web::web::{self, Data, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use hurtig_cluster::process::{JobManagerHandle, Logs};
 use hurtig_core::time::{Clock, SystemClock};
+use hurtig_reporters::{Collector, Limits, Reporting};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub(crate) struct State {
     /// Those of this process.
     pub(crate) logs: Logs,
     pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) collector: Arc<Collector>,
+    pub(crate) limits: Limits,
     pub(crate) address: String,
     pub(crate) stop: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
@@ -77,7 +80,8 @@ impl Listening {
     }
 }
 
-/// Serves the REST API of a jobmanager, which was configured with `settings`, until the cluster is shut down. Must be called inside an
+/// Serves the REST API of a jobmanager, which was configured with `settings`, and tells its reporters what the cluster measures,
+/// until the cluster is shut down. Must be called inside an
 /// actix system.
 ///
 /// # Errors
@@ -86,15 +90,21 @@ pub async fn serve(
     listening: Listening,
     jobmanager: JobManagerHandle,
     settings: BTreeMap<String, String>,
+    reporting: Reporting,
 ) -> io::Result<()> {
     let Listening { listener, address } = listening;
     let (stop, mut stopped) = watch::channel(false);
+    let logs = Logs::of_this_process(None);
+    let collector = Collector::new(jobmanager.clone(), logs.clone(), SystemClock::new());
+    let collector = Arc::new(collector);
     let state = Data::new(State {
         jobmanager,
         artifacts: Artifacts::default(),
         operations: Operations::default(),
-        logs: Logs::of_this_process(None),
+        logs,
         settings,
+        collector: Arc::clone(&collector),
+        limits: reporting.limits,
         address,
         stop,
         clock: SystemClock::new(),
@@ -126,7 +136,10 @@ pub async fn serve(
         let _ = stopped.wait_for(|stop| *stop).await;
         handle.stop(true).await;
     });
-    server.await
+    tokio::select! {
+        served = server => served,
+        () = reporting.run(collector) => Ok(()),
+    }
 }
 
 /// What is wrong with a path or a query, in the form of all errors.

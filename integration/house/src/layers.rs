@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 27] = [
+const FLOORS: [(&str, u8); 28] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
@@ -33,8 +33,9 @@ const FLOORS: [(&str, u8); 27] = [
     // A format of the file sink; programs that want it name it, `hurtig` does not.
     ("hurtig-connector-parquet", 8),
     ("hurtig", 8),
-    ("hurtig-rest", 7),
-    ("hurtig-cli", 8),
+    ("hurtig-reporters", 7),
+    ("hurtig-rest", 8),
+    ("hurtig-cli", 9),
     ("hurtig-house", 9),
     ("hurtig-bench", 9),
     ("hurtig-end-to-end", 9),

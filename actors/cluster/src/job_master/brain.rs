@@ -168,8 +168,9 @@ impl JobMasterBrain {
                         task_manager: of.unwrap_or(task_manager),
                         exchange: exchange.clone(),
                     };
-                    self.observed.offered(task_manager, place, &self.graph);
                     self.slots.offer(task_manager, &allocations, exchange);
+                    let there = self.slots.task_managers();
+                    self.observed.offered((task_manager, place), &there, &self.graph);
                     self.proceed(now, out);
                 }
             }

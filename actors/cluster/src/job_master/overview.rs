@@ -1,6 +1,7 @@
 //! What clients see of a job's vertices and subtasks.
 
 use super::brain::JobMasterBrain;
+use super::metrics::Presence;
 use crate::details::{AttemptDetail, SubtaskDetail, TaskPlace, TaskTotals, VertexDetail};
 use crate::result::{JobFailure, VertexOverview};
 use hurtig_core::ids::{ExecutionId, SubtaskId, TaskManagerId, VertexId};
@@ -22,11 +23,17 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// A worker says where it is. Places where no attempt was that is remembered are forgotten.
-    pub(super) fn offered(&mut self, worker: TaskManagerId, place: TaskPlace, graph: &ExecutionGraph) {
+    /// A worker says where it is. Places where no attempt was that is remembered, and of no worker in `there`, are forgotten.
+    pub(super) fn offered(
+        &mut self,
+        (worker, place): (TaskManagerId, TaskPlace),
+        there: &[TaskManagerId],
+        graph: &ExecutionGraph,
+    ) {
         let used = |worker: &TaskManagerId| {
             let mut attempts = graph.subtasks().flat_map(attempts);
-            attempts.any(|attempt| attempt.location.is_some_and(|(at, _)| at == *worker))
+            there.contains(worker)
+                || attempts.any(|attempt| attempt.location.is_some_and(|(at, _)| at == *worker))
         };
         if !self.places.contains_key(&worker) {
             self.places.retain(|known, _| used(known));
@@ -37,6 +44,11 @@ impl Observed {
     /// An attempt is over, and another one takes its place.
     pub(super) fn replaced(&mut self, execution: ExecutionId, report: Option<&TaskReport>) {
         self.past.insert(execution, TaskTotals::of(report));
+    }
+
+    /// Where workers are, and were.
+    pub(super) fn places(&self) -> &BTreeMap<TaskManagerId, TaskPlace> {
+        &self.places
     }
 
     /// Tells a failure by the TaskManager of its worker.
@@ -73,6 +85,11 @@ impl Clock {
 }
 
 impl JobMasterBrain {
+    /// Where the present attempts run.
+    pub(super) fn presence(&self) -> Presence {
+        Presence::of(&self.graph, self.observed.places())
+    }
+
     /// The vertices with the states of their subtasks. `wall_ms` is the time of day.
     pub fn vertices(&self, now: Time, wall_ms: i64) -> Vec<VertexOverview> {
         let mut seen: BTreeMap<VertexId, Seen> = BTreeMap::new();

@@ -37,7 +37,7 @@ const CAPACITY: usize = 4_096;
 const OUTBOX: usize = 1 << 18;
 
 /// How long a worker may take to say its metrics.
-const METRICS: Duration = Duration::from_secs(5);
+const METRICS: Duration = Duration::from_secs(3);
 
 type Enumerator = Box<dyn SplitEnumerator>;
 
@@ -630,20 +630,32 @@ impl JobMaster {
 
     /// Asks all workers; who does not answer is missing.
     pub(super) fn ask_metrics(&self, reply: Reply<Vec<MetricSample>>, cx: &mut ShellCx<'_, Self>) {
-        let (job, own) = (self.job(), self.factory.metrics());
+        let (job, own) = (self.job(), metrics::of_the_job(self.factory.metrics()));
+        let presence = self
+            .brain
+            .as_ref()
+            .map(JobMasterBrain::presence)
+            .unwrap_or_default();
+        let name = self.graph.name.clone();
         let workers: Vec<_> = self
             .task_managers
-            .values()
-            .map(|outbox| outbox.mailbox().clone())
+            .iter()
+            .map(|(id, outbox)| (*id, outbox.mailbox().clone()))
             .collect();
         cx.detach(async move {
-            let asked = workers.into_iter().map(|worker| async move {
-                worker
-                    .ask(|reply| TaskManagerInput::Metrics(job, reply), METRICS)
-                    .await
+            let asked = workers.into_iter().map(|(id, worker)| async move {
+                let answer = worker.ask(|reply| TaskManagerInput::Metrics(job, reply), METRICS);
+                (id, answer.await)
             });
-            let theirs = join_all(asked).await;
-            reply.send(metrics::merged(own, theirs.into_iter().flatten().flatten()));
+            let (mut all, mut silent) = (own, 0);
+            for (worker, answer) in join_all(asked).await {
+                match answer {
+                    Ok(samples) => all.extend(presence.told(worker, samples)),
+                    Err(_) => silent += 1,
+                }
+            }
+            all.push(metrics::of_silence(&name, silent));
+            reply.send(all);
         });
     }
 

@@ -1,6 +1,7 @@
 //! The process of a JobMaster: it claims its job, runs the actor, and ends when everything it had to say has arrived.
 
 use super::directory::{dead, find_leader, superseded};
+use super::machine::measure;
 use super::runtime::{DONE, FAILED, ORPHANED, REFUSED, listen, run};
 use crate::config::{ClusterConfig, JobOptions, RestoreFrom, RestoreTarget};
 use crate::dispatcher::DispatcherInput;
@@ -285,6 +286,9 @@ fn start(
         remote: Some(remote),
     };
     let (alive, ended) = oneshot::channel();
+    if let Some(group) = code.factory.job_metrics() {
+        measure(&group, "job-master");
+    }
     let master = JobMaster::new(Arc::new(code.graph), settings, code.factory, links).watched(alive);
     let (mailbox, probe) = Shell::start(master, env.clone());
     let fences = Fences::open();

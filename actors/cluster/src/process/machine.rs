@@ -2,6 +2,7 @@
 
 use crate::wire::{AskMachine, BlobPart, MachineRpc, ReadLog};
 use hurtig_core::Error;
+use hurtig_core::metrics::MetricGroup;
 use hurtig_kit::{ActorEnv, Component, ExitReason, Shell, ShellCx};
 use hurtig_rpc::{Call, Fences, Registration, Routes, Rpc};
 use rustix::fs::{Mode, OFlags, open};
@@ -159,13 +160,34 @@ impl MachineFacts {
             available_memory: kilobytes(&memory, "MemAvailable:"),
             resident_memory: kilobytes(&status, "VmRSS:"),
             threads: threads(),
-            open_files: std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+            open_files: open_files(),
             max_open_files: field(&read("/proc/self/limits"), "Max open files"),
             cpu_ns: cpu_ns(&read("/proc/self/stat")).unwrap_or(0),
             log: logs.own(),
             logs: logs.list(),
         }
     }
+}
+
+/// Has what this process uses told with the metrics of its job, when they are asked for.
+pub(super) fn measure(job: &MetricGroup, role: &str) {
+    let group = job.child("process", role);
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let number = |number: u64| number as f64;
+    group.computed("Status.JVM.CPU.Time", move || {
+        number(cpu_ns(&read("/proc/self/stat")).unwrap_or(0))
+    });
+    group.computed("Status.JVM.Memory.Heap.Used", move || {
+        number(field(&read("/proc/self/status"), "VmRSS:").saturating_mul(1_024))
+    });
+    group.computed("Status.JVM.Threads.Count", move || {
+        number(field(&read("/proc/self/status"), "Threads:"))
+    });
+    group.computed("Status.JVM.FileDescriptor.Open", move || number(open_files()));
+}
+
+fn open_files() -> u64 {
+    std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64)
 }
 
 fn threads() -> Vec<ThreadFacts> {

@@ -2,6 +2,7 @@
 
 use super::job_master::JobCodeHere;
 use super::launch::Role;
+use super::machine::measure;
 use super::runtime::{DONE, FAILED, HOST, ORPHANED, listen, run};
 use crate::job_master::JobMasterEvent;
 use crate::programs::Programs;
@@ -70,6 +71,9 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
     let fences = Fences::new();
     fences.follow(stamp).map_err(|error| error.to_string())?;
     let (factory, (alive, ended)) = (code.factory, oneshot::channel());
+    if let Some(group) = factory.job_metrics() {
+        measure(&group, "worker");
+    }
     let setup = TaskManagerSetup {
         id: order.worker,
         of: order.task_manager,

@@ -12,6 +12,7 @@ mod ha;
 mod jobs;
 mod kills;
 mod kit;
+mod metrics;
 mod refusals;
 mod savepoints;
 mod several;

@@ -1,9 +1,10 @@
 //! Processes and machines as clients see them. There is no Java in them: what Flink says of its virtual machine is said of the
 //! process, where that makes sense, and is null, -1 or 0 where it does not.
 
-use super::metrics::{Named, Number};
+use super::metrics::{Named, of_values};
 use hurtig_cluster::process::{LogFile, MachineFacts, TaskManagerOverview, ThreadFacts};
 use hurtig_core::ids::AllocationId;
+use hurtig_reporters::of_machine;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -63,17 +64,7 @@ pub(crate) fn threads(facts: &MachineFacts) -> Value {
 
 /// What a process uses.
 pub(crate) fn metrics(facts: &MachineFacts) -> Named {
-    let numbers = [
-        ("Status.JVM.CPU.Time", facts.cpu_ns),
-        ("Status.JVM.Threads.Count", facts.threads.len() as u64),
-        ("Status.JVM.FileDescriptor.Open", facts.open_files),
-        ("Status.JVM.FileDescriptor.Max", facts.max_open_files),
-        ("Status.JVM.Memory.Heap.Used", facts.resident_memory),
-        ("Status.JVM.Memory.Heap.Committed", facts.resident_memory),
-        ("Status.JVM.Memory.Heap.Max", facts.physical_memory),
-    ];
-    let named = numbers.map(|(name, number)| (name.to_owned(), Number::count(number)));
-    named.into_iter().collect()
+    of_values(of_machine(facts))
 }
 
 /// Slots are what is given out; memory is not divided among them.

@@ -1,7 +1,7 @@
 //! Metrics as clients know them: by the names that Flink gives them within a job, a vertex or a subtask.
 
 use hurtig_core::ids::VertexId;
-use hurtig_core::metrics::{HistogramSnapshot, MetricSample, MetricScope, MetricValue};
+use hurtig_core::metrics::{HistogramSnapshot, MetricPlace, MetricSample, MetricScope, MetricValue};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -42,26 +42,35 @@ impl Number {
 
 /// The metrics of the job itself.
 pub(crate) fn of_job(samples: &[MetricSample]) -> Named {
-    let own = samples
-        .iter()
-        .filter(|sample| sample.scope.get("task_id").is_none());
-    collect(own.map(|sample| (sample, sample.name.clone())))
+    let own = samples.iter().filter(|sample| {
+        let place = MetricPlace::of(&sample.scope);
+        place.task_id().is_none() && place.process().is_none()
+    });
+    collect(own.map(|sample| (&sample.value, sample.name.clone())))
+}
+
+/// What is known by name.
+pub(crate) fn of_values(values: Vec<(String, MetricValue)>) -> Named {
+    collect(values.iter().map(|(name, value)| (value, name.clone())))
 }
 
 /// The metrics of a vertex, by subtask.
 pub(crate) fn of_vertex(samples: &[MetricSample], vertex: VertexId) -> BTreeMap<u32, Named> {
     let id = vertex.to_string();
-    let own = samples
-        .iter()
-        .filter(|sample| sample.scope.get("task_id") == Some(&id));
     let mut subtasks: BTreeMap<u32, Vec<&MetricSample>> = BTreeMap::new();
-    for sample in own {
-        if let Some(index) = sample.scope.get("subtask").and_then(|index| index.parse().ok()) {
+    for sample in samples {
+        let place = MetricPlace::of(&sample.scope);
+        let index = place.subtask().and_then(|index| index.parse().ok());
+        if let Some(index) = index.filter(|_| place.task_id() == Some(&id)) {
             subtasks.entry(index).or_default().push(sample);
         }
     }
     let named = |samples: Vec<&MetricSample>| {
-        collect(samples.into_iter().map(|sample| (sample, within_task(sample))))
+        collect(
+            samples
+                .into_iter()
+                .map(|sample| (&sample.value, within_task(sample))),
+        )
     };
     subtasks
         .into_iter()
@@ -76,11 +85,9 @@ fn within_task(sample: &MetricSample) -> String {
 }
 
 fn inner_scope(scope: &MetricScope) -> Vec<String> {
-    let inner = scope.parts().skip_while(|(kind, _)| *kind != "subtask").skip(1);
-    inner
-        .filter(|(kind, _)| *kind != "operator_id")
-        .map(|(_, value)| valid(value))
-        .collect()
+    let place = MetricPlace::of(scope);
+    let groups = place.groups.iter().map(|(_, value)| *value);
+    place.operator().into_iter().chain(groups).map(valid).collect()
 }
 
 /// What can stand in the name of a metric.
@@ -95,10 +102,10 @@ fn valid(name: &str) -> String {
     name.chars().map(keep).collect()
 }
 
-fn collect<'a>(samples: impl Iterator<Item = (&'a MetricSample, String)>) -> Named {
+fn collect<'a>(values: impl Iterator<Item = (&'a MetricValue, String)>) -> Named {
     let mut all = Named::new();
-    for (sample, name) in samples {
-        match &sample.value {
+    for (value, name) in values {
+        match value {
             MetricValue::Counter(count) => _ = all.entry(name).or_insert(Number::count(*count)),
             MetricValue::Gauge(value) => _ = all.entry(name).or_insert(Number::whole(*value)),
             MetricValue::Computed(value) => _ = all.entry(name).or_insert(Number::fraction(*value)),

@@ -165,6 +165,12 @@ impl HistogramSnapshot {
         self.buckets.iter().map(|(_, count)| count).sum()
     }
 
+    /// All numbers added up. Wrong once that has passed 2⁶⁴.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
     /// The least number, exactly; 0 when there is none.
     #[must_use]
     pub fn min(&self) -> u64 {

@@ -20,9 +20,11 @@
 //! [`MetricRegistry::samples`].
 
 mod histogram;
+mod place;
 mod primitives;
 mod registry;
 
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use place::MetricPlace;
 pub use primitives::{Counter, Gauge, Meter};
 pub use registry::{MetricGroup, MetricRegistry, MetricSample, MetricScope, MetricValue};

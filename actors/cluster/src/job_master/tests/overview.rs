@@ -42,6 +42,25 @@ fn totals_of_a_vertex_are_complete_when_each_subtask_has_reported() {
 }
 
 #[test]
+fn workers_that_offer_before_anything_runs_are_known_where_they_are() {
+    let mut bench = Bench::new(fixed(1));
+    let all = [(1_u128, 0..2), (2, 2..3)];
+    for (number, slots) in all.clone() {
+        bench.message(JobMasterMessage::SlotsOffered {
+            task_manager: TaskManagerId::from_u128(number),
+            allocations: slots.map(AllocationId::from_u128).collect(),
+            exchange: None,
+            of: Some(TaskManagerId::from_u128(100 + number)),
+        });
+    }
+    bench.started(true);
+    bench.run_all();
+    let at = |subtask: &SubtaskDetail| subtask.current.place.as_ref().unwrap().task_manager;
+    let places: Vec<_> = subtasks(&bench, 1).iter().map(at).collect();
+    assert_eq!(places, [101, 101, 102].map(TaskManagerId::from_u128));
+}
+
+#[test]
 fn attempts_that_were_replaced_are_remembered_with_what_they_did_and_where() {
     let mut bench = Bench::new(fixed(1));
     bench.message(JobMasterMessage::SlotsOffered {

@@ -6,6 +6,7 @@
 mod checkpoints;
 mod cluster;
 mod high_availability;
+mod metrics;
 mod network;
 mod object_stores;
 mod pipeline;
@@ -15,6 +16,7 @@ mod state;
 pub use checkpoints::*;
 pub use cluster::*;
 pub use high_availability::*;
+pub use metrics::*;
 pub use network::*;
 pub use object_stores::*;
 pub use pipeline::*;
@@ -73,5 +75,10 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "High availability",
         doc: "Who leads the cluster, and where jobs are recorded. Read by processes of a cluster; embedded programs need none of it.",
         options: high_availability::OPTIONS,
+    },
+    Section {
+        title: "Metrics",
+        doc: "Who is told what a cluster measures. Read by the jobmanager; embedded programs have no reporters.",
+        options: metrics::OPTIONS,
     },
 ];
