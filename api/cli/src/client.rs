@@ -145,7 +145,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     let why = why.unwrap_or_else(|| format!("the jobmanager answers {status}"));
     match status {
         StatusCode::NOT_FOUND => Failure::new(Kind::Unknown, why),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::new(
+        StatusCode::FORBIDDEN => Failure::new(Kind::Forbidden, why),
+        StatusCode::UNAUTHORIZED => Failure::new(
             Kind::Forbidden,
             format!("{why}. A token is given with --token-file, or with HURTIG_TOKEN"),
         ),
@@ -238,7 +239,11 @@ mod tests {
         assert_eq!(of(404).kind, Kind::Unknown);
         assert_eq!(of(500).texts(), ["boom"]);
         assert_eq!(of(401).kind, Kind::Forbidden);
-        assert!(of(403).to_string().contains("--token-file"));
+        assert!(of(401).to_string().contains("--token-file"));
+        assert_eq!(
+            (of(403).kind, of(403).texts()),
+            (Kind::Forbidden, &["boom".to_owned()][..])
+        );
         let silent = refusal(StatusCode::BAD_GATEWAY, b"<html>");
         assert!(silent.to_string().contains("502"));
     }

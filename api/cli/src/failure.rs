@@ -42,10 +42,7 @@ pub(crate) const EXIT_CODES: [(u8, &str); 7] = [
         5,
         "what was named is not there: the job, artifact, TaskManager, log, option",
     ),
-    (
-        6,
-        "the jobmanager wants a token, or does not accept the one it got",
-    ),
+    (6, "the jobmanager wants a token, or whose it is may not do that"),
 ];
 
 /// Of a job that was cancelled while somebody waited for its end.
