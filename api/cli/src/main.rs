@@ -1,16 +1,29 @@
 //! The program `hurtig`: processes of a cluster, and commands to it.
 //!
-//! `jobmanager` and `taskmanager` are processes, in the foreground. `cluster` starts and ends both in the background. `run`, `list`,
-//! `cancel`, `savepoint` and `stop` speak to a jobmanager's REST API.
+//! `jobmanager` and `taskmanager` are processes, in the foreground. `cluster` starts and ends both in the background. The others
+//! speak to a jobmanager's REST API, or to nobody. A command returns what it has found out; saying it, to people or programs, is left to
+//! `say`.
 
+mod artifacts;
 mod client;
 mod cluster;
-mod commands;
+mod config;
+mod failure;
+mod jobs;
+mod machines;
+mod plan;
+#[cfg(test)]
+mod reference;
+mod savepoints;
 mod say;
 mod servers;
+mod session;
+mod shell;
+mod table;
+mod usage;
 
-use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use clap::{Parser, Subcommand};
+use session::Session;
 use std::process::ExitCode;
 
 // The allocator of artifacts too.
@@ -19,14 +32,45 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Stateful computation over data streams: processes of a cluster, and commands to it.
 #[derive(Parser)]
-#[command(name = "hurtig", version)]
+#[command(name = "hurtig", version, after_help = failure::exit_codes())]
 struct Line {
+    #[command(flatten)]
+    session: Session,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs an artifact: a program with `#[hurtig::main]`.
+    Run(artifacts::RunArgs),
+    /// The plan of an artifact, which is not run.
+    Info(artifacts::InfoArgs),
+    /// The jobs of a cluster that have not ended.
+    List(jobs::ListArgs),
+    /// What a job does: its vertices, checkpoints, failures.
+    Show(jobs::ShowArgs),
+    /// Ends a job without waiting for the end of its input.
+    Cancel(jobs::CancelArgs),
+    /// Stops a job with a savepoint. Whatever that holds is committed, and nothing else.
+    Stop(savepoints::StopArgs),
+    /// Takes a savepoint of a job, which goes on; deletes one, or says what is in it.
+    Savepoint(savepoints::SavepointArgs),
+    /// Takes a checkpoint of a job now.
+    Checkpoint(savepoints::CheckpointArgs),
+    /// Artifacts that a cluster keeps.
+    #[command(subcommand)]
+    Artifacts(artifacts::ArtifactsCommand),
+    /// The TaskManagers of a cluster.
+    TaskManagers(machines::TaskManagersArgs),
+    /// What the processes of a cluster log.
+    Logs(machines::LogsArgs),
+    /// A cluster of this machine, in the background.
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Settings: what holds, whether it is right, and what can be set.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// A jobmanager, in the foreground: accepts jobs and serves the REST API.
     Jobmanager(servers::JobmanagerArgs),
     /// A TaskManager, in the foreground: starts and ends the processes of jobs.
@@ -34,62 +78,46 @@ enum Command {
     /// The part of a TaskManager that starts processes. Not for people.
     #[command(hide = true)]
     Launcher,
-    /// A cluster of this machine, in the background.
-    #[command(subcommand)]
-    Cluster(ClusterCommand),
-    /// Runs an artifact: a program with `#[hurtig::main]`.
-    Run(commands::RunArgs),
-    /// The jobs of the cluster.
-    List(At),
-    /// Ends a job without waiting for the end of its input.
-    Cancel(commands::CancelArgs),
-    /// Takes a savepoint of a job, which goes on.
-    Savepoint(commands::SavepointArgs),
-    /// Stops a job with a savepoint. Whatever that holds is committed, and nothing else.
-    Stop(commands::StopArgs),
-}
-
-#[derive(Subcommand)]
-enum ClusterCommand {
-    /// Starts a jobmanager and TaskManagers.
-    Start(cluster::StartArgs),
-    /// Cancels all jobs and ends the cluster.
-    Stop(cluster::Where),
-    /// Who is there, and what runs.
-    Status(cluster::Where),
-}
-
-/// Which cluster a command is for.
-#[derive(Args, Clone, Debug)]
-struct At {
-    /// The REST address of its jobmanager; otherwise that of the cluster in `--dir`.
-    #[arg(long)]
-    rest: Option<String>,
-    /// The directory of a cluster that `hurtig cluster start` has started.
-    #[arg(long, env = "HURTIG_CLUSTER_DIR")]
-    dir: Option<PathBuf>,
+    /// What lets a shell complete words of this command line.
+    Completions(shell::CompletionsArgs),
+    /// The manual page, for `man`.
+    Man(shell::ManArgs),
 }
 
 fn main() -> ExitCode {
-    let line = Line::parse();
-    let outcome = match line.command {
-        Command::Jobmanager(args) => servers::jobmanager(args),
-        Command::Taskmanager(args) => servers::taskmanager(args),
-        Command::Launcher => servers::launcher(),
-        Command::Cluster(ClusterCommand::Start(args)) => cluster::start(&args),
-        Command::Cluster(ClusterCommand::Stop(place)) => cluster::stop(&place),
-        Command::Cluster(ClusterCommand::Status(place)) => cluster::status(&place),
-        Command::Run(args) => commands::run(args),
-        Command::List(at) => commands::list(&at),
-        Command::Cancel(args) => commands::cancel(&args),
-        Command::Savepoint(args) => commands::savepoint(args),
-        Command::Stop(args) => commands::stop(args),
+    let args: Vec<_> = std::env::args_os().collect();
+    let line = match Line::try_parse_from(&args) {
+        Ok(line) => line,
+        Err(error) => return usage::end(&error, &args),
     };
-    match outcome {
+    let session = &line.session;
+    let outcome = match line.command {
+        Command::Run(args) => artifacts::run(args, session),
+        Command::Info(args) => artifacts::info(args, session),
+        Command::List(args) => jobs::list(&args, session),
+        Command::Show(args) => jobs::show(&args, session),
+        Command::Cancel(args) => jobs::cancel(&args, session),
+        Command::Stop(args) => savepoints::stop(args, session),
+        Command::Savepoint(args) => savepoints::savepoint(args, session),
+        Command::Checkpoint(args) => savepoints::checkpoint(&args, session),
+        Command::Artifacts(command) => artifacts::artifacts(command, session),
+        Command::TaskManagers(args) => machines::task_managers(&args, session),
+        Command::Logs(args) => machines::logs(&args, session),
+        Command::Cluster(command) => cluster::run(command, session),
+        Command::Config(command) => config::run(command, session),
+        Command::Completions(args) => Ok(shell::completions(&args)),
+        Command::Man(args) => shell::man(&args),
+        Command::Jobmanager(args) => return serves(servers::jobmanager(args), session),
+        Command::Taskmanager(args) => return serves(servers::taskmanager(args), session),
+        Command::Launcher => return serves(servers::launcher(), session),
+    };
+    session.output.end(outcome)
+}
+
+/// A process of a cluster has ended, and says nothing if that was as it should be.
+fn serves(ended: Result<ExitCode, failure::Failure>, session: &Session) -> ExitCode {
+    match ended {
         Ok(code) => code,
-        Err(why) => {
-            say::error(&why);
-            ExitCode::FAILURE
-        }
+        Err(failure) => session.output.end(Err(failure)),
     }
 }

@@ -1,5 +1,7 @@
 //! The processes of a cluster that run no user code.
 
+use crate::config::Layers;
+use crate::failure::Failure;
 use crate::say;
 use clap::{Args, ValueEnum};
 use hurtig_cluster::process::launcher::run_launcher;
@@ -34,46 +36,18 @@ pub(crate) struct JobmanagerArgs {
     #[arg(long)]
     address_file: Option<PathBuf>,
     #[command(flatten)]
-    settings: Settings,
+    settings: Layers,
 }
 
-/// What is configured by its key.
-#[derive(Args)]
-pub(crate) struct Settings {
-    /// A file of settings, in YAML.
-    #[arg(long, env = "HURTIG_CONFIG")]
-    config: Option<PathBuf>,
-    /// A setting, as `high-availability.type=etcd`. Comes before the file's, and before those of the environment.
-    #[arg(short = 'D', value_name = "KEY=VALUE")]
-    definitions: Vec<String>,
-}
-
-impl Settings {
-    /// Where nothing is said of a place for what outlives the process, it is `storage`.
-    fn read(&self, storage: &Path) -> Result<Configuration, String> {
-        let read = self.read_with(&[])?;
-        if read.get(&options::STORAGE_DIR).is_some() {
-            return Ok(read);
-        }
-        let storage = std::path::absolute(storage).map_err(|error| error.to_string())?;
-        let storage = format!("{}={}", options::STORAGE_DIR.key(), storage.display());
-        self.read_with(&[storage])
+/// The settings of a jobmanager. Where nothing is said of a place for what outlives the process, it is `storage`.
+fn read_settings(layers: &Layers, storage: &Path) -> Result<Configuration, Failure> {
+    let read = layers.read(&[])?;
+    if read.get(&options::STORAGE_DIR).is_some() {
+        return Ok(read);
     }
-
-    fn read_with(&self, more: &[String]) -> Result<Configuration, String> {
-        let mut builder = Configuration::builder();
-        if let Some(file) = &self.config {
-            let path = file.display().to_string();
-            let text = std::fs::read_to_string(file).map_err(|error| format!("{path}: {error}"))?;
-            builder = builder.yaml(&path, &text);
-        }
-        // What is no setting of a process.
-        let variables = std::env::vars().filter(|(name, _)| name != "HURTIG_CLUSTER_DIR");
-        let builder = builder.environment(variables);
-        let definitions = self.definitions.iter().chain(more).map(String::as_str);
-        let built = builder.definitions(definitions).build();
-        built.map_err(|error| error.to_string())
-    }
+    let storage = std::path::absolute(storage).map_err(|error| error.to_string())?;
+    let storage = format!("{}={}", options::STORAGE_DIR.key(), storage.display());
+    layers.read(&[storage])
 }
 
 /// Which free slots a job gets.
@@ -127,13 +101,13 @@ pub(crate) struct TaskmanagerArgs {
     log_dir: PathBuf,
 }
 
-pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
+pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     say::start_log();
     let taken = |error| format!("the REST API on port {}: {error}", args.rest_port);
     let listening = RestConfig { port: args.rest_port }.listen().map_err(taken)?;
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
-        settings: args.settings.read(&args.storage_dir)?,
+        settings: read_settings(&args.settings, &args.storage_dir)?,
         port: args.port,
         storage_dir: args.storage_dir,
         cluster: ClusterConfig {
@@ -160,13 +134,13 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     served.map_err(taken)?;
     if ended == Some(true) {
         tracing::warn!("begins again: another jobmanager leads, or may");
-        return Err(begin_again());
+        return Err(begin_again().into());
     }
     // Another one leads at once, and not when nobody has renewed what this one has.
     jobmanager.resign();
     let _ = actix_rt::System::new().block_on(tokio::time::timeout(LEAVING, jobmanager.ended()));
     match jobmanager.cluster().fault().filter(|_| ended.is_some()) {
-        Some(fault) => Err(fault.to_string()),
+        Some(fault) => Err(fault.to_string().into()),
         None => Ok(ExitCode::SUCCESS),
     }
 }
@@ -214,7 +188,7 @@ fn write_addresses(path: &Path, rpc: &str, rest: &str) -> std::io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-pub(crate) fn taskmanager(args: TaskmanagerArgs) -> Result<ExitCode, String> {
+pub(crate) fn taskmanager(args: TaskmanagerArgs) -> Result<ExitCode, Failure> {
     say::start_log();
     let absolute =
         |path: PathBuf| std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()));
@@ -229,9 +203,8 @@ pub(crate) fn taskmanager(args: TaskmanagerArgs) -> Result<ExitCode, String> {
     Ok(ExitCode::from(run_task_manager(config, &["launcher"])))
 }
 
-pub(crate) fn launcher() -> Result<ExitCode, String> {
+pub(crate) fn launcher() -> Result<ExitCode, Failure> {
     let ended = run_launcher();
-    ended
-        .map(|()| ExitCode::SUCCESS)
-        .map_err(|error| format!("the launcher: {error}"))
+    ended.map_err(|error| format!("the launcher: {error}"))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -11,6 +11,7 @@
 //! | [`format`](mod@format) | header, blocks and checksums of every file; [`verify_file`] |
 //! | [`state_file`] | [`write_state`], [`read_state`], [`read_state_groups`] |
 //! | [`metadata`] | [`CheckpointMetadata`]: what a checkpoint consists of |
+//! | [`description`] | [`SnapshotDescription`]: the same as it is shown |
 //! | [`folder`] | [`SnapshotFolder`]: a checkpoint or savepoint wherever it lies |
 //! | [`stop_record`] | [`StopRecord`]: where the savepoint is that a job has stopped with |
 //! | [`layout`] | [`CheckpointLayout`]: names; [`latest_checkpoint`] |
@@ -20,6 +21,7 @@
 //! `docs/formats.md` describes every byte of the files; `tests/golden` holds examples of them, which
 //! a build must read and, uncompressed, write again.
 
+pub mod description;
 pub mod error;
 pub mod folder;
 pub mod format;
@@ -36,6 +38,7 @@ pub mod stores;
 #[cfg(test)]
 mod tests;
 
+pub use description::SnapshotDescription;
 pub use error::{Result, StorageError};
 pub use folder::{SnapshotFolder, delete_snapshot};
 pub use format::{Compression, FileInfo, FileKind, verify_file};

@@ -124,8 +124,14 @@ impl Servers {
 
     /// The state of the only job.
     fn state(&self, place: Place) -> Option<String> {
-        let list = self.hurtig(place, &["list"])?;
-        Some(list.split_whitespace().nth(1)?.to_owned())
+        Some(self.jobs(place)?.first()?["state"].as_str().unwrap().to_owned())
+    }
+
+    /// All jobs, those that have ended too.
+    fn jobs(&self, place: Place) -> Option<Vec<serde_json::Value>> {
+        let list = self.hurtig(place, &["list", "-a", "--output=json"])?;
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        Some(list["jobs"].as_array().unwrap().clone())
     }
 
     fn run(&self, place: Place, settings: &[String], example: &str, args: &[&str]) {
@@ -253,8 +259,8 @@ fn jobs_go_on_when_everything_was_killed_and_those_that_ended_do_not() {
     let state = until("it is remembered", || servers.state(place));
     assert_eq!(state, "FINISHED");
     assert_eq!(servers.processes("job-master"), Vec::<u32>::new());
-    let list = servers.hurtig(place, &["list"]).unwrap();
-    assert_eq!(list.lines().count(), 1, "{list}");
+    let jobs = servers.jobs(place).unwrap();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
 }
 
 #[test]
@@ -265,8 +271,10 @@ fn a_cancellation_is_not_forgotten_with_who_was_asked() {
     let task_manager = servers.task_manager("taskmanager", &[place], 2);
     let (_, checkpoints) = numbers(&servers, place, 100_000_000);
     checkpoint(&checkpoints, 0);
-    let list = servers.hurtig(place, &["list"]).unwrap();
-    let job = list.split_whitespace().next().unwrap().to_owned();
+    let job = servers.jobs(place).unwrap()[0]["jid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     // It can hear of nothing.
     let master = servers.processes("job-master")[0];
     kill(master, "STOP");
@@ -325,9 +333,11 @@ fn of_two_jobmanagers_the_other_one_leads_when_one_is_killed_or_stopped() {
     checkpoint(&checkpoints, latest);
     let after = [servers.processes("worker"), servers.processes("job-master")];
     assert_eq!(before, after, "nothing was started again:\n{}", servers.logs());
-    let list = servers.hurtig(other, &["list"]).unwrap();
-    let job = list.split_whitespace().next().unwrap();
-    servers.hurtig(other, &["cancel", job]).unwrap();
+    let job = servers.jobs(other).unwrap()[0]["jid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    servers.hurtig(other, &["cancel", &job]).unwrap();
     until("it is cancelled", || {
         (servers.state(other).as_deref() == Some("CANCELED")).then_some(())
     });

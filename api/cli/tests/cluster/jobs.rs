@@ -38,7 +38,7 @@ fn word_count_through_all_processes_is_what_sort_and_uniq_say() {
     found.sort_unstable();
     assert_eq!(found.len(), 503);
     assert!(found == wanted);
-    let listed = text(&cluster.hurtig(&["list"]));
+    let listed = text(&cluster.hurtig(&["list", "-a"]));
     assert!(
         listed.contains("FINISHED") && listed.contains("word count"),
         "{listed}"
@@ -67,13 +67,15 @@ fn a_job_is_cancelled_and_a_cluster_leaves_nothing() {
         .find_map(|line| line.strip_prefix("job ").map(str::to_owned))
         .unwrap();
     until("RUNNING", || {
-        text(&cluster.hurtig(&["list"])).contains("RUNNING").then_some(())
+        text(&cluster.hurtig(&["list", "-a"]))
+            .contains("RUNNING")
+            .then_some(())
     });
     println!("from `hurtig run` to RUNNING: {:?}", begin.elapsed());
     cluster.figures();
     assert!(cluster.hurtig(&["cancel", &job]).status.success());
     until("CANCELED", || {
-        text(&cluster.hurtig(&["list"]))
+        text(&cluster.hurtig(&["list", "-a"]))
             .contains("CANCELED")
             .then_some(())
     });

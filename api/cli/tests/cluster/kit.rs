@@ -58,9 +58,14 @@ impl Cluster {
         Self::start_with(task_managers, slots, &[])
     }
 
-    pub(crate) fn start_with(task_managers: u32, slots: u32, more: &[&str]) -> Self {
+    /// The directory of one that the test starts itself.
+    pub(crate) fn not_started() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let cluster = Self { dir };
+        Self { dir }
+    }
+
+    pub(crate) fn start_with(task_managers: u32, slots: u32, more: &[&str]) -> Self {
+        let cluster = Self::not_started();
         let numbers = [
             format!("--task-managers={task_managers}"),
             format!("--slots={slots}"),

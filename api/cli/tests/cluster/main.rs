@@ -7,12 +7,14 @@
 )]
 #![allow(clippy::print_stdout, reason = "figures are for people")]
 
+mod commands;
 mod contract;
 mod ha;
 mod jobs;
 mod kills;
 mod kit;
 mod metrics;
+mod mistakes;
 mod refusals;
 mod savepoints;
 mod several;

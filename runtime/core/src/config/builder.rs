@@ -23,8 +23,8 @@ impl ConfigurationBuilder {
         self
     }
 
-    /// Adds environment variables. Those whose names do not begin with `HURTIG_` are ignored, as are
-    /// `HURTIG_CONFIG`, `HURTIG_LOG` and `HURTIG_BLESS`, which are not options.
+    /// Adds environment variables. Those whose names do not begin with `HURTIG_` are ignored, as are those that
+    /// are no options: `HURTIG_CONFIG`, `HURTIG_LOG`, `HURTIG_CLUSTER_DIR` and the like.
     #[must_use]
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut variables: Vec<_> = variables

@@ -6,9 +6,12 @@ use super::{AnyOption, Shape};
 /// Environment variables that begin as options do but are not.
 ///
 /// `HURTIG_CONFIG` names the configuration file, `HURTIG_LOG` filters the log, `HURTIG_BLESS` lets
-/// tests rewrite the files that they compare with, `HURTIG_REQUIRE_ETCD` lets tests fail that find no etcd.
-pub(super) const RESERVED_VARIABLES: [&str; 4] = [
+/// tests rewrite the files that they compare with, `HURTIG_REQUIRE_ETCD` lets tests fail that find no etcd. With
+/// `HURTIG_CLUSTER_DIR` and `HURTIG_TOKEN` the program `hurtig` finds a cluster and is let in.
+pub(super) const RESERVED_VARIABLES: [&str; 6] = [
     "HURTIG_CONFIG",
+    "HURTIG_CLUSTER_DIR",
+    "HURTIG_TOKEN",
     "HURTIG_LOG",
     "HURTIG_BLESS",
     "HURTIG_REQUIRE_ETCD",

@@ -98,6 +98,8 @@ fn the_strongest_layer_wins_in_any_order() {
             ("HURTIG_PIPELINE_BATCH_SIZE".into(), "2".into()),
             ("HURTIG_PIPELINE_BATCH_BYTES".into(), "2 kb".into()),
             ("HURTIG_LOG".into(), "debug".into()),
+            ("HURTIG_CLUSTER_DIR".into(), "/c".into()),
+            ("HURTIG_TOKEN".into(), "t".into()),
             ("PATH".into(), "/bin".into()),
         ])
         .yaml(
