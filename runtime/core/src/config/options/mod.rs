@@ -9,6 +9,7 @@ mod high_availability;
 mod network;
 mod object_stores;
 mod pipeline;
+mod rest;
 mod restart;
 mod state;
 
@@ -18,6 +19,7 @@ pub use high_availability::*;
 pub use network::*;
 pub use object_stores::*;
 pub use pipeline::*;
+pub use rest::*;
 pub use restart::*;
 pub use state::*;
 
@@ -73,5 +75,10 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "High availability",
         doc: "Who leads the cluster, and where jobs are recorded. Read by processes of a cluster; embedded programs need none of it.",
         options: high_availability::OPTIONS,
+    },
+    Section {
+        title: "REST API",
+        doc: "Who may ask a jobmanager what, and how much. Read by processes of a cluster.",
+        options: rest::OPTIONS,
     },
 ];
