@@ -130,10 +130,12 @@ pub(crate) struct TaskmanagerArgs {
 pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     say::start_log();
     let taken = |error| format!("the REST API on port {}: {error}", args.rest_port);
-    let listening = RestConfig { port: args.rest_port }.listen().map_err(taken)?;
+    let settings = args.settings.read(&args.storage_dir)?;
+    let rest_config = RestConfig::new(args.rest_port, &settings).map_err(|error| error.to_string())?;
+    let listening = rest_config.listen().map_err(taken)?;
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
-        settings: args.settings.read(&args.storage_dir)?,
+        settings,
         port: args.port,
         storage_dir: args.storage_dir,
         cluster: ClusterConfig {
