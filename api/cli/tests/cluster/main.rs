@@ -14,4 +14,5 @@ mod kills;
 mod kit;
 mod refusals;
 mod savepoints;
+mod security;
 mod several;
