@@ -133,6 +133,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     let settings = args.settings.read(&args.storage_dir)?;
     let rest_config = RestConfig::new(args.rest_port, &settings).map_err(|error| error.to_string())?;
     let listening = rest_config.listen().map_err(taken)?;
+    raise_file_limit();
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
         settings,
@@ -169,6 +170,16 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, String> {
     match jobmanager.cluster().fault().filter(|_| ended.is_some()) {
         Some(fault) => Err(fault.to_string()),
         None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Each connection is a file, and a shell allows few by default.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 
