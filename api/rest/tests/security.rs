@@ -336,6 +336,9 @@ fn uploads_are_bounded_and_leave_nothing_behind() {
     assert_eq!(announced("/v1/jars/upload", "1048577"), 413);
     assert_eq!(announced("/jars/x/run", "1048577"), 413);
     assert!([400, 413].contains(&announced("/jars/upload", "99999999999999999999999")));
+    // Before the file begins little may come: it is kept in memory.
+    let junk = vec![b'x'; 512 << 10];
+    assert_eq!(server.send("POST", "/jars/upload", form, &junk).status, 413);
     // What is not announced is cut off, wherever it is: before, in and behind the file.
     let file = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"../../etc/passwd\"\r\n\r\n";
     let begins = [
@@ -376,6 +379,45 @@ fn uploads_are_bounded_and_leave_nothing_behind() {
 }
 
 #[test]
+fn few_upload_at_once_and_who_breaks_off_makes_room() {
+    let server = Server::start(&[]);
+    let form = "Content-Type: multipart/form-data; boundary=b\r\n";
+    let file = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\nno program\r\n";
+    let head =
+        format!("POST /jars/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n{form}\r\n");
+    let status = || {
+        let whole = format!("{file}--b--\r\n");
+        server.send("POST", "/jars/upload", form, whole.as_bytes())
+    };
+    assert_eq!(status().status, 400);
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let mut socket = server.connect();
+            socket.write_all(format!("{head}{file}").as_bytes()).unwrap();
+            socket
+        })
+        .collect();
+    let until = |wanted: u16| {
+        let begin = now();
+        loop {
+            let answer = status();
+            if answer.status == wanted {
+                return answer;
+            }
+            assert!(begin.elapsed() < Duration::from_secs(8), "{answer:?}");
+            pause(Duration::from_millis(20));
+        }
+    };
+    let refused = until(429);
+    assert!(
+        refused.header("Retry-After").is_some() && refused.error().contains("4 uploads"),
+        "{refused:?}"
+    );
+    drop(held);
+    until(400);
+}
+
+#[test]
 fn names_of_uploads_and_logs_are_no_paths() {
     let server = Server::start(&[]);
     for name in [
@@ -397,6 +439,7 @@ fn names_of_uploads_and_logs_are_no_paths() {
     }
     let storage = server.dir.path().join("storage");
     let kept = files(&storage);
+    assert!(kept.iter().all(|path| path.ends_with("/identity")), "{kept:?}");
     assert!(
         !kept
             .iter()
