@@ -35,7 +35,7 @@ const STATUSES: [u16; 7] = [200, 400, 401, 403, 404, 405, 413];
 /// How many.
 const EACH: u64 = 10;
 /// Another seed is another run: `HURTIG_HOSTILE_SEED`.
-const SEED: u64 = 0x5eed_0f_ba1d;
+const SEED: u64 = 407_704_156_701;
 
 /// Numbers that look like chance, and are the same again for a seed.
 struct Chance(u64);
