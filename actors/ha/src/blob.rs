@@ -119,11 +119,31 @@ impl BlobDir {
     /// # Errors
     /// When the disk or the source says so, or there are too many. Nothing is left then.
     pub fn store(&self, source: &mut dyn Read, limit: u64) -> Result<Digest, BlobError> {
-        let path = self.dir.join(TMP).join(Uuid::new_v4().simple().to_string());
-        let stored = self.store_at(&path, source, limit);
+        let stored = self.store_checked(source, limit, |_| Ok::<_, BlobError>(()))?;
+        Ok(stored.0)
+    }
+
+    /// The same if `check` likes the file; returns what that says of it too.
+    ///
+    /// # Errors
+    /// As [`Self::store`], or what `check` says. Nothing is left then.
+    pub fn store_checked<T, E: From<BlobError>>(
+        &self,
+        source: &mut dyn Read,
+        limit: u64,
+        check: impl FnOnce(&Path) -> Result<T, E>,
+    ) -> Result<(Digest, T), E> {
+        let tmp = self.dir.join(TMP).join(Uuid::new_v4().simple().to_string());
+        let store = || {
+            let digest = self.write(&tmp, source, limit)?;
+            let checked = check(&tmp)?;
+            self.keep(&tmp, digest)?;
+            Ok((digest, checked))
+        };
+        let stored = store();
         if stored.is_err() {
             // What is left is found by its age.
-            let _ = fs::remove_file(&path);
+            let _ = fs::remove_file(&tmp);
         }
         stored
     }
@@ -341,7 +361,7 @@ impl BlobDir {
         self.dir.join(BLOBS).join(&name[..2]).join(name)
     }
 
-    fn store_at(&self, tmp: &Path, source: &mut dyn Read, limit: u64) -> Result<Digest, BlobError> {
+    fn write(&self, tmp: &Path, source: &mut dyn Read, limit: u64) -> Result<Digest, BlobError> {
         let io = |source| BlobError::Io {
             path: tmp.to_owned(),
             source,
@@ -355,14 +375,21 @@ impl BlobDir {
             .map_err(io)?
             .ok_or(BlobError::TooLarge { limit })?;
         file.sync_all().map_err(io)?;
+        Ok(digest)
+    }
+
+    fn keep(&self, tmp: &Path, digest: Digest) -> Result<(), BlobError> {
+        let io = |source| BlobError::Io {
+            path: tmp.to_owned(),
+            source,
+        };
         let path = self.path(digest);
         let folder = path.parent().unwrap_or(&self.dir);
         fs::create_dir_all(folder).map_err(io)?;
         // Also over one that is there: then it is whole for sure, and young.
         fs::rename(tmp, &path).map_err(io)?;
         sync(folder)?;
-        sync(&self.dir.join(BLOBS))?;
-        Ok(digest)
+        sync(&self.dir.join(BLOBS))
     }
 
     fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), BlobError> {

@@ -104,10 +104,13 @@ pub(crate) struct TaskmanagerArgs {
 pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     say::start_log();
     let taken = |error| format!("the REST API on port {}: {error}", args.rest_port);
-    let listening = RestConfig { port: args.rest_port }.listen().map_err(taken)?;
+    let settings = read_settings(&args.settings, &args.storage_dir)?;
+    let rest_config = RestConfig::new(args.rest_port, &settings).map_err(|error| error.to_string())?;
+    let listening = rest_config.listen().map_err(taken)?;
+    raise_file_limit();
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
-        settings: read_settings(&args.settings, &args.storage_dir)?,
+        settings,
         port: args.port,
         storage_dir: args.storage_dir,
         cluster: ClusterConfig {
@@ -142,6 +145,16 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     match jobmanager.cluster().fault().filter(|_| ended.is_some()) {
         Some(fault) => Err(fault.to_string().into()),
         None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Each connection is a file, and a shell allows few by default.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

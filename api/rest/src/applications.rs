@@ -43,5 +43,5 @@ pub(crate) async fn exceptions(state: Data<State>, id: Path<String>) -> Answer {
 /// Of an application or of a job, which is the same.
 pub(crate) async fn settings(state: Data<State>, id: Path<String>) -> Answer {
     let detail = state.jobmanager.cluster().job_detail(job_id(&id)?).await?;
-    Ok(HttpResponse::Ok().json(Settings::of(&detail.graph).entries()))
+    Ok(HttpResponse::Ok().json(Settings::of(&detail.graph).entries(&state.redaction)))
 }

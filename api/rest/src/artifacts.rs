@@ -1,11 +1,12 @@
 //! `/jars`: artifacts that were uploaded, and the jobs that are run from them.
 
+use crate::body::Allowance;
 use crate::error::RestError;
 use crate::server::State;
 use actix_multipart::Multipart;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, Data, Path, Query, block};
+use actix_web::web::{Bytes, Data, Path, Query, ReqData, block};
 use futures_util::TryStreamExt as _;
 use hurtig_cluster::process::launch::JobLaunch;
 use hurtig_ha::records::Digest;
@@ -14,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -24,14 +25,27 @@ pub(crate) const UPLOAD: &str = "/jars/upload";
 const PART: Duration = Duration::from_secs(30);
 /// Parts of an upload that wait to be written.
 const PARTS: usize = 4;
+/// Uploads at once: each has a thread that writes.
+const UPLOADS: usize = 4;
 /// Artifacts that are remembered.
 const MAX_ARTIFACTS: usize = 1_000;
 /// Characters of the name of a file that are kept.
 const MAX_NAME: usize = 100;
 
 /// The artifacts that were uploaded, by their ids.
-#[derive(Default)]
-pub(crate) struct Artifacts(Mutex<BTreeMap<String, Artifact>>);
+pub(crate) struct Artifacts {
+    known: Mutex<BTreeMap<String, Artifact>>,
+    uploads: Semaphore,
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            uploads: Semaphore::new(UPLOADS),
+        }
+    }
+}
 
 #[derive(Clone)]
 struct Artifact {
@@ -95,7 +109,7 @@ struct Entry {
 
 impl Artifacts {
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, Artifact>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Under an id that the server makes; of the client's name, what can stand in a path.
@@ -125,6 +139,14 @@ impl Artifacts {
         })
     }
 
+    /// One of few, while it lasts.
+    fn begin_upload(&self) -> Result<SemaphorePermit<'_>, RestError> {
+        self.uploads.try_acquire().map_err(|_| {
+            let text = format!("{UPLOADS} uploads are under way: wait for one to end");
+            RestError::new(StatusCode::TOO_MANY_REQUESTS, text)
+        })
+    }
+
     fn get(&self, id: &str) -> Result<Artifact, RestError> {
         let found = self.with(|all| all.get(id).cloned());
         found.ok_or_else(|| {
@@ -134,11 +156,17 @@ impl Artifacts {
     }
 }
 
-pub(crate) async fn upload(state: Data<State>, mut form: Multipart) -> Result<HttpResponse, RestError> {
+pub(crate) async fn upload(
+    state: Data<State>,
+    allowance: ReqData<Allowance>,
+    mut form: Multipart,
+) -> Result<HttpResponse, RestError> {
+    let _one = state.artifacts.begin_upload()?;
     let bad = |error: actix_multipart::MultipartError| RestError::bad_request(error.to_string());
     let Some(mut field) = form.try_next().await.map_err(bad)? else {
         return Err(RestError::bad_request("the form has no file"));
     };
+    allowance.file_begins();
     let name = field
         .content_disposition()
         .and_then(|field| field.get_filename())

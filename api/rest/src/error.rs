@@ -1,7 +1,7 @@
 //! Errors as clients see them: a status and, as Flink has it, a list of texts.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::RETRY_AFTER;
+use actix_web::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use hurtig_cluster::ClusterError;
 use hurtig_cluster::process::SubmitError;
@@ -16,6 +16,8 @@ const AGAIN: &str = "1";
 pub(crate) struct RestError {
     status: StatusCode,
     text: String,
+    /// What proof would be taken.
+    challenge: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -26,7 +28,17 @@ struct Body<'a> {
 impl RestError {
     pub(crate) fn new(status: StatusCode, text: impl Into<String>) -> Self {
         let text = text.into();
-        Self { status, text }
+        let challenge = None;
+        Self {
+            status,
+            text,
+            challenge,
+        }
+    }
+
+    pub(crate) fn challenging(self, challenge: &'static str) -> Self {
+        let challenge = Some(challenge);
+        Self { challenge, ..self }
     }
 
     pub(crate) fn internal(text: impl Into<String>) -> Self {
@@ -53,7 +65,10 @@ impl ResponseError for RestError {
 
     fn error_response(&self) -> HttpResponse {
         let mut answer = HttpResponse::build(self.status);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if let Some(challenge) = self.challenge {
+            answer.insert_header((WWW_AUTHENTICATE, challenge));
+        }
+        if [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS].contains(&self.status) {
             answer.insert_header((RETRY_AFTER, AGAIN));
         }
         answer.json(Body { errors: [&self.text] })

@@ -7,7 +7,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
-use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::http::{ConnectionType, StatusCode, Uri};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, ResponseError as _};
@@ -76,6 +76,14 @@ async fn led_by_another(state: &State, leader: &str) {
     }
 }
 
+/// Never the whole target of a request: `user@host` behind the leader's address would be another server, which would have the
+/// caller's token.
+fn address(leader: &str, target: &Uri) -> String {
+    let path = target.path_and_query().map_or("/", |path| path.as_str());
+    let begin = if path.starts_with('/') { "" } else { "/" };
+    format!("{leader}{begin}{path}")
+}
+
 async fn hand_on(
     request: &actix_web::HttpRequest,
     payload: actix_web::dev::Payload,
@@ -83,7 +91,7 @@ async fn hand_on(
     client: &Client,
 ) -> HttpResponse {
     let mut there = client
-        .request(request.method().clone(), format!("{leader}{}", request.uri()))
+        .request(request.method().clone(), address(leader, request.uri()))
         .no_decompress();
     for (name, value) in request.headers().iter().filter(|(name, _)| !OWN.contains(name)) {
         there = there.append_header((name.clone(), value.clone()));
@@ -124,4 +132,29 @@ fn unavailable(text: impl Into<String>) -> HttpResponse {
     let mut answer = RestError::new(StatusCode::SERVICE_UNAVAILABLE, text).error_response();
     answer.head_mut().set_connection_type(ConnectionType::Close);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_to_the_leader_whatever_its_target_says() {
+        let of = |target: &str| address("http://127.0.0.1:8081", &target.parse().unwrap());
+        assert_eq!(of("/jobs?a=b"), "http://127.0.0.1:8081/jobs?a=b");
+        for target in [
+            "x@evil.example",
+            "x@evil.example:80",
+            "evil.example:80",
+            "http://evil.example/jobs",
+            "http://x@evil.example",
+            "//evil.example/jobs",
+            "/@evil.example",
+            "*",
+        ] {
+            let address: Uri = of(target).parse().unwrap();
+            let authority = address.authority().map(|authority| authority.as_str());
+            assert_eq!(authority, Some("127.0.0.1:8081"), "{target}");
+        }
+    }
 }

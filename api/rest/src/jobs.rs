@@ -111,7 +111,7 @@ pub(crate) async fn exceptions(
 
 pub(crate) async fn config(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
     let detail = state.jobmanager.cluster().job_detail(job_id(&id)?).await?;
-    Ok(HttpResponse::Ok().json(Settings::of(&detail.graph).execution()))
+    Ok(HttpResponse::Ok().json(Settings::of(&detail.graph).execution(&state.redaction)))
 }
 
 /// Values are for people: programs decode their own accumulators, and there is no form that others could.

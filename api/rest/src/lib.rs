@@ -1,12 +1,15 @@
 //! The REST API of a cluster, as a part of Flink's: its paths, methods and field names.
 //!
-//! It stores nothing. It promises that what it answers is what the Dispatcher and the ResourceManager say, that a body is bounded, and that only
-//! this machine is served: a request names a host of this machine, and comes from no page of another one. It refuses to know
+//! It stores nothing. It promises that what it answers is what the Dispatcher and the ResourceManager say, that whoever may not ask is
+//! refused from the head of the request, that a body is bounded in length and time, and that no secret is shown. It refuses to know
 //! how jobs run.
 
+mod access;
 mod applications;
 mod artifacts;
+mod body;
 mod checkpoints;
+mod config;
 mod error;
 mod exposition;
 mod forward;
@@ -21,10 +24,12 @@ mod savepoints;
 mod server;
 mod settings;
 mod shape;
+mod tokens;
 mod vertices;
 
 pub use artifacts::{RunRequest, Uploaded};
+pub use config::{Listening, RestConfig, RestConfigError};
 pub use savepoints::{Format, SavepointRequest, StopRequest};
-pub use server::{Listening, RestConfig, serve};
+pub use server::serve;
 
 pub use hurtig_reporters::Reporting;

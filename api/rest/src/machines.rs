@@ -54,8 +54,8 @@ pub(crate) async fn overview(state: Data<State>) -> Answer {
     })))
 }
 
-pub(crate) async fn config() -> HttpResponse {
-    HttpResponse::Ok().json(shape::config())
+pub(crate) async fn config(state: Data<State>) -> HttpResponse {
+    HttpResponse::Ok().json(shape::config(state.gate.submit, state.gate.cancel))
 }
 
 /// There are none: results of one job are not kept for another.
@@ -73,8 +73,8 @@ pub(crate) async fn settings(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().json(entries)
 }
 
-pub(crate) async fn environment() -> HttpResponse {
-    HttpResponse::Ok().json(shape::environment())
+pub(crate) async fn environment(state: Data<State>) -> HttpResponse {
+    HttpResponse::Ok().json(shape::environment(&state.redaction))
 }
 
 pub(crate) async fn threads(state: Data<State>) -> Answer {

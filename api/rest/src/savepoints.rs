@@ -1,12 +1,13 @@
 //! Savepoints, stops with one, and the disposal of savepoints.
 
+use crate::access::Role;
 use crate::error::RestError;
 use crate::operations::Operation;
 use crate::request::{body, job_id, trigger_id};
 use crate::server::State;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Bytes, Data, Path};
+use actix_web::web::{Bytes, Data, Path, ReqData};
 use hurtig_cluster::{ClusterError, ClusterHandle};
 use hurtig_core::ids::JobId;
 use hurtig_dataflow::chain::StopMode;
@@ -89,9 +90,15 @@ struct Taking {
 pub(crate) async fn trigger(
     state: Data<State>,
     id: Path<String>,
+    role: ReqData<Role>,
     bytes: Bytes,
 ) -> Result<HttpResponse, RestError> {
     let request: SavepointRequest = body(&bytes)?;
+    check_directory(*role, request.target_directory.as_deref(), &state.savepoint_dirs)?;
+    if request.cancel_job && !state.gate.cancel {
+        let text = "`web.cancel.enable: false` has switched off on this cluster that jobs are cancelled";
+        return Err(RestError::new(StatusCode::FORBIDDEN, text));
+    }
     let taking = Taking {
         dir: request.target_directory,
         format: request.format_type.map(Into::into),
@@ -104,9 +111,11 @@ pub(crate) async fn trigger(
 pub(crate) async fn stop(
     state: Data<State>,
     id: Path<String>,
+    role: ReqData<Role>,
     bytes: Bytes,
 ) -> Result<HttpResponse, RestError> {
     let request: StopRequest = body(&bytes)?;
+    check_directory(*role, request.target_directory.as_deref(), &state.savepoint_dirs)?;
     let mode = match request.drain {
         true => StopMode::Drain,
         false => StopMode::Suspend,
@@ -131,6 +140,33 @@ pub(crate) async fn status(
         RestError::new(StatusCode::NOT_FOUND, text)
     };
     Ok(HttpResponse::Ok().json(status.ok_or_else(unknown)?))
+}
+
+/// Whoever may run no code may not have the cluster write wherever they like.
+fn check_directory(role: Role, dir: Option<&str>, allowed: &[String]) -> Result<(), RestError> {
+    let Some(dir) = dir.filter(|dir| !dir.is_empty()) else {
+        return Ok(());
+    };
+    let path = dir.split_once("://").map_or(dir, |(_, path)| path);
+    let winds = path.split('/').any(|part| matches!(part, "." | ".."));
+    if winds || dir.chars().any(char::is_control) {
+        let text = "a directory has neither `.` nor `..` nor control characters in it";
+        return Err(RestError::bad_request(text));
+    }
+    let dir = dir.strip_prefix("file://").unwrap_or(dir);
+    let below = |allowed: &String| {
+        let allowed = allowed
+            .strip_prefix("file://")
+            .unwrap_or(allowed)
+            .trim_end_matches('/');
+        let rest = dir.strip_prefix(allowed);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    if role == Role::Admin || allowed.iter().any(below) {
+        return Ok(());
+    }
+    let text = "an operator names a directory below one of `rest.savepoint-directories`, or none: then the job's own is taken";
+    Err(RestError::new(StatusCode::FORBIDDEN, text))
 }
 
 async fn begin(
@@ -223,4 +259,53 @@ pub(crate) async fn disposal(state: Data<State>, id: Path<String>) -> Result<Htt
     let status: Option<Value> = state.operations.status(Operation::Disposal, &trigger);
     let unknown = || RestError::new(StatusCode::NOT_FOUND, format!("there is no disposal {trigger}"));
     Ok(HttpResponse::Ok().json(status.ok_or_else(unknown)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::ResponseError as _;
+
+    #[test]
+    fn operators_have_savepoints_written_where_it_was_said() {
+        let allowed = ["/savepoints/".to_owned(), "s3://bucket/a".to_owned()];
+        let of = |role, dir| {
+            check_directory(role, Some(dir), &allowed).map_err(|error| error.status_code().as_u16())
+        };
+        for good in [
+            "",
+            "/savepoints",
+            "/savepoints/x",
+            "file:///savepoints/x",
+            "s3://bucket/a",
+            "s3://bucket/a/b",
+        ] {
+            assert_eq!(of(Role::Operator, good), Ok(()), "{good}");
+        }
+        for other in [
+            "/",
+            "/savepoints2",
+            "/etc",
+            "savepoints",
+            "s3://bucket/ab",
+            "s3://bucket",
+            "s3://169.254.169.254/a",
+            "http://169.254.169.254/latest",
+            "\\\\host\\share",
+        ] {
+            assert_eq!(of(Role::Operator, other), Err(403), "{other}");
+            assert_eq!(of(Role::Admin, other), Ok(()), "{other}");
+        }
+        for winding in [
+            "/savepoints/../etc",
+            "/savepoints/./x",
+            "s3://bucket/a/../../x",
+            "/savepoints/\0",
+        ] {
+            assert_eq!(of(Role::Operator, winding), Err(400), "{winding}");
+            assert_eq!(of(Role::Admin, winding), Err(400), "{winding}");
+        }
+        assert!(check_directory(Role::Operator, None, &[]).is_ok());
+        assert!(check_directory(Role::Operator, Some("/x"), &[]).is_err());
+    }
 }

@@ -1,7 +1,10 @@
 //! The server: its routes and bounds.
 
 use crate::artifacts::Artifacts;
+use crate::body::MAX_BODY;
+use crate::config::Listening;
 use crate::error::RestError;
+use crate::guard::Gate;
 use crate::operations::Operations;
 use crate::routes::{routes, with_version};
 use crate::{forward, guard};
@@ -10,6 +13,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PathConfig, PayloadConfig, QueryConfig};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use hurtig_cluster::process::{JobManagerHandle, Logs};
+use hurtig_core::config::Redaction;
 use hurtig_core::time::{Clock, SystemClock};
 use hurtig_reporters::{Collector, Limits, Reporting};
 use std::collections::BTreeMap;
@@ -18,19 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// The largest body but that of an upload.
-const MAX_BODY: usize = 1 << 20;
-/// Connections in all.
-const MAX_CONNECTIONS: usize = 512;
-/// How long the headers of a request may take.
-const HEADERS: Duration = Duration::from_secs(5);
-
-/// How the REST API is served.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RestConfig {
-    /// Its port on this machine (`rest.port`); 0: any.
-    pub port: u16,
-}
+/// How long the head of a request may take, so that a silent connection is closed within 5 s.
+const HEADERS: Duration = Duration::from_secs(4);
 
 /// What the routes share.
 pub(crate) struct State {
@@ -44,39 +37,17 @@ pub(crate) struct State {
     pub(crate) limits: Limits,
     pub(crate) address: String,
     pub(crate) stop: watch::Sender<bool>,
-    clock: Arc<dyn Clock>,
+    pub(crate) gate: Gate,
+    pub(crate) redaction: Redaction,
+    /// Below which operators may have savepoints written.
+    pub(crate) savepoint_dirs: Vec<String>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl State {
     /// The time of day, in milliseconds since 1970.
     pub(crate) fn wall_ms(&self) -> i64 {
         self.clock.wall_ms()
-    }
-}
-
-/// A port that is taken.
-#[derive(Debug)]
-pub struct Listening {
-    listener: std::net::TcpListener,
-    address: String,
-}
-
-impl RestConfig {
-    /// Takes the port.
-    ///
-    /// # Errors
-    /// When somebody else has it.
-    pub fn listen(self) -> io::Result<Listening> {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", self.port))?;
-        let address = format!("http://{}", listener.local_addr()?);
-        Ok(Listening { listener, address })
-    }
-}
-
-impl Listening {
-    /// Where it is: `http://127.0.0.1:8081`.
-    pub fn address(&self) -> &str {
-        &self.address
     }
 }
 
@@ -92,7 +63,17 @@ pub async fn serve(
     settings: BTreeMap<String, String>,
     reporting: Reporting,
 ) -> io::Result<()> {
-    let Listening { listener, address } = listening;
+    let Listening {
+        listener,
+        address,
+        config,
+    } = listening;
+    let shown = |(key, value): (String, String)| {
+        let value = config.redaction.shown(&key, &value).to_owned();
+        (key, value)
+    };
+    let settings = settings.into_iter().map(shown).collect();
+    let max_connections = config.max_connections;
     let (stop, mut stopped) = watch::channel(false);
     let logs = Logs::of_this_process(None);
     let collector = Collector::new(jobmanager.clone(), logs.clone(), SystemClock::new());
@@ -107,16 +88,19 @@ pub async fn serve(
         limits: reporting.limits,
         address,
         stop,
+        gate: config.gate,
+        redaction: config.redaction,
+        savepoint_dirs: config.savepoint_dirs,
         clock: SystemClock::new(),
     });
     let app = move || {
         App::new()
             .wrap(from_fn(forward::to_the_leader))
             .wrap(from_fn(guard::in_time))
-            .wrap(from_fn(guard::only_local))
+            .wrap(from_fn(guard::admitted))
             .app_data(state.clone())
             .app_data(Data::new(forward::client()))
-            .app_data(PayloadConfig::new(MAX_BODY))
+            .app_data(PayloadConfig::new(MAX_BODY as usize))
             .app_data(QueryConfig::default().error_handler(|error, _| bad_request(&error)))
             .app_data(PathConfig::default().error_handler(|error, _| bad_request(&error)))
             .configure(with_version)
@@ -125,7 +109,7 @@ pub async fn serve(
     };
     let server = HttpServer::new(app)
         .workers(1)
-        .max_connections(MAX_CONNECTIONS)
+        .max_connections(max_connections)
         .client_request_timeout(HEADERS)
         .shutdown_timeout(1)
         .listen(listener)?

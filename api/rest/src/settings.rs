@@ -1,11 +1,12 @@
 //! What a job was configured with, from the settings that lie in its graph.
 
 use hurtig_core::config::{
-    CheckpointRetention, CheckpointingMode, ConfigOption, ConfigValue, Configuration, Limit,
+    CheckpointRetention, CheckpointingMode, ConfigOption, ConfigValue, Configuration, Limit, Redaction,
     StateBackendKind, options,
 };
 use hurtig_dataflow::graph::JobGraph;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The settings of a job.
@@ -76,8 +77,11 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// How the job is run.
-    pub(crate) fn execution(&self) -> Value {
+    /// How the job is run. Parameters are the program's own, and it may be told secrets by them.
+    pub(crate) fn execution(&self, redaction: &Redaction) -> Value {
+        let parameters = self.graph.parameters.iter();
+        let parameters = parameters.map(|(key, value)| (key.as_str(), redaction.shown(key, value)));
+        let parameters: BTreeMap<&str, &str> = parameters.collect();
         json!({
             "jid": self.graph.id.to_string(),
             "name": self.graph.name,
@@ -85,7 +89,7 @@ impl<'a> Settings<'a> {
                 "restart-strategy": self.restart(),
                 "job-parallelism": self.get(&options::PARALLELISM_DEFAULT),
                 "object-reuse-mode": true,
-                "user-config": self.graph.parameters,
+                "user-config": parameters,
             },
         })
     }
@@ -110,10 +114,10 @@ impl<'a> Settings<'a> {
     }
 
     /// All of them that are set or have a default.
-    pub(crate) fn entries(&self) -> Value {
+    pub(crate) fn entries(&self, redaction: &Redaction) -> Value {
         let entries = self.graph.config.iter();
         entries
-            .map(|(key, value)| json!({ "key": key, "value": value }))
+            .map(|(key, value)| json!({ "key": key, "value": redaction.shown(key, value) }))
             .collect()
     }
 }

@@ -39,9 +39,10 @@ const BEGIN: &str = "\
 
 # The REST API
 
-A jobmanager answers on `rest.port`, to this machine only: a request names a host of it, and comes from no page of another site
-(403). Paths may begin with `/v1`. Bodies and answers are JSON, except uploads and logs. Bodies but uploads have at most 1 MiB;
-a request that is not done within 150 s is given up (408).
+A jobmanager answers on `rest.port`, unless it is configured otherwise to this machine only: a request names a host of it, and comes from no
+page of another site (403). Where there are tokens, it has one (401) with a role that suffices (403): [Security](../operations/security.md). Paths may
+begin with `/v1`, and have no escapes. Bodies and answers are JSON, except uploads and logs. Bodies but uploads have at most 1 MiB (413);
+a body that comes too slowly, and a request that is not done within 150 s, are given up (408).
 
 An error is `{\"errors\": [\"…\"]}`: 400 for what is malformed, 404 for what is not there or is forgotten, 405 for a method that a
 path does not have, 409 for a job that has ended, 503 while a job has no JobMaster.

@@ -28,7 +28,7 @@ use hurtig_ha::settings::HighAvailabilityServices;
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
 use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -270,9 +270,8 @@ impl JobManagerHandle {
     /// # Errors
     /// Why it is no artifact, or cannot be kept.
     pub fn store_artifact(&self, source: &mut dyn Read) -> Result<(Digest, Note), SubmitError> {
-        let digest = self.here.artifacts.store(source, MAX_ARTIFACT)?;
-        let note = self.note(digest)?;
-        Ok((digest, note))
+        let check = |file: &Path| Ok::<_, SubmitError>(read_note(file)?.check(LAUNCH_VERSION)?);
+        self.here.artifacts.store_checked(source, MAX_ARTIFACT, check)
     }
 
     /// What an artifact says of itself. Blocks.

@@ -17,4 +17,5 @@ mod metrics;
 mod mistakes;
 mod refusals;
 mod savepoints;
+mod security;
 mod several;

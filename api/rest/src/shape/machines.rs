@@ -3,6 +3,7 @@
 
 use super::metrics::{Named, of_values};
 use hurtig_cluster::process::{LogFile, MachineFacts, TaskManagerOverview, ThreadFacts};
+use hurtig_core::config::Redaction;
 use hurtig_core::ids::AllocationId;
 use hurtig_reporters::of_machine;
 use serde_json::{Value, json};
@@ -17,8 +18,8 @@ const REFRESH_MS: u64 = 3_000;
 /// What Flink writes for a number that there is not.
 const NONE: i64 = -1;
 
-/// What a web page has to know.
-pub(crate) fn config() -> Value {
+/// What a web page has to know; whether programs can be uploaded, and jobs cancelled.
+pub(crate) fn config(submit: bool, cancel: bool) -> Value {
     json!({
         "refresh-interval": REFRESH_MS,
         // All times are told in milliseconds since 1970, and logs in this zone.
@@ -26,15 +27,19 @@ pub(crate) fn config() -> Value {
         "timezone-offset": 0,
         "flink-version": env!("CARGO_PKG_VERSION"),
         "flink-revision": NO_COMMIT,
-        "features": { "web-submit": true, "web-cancel": true, "web-rescale": false, "web-history": false },
+        "features": { "web-submit": submit, "web-cancel": cancel, "web-rescale": false, "web-history": false },
     })
 }
 
-/// What this process was started with.
-pub(crate) fn environment() -> Value {
+/// What this process was started with, but for secrets.
+pub(crate) fn environment(redaction: &Redaction) -> Value {
     let program = std::env::current_exe().ok();
     let program = program.and_then(|path| Some(path.to_str()?.to_owned()));
-    let options: Vec<String> = std::env::args().skip(1).collect();
+    // What is no text is no argument of ours.
+    let arguments = std::env::args_os()
+        .skip(1)
+        .filter_map(|argument| argument.into_string().ok());
+    let options = redaction.arguments(arguments);
     json!({
         "jvm": {
             "version": concat!("none: Hurtig ", env!("CARGO_PKG_VERSION"), " is a native program"),

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::registry::find_map_entry;
 use super::{
-    AnyOption, ConfigError, ConfigErrors, ConfigOption, ConfigValue, ConfigurationBuilder, Scope, Source,
-    all, find, structured,
+    AnyOption, ConfigError, ConfigErrors, ConfigOption, ConfigValue, ConfigurationBuilder, HIDDEN, Scope,
+    Source, all, find, structured,
 };
 
 /// The value of every option: what the layers set, and defaults for the rest.
@@ -21,9 +21,6 @@ use super::{
 pub struct Configuration {
     settings: BTreeMap<&'static str, Setting>,
 }
-
-/// What is shown in place of a secret.
-pub(super) const HIDDEN: &str = "******";
 
 /// One value that a layer set.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

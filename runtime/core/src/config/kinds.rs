@@ -167,6 +167,18 @@ config_enum! {
 }
 
 config_enum! {
+    /// Who may ask the REST API.
+    pub enum RestAuthentication {
+        /// Whoever has a token, if there are tokens; else this machine.
+        Auto = "auto",
+        /// Whoever has a token.
+        Token = "token",
+        /// Everybody, as administrator.
+        None = "none",
+    }
+}
+
+config_enum! {
     /// What is started again after a failure.
     pub enum FailoverStrategy {
         /// The pipelined regions that it has hit.

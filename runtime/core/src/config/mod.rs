@@ -36,6 +36,7 @@ mod error;
 mod kinds;
 mod option;
 pub mod options;
+mod redaction;
 mod registry;
 mod source;
 mod structured;
@@ -52,10 +53,11 @@ pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
     BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, ExchangeCompression, FailoverStrategy,
-    HighAvailability, Limit, MaxParallelism, RecordForm, RestartStrategy, SavepointFormat, SignalAction,
-    SnapshotCompression, StateBackendKind, VertexDescriptionMode,
+    HighAvailability, Limit, MaxParallelism, RecordForm, RestAuthentication, RestartStrategy,
+    SavepointFormat, SignalAction, SnapshotCompression, StateBackendKind, VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};
+pub use redaction::{HIDDEN, Redaction};
 pub use registry::{all, find};
 pub use source::Source;
 pub use units::ByteSize;

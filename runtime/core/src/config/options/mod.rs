@@ -10,6 +10,7 @@ mod metrics;
 mod network;
 mod object_stores;
 mod pipeline;
+mod rest;
 mod restart;
 mod state;
 
@@ -20,6 +21,7 @@ pub use metrics::*;
 pub use network::*;
 pub use object_stores::*;
 pub use pipeline::*;
+pub use rest::*;
 pub use restart::*;
 pub use state::*;
 
@@ -80,5 +82,10 @@ pub(super) static REGISTRY: &[Section] = &[
         title: "Metrics",
         doc: "Who is told what a cluster measures. Read by the jobmanager; embedded programs have no reporters.",
         options: metrics::OPTIONS,
+    },
+    Section {
+        title: "REST API",
+        doc: "Who may ask a jobmanager what, and how much. Read by processes of a cluster.",
+        options: rest::OPTIONS,
     },
 ];
