@@ -45,7 +45,7 @@ fn totals_of_a_vertex_are_complete_when_each_subtask_has_reported() {
 fn workers_that_offer_before_anything_runs_are_known_where_they_are() {
     let mut bench = Bench::new(fixed(1));
     let all = [(1_u128, 0..2), (2, 2..3)];
-    for (number, slots) in all.clone() {
+    for (number, slots) in all {
         bench.message(JobMasterMessage::SlotsOffered {
             task_manager: TaskManagerId::from_u128(number),
             allocations: slots.map(AllocationId::from_u128).collect(),
