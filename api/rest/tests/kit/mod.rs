@@ -115,7 +115,14 @@ impl Server {
         let jobmanager = JobManager::start(config).unwrap();
         let served = jobmanager.clone();
         // It ends with the process.
-        std::thread::spawn(move || actix_web::rt::System::new().block_on(serve(listening, served, shown, hurtig_rest::Reporting::default())));
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(serve(
+                listening,
+                served,
+                shown,
+                hurtig_rest::Reporting::default(),
+            ))
+        });
         let address = address.strip_prefix("http://").unwrap().to_owned();
         Self {
             dir,
