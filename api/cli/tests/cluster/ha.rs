@@ -1,14 +1,7 @@
 //! Jobmanagers that are killed, stopped and started again: jobs outlive them.
 
-#[path = "../../../../actors/ha/tests/conformance/etcd_process.rs"]
-#[allow(
-    dead_code,
-    reason = "not every test that needs an etcd does everything with it"
-)]
-mod etcd_process;
-
+use crate::etcd_process::Etcd;
 use crate::kit::*;
-use etcd_process::Etcd;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

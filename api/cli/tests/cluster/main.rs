@@ -9,6 +9,12 @@
 
 mod commands;
 mod contract;
+#[path = "../../../../actors/ha/tests/conformance/etcd_process.rs"]
+#[allow(
+    dead_code,
+    reason = "not every test that needs an etcd does everything with it"
+)]
+mod etcd_process;
 mod ha;
 mod jobs;
 mod kills;

@@ -1,14 +1,7 @@
 //! Who may ask the jobmanagers of a cluster, as they are started by people.
 
-#[path = "../../../../actors/ha/tests/conformance/etcd_process.rs"]
-#[allow(
-    dead_code,
-    reason = "not every test that needs an etcd does everything with it"
-)]
-mod etcd_process;
-
+use crate::etcd_process::Etcd;
 use crate::kit::*;
-use etcd_process::Etcd;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;

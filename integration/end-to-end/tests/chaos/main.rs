@@ -165,7 +165,7 @@ impl Trial {
                 match self.stand.checkpoint() > before {
                     true => Some(false),
                     // A job that has finished keeps no checkpoint. Asking costs a process.
-                    false => (turns % 200 == 0 && self.stand.state().as_deref() == Some("FINISHED"))
+                    false => (turns.is_multiple_of(200) && self.stand.state().as_deref() == Some("FINISHED"))
                         .then_some(true),
                 }
             });
