@@ -201,18 +201,18 @@ async fn accepted(rest: &Rest, job: String, detached: bool, session: &Session) -
         return Ok(Answer::new(json!({ "jobid": job }), human));
     }
     session.output.meanwhile(human);
-    wait(rest, &job).await.map_err(|failure| match failure.kind {
-        // Its document says of which job it is.
-        crate::failure::Kind::Failed => failure,
-        _ => failure.about(&format!("what becomes of job {job} is not known")),
-    })
+    wait(rest, &job).await
 }
 
 /// Waits for the end of a job, and says how it was.
 async fn wait(rest: &Rest, job: &str) -> Result<Answer, Failure> {
     let path = format!("/jobs/{job}/execution-result");
+    let lost = |failure: Failure| {
+        let failure = failure.about(&format!("what becomes of job {job} is not known"));
+        failure.with_facts(json!({ "jobid": job }))
+    };
     let result = loop {
-        let answer = rest.get(&path).await?;
+        let answer = rest.get(&path).await.map_err(lost)?;
         if answer["status"]["id"] == "COMPLETED" {
             break answer["job-execution-result"].clone();
         }
