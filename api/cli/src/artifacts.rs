@@ -1,7 +1,7 @@
 //! Programs on a cluster: what they would do, and running them.
 
 use crate::client::{Rest, with};
-use crate::failure::{CANCELLED, Failure};
+use crate::failure::{CANCELLED, Failure, Kind};
 use crate::plan;
 use crate::say::{self, Answer};
 use crate::session::{At, Session};
@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// How often a job that runs is looked at.
 const TURN: Duration = Duration::from_millis(200);
+/// How long who waits for the end of a job waits for somebody who knows of it, at least.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How a program is run.
 #[derive(Args)]
@@ -204,17 +206,28 @@ async fn accepted(rest: &Rest, job: String, detached: bool, session: &Session) -
     wait(rest, &job).await
 }
 
-/// Waits for the end of a job, and says how it was.
+/// Waits for the end of a job, and says how it was. Jobs outlive jobmanagers: one that does not answer may be started again,
+/// or another one take its place.
 async fn wait(rest: &Rest, job: &str) -> Result<Answer, Failure> {
     let path = format!("/jobs/{job}/execution-result");
     let lost = |failure: Failure| {
         let failure = failure.about(&format!("what becomes of job {job} is not known"));
         failure.with_facts(json!({ "jobid": job }))
     };
+    let mut unanswered = Duration::ZERO;
     let result = loop {
-        let answer = rest.get(&path).await.map_err(lost)?;
-        if answer["status"]["id"] == "COMPLETED" {
-            break answer["job-execution-result"].clone();
+        match rest.get(&path).await {
+            Ok(answer) if answer["status"]["id"] == "COMPLETED" => {
+                break answer["job-execution-result"].clone();
+            }
+            Ok(_) => unanswered = Duration::ZERO,
+            Err(failure) if failure.kind == Kind::Unreachable && unanswered < SILENCE => {
+                if unanswered.is_zero() {
+                    say::progress("the jobmanager does not answer: waiting for it, or for the next one");
+                }
+                unanswered += TURN;
+            }
+            Err(failure) => return Err(lost(failure)),
         }
         tokio::time::sleep(TURN).await;
     };
@@ -300,7 +313,7 @@ pub(crate) fn part_of_path(text: &str) -> Result<&str, Failure> {
 /// What was named is not there: here is who knows what is.
 fn who_lists(failure: Failure) -> Failure {
     match failure.kind {
-        crate::failure::Kind::Unknown => Failure::new(
+        Kind::Unknown => Failure::new(
             failure.kind,
             format!("{failure}; `hurtig artifacts list` shows what there is"),
         ),

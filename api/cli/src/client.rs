@@ -145,6 +145,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
     let why = why.unwrap_or_else(|| format!("the jobmanager answers {status}"));
     match status {
         StatusCode::NOT_FOUND => Failure::new(Kind::Unknown, why),
+        // A jobmanager that does not lead, and knows nobody who does.
+        StatusCode::SERVICE_UNAVAILABLE => Failure::new(Kind::Unreachable, why),
         StatusCode::FORBIDDEN => Failure::new(Kind::Forbidden, why),
         StatusCode::UNAUTHORIZED => Failure::new(
             Kind::Forbidden,

@@ -232,6 +232,38 @@ fn a_job_runs_on_while_its_jobmanager_is_killed_and_started_again() {
 }
 
 #[test]
+fn who_waits_for_a_job_waits_while_its_jobmanager_is_started_again() {
+    let mut servers = Servers::new(&file_store());
+    let (place, count) = (Place::any(), 20_000);
+    let jobmanager = servers.jobmanager("jobmanager", place);
+    servers.task_manager("taskmanager", &[place], 2);
+    until("a TaskManager", || servers.log("registered stamp").then_some(()));
+    let (out, checkpoints) = (servers.path("out"), servers.path("checkpoints"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hurtig"));
+    command.args(["run", &format!("--rest=http://127.0.0.1:{}", place.rest)]);
+    for setting in with_checkpoints(&checkpoints) {
+        command.args(["-D", &setting]);
+    }
+    let args = [out.to_str().unwrap(), &count.to_string(), "4000"];
+    command.arg(artifact("numbered")).args(args);
+    let waiting = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    checkpoint(&checkpoints, 0);
+    servers.kill(jobmanager);
+    let begin = now();
+    until("it is missed", || (begin.elapsed().as_secs() >= 1).then_some(()));
+    servers.jobmanager("jobmanager", place);
+    let output = waiting.wait_with_output().unwrap();
+    let said = text(&output);
+    assert!(output.status.success(), "{said}\n{}", servers.logs());
+    assert!(said.contains("SUCCEEDED"), "{said}");
+    check_numbers(&out, count);
+}
+
+#[test]
 fn jobs_go_on_when_everything_was_killed_and_those_that_ended_do_not() {
     let mut servers = Servers::new(&file_store());
     let (place, count) = (Place::any(), 80_000);

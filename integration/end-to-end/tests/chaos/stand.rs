@@ -176,8 +176,9 @@ impl Stand {
 
     /// The state of the only job.
     pub(crate) fn state(&self) -> Option<String> {
-        let list = self.ask(&["list"], &[]).ok()?;
-        Some(list.split_whitespace().nth(1)?.to_owned())
+        let list = self.ask(&["list", "-a", "--output=json"], &[]).ok()?;
+        let list: serde_json::Value = serde_json::from_str(&list).ok()?;
+        Some(list["jobs"][0]["state"].as_str()?.to_owned())
     }
 
     /// The processes of jobs, by role: those that have a working directory here.
