@@ -1,5 +1,6 @@
 //! A jobmanager that does not lead: it hands requests on to the one that does.
 
+use crate::body::Allowance;
 use crate::error::RestError;
 use crate::server::State;
 use actix_web::body::{EitherBody, MessageBody};
@@ -10,7 +11,7 @@ use actix_web::http::header::{
 use actix_web::http::{ConnectionType, StatusCode, Uri};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{HttpResponse, ResponseError as _};
+use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _};
 use awc::Client;
 use futures_util::StreamExt as _;
 use std::time::Duration;
@@ -46,6 +47,10 @@ pub(crate) async fn to_the_leader<B: MessageBody + 'static>(
         return next.call(request).await.map(ServiceResponse::map_into_left_body);
     }
     let (request, payload) = request.into_parts();
+    if let Some(allowance) = request.extensions().get::<Allowance>() {
+        // What comes before the file of a form is bounded where somebody keeps it: at the leader.
+        allowance.file_begins();
+    }
     let leader = match request.headers().contains_key(FORWARDED) {
         true => None,
         false => state
