@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take: a machine that builds something else beside this is slow.
@@ -65,12 +66,15 @@ pub(crate) struct Stand {
     task_managers: Vec<Server>,
 }
 
-/// One that the system gives to nobody by itself: it stays free while a process that had it is started again.
-fn free_port(after: &mut u16) -> u16 {
+/// One that the system gives to nobody by itself, and no other test has: it stays free while a process that had it is
+/// started again.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        *after = after.wrapping_add(1).clamp(12_000, 19_999);
-        if TcpListener::bind(("127.0.0.1", *after)).is_ok() {
-            return *after;
+        let step = std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(12_000 + step % 8_000).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
         }
     }
 }
@@ -85,9 +89,8 @@ impl Stand {
             jobmanagers: Vec::new(),
             task_managers: Vec::new(),
         };
-        let mut port = 12_000 + u16::try_from(std::process::id() * 37 % 7_900).unwrap();
         for number in 0..stand.etcd.as_ref().map_or(1, |_| LEADERS) {
-            let [rpc, rest] = [(); 2].map(|()| free_port(&mut port));
+            let [rpc, rest] = [(); 2].map(|()| free_port());
             stand.places.push(Place { rpc, rest });
             let args = stand.jobmanager(stand.places[number]);
             let server = stand.launch(format!("jobmanager-{number}"), args);
