@@ -372,7 +372,9 @@ fn a_bit_that_flips_on_the_way_fails_both_ends_and_is_never_handed_on() {
     sender.try_send(Batch::from_records(vec![2; 100]), 0);
     let text = failure(&tasks[1]);
     assert!(text.contains("what came is wrong"), "{text}");
-    assert!(receiver.try_recv().is_none() && receiver.is_abandoned());
+    assert!(receiver.try_recv().is_none());
+    // The failure is told first.
+    wait(&tasks[1], || receiver.is_abandoned().then_some(()));
     assert!(failure(&tasks[0]).contains("closed it"));
 }
 

@@ -89,7 +89,12 @@ impl Upload {
                     // Two wrote at the same time, and the other one was given up.
                     None => true,
                 },
-                Error::Generic { .. } => true,
+                // A server that refuses a long body may close the connection before its answer is read.
+                Error::Generic { .. } => match self.is_there(objects).await {
+                    Ok(Some(true)) => return Ok(()),
+                    Ok(Some(false)) => return Err(self.taken(error)),
+                    Ok(None) | Err(_) => true,
+                },
                 _ => false,
             };
             if !again || attempt >= ATTEMPTS {
@@ -99,6 +104,14 @@ impl Upload {
             pause *= 2;
         }
         Ok(())
+    }
+
+    /// There is an object of another write, which is what led to this.
+    fn taken(&self, error: Error) -> Error {
+        Error::AlreadyExists {
+            path: self.key.to_string(),
+            source: Box::new(error),
+        }
     }
 
     /// Whether there is an object, and then whether it is this write's.
@@ -142,10 +155,7 @@ impl Upload {
         // What cannot be removed now is left to the bucket's rule for such.
         let _ = objects.abort_multipart(&self.key, &id).await;
         match (outcome, error) {
-            (Ok(Some(false)), error) => Err(Error::AlreadyExists {
-                path: self.key.to_string(),
-                source: Box::new(error),
-            }),
+            (Ok(Some(false)), error) => Err(self.taken(error)),
             (_, Error::NotFound { path, source }) => Err(Error::Generic {
                 store: "the upload",
                 source: format!("the store has lost the parts of '{path}': {source}").into(),
