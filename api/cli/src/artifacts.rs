@@ -12,6 +12,7 @@ use hurtig_rest::RunRequest;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a job that runs is looked at.
 const TURN: Duration = Duration::from_millis(200);
@@ -214,18 +215,22 @@ async fn wait(rest: &Rest, job: &str) -> Result<Answer, Failure> {
         let failure = failure.about(&format!("what becomes of job {job} is not known"));
         failure.with_facts(json!({ "jobid": job }))
     };
-    let mut unanswered = Duration::ZERO;
+    // Not how often it was asked: who is stopped, and not dead, takes long to not answer.
+    let mut silent_since = None;
     let result = loop {
         match rest.get(&path).await {
             Ok(answer) if answer["status"]["id"] == "COMPLETED" => {
                 break answer["job-execution-result"].clone();
             }
-            Ok(_) => unanswered = Duration::ZERO,
-            Err(failure) if failure.kind == Kind::Unreachable && unanswered < SILENCE => {
-                if unanswered.is_zero() {
+            Ok(_) => silent_since = None,
+            Err(failure) if failure.kind == Kind::Unreachable => {
+                let since = *silent_since.get_or_insert_with(|| {
                     say::progress("the jobmanager does not answer: waiting for it, or for the next one");
+                    Instant::now()
+                });
+                if since.elapsed() >= SILENCE {
+                    return Err(lost(failure));
                 }
-                unanswered += TURN;
             }
             Err(failure) => return Err(lost(failure)),
         }

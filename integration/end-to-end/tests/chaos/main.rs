@@ -23,7 +23,7 @@ mod stand;
 use etcd_process::Etcd;
 use hurtig_end_to_end::all_round::check;
 use hurtig_end_to_end::{Random, built_example, number};
-use stand::{Stand, signal, sleep, until};
+use stand::{LEADERS, Stand, TASK_MANAGERS, signal, sleep, until};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -31,7 +31,6 @@ use std::time::Duration;
 
 /// Records a second.
 const RATE: u64 = 4_000;
-const TASK_MANAGERS: u64 = 3;
 /// More deaths of its JobMaster than this, within ten minutes, a job does not outlive.
 const JOB_MASTERS: usize = 4;
 
@@ -188,7 +187,7 @@ impl Trial {
     fn happen(&mut self, fault: Fault) -> bool {
         let short = self.millis(6_000);
         let long = Duration::from_secs([1, 6, 12][self.random.below(3) as usize]);
-        let any = self.random.below(TASK_MANAGERS) as usize;
+        let any = self.random.below(TASK_MANAGERS as u64) as usize;
         let leader = self.stand.leader();
         match fault {
             KillWorker => return self.hit("worker", "KILL"),
@@ -201,7 +200,7 @@ impl Trial {
             StopTaskManager => self.stand.pause(false, any, long),
             KillLeader => self.stand.kill(true, leader, short),
             StopLeader => self.stand.pause(true, leader, long),
-            KillJobmanager => self.stand.kill(true, any, short),
+            KillJobmanager => self.stand.kill(true, any % LEADERS, short),
             KillEtcd | StopEtcd => {
                 let Some(etcd) = &mut self.stand.etcd else {
                     return false;

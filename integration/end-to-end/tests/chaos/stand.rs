@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 /// How long anything may take: a machine that builds something else beside this is slow.
 const PATIENCE: Duration = Duration::from_secs(150);
 /// Jobmanagers of a cluster with an etcd.
-const LEADERS: usize = 3;
-const TASK_MANAGERS: usize = 3;
+pub(crate) const LEADERS: usize = 3;
+pub(crate) const TASK_MANAGERS: usize = 3;
 
 #[expect(
     clippy::disallowed_methods,
