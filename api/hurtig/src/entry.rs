@@ -61,7 +61,10 @@ where
         line.parallelism = line.parallelism.or(role.parallelism());
         let mut definitions = role.definitions();
         definitions.append(&mut line.definitions);
-        let config = Configuration::builder().definitions(definitions).build();
+        let config = Configuration::builder()
+            .cluster(role.defaults())
+            .definitions(definitions)
+            .build();
         let config = config.map_err(|errors| errors.to_string())?;
         Ok::<_, String>(StreamEnv::in_role(config, line, role.clone()))
     };

@@ -14,6 +14,7 @@ use hurtig_dataflow::graph::JobGraph;
 use hurtig_dataflow::program::Program;
 use hurtig_state::StateBackend;
 use hurtig_task::LinkedProgram;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -67,6 +68,11 @@ impl ProgramRole {
     pub(crate) fn definitions(&self) -> Vec<String> {
         let config = self.0.launch.job.config.iter();
         config.map(|(key, value)| format!("{key}={value}")).collect()
+    }
+
+    /// What the cluster's configuration says of jobs.
+    pub(crate) fn defaults(&self) -> &BTreeMap<String, String> {
+        &self.0.launch.job.defaults
     }
 
     pub(crate) fn parallelism(&self) -> Option<u32> {

@@ -315,6 +315,7 @@ fn launch(state: &State, id: &str, query: RunQuery, body: &[u8]) -> Result<JobLa
         artifact: artifact.digest.to_string(),
         args: request.program_args_list,
         config,
+        defaults: BTreeMap::new(),
         parallelism: request.parallelism,
         graph: None,
     })

@@ -17,7 +17,7 @@ use crate::embedded::{ClusterHandle, DispatcherWay, start_thread};
 use crate::error::ClusterError;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::wire::DirectoryRpc;
-use hurtig_core::config::{Configuration, HighAvailability, options};
+use hurtig_core::config::{Configuration, HighAvailability, JobDefaults, options};
 use hurtig_core::ids::{JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::{BlobDir, BlobError};
@@ -27,6 +27,7 @@ use hurtig_ha::records::{Digest, Failure, LeaderRecord, Life, Records};
 use hurtig_ha::settings::HighAvailabilityServices;
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
 use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,6 +92,8 @@ struct Here {
     artifacts: BlobDir,
     address: String,
     records: Records,
+    /// What jobs begin with that this jobmanager takes.
+    job_defaults: Arc<BTreeMap<String, String>>,
     /// The right to resign.
     election: Mailbox<ElectionEvent>,
 }
@@ -132,7 +135,9 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     let (dispatcher, way) = watch::channel(None);
     let (resource_manager, resources) = watch::channel(None);
     let (deposed, is_deposed) = watch::channel(false);
+    let JobDefaults { settings, secrets } = config.settings.job_defaults();
     let setup = LeaderSetup {
+        secrets,
         rpc,
         records: records.clone(),
         life,
@@ -169,6 +174,7 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
         artifacts,
         address,
         records,
+        job_defaults: Arc::new(settings),
         election,
     };
     Ok((way, here))
@@ -289,7 +295,8 @@ impl JobManagerHandle {
     /// # Errors
     /// Why the program cannot be run, or the cluster does not take its job.
     pub async fn run(&self, launch: JobLaunch) -> Result<JobId, SubmitError> {
-        let graph = self.plan(launch.clone()).await?;
+        let launch = self.with_defaults(launch);
+        let graph = self.planned(launch.clone()).await?;
         let id = graph.id;
         let launch = JobLaunch {
             graph: Some(Box::new(graph.clone())),
@@ -344,6 +351,16 @@ impl JobManagerHandle {
     /// # Errors
     /// What is wrong with the program.
     pub async fn plan(&self, launch: JobLaunch) -> Result<JobGraph, SubmitError> {
+        self.planned(self.with_defaults(launch)).await
+    }
+
+    /// The same, with what the cluster's configuration says of jobs.
+    fn with_defaults(&self, launch: JobLaunch) -> JobLaunch {
+        let defaults = (*self.here.job_defaults).clone();
+        JobLaunch { defaults, ..launch }
+    }
+
+    async fn planned(&self, launch: JobLaunch) -> Result<JobGraph, SubmitError> {
         let (reply, planned) = Reply::new();
         self.tell(ProcessEvent::Plan(Box::new(launch), reply))?;
         let graph = planned.await.map_err(|_| ClusterError::ShutDown)?;

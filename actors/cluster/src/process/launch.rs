@@ -24,6 +24,9 @@ pub struct JobLaunch {
     /// The settings of the submission.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
+    /// What the cluster's configuration said of jobs when this one was submitted. Weaker than everything else.
+    #[serde(default)]
+    pub defaults: BTreeMap<String, String>,
     /// The parallelism of the submission.
     #[serde(default)]
     pub parallelism: Option<u32>,

@@ -18,6 +18,7 @@ use hurtig_ha::leader::{Leadership, Signal, Term};
 use hurtig_ha::records::{LeaderToken, Life, Records};
 use hurtig_kit::{ActorEnv, Component, ExitReason, Mailbox, Panicked, Probe, Shell, ShellCx};
 use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc, Stamp};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ pub(super) struct LeaderSetup {
     pub(super) blobs: BlobDir,
     pub(super) config: ClusterConfig,
     pub(super) office: Office,
+    /// Those of the cluster that its jobs may use.
+    pub(super) secrets: BTreeMap<String, String>,
 }
 
 /// What reaches it.
@@ -94,6 +97,7 @@ impl Leader {
             config,
             office,
             blobs,
+            secrets,
             ..
         } = &self.setup;
         let revision = NonZeroU64::new(term.revision.0).ok_or("a term at revision 0")?;
@@ -101,7 +105,7 @@ impl Leader {
         let fences = Fences::open();
         fences.hold(stamp).map_err(|error| error.to_string())?;
         // They know each other by their mailboxes, so one of them is told later.
-        let placement = Placement::new(rpc.clone(), stamp);
+        let placement = Placement::new(rpc.clone(), stamp, secrets.clone());
         let (resource_manager, probe) = Shell::start(
             ResourceManager::of_processes(placement, config.load_balance, term.revision.0),
             env.clone(),

@@ -160,6 +160,8 @@ pub(crate) struct Placement {
     inbox: Inbox,
     /// Whether all jobs of earlier terms are known.
     taken_on: bool,
+    /// Passwords and keys of the cluster that its jobs may use. Their processes are told, and nothing is recorded.
+    secrets: BTreeMap<String, String>,
 }
 
 type Cx<'a, 'b> = &'a mut ShellCx<'b, ResourceManager>;
@@ -169,8 +171,8 @@ pub(super) fn event(event: ProcessEvent) -> ResourceManagerEvent {
 }
 
 impl Placement {
-    /// Without TaskManagers. What it commands carries `stamp`.
-    pub(crate) fn new(rpc: Rpc, stamp: Stamp) -> Self {
+    /// Without TaskManagers. What it commands carries `stamp`; jobs may use `secrets`.
+    pub(crate) fn new(rpc: Rpc, stamp: Stamp, secrets: BTreeMap<String, String>) -> Self {
         Self {
             rpc,
             stamp,
@@ -179,6 +181,7 @@ impl Placement {
             jobs: BTreeMap::new(),
             inbox: Inbox::default(),
             taken_on: false,
+            secrets,
         }
     }
 
@@ -203,7 +206,7 @@ impl Placement {
             epoch,
             allocations: allocations.clone(),
             master: master.clone(),
-            launch: (*known.launch).clone(),
+            launch: with_secrets(&known.launch, &self.secrets),
         };
         let since = cx.now();
         known.workers.insert(
@@ -239,7 +242,7 @@ impl Placement {
             let (job, epoch) = (*job, known.epoch);
             let order = StartJobMaster {
                 epoch,
-                launch: (*known.launch).clone(),
+                launch: with_secrets(&known.launch, &self.secrets),
             };
             let taken_up = starter.gateway.ask(order, COMMAND);
             command(taken_up, at, ProcessId::JobMaster { job, epoch }, cx);
@@ -715,6 +718,7 @@ impl ResourceManager {
             let nobody = "the cluster has no TaskManager, and only those run artifacts: start one with `hurtig taskmanager`";
             return reply.send(Err(nobody.to_owned()));
         };
+        let launch = with_secrets(&launch, &placement.secrets);
         let planned = starter.gateway.ask(PlanJob { launch }, PLANNING);
         cx.drive(planned, |planned| {
             let planned = planned.unwrap_or_else(|panicked| Ok(Plan::Refused(panicked.to_string())));
@@ -746,6 +750,13 @@ impl ResourceManager {
         }
         Ok(graph)
     }
+}
+
+/// What a process of a job is told.
+fn with_secrets(launch: &JobLaunch, secrets: &BTreeMap<String, String>) -> JobLaunch {
+    let mut launch = launch.clone();
+    launch.defaults.extend(secrets.clone());
+    launch
 }
 
 /// Says when a TaskManager is dead.

@@ -760,6 +760,7 @@ mod tests {
             artifact: "0".repeat(64),
             args: Vec::new(),
             config: BTreeMap::new(),
+            defaults: BTreeMap::new(),
             parallelism: None,
             graph: None,
         };

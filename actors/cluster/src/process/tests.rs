@@ -27,6 +27,7 @@ use hurtig_rpc::{Call, ClusterId, Fences, Registration, Routes, Stamp};
 use hurtig_task::interface::{
     CheckpointOrder, TaskControl, TaskDescriptor, TaskFactory, TaskHandle, TaskLink, TaskReport,
 };
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use uuid::Uuid;
@@ -54,6 +55,8 @@ struct Program {
     graph: JobGraph,
     endless: bool,
     read: Arc<Mutex<Vec<u32>>>,
+    /// What the cluster's configuration said, by each process.
+    told: Mutex<Vec<BTreeMap<String, String>>>,
 }
 
 struct Numbers(std::ops::Range<u32>);
@@ -169,6 +172,7 @@ enum Event {
 
 impl Starter {
     fn code(&self, launch: &JobLaunch) -> JobCodeHere {
+        self.program.told.lock().unwrap().push(launch.defaults.clone());
         JobCodeHere {
             graph: (**launch.graph.as_ref().unwrap()).clone(),
             factory: self.program.clone(),
@@ -214,7 +218,11 @@ impl Component for Starter {
             }
             Event::End(call) => call.reply.send(()),
             Event::EndOne(call) => call.reply.send(()),
-            Event::Plan(call) => call.reply.send(Plan::Graph(Box::new(self.program.graph.clone()))),
+            Event::Plan(call) => {
+                let told = &self.program.told;
+                told.lock().unwrap().push(call.message.launch.defaults);
+                call.reply.send(Plan::Graph(Box::new(self.program.graph.clone())));
+            }
         }
         Ok(())
     }
@@ -268,12 +276,26 @@ async fn start(leader: String, slots: u32, program: Arc<Program>, env: &hurtig_k
 
 /// A jobmanager, and TaskManagers with so many slots.
 fn cluster(slots: &[u32], program: &Arc<Program>) -> (JobManagerHandle, tempfile::TempDir) {
+    cluster_with("", slots, program)
+}
+
+/// With settings, and all that is kept of it below the directory.
+fn cluster_with(
+    settings: &str,
+    slots: &[u32],
+    program: &Arc<Program>,
+) -> (JobManagerHandle, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
+    let storage = format!("high-availability.storageDir={}", dir.path().display());
     let config = JobManagerConfig {
         port: 0,
         storage_dir: dir.path().to_owned(),
         cluster: ClusterConfig::default(),
-        settings: Configuration::builder().build().unwrap(),
+        settings: Configuration::builder()
+            .yaml("test", settings)
+            .definitions([storage])
+            .build()
+            .unwrap(),
         rest: None,
     };
     let handle = JobManager::start(config).unwrap();
@@ -310,6 +332,7 @@ fn launch() -> JobLaunch {
         artifact: String::new(),
         args: Vec::new(),
         config: [].into(),
+        defaults: [].into(),
         parallelism: None,
         graph: None,
     }
@@ -320,6 +343,7 @@ fn program(endless: bool) -> Arc<Program> {
         graph: graph(1),
         endless,
         read: Arc::default(),
+        told: Mutex::default(),
     })
 }
 
@@ -462,4 +486,41 @@ fn cluster_of(handle: &JobManagerHandle) -> Uuid {
         })
     });
     receiver.recv().unwrap()
+}
+
+#[test]
+fn secrets_of_the_cluster_are_told_to_processes_and_not_recorded() {
+    let program = program(true);
+    let settings = "high-availability.type: file\ns3.secret-key: hunter2\npipeline.batch-size: 7";
+    let (handle, dir) = cluster_with(settings, &[3], &program);
+    // A plan, a JobMaster and a worker.
+    block_on(async {
+        handle.run(launch()).await.unwrap();
+        while program.told.lock().unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let told = program.told.lock().unwrap().clone();
+    for told in told {
+        let told: Vec<_> = told.iter().map(|(key, value)| (&**key, &**value)).collect();
+        assert_eq!(told, [("pipeline.batch-size", "7"), ("s3.secret-key", "hunter2")]);
+    }
+    let (mut folders, mut recorded) = (vec![dir.path().to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+        {
+            match path.is_dir() {
+                true => folders.push(path),
+                false => recorded.extend(std::fs::read(path).unwrap()),
+            }
+        }
+    }
+    let recorded = String::from_utf8_lossy(&recorded);
+    assert!(
+        recorded.contains("pipeline.batch-size"),
+        "the job is recorded with its settings"
+    );
+    assert!(!recorded.contains("hunter2"));
 }

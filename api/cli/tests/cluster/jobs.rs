@@ -120,3 +120,39 @@ fn a_cluster_that_cannot_start_says_why_and_leaves_nothing() {
     });
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn jobs_begin_with_what_the_cluster_is_configured_with() {
+    let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let settings = with_checkpoints(own.path());
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["-D", setting]).collect();
+    let cluster = Cluster::start_with(1, 2, &settings);
+    let out = cluster.path().join("out");
+    let args = [out.to_str().unwrap(), "4000", "1000"];
+    // Nothing is said of parallelism, checkpoints and restarts by whoever submits it.
+    let run = cluster.run(&[], "numbered", &args);
+    let first = checkpoint(own.path(), 0);
+    let job = cluster.job_in("RUNNING").unwrap();
+    let detail = cluster.get(&format!("/jobs/{job}"));
+    assert_eq!(detail["vertices"][0]["parallelism"], 2, "{detail}");
+    kill(cluster.processes("worker")[0], "KILL");
+    checkpoint(own.path(), first);
+    // The record of the job has them: its next JobMaster goes on with what it was submitted under.
+    kill(cluster.processes("job-master")[0], "KILL");
+    finished(&cluster, run);
+    check_numbers(&out, 4000);
+
+    // Whoever submits it knows better.
+    let out = cluster.path().join("other");
+    let settings = [
+        "parallelism.default=1".to_owned(),
+        format!("execution.checkpointing.dir={}", other.path().display()),
+    ];
+    let run = cluster.run(&settings, "numbered", &[out.to_str().unwrap(), "1000", "1000"]);
+    checkpoint(other.path(), 0);
+    let job = cluster.job_in("RUNNING").unwrap();
+    let detail = cluster.get(&format!("/jobs/{job}"));
+    assert_eq!(detail["vertices"][0]["parallelism"], 1, "{detail}");
+    finished(&cluster, run);
+    check_numbers(&out, 1000);
+}

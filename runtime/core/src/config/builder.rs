@@ -55,6 +55,18 @@ impl ConfigurationBuilder {
         self
     }
 
+    /// Adds what the cluster's configuration says of jobs. The cluster may be newer than the program: a key that the
+    /// program does not know concerns nothing that it could do, and is left out.
+    #[must_use]
+    pub fn cluster<'a>(mut self, defaults: impl IntoIterator<Item = (&'a String, &'a String)>) -> Self {
+        for (key, value) in defaults {
+            if find(key).is_some() {
+                self.put(key, value, Source::Cluster);
+            }
+        }
+        self
+    }
+
     /// The configuration.
     ///
     /// # Errors

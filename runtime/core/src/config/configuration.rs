@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::registry::find_map_entry;
+use super::registry::{find_map_entry, of_jobs};
 use super::{
     AnyOption, ConfigError, ConfigErrors, ConfigOption, ConfigValue, ConfigurationBuilder, HIDDEN, Scope,
     Source, all, find, structured,
@@ -21,6 +21,26 @@ use super::{
 pub struct Configuration {
     settings: BTreeMap<&'static str, Setting>,
 }
+
+/// What a cluster's configuration says of its jobs, where neither they nor whoever submits them do.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct JobDefaults {
+    /// What may be recorded with a job.
+    pub settings: BTreeMap<String, String>,
+    /// Passwords and keys, which may not.
+    pub secrets: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for JobDefaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobDefaults")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the keys begin that say what one job begins with; another one must not.
+const OF_ONE_JOB: &str = "execution.state-recovery.";
 
 /// One value that a layer set.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +126,23 @@ impl Configuration {
                 source: None,
             },
         })
+    }
+
+    /// What is set here that the jobs of a cluster with this configuration begin with.
+    #[must_use]
+    pub fn job_defaults(&self) -> JobDefaults {
+        let mut defaults = JobDefaults::default();
+        for option in of_jobs().filter(|option| !option.key().starts_with(OF_ONE_JOB)) {
+            let Some(setting) = self.settings.get(option.key()) else {
+                continue;
+            };
+            let layer = match option.is_secret() {
+                true => &mut defaults.secrets,
+                false => &mut defaults.settings,
+            };
+            layer.insert(option.key().to_owned(), setting.value.clone());
+        }
+        defaults
     }
 
     /// Sets an option from any layer, unless a stronger one has set it.

@@ -4,10 +4,11 @@
 //! page and the commented default file all follow from that declaration. Values come from layers, a
 //! later one winning over an earlier one:
 //!
-//! 1. the YAML file (`configs/hurtig.yaml`), with flat keys or nested maps;
-//! 2. environment variables: `HURTIG_PARALLELISM_DEFAULT` sets `parallelism.default`;
-//! 3. the command line: `-D key=value`;
-//! 4. program code, which may set the options of programs but not those of the cluster.
+//! 1. in a job that a cluster runs, what the cluster's configuration says of jobs ([`JobDefaults`]);
+//! 2. the YAML file (`configs/hurtig.yaml`), with flat keys or nested maps;
+//! 3. environment variables: `HURTIG_PARALLELISM_DEFAULT` sets `parallelism.default`;
+//! 4. the command line: `-D key=value`;
+//! 5. program code, which may set the options of programs but not those of the cluster.
 //!
 //! A key that no option has and a value that its option does not accept are errors that stop start-up;
 //! all of them are collected and reported together ([`ConfigErrors`]).
@@ -48,7 +49,7 @@ mod watermarks;
 mod yaml;
 
 pub use builder::ConfigurationBuilder;
-pub use configuration::{Configuration, Entry};
+pub use configuration::{Configuration, Entry, JobDefaults};
 pub use docs::{default_yaml, reference_markdown};
 pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{

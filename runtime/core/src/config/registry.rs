@@ -30,6 +30,14 @@ pub fn all() -> impl Iterator<Item = &'static dyn AnyOption> + Clone {
         .flat_map(|section| section.options.iter().copied())
 }
 
+/// The options of jobs, which a cluster's configuration may set for all that it runs.
+pub(super) fn of_jobs() -> impl Iterator<Item = &'static dyn AnyOption> {
+    REGISTRY
+        .iter()
+        .filter(|section| section.of_jobs)
+        .flat_map(|section| section.options.iter().copied())
+}
+
 /// The option with this key.
 #[must_use]
 pub fn find(key: &str) -> Option<&'static dyn AnyOption> {

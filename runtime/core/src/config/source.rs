@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
+    /// The configuration of the cluster that runs the job.
+    Cluster,
     /// A line of a YAML file.
     File {
         /// The file's name as it was given.
@@ -32,10 +34,11 @@ impl Source {
     /// Settings of a greater rank win.
     pub(super) const fn rank(&self) -> u8 {
         match self {
-            Self::File { .. } => 0,
-            Self::Environment { .. } => 1,
-            Self::CommandLine => 2,
-            Self::Program | Self::WatermarkOptions => 3,
+            Self::Cluster => 0,
+            Self::File { .. } => 1,
+            Self::Environment { .. } => 2,
+            Self::CommandLine => 3,
+            Self::Program | Self::WatermarkOptions => 4,
         }
     }
 }
@@ -43,6 +46,7 @@ impl Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Cluster => f.write_str("the cluster's configuration"),
             Self::File { name, line } => write!(f, "{name}:{line}"),
             Self::Environment { variable } => write!(f, "environment variable {variable}"),
             Self::CommandLine => f.write_str("-D"),

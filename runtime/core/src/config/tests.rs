@@ -281,3 +281,49 @@ fn secrets_are_read_and_not_shown() {
     let got: Configuration = serde_json::from_str(&sent).unwrap();
     assert_eq!(got.get(&options::S3_SECRET_KEY).as_deref(), Some("hunter2"));
 }
+
+#[test]
+fn jobs_begin_with_what_the_cluster_says_of_them() {
+    let text = "parallelism.default: 2\npipeline.batch-size: 512\nexecution.state-recovery.path: /one\n\
+                s3.secret-key: hunter2\nrest.bind-address: 127.0.0.1\nhigh-availability.type: file\n";
+    let cluster = Configuration::builder().yaml("c.yaml", text).build().unwrap();
+    let JobDefaults {
+        mut settings,
+        secrets,
+    } = cluster.job_defaults();
+    let keys: Vec<&str> = settings.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        ["parallelism.default", "pipeline.batch-size"],
+        "of jobs, and of every job"
+    );
+    assert_eq!(secrets.keys().collect::<Vec<_>>(), ["s3.secret-key"]);
+    assert!(!format!("{:?}", cluster.job_defaults()).contains("hunter2"));
+
+    // A newer cluster has options that a program does not know yet.
+    settings.insert("pipeline.of-a-later-version".to_owned(), "1".to_owned());
+    let mut job = Configuration::builder()
+        .definitions(["pipeline.batch-size=7"])
+        .cluster(&settings)
+        .build()
+        .unwrap();
+    assert_eq!(
+        job.get(&options::BATCH_SIZE),
+        7,
+        "whoever submits a job knows it better"
+    );
+    assert_eq!(job.get(&options::PARALLELISM_DEFAULT), 2);
+    job.set(&options::PARALLELISM_DEFAULT, 3).unwrap();
+    assert_eq!(job.get(&options::PARALLELISM_DEFAULT), 3, "and the program best");
+
+    settings.insert("pipeline.batch-size".to_owned(), "none".to_owned());
+    let wrong = Configuration::builder()
+        .cluster(&settings)
+        .build()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        wrong.contains("the cluster's configuration: `pipeline.batch-size` expects"),
+        "{wrong}"
+    );
+}

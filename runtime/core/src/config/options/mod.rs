@@ -31,6 +31,8 @@ use super::AnyOption;
 pub(super) struct Section {
     pub(super) title: &'static str,
     pub(super) doc: &'static str,
+    /// Whether the jobs of a cluster begin with what the cluster's configuration says of them.
+    pub(super) of_jobs: bool,
     pub(super) options: &'static [&'static dyn AnyOption],
 }
 
@@ -39,53 +41,63 @@ pub(super) static REGISTRY: &[Section] = &[
     Section {
         title: "Programs",
         doc: "How a job is built: its parallelism, its batches, its watermarks.",
+        of_jobs: true,
         options: pipeline::OPTIONS,
     },
     Section {
         title: "Restarts",
         doc: "What happens after a job has failed.",
+        of_jobs: true,
         options: restart::OPTIONS,
     },
     Section {
         title: "State",
         doc: "Where keyed state is kept while a job runs.",
+        of_jobs: true,
         options: state::OPTIONS,
     },
     Section {
         title: "Checkpoints",
         doc: "When a job's state is made durable, where, and what a job begins with.",
+        of_jobs: true,
         options: checkpoints::OPTIONS,
     },
     Section {
         title: "Object stores",
         doc: "How `s3://bucket/path` is reached, wherever a checkpoint or savepoint may lie there. Programs need the feature \
               `s3` of the crate `hurtig`.",
+        of_jobs: true,
         options: object_stores::OPTIONS,
     },
     Section {
         title: "Task managers",
         doc: "How a task manager's process divides its threads and its memory.",
+        of_jobs: true,
         options: cluster::OPTIONS,
     },
     Section {
         title: "Network",
         doc: "What the workers of a job exchange: how much may be on its way, in which form, and how long a worker is waited for. \
               Nothing of it concerns a job with one worker. See [Tuning the network](../operations/network.md).",
+        of_jobs: true,
         options: network::OPTIONS,
     },
     Section {
         title: "High availability",
         doc: "Who leads the cluster, and where jobs are recorded. Read by processes of a cluster; embedded programs need none of it.",
+        of_jobs: false,
         options: high_availability::OPTIONS,
     },
     Section {
         title: "Metrics",
         doc: "Who is told what a cluster measures. Read by the jobmanager; embedded programs have no reporters.",
+        of_jobs: false,
         options: metrics::OPTIONS,
     },
     Section {
         title: "REST API",
         doc: "Who may ask a jobmanager what, and how much. Read by processes of a cluster.",
+        of_jobs: false,
         options: rest::OPTIONS,
     },
 ];
