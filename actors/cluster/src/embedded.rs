@@ -338,6 +338,7 @@ impl ClusterHandle {
             dir,
             stop,
             format,
+            trigger: None,
         };
         self.wait(move |reply| DispatcherInput::Savepoint(job, call, reply))
             .await
@@ -352,7 +353,11 @@ impl ClusterHandle {
         job: JobId,
         kind: CheckpointKind,
     ) -> Result<TakenCheckpoint, ClusterError> {
-        let call = CheckpointCall { job, kind };
+        let call = CheckpointCall {
+            job,
+            kind,
+            trigger: None,
+        };
         self.wait(move |reply| DispatcherInput::Checkpoint(call, reply))
             .await
     }
@@ -407,7 +412,7 @@ impl ClusterHandle {
     }
 
     /// Asks something that takes as long as it takes.
-    async fn wait<T>(
+    pub(crate) async fn wait<T>(
         &self,
         question: impl FnOnce(Reply<Result<T, ClusterError>>) -> DispatcherInput,
     ) -> Result<T, ClusterError> {
@@ -427,9 +432,7 @@ impl ClusterHandle {
             return Err(ClusterError::Fatal(fault));
         }
         let there = self.dispatcher.borrow().clone();
-        there.ok_or_else(|| {
-            ClusterError::NotLeading("ask the one that does, or this one again soon".to_owned())
-        })
+        there.ok_or_else(ClusterError::nobody_leads_here)
     }
 
     /// Does something on the cluster's own thread; `None` when that has ended.
@@ -441,6 +444,21 @@ impl ClusterHandle {
         self.arbiter.spawn(async move {
             // The asker may have given up.
             let _ = reply.send(work.await);
+        });
+        answer.await.ok()
+    }
+
+    /// The same for what must not leave that thread.
+    pub(crate) async fn there_with<T: Send + 'static, F: Future<Output = T> + 'static>(
+        &self,
+        work: impl FnOnce() -> F + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.arbiter.spawn_fn(move || {
+            actix::spawn(async move {
+                // The asker may have given up.
+                let _ = reply.send(work().await);
+            });
         });
         answer.await.ok()
     }
@@ -619,6 +637,7 @@ impl JobHandle {
             dir,
             stop,
             format,
+            trigger: None,
         };
         self.cluster
             .wait(move |reply| DispatcherInput::Savepoint(id, call, reply))

@@ -51,6 +51,9 @@ pub enum ClusterError {
         /// Why, and what to do.
         cause: String,
     },
+    /// The store of records does not answer: nothing can be decided before it does, and what was asked may or may not be done.
+    #[error("{0}; ask again soon")]
+    Unavailable(String),
     /// Another jobmanager decides, or none does at the moment.
     #[error("this jobmanager does not lead: {0}")]
     NotLeading(String),
@@ -97,6 +100,10 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
+    pub(crate) fn nobody_leads_here() -> Self {
+        Self::NotLeading("ask the one that does, or this one again soon".to_owned())
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
@@ -110,6 +117,7 @@ impl ClusterError {
             | Self::Checkpoint { .. }
             | Self::NoMaster(_)
             | Self::NotRecorded { .. }
+            | Self::Unavailable(_)
             | Self::SilentTaskManager(..)
             | Self::NotLeading(_) => Fault::External,
             Self::ShutDown

@@ -16,6 +16,8 @@ use uuid::Uuid;
 const TMP: &str = "tmp";
 /// Where the others are.
 const BLOBS: &str = "blobs";
+/// Where blobs are that nobody seems to need: for a while, and then no more.
+const ASIDE: &str = "aside";
 /// Where jobmanagers leave what others look for.
 const PROBES: &str = "probes";
 /// Which cluster this is, and which term has led last.
@@ -92,6 +94,16 @@ struct Identity {
     led: Term,
 }
 
+/// A blob that was put aside, because nobody seemed to need it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Aside {
+    /// Which one.
+    pub digest: Digest,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
+    path: PathBuf,
+}
+
 /// A blob that is being read. The end of its bytes is the end of the file only if the digest is right; otherwise an error comes.
 #[derive(Debug)]
 pub struct BlobReader {
@@ -107,7 +119,7 @@ impl BlobDir {
     /// # Errors
     /// When the disk says so.
     pub fn open(dir: &Path) -> Result<Self, BlobError> {
-        for part in [TMP, BLOBS, PROBES] {
+        for part in [TMP, BLOBS, ASIDE, PROBES] {
             let path = dir.join(part);
             fs::create_dir_all(&path).map_err(|source| BlobError::Io { path, source })?;
         }
@@ -153,17 +165,23 @@ impl BlobDir {
     /// # Errors
     /// When it is not there.
     pub fn read(&self, digest: Digest) -> Result<BlobReader, BlobError> {
+        let reader = |file, path| BlobReader {
+            file,
+            path,
+            digest,
+            hash: Sha256::new(),
+        };
         let path = self.path(digest);
         match File::open(&path) {
-            Ok(file) => Ok(BlobReader {
-                file,
-                path,
-                digest,
-                hash: Sha256::new(),
-            }),
+            Ok(file) => Ok(reader(file, path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Somebody who leads no more may have taken it for one that nobody needs.
+                let aside = self.aside()?.into_iter().find(|aside| aside.digest == digest);
+                let found = aside.and_then(|aside| Some((File::open(&aside.path).ok()?, aside.path)));
                 let dir = self.dir.clone();
-                Err(BlobError::Missing { digest, dir })
+                found
+                    .map(|(file, path)| reader(file, path))
+                    .ok_or(BlobError::Missing { digest, dir })
             }
             Err(source) => Err(BlobError::Io { path, source }),
         }
@@ -212,16 +230,86 @@ impl BlobDir {
         Some(self.path(digest)).filter(|path| path.exists())
     }
 
-    /// Deletes a blob that was condemned and checked again.
+    /// Puts a blob aside that was condemned and checked again, under a name that no other has: what is deleted later is this file, and none
+    /// that was stored since. `None`: it is not there.
+    ///
+    /// # Errors
+    /// When the disk says so.
+    pub fn put_aside(&self, condemned: &Condemned, at_ms: i64) -> Result<Option<Aside>, BlobError> {
+        let digest = condemned.digest;
+        let name = format!("{digest}-{at_ms}-{}", Uuid::new_v4().simple());
+        let (from, path) = (self.path(digest), self.dir.join(ASIDE).join(name));
+        match fs::rename(&from, &path) {
+            Ok(()) => Ok(Some(Aside { digest, at_ms, path })),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(BlobError::Io { path: from, source }),
+        }
+    }
+
+    /// All blobs that were put aside.
+    ///
+    /// # Errors
+    /// When the disk says so.
+    pub fn aside(&self) -> Result<Vec<Aside>, BlobError> {
+        let root = self.dir.join(ASIDE);
+        let io = |source| BlobError::Io {
+            path: root.clone(),
+            source,
+        };
+        let mut found = Vec::new();
+        for file in fs::read_dir(&root).map_err(io)? {
+            let file = file.map_err(io)?;
+            let name = file.file_name().to_string_lossy().into_owned();
+            let mut parts = name.split('-');
+            if let (Some(Ok(digest)), Some(Ok(at_ms))) =
+                (parts.next().map(str::parse), parts.next().map(str::parse))
+            {
+                let path = file.path();
+                found.push(Aside { digest, at_ms, path });
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Puts a blob back that is needed.
+    ///
+    /// # Errors
+    /// When the disk says so.
+    pub fn put_back(&self, aside: &Aside) -> Result<(), BlobError> {
+        // What is there already has the same bytes.
+        self.keep(&aside.path, aside.digest)
+    }
+
+    /// Deletes a blob that was put aside.
     ///
     /// # Errors
     /// When the disk says so. One that is not there is deleted.
-    pub fn delete(&self, condemned: &Condemned) -> Result<(), BlobError> {
-        let path = self.path(condemned.digest);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(BlobError::Io { path, source }),
-            _ => Ok(()),
+    pub fn discard(&self, aside: &Aside) -> Result<(), BlobError> {
+        remove(&aside.path)
+    }
+
+    /// Deletes unfinished blobs that nobody has written to since `before_ms`; how many there were.
+    ///
+    /// # Errors
+    /// When the disk says so.
+    pub fn sweep_unfinished(&self, before_ms: i64) -> Result<usize, BlobError> {
+        let root = self.dir.join(TMP);
+        let io = |source| BlobError::Io {
+            path: root.clone(),
+            source,
+        };
+        let mut swept = 0;
+        for file in fs::read_dir(&root).map_err(io)? {
+            let file = file.map_err(io)?;
+            // It may have been finished at this moment.
+            let Ok(metadata) = file.metadata() else { continue };
+            if age_of(&metadata) < before_ms {
+                remove(&file.path())?;
+                swept += 1;
+            }
         }
+        Ok(swept)
     }
 
     /// All blobs there are, and when each was stored last, in milliseconds since 1970.
@@ -402,6 +490,16 @@ impl BlobDir {
         file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
         fs::rename(&tmp, path).map_err(io)?;
         sync(path.parent().unwrap_or(&self.dir))
+    }
+}
+
+fn remove(path: &Path) -> Result<(), BlobError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            let path = path.to_owned();
+            Err(BlobError::Io { path, source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod blob;
 pub mod clock;
+pub mod collect;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod file;

@@ -9,11 +9,10 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path, Query, ReqData, block};
 use futures_util::TryStreamExt as _;
 use hurtig_cluster::process::launch::JobLaunch;
-use hurtig_ha::records::Digest;
+use hurtig_ha::records::ArtifactRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::timeout;
@@ -27,31 +26,47 @@ const PART: Duration = Duration::from_secs(30);
 const PARTS: usize = 4;
 /// Uploads at once: each has a thread that writes.
 const UPLOADS: usize = 4;
-/// Artifacts that are remembered.
-const MAX_ARTIFACTS: usize = 1_000;
 /// Characters of the name of a file that are kept.
-const MAX_NAME: usize = 100;
+const MAX_NAME: usize = 90;
 
-/// The artifacts that were uploaded, by their ids.
-pub(crate) struct Artifacts {
-    known: Mutex<BTreeMap<String, Artifact>>,
-    uploads: Semaphore,
-}
+/// Uploads that are under way.
+pub(crate) struct Uploads(Semaphore);
 
-impl Default for Artifacts {
+impl Default for Uploads {
     fn default() -> Self {
-        Self {
-            known: Mutex::default(),
-            uploads: Semaphore::new(UPLOADS),
-        }
+        Self(Semaphore::new(UPLOADS))
     }
 }
 
-#[derive(Clone)]
-struct Artifact {
-    name: String,
-    digest: Digest,
-    uploaded_ms: i64,
+impl Uploads {
+    /// One of few, while it lasts.
+    fn begin(&self) -> Result<SemaphorePermit<'_>, RestError> {
+        self.0.try_acquire().map_err(|_| {
+            let text = format!("{UPLOADS} uploads are under way: wait for one to end");
+            RestError::new(StatusCode::TOO_MANY_REQUESTS, text)
+        })
+    }
+}
+
+/// An id that the server makes, and of the client's name what can stand in a path.
+fn named(name: &str) -> (String, String) {
+    let good = |c: char| {
+        if c.is_ascii_alphanumeric() || ".-_".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    let name: String = name.chars().take(MAX_NAME).map(good).collect();
+    (format!("{}_{name}", Uuid::new_v4()), name)
+}
+
+async fn find(state: &State, id: &str) -> Result<ArtifactRecord, RestError> {
+    let found = state.jobmanager.artifacts().await?.remove(id);
+    found.ok_or_else(|| {
+        let text = format!("there is no artifact '{id}'");
+        RestError::new(StatusCode::NOT_FOUND, text)
+    })
 }
 
 /// The answer to an upload.
@@ -107,61 +122,12 @@ struct Entry {
     description: Option<String>,
 }
 
-impl Artifacts {
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, Artifact>) -> T) -> T {
-        act(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Under an id that the server makes; of the client's name, what can stand in a path.
-    fn add(&self, name: &str, digest: Digest, uploaded_ms: i64) -> Result<String, RestError> {
-        let good = |c: char| {
-            if c.is_ascii_alphanumeric() || ".-_".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        };
-        let name: String = name.chars().take(MAX_NAME).map(good).collect();
-        let id = format!("{}_{name}", Uuid::new_v4());
-        let artifact = Artifact {
-            name,
-            digest,
-            uploaded_ms,
-        };
-        self.with(|all| match all.len() {
-            MAX_ARTIFACTS.. => Err(RestError::bad_request(format!(
-                "{MAX_ARTIFACTS} artifacts were uploaded, which is the limit"
-            ))),
-            _ => {
-                all.insert(id.clone(), artifact);
-                Ok(id)
-            }
-        })
-    }
-
-    /// One of few, while it lasts.
-    fn begin_upload(&self) -> Result<SemaphorePermit<'_>, RestError> {
-        self.uploads.try_acquire().map_err(|_| {
-            let text = format!("{UPLOADS} uploads are under way: wait for one to end");
-            RestError::new(StatusCode::TOO_MANY_REQUESTS, text)
-        })
-    }
-
-    fn get(&self, id: &str) -> Result<Artifact, RestError> {
-        let found = self.with(|all| all.get(id).cloned());
-        found.ok_or_else(|| {
-            let text = format!("there is no artifact '{id}'");
-            RestError::new(StatusCode::NOT_FOUND, text)
-        })
-    }
-}
-
 pub(crate) async fn upload(
     state: Data<State>,
     allowance: ReqData<Allowance>,
     mut form: Multipart,
 ) -> Result<HttpResponse, RestError> {
-    let _one = state.artifacts.begin_upload()?;
+    let _one = state.uploads.begin()?;
     let bad = |error: actix_multipart::MultipartError| RestError::bad_request(error.to_string());
     let Some(mut field) = form.try_next().await.map_err(bad)? else {
         return Err(RestError::bad_request("the form has no file"));
@@ -206,7 +172,13 @@ pub(crate) async fn upload(
         .map_err(|error| failed(&error))?
         .map_err(|error| failed(&error))?;
     let (digest, _) = stored?;
-    let id = state.artifacts.add(&name, digest, state.wall_ms())?;
+    let (id, name) = named(&name);
+    let artifact = ArtifactRecord {
+        name,
+        digest,
+        uploaded_ms: state.wall_ms(),
+    };
+    state.jobmanager.add_artifact(id.clone(), artifact).await?;
     Ok(HttpResponse::Ok().json(Uploaded {
         filename: format!("/{id}"),
         status: "success".to_owned(),
@@ -245,25 +217,26 @@ impl Read for Body {
     }
 }
 
-pub(crate) async fn list(state: Data<State>) -> HttpResponse {
-    let listed = |(id, artifact): (&String, &Artifact)| Listed {
-        id: id.clone(),
-        name: artifact.name.clone(),
+pub(crate) async fn list(state: Data<State>) -> Result<HttpResponse, RestError> {
+    let listed = |(id, artifact): (String, ArtifactRecord)| Listed {
+        id,
+        name: artifact.name,
         uploaded: artifact.uploaded_ms,
         entry: vec![Entry {
             name: "main".to_owned(),
             description: None,
         }],
     };
-    let files = state.artifacts.with(|all| all.iter().map(listed).collect());
+    let files = state.jobmanager.artifacts().await?;
+    let files = files.into_iter().map(listed).collect();
     let address = state.address.clone();
-    HttpResponse::Ok().json(List { address, files })
+    Ok(HttpResponse::Ok().json(List { address, files }))
 }
 
 /// The list forgets it. What runs from it runs on.
 pub(crate) async fn forget(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
-    state.artifacts.get(&id)?;
-    state.artifacts.with(|all| all.remove(id.as_str()));
+    find(&state, &id).await?;
+    state.jobmanager.remove_artifact(id.into_inner()).await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({})))
 }
 
@@ -297,8 +270,8 @@ impl RunRequest {
 }
 
 /// What is to be launched of an artifact.
-fn launch(state: &State, id: &str, query: RunQuery, body: &[u8]) -> Result<JobLaunch, RestError> {
-    let artifact = state.artifacts.get(id)?;
+async fn launch(state: &State, id: &str, query: RunQuery, body: &[u8]) -> Result<JobLaunch, RestError> {
+    let artifact = find(state, id).await?;
     let request: RunRequest = crate::request::body(body)?;
     let request = request.or(query);
     let mut config = request.flink_configuration;
@@ -329,7 +302,7 @@ pub(crate) async fn run(
 ) -> Result<HttpResponse, RestError> {
     let job = state
         .jobmanager
-        .run(launch(&state, &id, query.into_inner(), &body)?)
+        .run(launch(&state, &id, query.into_inner(), &body).await?)
         .await?;
     let jobid = job.to_string();
     let application_id = jobid.clone();
@@ -348,7 +321,7 @@ pub(crate) async fn plan(
 ) -> Result<HttpResponse, RestError> {
     let graph = state
         .jobmanager
-        .plan(launch(&state, &id, query.into_inner(), &body)?)
+        .plan(launch(&state, &id, query.into_inner(), &body).await?)
         .await?;
     Ok(HttpResponse::Ok().json(serde_json::json!({ "plan": crate::shape::plan(&graph) })))
 }

@@ -1,19 +1,21 @@
 //! `/jobs/:jobid/checkpoints`: what became of checkpoints, how they are taken, and one that somebody wants.
 
 use crate::error::RestError;
-use crate::operations::Operation;
+use crate::operations;
 use crate::request::{body, job_id, number, trigger_id, vertex_id};
+use crate::savepoints::begin;
 use crate::server::State;
 use crate::settings::Settings;
 use crate::shape::checkpoints as shape;
 use crate::vertices::not_found;
 use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data, Path};
-use hurtig_cluster::{CheckpointKind, CheckpointRecord, ClusterError};
+use hurtig_cluster::CheckpointRecord;
+use hurtig_cluster::process::Family;
 use hurtig_core::ids::CheckpointId;
+use hurtig_ha::records::{Intent, IntentOutcome};
 use serde::Deserialize;
 use serde_json::json;
-use uuid::Uuid;
 
 type Answer = Result<HttpResponse, RestError>;
 
@@ -35,12 +37,12 @@ enum Kind {
     Incremental,
 }
 
-impl From<Kind> for CheckpointKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Configured => Self::Configured,
-            Kind::Full => Self::Full,
-            Kind::Incremental => Self::Incremental,
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Configured => "CONFIGURED",
+            Self::Full => "FULL",
+            Self::Incremental => "INCREMENTAL",
         }
     }
 }
@@ -81,35 +83,22 @@ pub(crate) async fn subtasks(state: Data<State>, path: Path<(String, String, Str
 
 pub(crate) async fn trigger(state: Data<State>, id: Path<String>, bytes: Bytes) -> Answer {
     let (job, request): (_, CheckpointRequest) = (job_id(&id)?, body(&bytes)?);
-    let trigger = match request.trigger_id {
-        Some(named) => trigger_id(&named)?,
-        None => Uuid::new_v4().simple().to_string(),
-    };
-    let what = Operation::Checkpoint(job);
-    let cluster = state.jobmanager.cluster().clone();
-    let status = cluster.job_status(job).await?;
-    // A request that is repeated after the job has ended is the same request.
-    if status.is_globally_terminal() && state.operations.status(what, &trigger).is_none() {
-        return Err(ClusterError::Ended { job, status }.into());
-    }
-    let answer = HttpResponse::Accepted().json(json!({ "request-id": trigger }));
-    if !state.operations.begin(what, &trigger)? {
-        return Ok(answer);
-    }
-    let state = state.clone();
-    actix_web::rt::spawn(async move {
-        let taken = cluster.job_checkpoint(job, request.checkpoint_type.into()).await;
-        let taken = taken.map(|taken| json!({ "checkpointId": taken.id.0 }));
-        let taken = taken.map_err(|error| error.to_string());
-        tracing::info!(%job, trigger, ?taken, "checkpoint");
-        state.operations.end(what, &trigger, taken);
-    });
-    Ok(answer)
+    let form = request.checkpoint_type.name().to_owned();
+    begin(&state, job, Intent::Checkpoint { form }, request.trigger_id).await
 }
 
 pub(crate) async fn status(state: Data<State>, path: Path<(String, String)>) -> Answer {
     let (job, trigger) = (job_id(&path.0)?, trigger_id(&path.1)?);
-    let status = state.operations.status(Operation::Checkpoint(job), &trigger);
-    let unknown = || not_found(format!("there is no checkpoint request {trigger} of job {job}"));
-    Ok(HttpResponse::Ok().json(status.ok_or_else(unknown)?))
+    let asked = state
+        .jobmanager
+        .asked(job, (Family::Checkpoints, &trigger))
+        .await?;
+    let unknown = || {
+        not_found(format!(
+            "there is no checkpoint request {trigger} of job {job}, or it is forgotten"
+        ))
+    };
+    let (_, outcome) = asked.ok_or_else(unknown)?;
+    let taken = |done: &IntentOutcome| json!({ "checkpointId": done.checkpoint.map(|id| id.0) });
+    Ok(HttpResponse::Ok().json(operations::status(outcome.as_ref(), taken)))
 }

@@ -88,6 +88,7 @@ impl From<ClusterError> for RestError {
             | ClusterError::SilentTaskManager(..)
             | ClusterError::NotLeading(_)
             | ClusterError::NotRecorded { .. }
+            | ClusterError::Unavailable(_)
             | ClusterError::ShutDown => StatusCode::SERVICE_UNAVAILABLE,
             ClusterError::Fingerprint { .. } => StatusCode::BAD_REQUEST,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

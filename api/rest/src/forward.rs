@@ -8,7 +8,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, ORIGIN, TRANSFER_ENCODING,
 };
-use actix_web::http::{ConnectionType, StatusCode, Uri};
+use actix_web::http::{ConnectionType, Method, StatusCode, Uri};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _};
@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(160);
 
 /// How long a request that nobody serves may take to come.
 const DRAINING: Duration = Duration::from_secs(10);
+/// What is said while the store is away.
+const SUSPENDED: &str = "this jobmanager leads, and the store of high availability has not confirmed that in time: nothing is decided \
+                         before it does; running jobs go on. Ask again soon";
 /// How often it is looked who leads, while an answer is waited for.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -44,7 +47,10 @@ pub(crate) async fn to_the_leader<B: MessageBody + 'static>(
         return next.call(request).await.map(ServiceResponse::map_into_left_body);
     };
     if state.jobmanager.leads() {
-        return next.call(request).await.map(ServiceResponse::map_into_left_body);
+        if request.method().is_safe() || is_the_end(&request) {
+            return next.call(request).await.map(ServiceResponse::map_into_left_body);
+        }
+        return while_it_decides(&state, request, next).await;
     }
     let (request, payload) = request.into_parts();
     if let Some(allowance) = request.extensions().get::<Allowance>() {
@@ -69,6 +75,40 @@ pub(crate) async fn to_the_leader<B: MessageBody + 'static>(
         None => nobody(payload).await,
     };
     Ok(ServiceResponse::new(request, answer.map_into_right_body()))
+}
+
+/// The end of the cluster needs no store.
+fn is_the_end(request: &ServiceRequest) -> bool {
+    request.method() == Method::DELETE && matches!(request.path(), "/cluster" | "/v1/cluster")
+}
+
+/// Serves what changes something, as long as this jobmanager may decide: nobody waits for a store that is away.
+async fn while_it_decides<B: MessageBody + 'static>(
+    state: &State,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    if state.jobmanager.is_suspended() {
+        let (request, payload) = request.into_parts();
+        if let Some(allowance) = request.extensions().get::<Allowance>() {
+            allowance.file_begins();
+        }
+        let answer = refuse(payload, SUSPENDED).await;
+        return Ok(ServiceResponse::new(request, answer.map_into_right_body()));
+    }
+    tokio::select! {
+        served = next.call(request) => served.map(ServiceResponse::map_into_left_body),
+        () = suspended(state) => {
+            let text = format!("{SUSPENDED}. It is not known yet whether what was asked is recorded: to ask again under the same id is safe");
+            Err(RestError::new(StatusCode::SERVICE_UNAVAILABLE, text).into())
+        }
+    }
+}
+
+async fn suspended(state: &State) {
+    while !state.jobmanager.is_suspended() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Waits until the leader is another one: a machine that is stopped or cut off refuses nothing, and answers nothing.
@@ -125,12 +165,16 @@ async fn hand_on(
     }
 }
 
+async fn nobody(payload: actix_web::dev::Payload) -> HttpResponse {
+    refuse(payload, "no jobmanager leads at the moment; ask again soon").await
+}
+
 /// Who is still sending hears nothing before it has sent all, so that is read, and dropped.
-async fn nobody(mut payload: actix_web::dev::Payload) -> HttpResponse {
+async fn refuse(mut payload: actix_web::dev::Payload, text: &str) -> HttpResponse {
     let read = async { while let Some(Ok(_)) = payload.next().await {} };
     // Whoever is slower than that finds the connection closed.
     drop(tokio::time::timeout(DRAINING, read).await);
-    unavailable("no jobmanager leads at the moment; ask again soon")
+    unavailable(text)
 }
 
 fn unavailable(text: impl Into<String>) -> HttpResponse {

@@ -2,18 +2,18 @@
 
 use crate::access::Role;
 use crate::error::RestError;
-use crate::operations::Operation;
+use crate::operations;
 use crate::request::{body, job_id, trigger_id};
 use crate::server::State;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path, ReqData};
-use hurtig_cluster::{ClusterError, ClusterHandle};
+use hurtig_cluster::process::Family;
 use hurtig_core::ids::JobId;
-use hurtig_dataflow::chain::StopMode;
-use hurtig_storage::{BlobStores, SavepointFormat, SnapshotFolder, SnapshotKind, is_whole, read_metadata};
+use hurtig_ha::records::Intent;
+use hurtig_storage::is_whole;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 /// A savepoint of a job that goes on.
@@ -61,12 +61,13 @@ pub enum Format {
     Native,
 }
 
-impl From<Format> for SavepointFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Canonical => Self::Canonical,
-            Format::Native => Self::Native,
-        }
+impl Format {
+    fn name(self) -> String {
+        let name = match self {
+            Self::Canonical => "CANONICAL",
+            Self::Native => "NATIVE",
+        };
+        name.to_owned()
     }
 }
 
@@ -76,15 +77,6 @@ impl From<Format> for SavepointFormat {
 pub(crate) struct DisposalRequest {
     #[serde(rename = "savepoint-path")]
     savepoint_path: Option<String>,
-}
-
-/// How a savepoint is taken.
-struct Taking {
-    dir: Option<String>,
-    format: Option<SavepointFormat>,
-    stop: Option<StopMode>,
-    /// Whether the job is cancelled then.
-    cancel: bool,
 }
 
 pub(crate) async fn trigger(
@@ -99,13 +91,12 @@ pub(crate) async fn trigger(
         let text = "`web.cancel.enable: false` has switched off on this cluster that jobs are cancelled";
         return Err(RestError::new(StatusCode::FORBIDDEN, text));
     }
-    let taking = Taking {
-        dir: request.target_directory,
-        format: request.format_type.map(Into::into),
-        stop: None,
+    let intent = Intent::Savepoint {
+        directory: request.target_directory,
+        format: request.format_type.map(Format::name),
         cancel: request.cancel_job,
     };
-    begin(&state, job_id(&id)?, taking, request.trigger_id).await
+    begin(&state, job_id(&id)?, intent, request.trigger_id).await
 }
 
 pub(crate) async fn stop(
@@ -116,17 +107,12 @@ pub(crate) async fn stop(
 ) -> Result<HttpResponse, RestError> {
     let request: StopRequest = body(&bytes)?;
     check_directory(*role, request.target_directory.as_deref(), &state.savepoint_dirs)?;
-    let mode = match request.drain {
-        true => StopMode::Drain,
-        false => StopMode::Suspend,
+    let intent = Intent::Stop {
+        directory: request.target_directory,
+        drain: request.drain,
+        format: request.format_type.map(Format::name),
     };
-    let taking = Taking {
-        dir: request.target_directory,
-        format: request.format_type.map(Into::into),
-        stop: Some(mode),
-        cancel: false,
-    };
-    begin(&state, job_id(&id)?, taking, request.trigger_id).await
+    begin(&state, job_id(&id)?, intent, request.trigger_id).await
 }
 
 pub(crate) async fn status(
@@ -134,12 +120,17 @@ pub(crate) async fn status(
     path: Path<(String, String)>,
 ) -> Result<HttpResponse, RestError> {
     let (job, trigger) = (job_id(&path.0)?, trigger_id(&path.1)?);
-    let status = state.operations.status(Operation::Savepoint(job), &trigger);
+    let asked = state
+        .jobmanager
+        .asked(job, (Family::Savepoints, &trigger))
+        .await?;
     let unknown = || {
-        let text = format!("there is no savepoint request {trigger} of job {job}");
+        let text = format!("there is no savepoint request {trigger} of job {job}, or it is forgotten");
         RestError::new(StatusCode::NOT_FOUND, text)
     };
-    Ok(HttpResponse::Ok().json(status.ok_or_else(unknown)?))
+    let (_, outcome) = asked.ok_or_else(unknown)?;
+    let status = operations::status(outcome.as_ref(), |done| json!({ "location": done.location }));
+    Ok(HttpResponse::Ok().json(status))
 }
 
 /// Whoever may run no code may not have the cluster write wherever they like.
@@ -169,50 +160,19 @@ fn check_directory(role: Role, dir: Option<&str>, allowed: &[String]) -> Result<
     Err(RestError::new(StatusCode::FORBIDDEN, text))
 }
 
-async fn begin(
-    state: &Data<State>,
+/// Answered when it is in the store: from then on it is not forgotten, whoever is killed. The same trigger id again is the same request.
+pub(crate) async fn begin(
+    state: &State,
     job: JobId,
-    taking: Taking,
+    intent: Intent,
     trigger: Option<String>,
 ) -> Result<HttpResponse, RestError> {
     let trigger = match trigger {
         Some(named) => trigger_id(&named)?,
         None => Uuid::new_v4().simple().to_string(),
     };
-    let answer = HttpResponse::Accepted().json(json!({ "request-id": trigger }));
-    let cluster = state.jobmanager.cluster().clone();
-    let status = cluster.job_status(job).await?;
-    // A request that is repeated after the job has ended is the same request.
-    if status.is_globally_terminal()
-        && state
-            .operations
-            .status(Operation::Savepoint(job), &trigger)
-            .is_none()
-    {
-        return Err(ClusterError::Ended { job, status }.into());
-    }
-    if !state.operations.begin(Operation::Savepoint(job), &trigger)? {
-        return Ok(answer);
-    }
-    let state = state.clone();
-    actix_web::rt::spawn(async move {
-        let taken = take(&cluster, job, taking).await;
-        let taken = taken.map_err(|error| error.to_string());
-        tracing::info!(%job, trigger, ?taken, "savepoint");
-        let taken = taken.map(|location| json!({ "location": location }));
-        state.operations.end(Operation::Savepoint(job), &trigger, taken);
-    });
-    Ok(answer)
-}
-
-async fn take(cluster: &ClusterHandle, job: JobId, taking: Taking) -> Result<String, ClusterError> {
-    let path = cluster
-        .job_savepoint(job, taking.dir, taking.stop, taking.format)
-        .await?;
-    if taking.cancel {
-        cluster.cancel_job(job).await?;
-    }
-    Ok(path)
+    state.jobmanager.ask_job(job, &trigger, intent).await?;
+    Ok(HttpResponse::Accepted().json(json!({ "request-id": trigger })))
 }
 
 /// Deletes a savepoint: its metadata, and the files of its own that they name.
@@ -225,40 +185,20 @@ pub(crate) async fn dispose(state: Data<State>, bytes: Bytes) -> Result<HttpResp
         let text = format!("'{path}' is no whole path: name the savepoint by one");
         return Err(RestError::bad_request(text));
     }
-    let trigger = Uuid::new_v4().simple().to_string();
-    state.operations.begin(Operation::Disposal, &trigger)?;
-    let answer = HttpResponse::Ok().json(json!({ "request-id": trigger }));
-    actix_web::rt::spawn(async move {
-        let of = path.clone();
-        let disposed = actix_web::web::block(move || delete(&of)).await;
-        let disposed = disposed.unwrap_or_else(|error| Err(error.to_string()));
-        tracing::info!(path, ?disposed, "disposal of a savepoint");
-        let disposed = disposed.map(|()| json!({}));
-        state.operations.end(Operation::Disposal, &trigger, disposed);
-    });
-    Ok(answer)
-}
-
-/// Blocks.
-fn delete(path: &str) -> Result<(), String> {
-    let stores = BlobStores::local();
-    let failed = |error: hurtig_storage::StorageError| error.to_string();
-    let folder = SnapshotFolder::of_path(path).map_err(failed)?;
-    let store = folder.open(&stores).map_err(failed)?;
-    let metadata = read_metadata(&*store, &folder.folder).map_err(failed)?;
-    match metadata.kind {
-        SnapshotKind::Savepoint => folder.delete(&stores).map_err(failed),
-        SnapshotKind::Checkpoint => Err(format!(
-            "'{path}' is a checkpoint, which belongs to its job: only savepoints are deleted"
-        )),
-    }
+    let trigger = state.jobmanager.dispose(path).await?;
+    Ok(HttpResponse::Ok().json(json!({ "request-id": trigger })))
 }
 
 pub(crate) async fn disposal(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
     let trigger = trigger_id(&id)?;
-    let status: Option<Value> = state.operations.status(Operation::Disposal, &trigger);
-    let unknown = || RestError::new(StatusCode::NOT_FOUND, format!("there is no disposal {trigger}"));
-    Ok(HttpResponse::Ok().json(status.ok_or_else(unknown)?))
+    let asked = state.jobmanager.disposal(&trigger).await?;
+    let unknown = || {
+        let text = format!("there is no disposal {trigger}, or it is forgotten");
+        RestError::new(StatusCode::NOT_FOUND, text)
+    };
+    let asked = asked.ok_or_else(unknown)?;
+    let status = operations::status(asked.outcome.as_ref(), |_| json!({}));
+    Ok(HttpResponse::Ok().json(status))
 }
 
 #[cfg(test)]

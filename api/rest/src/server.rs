@@ -1,11 +1,10 @@
 //! The server: its routes and bounds.
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::Uploads;
 use crate::body::MAX_BODY;
 use crate::config::Listening;
 use crate::error::RestError;
 use crate::guard::Gate;
-use crate::operations::Operations;
 use crate::routes::{routes, with_version};
 use crate::{forward, guard};
 use actix_web::http::StatusCode;
@@ -28,8 +27,7 @@ const HEADERS: Duration = Duration::from_secs(4);
 /// What the routes share.
 pub(crate) struct State {
     pub(crate) jobmanager: JobManagerHandle,
-    pub(crate) artifacts: Artifacts,
-    pub(crate) operations: Operations,
+    pub(crate) uploads: Uploads,
     /// Those of this process.
     pub(crate) logs: Logs,
     pub(crate) settings: BTreeMap<String, String>,
@@ -80,8 +78,7 @@ pub async fn serve(
     let collector = Arc::new(collector);
     let state = Data::new(State {
         jobmanager,
-        artifacts: Artifacts::default(),
-        operations: Operations::default(),
+        uploads: Uploads::default(),
         logs,
         settings,
         collector: Arc::clone(&collector),

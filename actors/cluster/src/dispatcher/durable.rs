@@ -6,14 +6,16 @@
 use super::brain::Times;
 use crate::process::launch::JobLaunch;
 use crate::result::{JobFailure, JobResult};
+use crate::wire::StopsWith;
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::records::{
-    CheckpointPointer, Cleanup, Digest, Epoch, EpochToken, Failure, FinalStatus, IdBlock, Intent, JobIntent,
-    JobRecord, JobView, LeaderToken, PointerKind, ProcessExit, Records, ResultRecord, Submission,
+    CheckpointPointer, Cleanup, Digest, Epoch, EpochToken, Failure, FinalStatus, IdBlock, Intent,
+    IntentRecord, JobIntent, JobRecord, JobView, LeaderToken, PointerKind, ProcessExit, Reclaim, Records,
+    ResultRecord, Submission, cancels,
 };
 use hurtig_kit::BlockingThreads;
 use serde::{Deserialize, Serialize};
@@ -23,7 +25,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// How long nothing is asked of a store that did not answer.
-const PAUSE: Duration = Duration::from_millis(300);
+pub(super) const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 5 } else { 300 });
 /// How large the description of a job, or of its end, may be.
 const MAX_DOCUMENT: u64 = 256 << 20;
 /// Checkpoints that a JobMaster can have begun, by far.
@@ -44,6 +46,15 @@ pub(crate) enum NotWritten {
     /// The disk does.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// As much as may be is under way.
+    #[error("{open} requests of job {job} are under way: wait for one to end")]
+    TooMany { job: JobId, open: usize },
+    /// As many are under way as may be.
+    #[error("{0} savepoints are being deleted: wait for one to end")]
+    TooManyDisposals(usize),
+    /// The bytes of an artifact are gone.
+    #[error("artifact {0} was deleted: upload it again")]
+    NoArtifact(Digest),
     /// What was written cannot be understood.
     #[error("{what} of job {job}: {why}")]
     Document {
@@ -78,6 +89,10 @@ pub(crate) struct Begins {
     pub(super) first_checkpoint: CheckpointId,
     /// The first one that is not reserved.
     pub(super) ids_end: CheckpointId,
+    /// The job was stopped with the latest checkpoint, a savepoint.
+    pub(super) stopped: Option<StopsWith>,
+    /// What it was asked and has not done, by trigger id.
+    pub(super) open: BTreeMap<String, IntentRecord>,
 }
 
 /// A job of an earlier term that has not ended.
@@ -111,12 +126,32 @@ pub(crate) struct Digests {
 }
 
 /// Whether the outcome of a write is open.
-fn is_open(failure: &Failure) -> bool {
+pub(super) fn is_open(failure: &Failure) -> bool {
     failure.may_retry() || matches!(failure, Failure::Unknown(_) | Failure::Overtaken)
 }
 
+/// The trigger id of the stop that has led to this savepoint.
+fn stop_of(intents: &BTreeMap<String, IntentRecord>, savepoint: CheckpointId) -> Option<String> {
+    let led = |record: &IntentRecord| {
+        record
+            .taken
+            .as_ref()
+            .is_some_and(|taken| taken.checkpoint == savepoint)
+    };
+    let found = intents.iter().find(|(_, record)| led(record));
+    found.map(|(trigger, _)| trigger.clone())
+}
+
+/// `None`: what the record names was collected before it was written, and is to be stored again.
+pub(super) fn condemned(written: Result<(), Failure>) -> Result<Option<()>, Failure> {
+    match written {
+        Err(Failure::Condemned(_)) => Ok(None),
+        written => written.map(Some),
+    }
+}
+
 /// Does it until the store has decided.
-async fn insist<T>(
+pub(super) async fn insist<T>(
     what: &str,
     job: JobId,
     mut write: impl AsyncFnMut() -> Result<T, Failure>,
@@ -133,19 +168,38 @@ async fn insist<T>(
 }
 
 impl Durable {
+    /// Stores a document. Whoever refers to it proves with what is returned that it was not collected since.
     async fn keep<T: Serialize>(
         &self,
         what: &'static str,
         job: JobId,
         document: &T,
-    ) -> Result<Digest, NotWritten> {
+    ) -> Result<Reclaim, NotWritten> {
         let wrong = |why: String| NotWritten::Document { what, job, why };
         let bytes = serde_json::to_vec(document).map_err(|error| wrong(error.to_string()))?;
+        let digest = Digest::of(&bytes);
+        let before = insist(what, job, async || self.records.before_storing(digest).await).await?;
         let blobs = self.blobs.clone();
         let stored = self
             .threads
             .run(move || blobs.store(&mut &bytes[..], MAX_DOCUMENT));
-        Ok(stored.await.map_err(|error| wrong(error.to_string()))??)
+        let stored = stored.await.map_err(|error| wrong(error.to_string()))??;
+        debug_assert_eq!(stored, digest, "what is stored is what was hashed");
+        Ok(before)
+    }
+
+    /// The artifact is there, and is not collected before a record names it that proves that with what is returned.
+    pub(super) async fn find_artifact(&self, job: JobId, digest: Digest) -> Result<Reclaim, NotWritten> {
+        let before = insist("an artifact", job, async || {
+            self.records.before_storing(digest).await
+        })
+        .await?;
+        let blobs = self.blobs.clone();
+        let there = self.threads.run(move || blobs.file(digest).is_some());
+        match there.await {
+            Ok(true) => Ok(before),
+            _ => Err(NotWritten::NoArtifact(digest)),
+        }
     }
 
     async fn open<T: for<'de> Deserialize<'de> + Send + 'static>(
@@ -168,13 +222,33 @@ impl Durable {
             return Err(failure.into());
         };
         let job = graph.id;
+        loop {
+            match self.admit_once(job, launch, submitted_ms).await {
+                // What it names was collected between the look and the write.
+                Err(NotWritten::Record(Failure::Condemned(_))) => tokio::time::sleep(PAUSE).await,
+                admitted => return admitted,
+            }
+        }
+    }
+
+    async fn admit_once(
+        &self,
+        job: JobId,
+        launch: &JobLaunch,
+        submitted_ms: i64,
+    ) -> Result<Digests, NotWritten> {
+        let mut stored = vec![self.keep("the description", job, launch).await?];
         let digests = Digests {
             artifact: launch.artifact.parse().ok(),
-            graph: self.keep("the description", job, launch).await?,
+            graph: stored[0].digest(),
         };
+        if let Some(artifact) = digests.artifact {
+            stored.push(self.find_artifact(job, artifact).await?);
+        }
+        let name = launch.graph.as_ref().map(|graph| graph.name.clone());
         let record = JobRecord {
             job,
-            name: graph.name.clone(),
+            name: name.unwrap_or_default(),
             artifact: digests.artifact,
             graph: digests.graph,
             restore: Default::default(),
@@ -183,9 +257,13 @@ impl Durable {
             exits: Vec::new(),
         };
         let submitted = insist("a submission", job, async || {
-            self.records.submit(&self.leader, &record).await
+            match self.records.submit_stored(&self.leader, &record, &stored).await {
+                // To write the same again would not help.
+                Err(Failure::Condemned(which)) => Ok(Err(Failure::Condemned(which))),
+                submitted => submitted.map(Ok),
+            }
         });
-        match submitted.await? {
+        match submitted.await?? {
             Submission::Created | Submission::Running => Ok(digests),
             Submission::Ended(_) => Err(Failure::Ended(job).into()),
         }
@@ -228,6 +306,14 @@ impl Durable {
             self.records.checkpoints(job).await
         });
         let latest = pointers.await?.pop();
+        let intents = insist("what was asked", job, async || self.records.intents(job).await).await?;
+        let stopped = latest
+            .as_ref()
+            .filter(|latest| latest.kind == PointerKind::Savepoint);
+        let stopped = stopped.map(|latest| StopsWith {
+            trigger: stop_of(&intents, latest.id),
+            drain: latest.drain,
+        });
         let from = latest.as_ref().map_or(0, |latest| latest.id.0 + 1);
         let reserved = self.reserve(&token, CheckpointId(from)).await?;
         Ok(Begins {
@@ -235,6 +321,11 @@ impl Durable {
             latest: latest.map(|pointer| (pointer.id, pointer.location)),
             first_checkpoint: reserved.first,
             ids_end: reserved.end,
+            stopped,
+            open: intents
+                .into_iter()
+                .filter(|(_, asked)| asked.outcome.is_none())
+                .collect(),
         })
     }
 
@@ -252,7 +343,7 @@ impl Durable {
     pub(super) async fn commit(
         &self,
         token: &EpochToken,
-        (id, location): (CheckpointId, String),
+        (id, location, stop): (CheckpointId, String, Option<StopsWith>),
         (before, ids_end): (Option<CheckpointId>, CheckpointId),
         completed_ms: i64,
     ) -> Result<CheckpointId, NotWritten> {
@@ -263,14 +354,21 @@ impl Durable {
         };
         let pointer = CheckpointPointer {
             id,
-            kind: PointerKind::Checkpoint,
+            kind: match stop {
+                Some(_) => PointerKind::Savepoint,
+                None => PointerKind::Checkpoint,
+            },
             location,
             completed_ms,
+            drain: stop.as_ref().is_some_and(|stop| stop.drain),
         };
-        let committed = insist("a checkpoint", token.job, async || {
-            self.records
-                .commit_checkpoint(token, &pointer, before.as_slice())
-                .await
+        let subsumed = before.as_slice();
+        let committed = insist("a checkpoint", token.job, async || match &stop {
+            None => self.records.commit_checkpoint(token, &pointer, subsumed).await,
+            Some(StopsWith { trigger, .. }) => {
+                let trigger = trigger.as_deref();
+                self.records.commit_stop(token, trigger, &pointer, subsumed).await
+            }
         });
         committed.await?;
         Ok(ids_end)
@@ -284,11 +382,15 @@ impl Durable {
         archive: &Archive,
         ended_ms: i64,
     ) -> Result<(), NotWritten> {
-        let record = self.result_of(token.job, digests, archive, ended_ms).await?;
-        let finished = insist("a result", token.job, async || {
-            self.records.finish(token, &record).await
-        });
-        Ok(finished.await?)
+        loop {
+            let (record, stored) = self.result_of(token.job, digests, archive, ended_ms).await;
+            let finished = insist("a result", token.job, async || {
+                condemned(self.records.finish(token, &record, stored.as_ref()).await)
+            });
+            if let Some(()) = finished.await? {
+                return Ok(());
+            }
+        }
     }
 
     /// The same, of a job without a JobMaster.
@@ -299,12 +401,17 @@ impl Durable {
         archive: &Archive,
         ended_ms: i64,
     ) -> Result<(), NotWritten> {
-        let record = self.result_of(job, digests, archive, ended_ms).await?;
-        let ended = insist("a result", job, async || {
-            let token = self.records.raise_epoch(&self.leader, job).await?;
-            self.records.end_job(&self.leader, &token, &record).await
-        });
-        Ok(ended.await?)
+        loop {
+            let (record, stored) = self.result_of(job, digests, archive, ended_ms).await;
+            let ended = insist("a result", job, async || {
+                let token = self.records.raise_epoch(&self.leader, job).await?;
+                let result = (&record, stored.as_ref());
+                condemned(self.records.end_job(&self.leader, &token, result).await)
+            });
+            if let Some(()) = ended.await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn result_of(
@@ -313,9 +420,9 @@ impl Durable {
         digests: Digests,
         archive: &Archive,
         ended_ms: i64,
-    ) -> Result<ResultRecord, NotWritten> {
+    ) -> (ResultRecord, Option<Reclaim>) {
         let kept = self.keep_archive(job, archive).await;
-        Ok(ResultRecord {
+        let record = ResultRecord {
             artifact: digests.artifact,
             graph: digests.graph,
             status: match archive.result.status {
@@ -330,13 +437,14 @@ impl Durable {
                 .failure
                 .as_ref()
                 .map(|failure| failure.to_string().chars().take(1_000).collect()),
-            archive: kept,
+            archive: kept.as_ref().map(Reclaim::digest),
             cleanup: Cleanup::Dirty,
-        })
+        };
+        (record, kept)
     }
 
     /// That a job has ended matters more than how.
-    async fn keep_archive(&self, job: JobId, archive: &Archive) -> Option<Digest> {
+    async fn keep_archive(&self, job: JobId, archive: &Archive) -> Option<Reclaim> {
         for _ in 0..ARCHIVING {
             match self.keep("the archive", job, archive).await {
                 Ok(kept) => return Some(kept),
@@ -455,7 +563,6 @@ impl Durable {
         };
         let record = record.value;
         let launch: JobLaunch = self.open("the description", job, record.graph).await?;
-        let asked = |intent: &Intent| *intent == Intent::Cancel;
         Ok(Some(Unfinished {
             launch,
             digests: Digests {
@@ -463,7 +570,7 @@ impl Durable {
                 graph: record.graph,
             },
             submitted_ms: record.submitted_ms,
-            cancelled: view.intents.values().any(|known| asked(&known.value.intent)),
+            cancelled: view.intents.values().any(|known| cancels(&known.value)),
             exits: record.exits,
             epoch,
             claimed,

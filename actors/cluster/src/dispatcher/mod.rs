@@ -2,6 +2,10 @@
 
 mod brain;
 mod durable;
+#[cfg(test)]
+mod durable_tests;
+mod intents;
+mod keeping;
 mod lives;
 mod processes;
 mod queries;
@@ -9,7 +13,7 @@ mod shell;
 mod writes;
 
 pub use brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
-pub(crate) use durable::{Durable, Inheritance};
+pub(crate) use durable::{Durable, Inheritance, NotWritten};
 pub(crate) use processes::{DispatcherCall, MasterProcesses};
 pub(crate) use queries::JobQuery;
 pub(crate) use shell::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};

@@ -2,6 +2,7 @@
 
 use super::brain::DispatcherEvent;
 use super::durable::{Begins, Digests, Durable, Inheritance, Unfinished};
+use super::intents::Obeyed;
 use super::lives::{AfterExit, MasterLives};
 use super::shell::{Answer, Dispatcher, DispatcherInput, Submitted};
 use super::writes::{Write, Written};
@@ -17,7 +18,7 @@ use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobStatus;
-use hurtig_ha::records::{Epoch, ProcessExit};
+use hurtig_ha::records::{Epoch, JobIntent, ProcessExit};
 use hurtig_kit::{Mailbox, ShellCx};
 use hurtig_rpc::{Call, FenceError, Fences, Responder, RpcError, Scope, Stamp};
 use std::collections::{BTreeMap, VecDeque};
@@ -65,6 +66,12 @@ pub(crate) enum DispatcherCall {
     Write(JobId, Box<Write>),
     /// Timer: another one is, after one has ended so.
     RaiseAfter(JobId, Box<ProcessExit>),
+    /// Somebody asks something of a job. Answered when it is in the store.
+    Intend(JobId, JobIntent, Answer<()>),
+    /// A JobMaster has done what it was asked under a trigger id, or nothing is heard of it.
+    Obeyed((JobId, NonZeroU64), String, Obeyed),
+    /// Timer: a JobMaster is asked again.
+    Obey(JobId, String),
     /// Something about a job is in the store, or never will be.
     Written(JobId, Box<Written>),
 }
@@ -99,6 +106,10 @@ pub(super) struct Job {
     owed: Vec<Responder<()>>,
     /// The first checkpoint id that is not reserved.
     pub(super) ids_end: CheckpointId,
+    /// What it was asked and has not done, by trigger id.
+    pub(super) open: BTreeMap<String, JobIntent>,
+    /// The savepoint that it stops with is recorded.
+    pub(super) stopped: bool,
     /// How JobMasters of it have ended, those that ended last.
     exits: VecDeque<FailureEntry>,
     /// How many have.
@@ -319,6 +330,9 @@ impl Dispatcher {
             DispatcherCall::Write(job, what) => self.write(job, *what, cx),
             DispatcherCall::RaiseAfter(job, exit) => self.write(job, Write::Raise(Some(*exit)), cx),
             DispatcherCall::Written(job, written) => self.on_written(job, *written, cx),
+            DispatcherCall::Intend(job, asked, answer) => self.intend(job, asked, answer, cx),
+            DispatcherCall::Obeyed(who, trigger, obeyed) => self.on_obeyed(who, trigger, obeyed, cx),
+            DispatcherCall::Obey(job, trigger) => self.obey(job, &trigger, cx),
         }
     }
 
@@ -343,6 +357,7 @@ impl Dispatcher {
             return Claim::Refused(format!("epoch {epoch} is over"));
         }
         known.ids_end = begins.ids_end;
+        known.stopped |= begins.stopped.is_some();
         let first_time = known.lives.claimed(process, begins.token, begins.latest);
         let restore = known.lives.latest().map(|(_, path)| path.clone());
         let (cancelled, age) = (known.lives.cancelled, known.age(wall_ms));
@@ -379,6 +394,7 @@ impl Dispatcher {
             restore,
             first_checkpoint: begins.first_checkpoint,
             age,
+            stopped: begins.stopped,
         }
     }
 
@@ -600,6 +616,8 @@ impl Job {
             ending: false,
             owed: Vec::new(),
             ids_end: CheckpointId(0),
+            open: BTreeMap::new(),
+            stopped: false,
             exits: VecDeque::new(),
             exited: 0,
         }

@@ -1,6 +1,7 @@
 //! What is written down about a job: one thing at a time, in the order in which it was decided.
 
 use super::durable::{Begins, Digests, Durable, NotWritten, archive_of};
+use super::intents::Asked;
 use super::processes::{DispatcherCall, Job};
 use super::shell::{Answer, Dispatcher, DispatcherInput, Submitted};
 use crate::error::ClusterError;
@@ -8,7 +9,7 @@ use crate::process::placement::ProcessEvent;
 use crate::result::JobResult;
 use crate::wire::{Claim, ClaimJob, RecordCheckpoint};
 use hurtig_core::ids::{CheckpointId, JobId};
-use hurtig_ha::records::{EpochToken, Failure, ProcessExit};
+use hurtig_ha::records::{EpochToken, Failure, IntentOutcome, JobIntent, ProcessExit};
 use hurtig_kit::{Panicked, ShellCx};
 use hurtig_rpc::{Call, FenceError, RpcError, Stamp};
 use std::num::NonZeroU64;
@@ -33,6 +34,8 @@ pub(crate) enum Write {
     End(Box<JobResult>),
     /// It has ended already: how is to be found out.
     Learn,
+    /// What has come of what it was asked under a trigger id, as its JobMaster in this epoch says.
+    Answer(String, IntentOutcome, NonZeroU64),
 }
 
 /// What came of it.
@@ -44,6 +47,8 @@ pub(crate) enum Written {
     Finished(Box<JobResult>, Option<EpochToken>, Result<(), NotWritten>),
     Learned(Result<JobResult, NotWritten>),
     Cancelled(Answer<()>, Result<(), NotWritten>),
+    Intended(JobIntent, Answer<()>, Result<Asked, NotWritten>),
+    Answered((String, IntentOutcome), Result<(), NotWritten>),
 }
 
 fn settled<T>(outcome: Result<Result<T, NotWritten>, Panicked>) -> Result<T, NotWritten> {
@@ -53,7 +58,7 @@ fn settled<T>(outcome: Result<Result<T, NotWritten>, Panicked>) -> Result<T, Not
 type Cx<'a, 'b> = &'a mut ShellCx<'b, Dispatcher>;
 
 /// Writes, beside the actor; what came of it is its next event.
-fn write<T: 'static>(
+pub(super) fn write<T: 'static>(
     job: JobId,
     work: impl Future<Output = Result<T, NotWritten>> + 'static,
     then: impl FnOnce(Result<T, NotWritten>) -> Written + 'static,
@@ -127,6 +132,18 @@ impl Dispatcher {
             Write::Record(call) => known.begin_record((job, durable), call, wall_ms, cx),
             Write::Finish(result, token) => self.begin_end(durable, result, Some(token), cx),
             Write::End(result) => self.begin_end(durable, result, None, cx),
+            Write::Answer(trigger, outcome, epoch) => {
+                let current = known.lives.epoch() == Some(epoch);
+                let token = known.lives.token().filter(|_| current);
+                if token.is_none() && outcome.error.is_some() {
+                    // Another JobMaster has been asked since.
+                    return false;
+                }
+                let said = (trigger.clone(), outcome.clone());
+                let answered = async move { durable.answer(token, (job, &trigger), &outcome).await };
+                write(job, answered, |written| Written::Answered(said, written), cx);
+                true
+            }
             Write::Learn => {
                 let learned = async move { durable.learn(job).await };
                 write(job, learned, Written::Learned, cx);
@@ -167,9 +184,14 @@ impl Dispatcher {
     }
 
     pub(super) fn on_written(&mut self, job: JobId, written: Written, cx: Cx<'_, '_>) {
-        if let Written::Cancelled(answer, outcome) = written {
-            return self.on_cancelled(job, answer, outcome, cx);
-        }
+        // These wait for nothing, and nothing waits for them.
+        let written = match written {
+            Written::Cancelled(answer, outcome) => return self.on_cancelled(job, answer, outcome, cx),
+            Written::Intended(asked, answer, outcome) => {
+                return self.on_intended(job, (asked, answer), outcome, cx);
+            }
+            written => written,
+        };
         if let Some(known) = self.job(job) {
             known.writing = false;
         }
@@ -180,7 +202,8 @@ impl Dispatcher {
             Written::Recorded(call, outcome) => self.on_recorded(call, outcome),
             Written::Finished(result, token, outcome) => self.on_finished(result, token, outcome, cx),
             Written::Learned(outcome) => self.on_learned(job, outcome, cx),
-            Written::Cancelled(..) => {}
+            Written::Answered(said, outcome) => self.on_answered(job, said, outcome, cx),
+            Written::Cancelled(..) | Written::Intended(..) => {}
         }
         self.next_write(job, cx);
     }
@@ -233,11 +256,22 @@ impl Dispatcher {
     }
 
     fn on_claimed(&mut self, call: Call<ClaimJob>, outcome: Result<Begins, NotWritten>, cx: Cx<'_, '_>) {
-        let claim = match outcome {
-            Ok(begins) => self.grant(&call.message, begins, cx),
-            Err(error) => Claim::Refused(error.to_string()),
+        let (job, claim, open) = match outcome {
+            Ok(mut begins) => {
+                let open = std::mem::take(&mut begins.open);
+                (call.message.job, self.grant(&call.message, begins, cx), open)
+            }
+            Err(error) => (
+                call.message.job,
+                Claim::Refused(error.to_string()),
+                Default::default(),
+            ),
         };
+        let granted = matches!(claim, Claim::Granted { .. });
         call.reply.send(claim);
+        if granted {
+            self.obey_all(job, open, cx);
+        }
     }
 
     fn on_recorded(&mut self, call: Call<RecordCheckpoint>, outcome: Result<CheckpointId, NotWritten>) {
@@ -245,12 +279,14 @@ impl Dispatcher {
             job,
             checkpoint,
             ref path,
+            ..
         } = call.message;
         match outcome {
             Ok(ids_end) => {
                 if let Some(known) = self.job(job) {
                     known.lives.recorded(checkpoint, path.clone());
                     known.ids_end = ids_end;
+                    known.stopped |= call.message.stop.is_some();
                 }
                 call.reply.send(());
             }
@@ -390,6 +426,7 @@ impl Job {
             return false;
         }
         let before = (latest.map(|(id, _)| *id), self.ids_end);
+        let pointer = (pointer.0, pointer.1, call.message.stop.clone());
         let committed = async move { durable.commit(&token, pointer, before, wall_ms).await };
         write(job, committed, |outcome| Written::Recorded(call, outcome), cx);
         true

@@ -446,6 +446,10 @@ impl JobMasterBrain {
 
     /// Goes on when tasks are over.
     pub(super) fn settle(&mut self, now: Time, out: &mut Effects) {
+        if self.checkpoints.is_publishing() {
+            // Somebody may go on from that already: it is known soon, or nothing could be said of the job's end either.
+            return;
+        }
         match self.status() {
             JobStatus::Restarting => self.restart_stopped(now, out),
             _ if !self.graph.all(TaskState::is_terminal) => {}

@@ -90,6 +90,11 @@ impl JobCheckpoints {
         self.statistics.at(now, wall_ms, &retained)
     }
 
+    /// Whether it is not known yet whether a checkpoint is durable.
+    pub(super) fn is_publishing(&self) -> bool {
+        self.coordinator.is_publishing()
+    }
+
     /// What tasks and enumerators begin with.
     pub(super) fn latest(&self) -> Option<&Latest> {
         self.latest.as_ref()
@@ -189,10 +194,18 @@ impl JobMasterBrain {
             .chain(record.filter(|_| named || from.claim));
         self.checkpoints.claimed = claimed.collect();
         self.checkpoints.statistics.restored(now, &metadata, dir);
+        let stopped = self.settings.stopped.is_some();
+        if let (Some(mode), RestoreTarget::Folder(folder)) = (self.settings.stopped, &from.checkpoint) {
+            // It belongs to who asked for it, and so does the record that leads to it.
+            self.checkpoints.claimed.clear();
+            self.checkpoints.any = true;
+            self.savepoints
+                .has_stopped_before(metadata.checkpoint_id, folder.clone(), mode);
+        }
         self.checkpoints.latest = Some(Latest {
             metadata: Arc::new(metadata),
             store,
-            stopped: false,
+            stopped,
         });
         Ok(())
     }
@@ -319,6 +332,8 @@ impl JobMasterBrain {
         self.coordinate(now, out, |coordinator, effects| {
             coordinator.published(now, checkpoint, result, effects);
         });
+        // What has stopped meanwhile has waited for that.
+        self.settle(now, out);
     }
 
     /// The checkpoint that tasks were told of.

@@ -9,6 +9,7 @@ use crate::messages::JobMasterMessage;
 use crate::result::JobResult;
 use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, TaskManagerId};
 use hurtig_core::time::Time;
+use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::JobStatus;
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
@@ -45,6 +46,8 @@ pub struct JobSettings {
     pub retention: CheckpointRetention,
     /// What the job begins with; `None`: afresh.
     pub restore: Option<RestoreFrom>,
+    /// The job was stopped so, with what it begins with: it only commits that and ends.
+    pub stopped: Option<StopMode>,
     /// Where savepoints go for which nobody says it.
     pub savepoint_dir: Option<String>,
     /// In which form they hold keyed state, if nobody says it.
@@ -65,6 +68,7 @@ impl JobSettings {
             retained_checkpoints: options.retained_checkpoints,
             retention: options.retention,
             restore: options.restore,
+            stopped: None,
             savepoint_dir: options.savepoint_dir,
             savepoint_format: options.savepoint_format,
             slot_request_timeout: cluster.slot_request_timeout,

@@ -114,7 +114,8 @@ impl JobMasterBrain {
     /// The regions that cannot go on.
     fn regions_hit(&self, hit: Hit) -> BTreeSet<RegionId> {
         // A job whose input was ended for a savepoint, or that has stopped with one, goes on as a whole or not at all.
-        if self.savepoints.binds_all() {
+        let stopping = self.savepoints.is_stopping() && self.checkpoints.is_publishing();
+        if self.savepoints.binds_all() || stopping {
             return self.all_regions();
         }
         match hit {

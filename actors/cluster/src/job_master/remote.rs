@@ -13,9 +13,11 @@ use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, VertexOverview};
 use crate::wire::{
     AskAccumulators, AskCheckpoints, AskExceptions, AskMetrics, AskVertex, AskVertices, Courier, Delivery,
-    DispatcherRpc, OpenWorker, RecordCheckpoint, TakeCheckpoint, TakeSavepoint, WorkerOpened, WorkerRpc,
+    DispatcherRpc, OpenWorker, RecordCheckpoint, StopsWith, TakeCheckpoint, TakeSavepoint, WorkerOpened,
+    WorkerRpc,
 };
 use hurtig_core::ids::{CheckpointId, TaskManagerId, VertexId};
+use hurtig_dataflow::chain::StopMode;
 use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Gateway, Rpc, RpcError, Stamp};
 use hurtig_storage::{CheckpointLayout, is_whole};
@@ -40,6 +42,8 @@ pub(crate) struct RemoteLinks {
     pub(crate) dispatcher: watch::Receiver<Gateway<DispatcherRpc>>,
     /// By what the job's workers know each other; each JobMaster has another.
     pub(crate) secret: Uuid,
+    /// The job was stopped with what it begins with.
+    pub(crate) stopped: Option<StopsWith>,
 }
 
 /// What the leader is to record.
@@ -48,6 +52,8 @@ pub(super) struct Records {
     checkpoint: CheckpointId,
     /// Its whole path.
     path: String,
+    /// The job stops with it.
+    stop: Option<StopsWith>,
 }
 
 /// What other processes say to a JobMaster.
@@ -153,7 +159,12 @@ impl JobMaster {
     }
 
     fn on_savepoint(&mut self, call: Call<TakeSavepoint>, cx: &mut ShellCx<'_, Self>) {
-        let TakeSavepoint { dir, stop, format } = call.message;
+        let TakeSavepoint {
+            dir,
+            stop,
+            format,
+            trigger,
+        } = call.message;
         let (reply, answer) = Reply::new();
         let job = self.job();
         let call_of = SavepointCall {
@@ -161,6 +172,7 @@ impl JobMaster {
             dir,
             stop,
             format,
+            trigger,
         };
         self.savepoint(call_of, reply, cx);
         // Beside the actor, which may end with the savepoint that is answered here.
@@ -174,10 +186,10 @@ impl JobMaster {
     }
 
     fn on_checkpoint(&mut self, call: Call<TakeCheckpoint>, cx: &mut ShellCx<'_, Self>) {
-        let TakeCheckpoint { kind } = call.message;
+        let TakeCheckpoint { kind, trigger } = call.message;
         let (reply, answer) = Reply::new();
         let job = self.job();
-        self.checkpoint(CheckpointCall { job, kind }, reply, cx);
+        self.checkpoint(CheckpointCall { job, kind, trigger }, reply, cx);
         actix::spawn(async move {
             match answer.await {
                 Ok(Err(ClusterError::Checkpoint { cause, .. })) => call.reply.send(Err(cause)),
@@ -245,7 +257,17 @@ impl JobMaster {
             }
         };
         let path = format!("{}/{folder}", store.trim_end_matches('/'));
-        Some(Records { checkpoint, path })
+        let stop = savepoint.as_ref().and_then(|order| {
+            Some(StopsWith {
+                trigger: self.askers.name_of(&order.folder),
+                drain: order.stop? == StopMode::Drain,
+            })
+        });
+        Some(Records {
+            checkpoint,
+            path,
+            stop,
+        })
     }
 
     /// Has the leader record a checkpoint before anybody is told that it is complete. Until the leader has answered, nothing
@@ -257,13 +279,18 @@ impl JobMaster {
         let job = self.job();
         let recorded = async move {
             loop {
-                let Records { checkpoint, path } = records.clone();
+                let Records {
+                    checkpoint,
+                    path,
+                    stop,
+                } = records.clone();
                 let dispatcher = links.dispatcher.borrow().clone();
                 let asked = dispatcher.ask(
                     RecordCheckpoint {
                         job,
                         checkpoint,
                         path,
+                        stop,
                     },
                     RECORDING,
                 );

@@ -2,6 +2,7 @@
 
 use super::checkpoints::RequestId;
 use super::events::{JobEvent, WantedCheckpoint};
+use super::savepoints::STOPPED_BEFORE;
 use super::shell::JobMaster;
 use crate::config::CheckpointKind;
 use crate::error::ClusterError;
@@ -12,7 +13,10 @@ use hurtig_storage::{BlobStores, CheckpointLayout, SavepointFormat, SnapshotFold
 use hurtig_task::CheckpointStorage;
 use hurtig_task::interface::{CheckpointOrder, SavepointOrder};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Names of what is over that are remembered: the leader asks again for what it has not recorded.
+const MAX_NAMED: usize = 256;
 
 /// What somebody who wants a savepoint says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,15 +29,19 @@ pub(crate) struct SavepointCall {
     pub(crate) stop: Option<StopMode>,
     /// In which form it holds keyed state; `None`: as the job's settings say.
     pub(crate) format: Option<SavepointFormat>,
+    /// The same call again is the same savepoint; `None`: each is another one.
+    pub(crate) trigger: Option<String>,
 }
 
 /// What somebody who wants a checkpoint says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CheckpointCall {
     /// Of which job.
     pub(crate) job: JobId,
     /// What it is to be.
     pub(crate) kind: CheckpointKind,
+    /// The same call again is the same checkpoint; `None`: each is another one.
+    pub(crate) trigger: Option<String>,
 }
 
 /// A checkpoint that somebody asked for, and that is complete.
@@ -45,18 +53,93 @@ pub struct TakenCheckpoint {
     pub path: Option<String>,
 }
 
+type Asker<T> = Reply<Result<T, ClusterError>>;
+
 /// Those who wait for what they have asked for.
 #[derive(Default)]
 pub(super) struct Askers {
-    savepoints: BTreeMap<RequestId, Reply<Result<String, ClusterError>>>,
-    checkpoints: BTreeMap<RequestId, Reply<Result<TakenCheckpoint, ClusterError>>>,
+    savepoints: Asked<String>,
+    checkpoints: Asked<TakenCheckpoint>,
+    /// Where savepoints go that were asked for by name.
+    folders: Vec<(SnapshotFolder, String)>,
     next: RequestId,
+}
+
+/// What was asked for of one kind. What has a name is done once, whoever asks again.
+struct Asked<T> {
+    waiting: BTreeMap<RequestId, Vec<Asker<T>>>,
+    named: BTreeMap<String, Named<T>>,
+    /// Names of what is over, oldest first.
+    over: VecDeque<String>,
+}
+
+enum Named<T> {
+    UnderWay(RequestId),
+    Over(Result<T, ClusterError>),
+}
+
+impl<T> Default for Asked<T> {
+    fn default() -> Self {
+        let (waiting, named, over) = (BTreeMap::new(), BTreeMap::new(), VecDeque::new());
+        Self { waiting, named, over }
+    }
+}
+
+impl<T: Clone> Asked<T> {
+    /// Gives the asker back if what he asks for is to be begun.
+    fn known(&mut self, name: Option<&String>, asker: Asker<T>) -> Option<Asker<T>> {
+        match name.and_then(|name| self.named.get(name)) {
+            None => return Some(asker),
+            Some(Named::Over(result)) => asker.send(result.clone()),
+            Some(Named::UnderWay(id)) => {
+                let waiting = self.waiting.entry(*id).or_default();
+                waiting.retain(Reply::is_wanted);
+                waiting.push(asker);
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, id: RequestId, name: Option<String>, askers: Vec<Asker<T>>) {
+        self.waiting.insert(id, askers);
+        if let Some(name) = name {
+            self.named.insert(name, Named::UnderWay(id));
+        }
+    }
+
+    fn end(&mut self, id: RequestId, result: &Result<T, ClusterError>) {
+        let waiting = self.waiting.remove(&id).unwrap_or_default();
+        waiting.into_iter().for_each(|asker| asker.send(result.clone()));
+        let is = |named: &Named<T>| matches!(named, Named::UnderWay(under_way) if *under_way == id);
+        let name = self.named.iter().find(|(_, named)| is(named));
+        let Some(name) = name.map(|(name, _)| name.clone()) else {
+            return;
+        };
+        self.over.push_back(name.clone());
+        self.named.insert(name, Named::Over(result.clone()));
+        if self.over.len() > MAX_NAMED
+            && let Some(oldest) = self.over.pop_front()
+        {
+            self.named.remove(&oldest);
+        }
+    }
 }
 
 impl Askers {
     fn next(&mut self) -> RequestId {
         self.next += 1;
         self.next
+    }
+
+    /// A stop that was asked for under this name has its savepoint already.
+    pub(super) fn stopped_before(&mut self, name: Option<String>) {
+        self.savepoints.begin(STOPPED_BEFORE, name, Vec::new());
+    }
+
+    /// Under which name a savepoint was asked for that goes there.
+    pub(super) fn name_of(&self, folder: &SnapshotFolder) -> Option<String> {
+        let found = self.folders.iter().find(|(known, _)| known == folder);
+        found.map(|(_, name)| name.clone())
     }
 }
 
@@ -67,6 +150,9 @@ impl JobMaster {
         reply: Reply<Result<String, ClusterError>>,
         cx: &mut ShellCx<'_, Self>,
     ) {
+        let Some(reply) = self.askers.savepoints.known(call.trigger.as_ref(), reply) else {
+            return;
+        };
         let folder = match self.savepoint_folder(call.dir) {
             Ok(folder) => folder,
             Err(cause) => {
@@ -77,7 +163,10 @@ impl JobMaster {
             }
         };
         let id = self.askers.next();
-        self.askers.savepoints.insert(id, reply);
+        if let Some(name) = &call.trigger {
+            self.askers.folders.push((folder.clone(), name.clone()));
+        }
+        self.askers.savepoints.begin(id, call.trigger, vec![reply]);
         let order = SavepointOrder {
             folder,
             stop: call.stop,
@@ -116,10 +205,12 @@ impl JobMaster {
     }
 
     pub(super) fn answer_savepoint(&mut self, id: RequestId, result: Result<String, String>) {
-        if let Some(reply) = self.askers.savepoints.remove(&id) {
-            let job = self.job();
-            reply.send(result.map_err(|cause| ClusterError::Savepoint { job, cause }));
-        }
+        let job = self.job();
+        let result = result.map_err(|cause| ClusterError::Savepoint { job, cause });
+        self.askers.savepoints.end(id, &result);
+        let named = &self.askers.savepoints.named;
+        let under_way = |name: &String| matches!(named.get(name), Some(Named::UnderWay(_)));
+        self.askers.folders.retain(|(_, name)| under_way(name));
     }
 
     pub(super) fn checkpoint(
@@ -128,10 +219,13 @@ impl JobMaster {
         reply: Reply<Result<TakenCheckpoint, ClusterError>>,
         cx: &mut ShellCx<'_, Self>,
     ) {
+        let Some(reply) = self.askers.checkpoints.known(call.trigger.as_ref(), reply) else {
+            return;
+        };
         match self.order_for(call.kind) {
             Ok(order) => {
                 let id = self.askers.next();
-                self.askers.checkpoints.insert(id, reply);
+                self.askers.checkpoints.begin(id, call.trigger, vec![reply]);
                 let kind = call.kind;
                 self.decide(
                     JobEvent::CheckpointWanted(id, WantedCheckpoint { kind, order }),
@@ -158,15 +252,13 @@ impl JobMaster {
     }
 
     pub(super) fn answer_checkpoint(&mut self, id: RequestId, result: Result<CheckpointId, String>) {
-        let Some(reply) = self.askers.checkpoints.remove(&id) else {
-            return;
-        };
         let job = self.job();
         let taken = result.map(|id| TakenCheckpoint {
             id,
             path: self.path_of(id),
         });
-        reply.send(taken.map_err(|cause| ClusterError::Checkpoint { job, cause }));
+        let taken = taken.map_err(|cause| ClusterError::Checkpoint { job, cause });
+        self.askers.checkpoints.end(id, &taken);
     }
 
     fn path_of(&self, checkpoint: CheckpointId) -> Option<String> {

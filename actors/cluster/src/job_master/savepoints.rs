@@ -20,6 +20,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// Savepoints that are over of which late parts can still come: as many are remembered.
 const MAX_OVER: usize = 16;
 
+/// The request of a stop whose savepoint a predecessor of the JobMaster has taken. Those of its own begin with 1.
+pub(super) const STOPPED_BEFORE: RequestId = 0;
+
 /// What a JobMaster remembers of the checkpoints and savepoints that were asked for.
 #[derive(Clone, Debug, Default)]
 pub(super) struct JobSavepoints {
@@ -100,6 +103,30 @@ impl JobSavepoints {
         let stopped = self.stopped.as_ref()?;
         let ended = stopped.mode == StopMode::Drain && status == JobStatus::Finished;
         (!ended).then_some(stopped.checkpoint)
+    }
+
+    /// A predecessor of this JobMaster has stopped the job with this savepoint.
+    pub(super) fn has_stopped_before(
+        &mut self,
+        checkpoint: CheckpointId,
+        folder: SnapshotFolder,
+        mode: StopMode,
+    ) {
+        self.stopped = Some(Stopped {
+            asked: STOPPED_BEFORE,
+            checkpoint,
+            folder,
+            mode,
+        });
+    }
+
+    /// Whether what is under way stops the job.
+    pub(super) fn is_stopping(&self) -> bool {
+        let order = self
+            .current
+            .as_ref()
+            .and_then(|current| current.order.savepoint());
+        order.is_some_and(|order| order.stop.is_some())
     }
 
     /// Whether the job has stopped with a savepoint: it only has to commit and to end.

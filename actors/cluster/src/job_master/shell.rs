@@ -703,6 +703,10 @@ impl Component for JobMaster {
     fn started(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         let brain = JobMasterBrain::new(self.graph.clone(), self.settings.clone(), cx.now());
         self.brain = Some(brain);
+        let remote = self.links.remote.as_ref();
+        if let Some(stopped) = remote.and_then(|remote| remote.stopped.clone()) {
+            self.askers.stopped_before(stopped.trigger);
+        }
         self.metrics = self.factory.job_metrics().map(|group| JobMetrics::new(&group));
         self.out = Some(Outboxes {
             dispatcher: cx.outbox("job master to dispatcher", self.links.dispatcher.clone(), OUTBOX),

@@ -12,13 +12,14 @@ use super::overview::{MachineQuestion, TaskManagers};
 use super::placement::ProcessEvent;
 use super::runtime::listen;
 use crate::config::ClusterConfig;
-use crate::dispatcher::{JobCode, SubmitJob};
+use crate::dispatcher::{Durable, JobCode, SubmitJob};
 use crate::embedded::{ClusterHandle, DispatcherWay, start_thread};
 use crate::error::ClusterError;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::wire::DirectoryRpc;
 use hurtig_core::config::{Configuration, HighAvailability, JobDefaults, options};
 use hurtig_core::ids::{JobId, TaskManagerId};
+use hurtig_core::time::Clock;
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::clock::BootClock;
@@ -88,6 +89,8 @@ pub struct JobManagerHandle {
 #[derive(Clone, Debug)]
 struct Here {
     resource_manager: watch::Receiver<Option<Mailbox<ResourceManagerEvent>>>,
+    durable: watch::Receiver<Option<Durable>>,
+    clock: Arc<dyn Clock>,
     deposed: watch::Receiver<bool>,
     artifacts: BlobDir,
     address: String,
@@ -135,7 +138,11 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     let (dispatcher, way) = watch::channel(None);
     let (resource_manager, resources) = watch::channel(None);
     let (deposed, is_deposed) = watch::channel(false);
+<<<<<<< HEAD
     let JobDefaults { settings, secrets } = config.settings.job_defaults();
+=======
+    let (durable, writing) = watch::channel(None);
+>>>>>>> ha
     let setup = LeaderSetup {
         secrets,
         rpc,
@@ -150,6 +157,7 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
         office: Office {
             dispatcher,
             resource_manager,
+            durable,
             deposed,
         },
     };
@@ -170,6 +178,8 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     }
     let here = Here {
         resource_manager: resources,
+        durable: writing,
+        clock: env.clock.clone(),
         deposed: is_deposed,
         artifacts,
         address,
@@ -242,6 +252,18 @@ impl JobManagerHandle {
         *self.here.deposed.borrow()
     }
 
+    pub(super) fn durable_here(&self) -> &watch::Receiver<Option<Durable>> {
+        &self.here.durable
+    }
+
+    pub(super) fn clock(&self) -> Arc<dyn Clock> {
+        self.here.clock.clone()
+    }
+
+    pub(super) fn wall_ms(&self) -> i64 {
+        self.here.clock.wall_ms()
+    }
+
     /// Whether it leads, and knows what jobs there are.
     pub fn leads(&self) -> bool {
         self.here.resource_manager.borrow().is_some()
@@ -271,23 +293,13 @@ impl JobManagerHandle {
         &self.cluster
     }
 
-    /// Keeps an artifact, after a look at what it is. It is not run for that. Blocks.
+    /// Keeps the bytes of an artifact, after a look at what it is. It is not run for that. Blocks. What no artifact is made of soon is deleted.
     ///
     /// # Errors
     /// Why it is no artifact, or cannot be kept.
     pub fn store_artifact(&self, source: &mut dyn Read) -> Result<(Digest, Note), SubmitError> {
         let check = |file: &Path| Ok::<_, SubmitError>(read_note(file)?.check(LAUNCH_VERSION)?);
         self.here.artifacts.store_checked(source, MAX_ARTIFACT, check)
-    }
-
-    /// What an artifact says of itself. Blocks.
-    ///
-    /// # Errors
-    /// Why it is none.
-    pub fn note(&self, digest: Digest) -> Result<Note, SubmitError> {
-        let file = self.here.artifacts.file(digest);
-        let file = file.ok_or_else(|| SubmitError::UnknownArtifact(digest.to_string()))?;
-        Ok(read_note(&file)?.check(LAUNCH_VERSION)?)
     }
 
     /// Plans a job, on a TaskManager, and runs it. Returns when it is accepted.
@@ -369,9 +381,8 @@ impl JobManagerHandle {
 
     fn tell(&self, event: ProcessEvent) -> Result<(), ClusterError> {
         let there = self.here.resource_manager.borrow().clone();
-        let leads = "ask the one that does, or this one again soon".to_owned();
         let told = there
-            .ok_or(ClusterError::NotLeading(leads))?
+            .ok_or_else(ClusterError::nobody_leads_here)?
             .tell(ResourceManagerEvent::Processes(Box::new(event)));
         told.map_err(|refused| ClusterError::Ask {
             what: "the resource manager",

@@ -7,8 +7,9 @@ use crate::config::{ClusterConfig, JobOptions, RestoreFrom, RestoreTarget};
 use crate::dispatcher::DispatcherInput;
 use crate::job_master::{JobMaster, JobMasterCall, JobMasterEvent, JobMasterLinks, JobSettings, RemoteLinks};
 use crate::resource_manager::ResourceManagerEvent;
-use crate::wire::{Claim, ClaimJob, Courier, DispatcherRpc, JobMasterRpc, ResourceManagerRpc};
+use crate::wire::{Claim, ClaimJob, Courier, DispatcherRpc, JobMasterRpc, ResourceManagerRpc, StopsWith};
 use hurtig_core::ids::{CheckpointId, TaskManagerId};
+use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
 use hurtig_rpc::{ClusterId, FenceError, Fences, Gateway, Peer, Registration, Routes, Rpc, RpcError, Stamp};
@@ -115,12 +116,13 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
             Ok(claimed) => break claimed,
         }
     };
-    let (restore, first, age) = match claimed {
+    let (begins, age, stopped) = match claimed {
         Claim::Granted {
             restore,
             first_checkpoint,
             age,
-        } => (restore, first_checkpoint, age),
+            stopped,
+        } => ((restore, first_checkpoint), age, stopped),
         Claim::Refused(why) => return Ok(refused(&why)),
     };
     let (dispatcher, dispatcher_way) = watch::channel(peer.gateway("dispatcher").stamped(stamp));
@@ -130,8 +132,9 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
         stamp,
         dispatcher: dispatcher_way,
         secret: Uuid::new_v4(),
+        stopped,
     };
-    let mut settings = settings(&code, restore, first)?;
+    let mut settings = settings(&code, begins, remote.stopped.as_ref())?;
     settings.age = age;
     let (mut running, master) = start(remote, resources_way, settings, code, env)?;
     if !obeys.jobmanagers.is_empty() {
@@ -247,15 +250,24 @@ impl Following {
 }
 
 /// A JobMaster that follows another one begins with what that one has had recorded.
-fn settings(code: &JobCodeHere, restore: Option<String>, first: CheckpointId) -> Result<JobSettings, String> {
+fn settings(
+    code: &JobCodeHere,
+    (restore, first): (Option<String>, CheckpointId),
+    stopped: Option<&StopsWith>,
+) -> Result<JobSettings, String> {
     let mut settings = JobSettings::new(code.options.clone(), &code.config);
     settings.first_checkpoint = first;
+    settings.stopped = stopped.map(|stopped| match stopped.drain {
+        true => StopMode::Drain,
+        false => StopMode::Suspend,
+    });
     if let Some(path) = restore {
         let folder = SnapshotFolder::of_path(&path).map_err(|error| error.to_string())?;
         settings.restore = Some(RestoreFrom {
             checkpoint: RestoreTarget::Folder(folder),
             allow_non_restored_state: settings.restore.is_some_and(|from| from.allow_non_restored_state),
-            claim: true,
+            // A savepoint belongs to who asked for it.
+            claim: stopped.is_none(),
         });
     }
     Ok(settings)

@@ -14,6 +14,7 @@ use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
 use crate::wire::{BlobRpc, DispatcherRpc, ResourceManagerRpc};
 use hurtig_core::Error;
 use hurtig_ha::blob::BlobDir;
+use hurtig_ha::collect::Collected;
 use hurtig_ha::leader::{Leadership, Signal, Term};
 use hurtig_ha::records::{LeaderToken, Life, Records};
 use hurtig_kit::{ActorEnv, Component, ExitReason, Mailbox, Panicked, Probe, Shell, ShellCx};
@@ -21,6 +22,7 @@ use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc, Stamp};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Messages that may wait: the election says few things.
@@ -31,6 +33,8 @@ const CAPACITY: usize = 64;
 pub(super) struct Office {
     pub(super) dispatcher: watch::Sender<Option<Mailbox<DispatcherInput>>>,
     pub(super) resource_manager: watch::Sender<Option<Mailbox<ResourceManagerEvent>>>,
+    /// The right to write.
+    pub(super) durable: watch::Sender<Option<Durable>>,
     /// Whether a term has ended that began here.
     pub(super) deposed: watch::Sender<bool>,
 }
@@ -54,7 +58,14 @@ pub(super) enum LeaderEvent {
     Signal(Signal),
     /// What earlier terms have left was read.
     Read(Term, Result<(Durable, Inheritance), String>),
+    /// Timer: what was kept long enough is forgotten.
+    Tidy,
+    /// That was done, as far as it could be.
+    Tidied,
 }
+
+/// From one look at what may be forgotten to the next; the first comes sooner.
+const TIDY: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(600)];
 
 /// See the module.
 pub(super) struct Leader {
@@ -111,6 +122,7 @@ impl Leader {
             env.clone(),
         );
         register_resource_manager(rpc, &resource_manager, (probe, fences.clone()))?;
+        office.durable.send_replace(Some(durable.clone()));
         let setup = DispatcherSetup {
             config: config.clone(),
             resource_manager: resource_manager.clone(),
@@ -126,6 +138,34 @@ impl Leader {
         office.resource_manager.send_replace(Some(resource_manager));
         office.dispatcher.send_replace(Some(dispatcher));
         Ok(())
+    }
+
+    /// Carries on what earlier terms have begun, and begins to tidy up.
+    fn keep_house(&self, cx: &mut ShellCx<'_, Self>) {
+        let Some(durable) = self.setup.office.durable.borrow().clone() else {
+            return;
+        };
+        let clock = cx.env().clock.clone();
+        cx.detach(async move { durable.dispose_open(&|| clock.wall_ms()).await });
+        cx.after(TIDY[0], LeaderEvent::Tidy);
+    }
+
+    fn tidy(&self, cx: &mut ShellCx<'_, Self>) {
+        let Some(durable) = self.setup.office.durable.borrow().clone() else {
+            return;
+        };
+        let now_ms = cx.env().clock.wall_ms();
+        let tidied = async move {
+            if let Err(error) = durable.forget_outcomes(now_ms).await {
+                tracing::warn!(%error, "old outcomes are not forgotten yet");
+            }
+            match durable.collect(now_ms).await {
+                Ok(collected) if collected == Collected::default() => {}
+                Ok(collected) => tracing::info!(?collected, "blobs that nobody needs"),
+                Err(error) => tracing::warn!(%error, "blobs are not collected yet"),
+            }
+        };
+        cx.drive(tidied, |_| LeaderEvent::Tidied);
     }
 
     fn deposed(&self, term: Term) -> ExitReason {
@@ -158,6 +198,7 @@ impl Component for Leader {
             LeaderEvent::Signal(Signal::Deposed(term)) => return Err(self.deposed(term)),
             LeaderEvent::Read(term, Ok((durable, left))) => {
                 self.begin(term, durable, left, cx.env()).map_err(wrong)?;
+                self.keep_house(cx);
                 tracing::info!(%term, "leads");
             }
             // Whoever leads now may have written what looked strange.
@@ -165,6 +206,8 @@ impl Component for Leader {
                 return Err(self.deposed(term));
             }
             LeaderEvent::Read(_, Err(why)) => return Err(wrong(why)),
+            LeaderEvent::Tidy => self.tidy(cx),
+            LeaderEvent::Tidied => _ = cx.after(TIDY[1], LeaderEvent::Tidy),
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! artifacts, and for each kind of process what it does from its first to its last moment.
 
 mod artifact;
+mod asking;
 pub(crate) mod blobs;
 mod descendants;
 mod directory;
@@ -26,6 +27,7 @@ mod tests;
 mod worker;
 
 pub use artifact::{ArtifactError, NOTE_NAME, NOTE_TYPE, Note, note_bytes, read_note};
+pub use asking::Family;
 pub use job_manager::{JobManager, JobManagerConfig, JobManagerHandle, SubmitError};
 pub use job_master::{JobCodeHere, Obeys, run_job_master};
 pub use machine::{LOG_PART, LogFile, Logs, MachineFacts, ThreadFacts};

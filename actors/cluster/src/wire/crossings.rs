@@ -142,12 +142,22 @@ fn savepoint(call: SavepointCall, reply: Reply<Result<String, ClusterError>>) ->
             dir,
             stop,
             format,
+            trigger,
         } = call;
-        let answer = gateway.ask(TakeSavepoint { dir, stop, format }, SAVEPOINT);
+        let may_ask_again = trigger.is_some();
+        let take = TakeSavepoint {
+            dir,
+            stop,
+            format,
+            trigger,
+        };
+        let answer = gateway.ask(take, SAVEPOINT);
         let failed = move |cause: String| ClusterError::Savepoint { job, cause };
         Box::pin(async move {
             match answer.await {
                 Ok(taken) => reply.send(taken.map_err(failed)),
+                // Nobody has answered: that says nothing about the savepoint.
+                Err(_) if may_ask_again => drop(reply),
                 Err(error) => reply.send(Err(failed(error.to_string()))),
             }
         })
@@ -159,12 +169,14 @@ fn checkpoint(
     reply: Reply<Result<TakenCheckpoint, ClusterError>>,
 ) -> Question<JobMasterRpc> {
     Box::new(move |gateway| {
-        let CheckpointCall { job, kind } = call;
-        let answer = gateway.ask(TakeCheckpoint { kind }, SAVEPOINT);
+        let CheckpointCall { job, kind, trigger } = call;
+        let may_ask_again = trigger.is_some();
+        let answer = gateway.ask(TakeCheckpoint { kind, trigger }, SAVEPOINT);
         let failed = move |cause: String| ClusterError::Checkpoint { job, cause };
         Box::pin(async move {
             match answer.await {
                 Ok(taken) => reply.send(taken.map_err(failed)),
+                Err(_) if may_ask_again => drop(reply),
                 Err(error) => reply.send(Err(failed(error.to_string()))),
             }
         })

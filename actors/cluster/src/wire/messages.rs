@@ -105,9 +105,21 @@ pub(crate) enum Claim {
         /// How long ago the job was submitted.
         #[serde(default)]
         age: Duration,
+        /// It was stopped with what it begins with: it only commits that, and ends.
+        #[serde(default)]
+        stopped: Option<StopsWith>,
     },
     /// It is somebody else's, or over.
     Refused(String),
+}
+
+/// A stop of a job: with the savepoint that this is said of, the job has come to its end but for what that holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StopsWith {
+    /// Under which trigger id it was asked for, if under one.
+    pub(crate) trigger: Option<String>,
+    /// Whether event time was brought to its end.
+    pub(crate) drain: bool,
 }
 
 /// From a JobMaster: this checkpoint is durable. *Reply*: it is recorded, and may be told of. *Repeated*: the same.
@@ -119,6 +131,9 @@ pub(crate) struct RecordCheckpoint {
     pub(crate) checkpoint: CheckpointId,
     /// Its whole path.
     pub(crate) path: String,
+    /// It is a savepoint, and the job stops with it.
+    #[serde(default)]
+    pub(crate) stop: Option<StopsWith>,
 }
 
 /// A part of a blob. *Reply*: its bytes, empty at the end. *Repeated*: the same.
@@ -262,7 +277,8 @@ pub(crate) struct AskTaskMetrics {
     pub(crate) job: JobId,
 }
 
-/// From the Dispatcher: take a savepoint. *Reply*: its path when it is durable, and of a stop when the job has ended.
+/// From the Dispatcher: take a savepoint. *Reply*: its path when it is durable, and of a stop when the job has ended. *Repeated with the same
+/// trigger id*: the same savepoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TakeSavepoint {
     /// The directory that it goes into; `None`: the job's own.
@@ -272,13 +288,20 @@ pub(crate) struct TakeSavepoint {
     /// In which form it holds keyed state; `None`: as the job's settings say.
     #[serde(default)]
     pub(crate) format: Option<SavepointFormat>,
+    /// See above.
+    #[serde(default)]
+    pub(crate) trigger: Option<String>,
 }
 
-/// From the Dispatcher: take a checkpoint. *Reply*: which it is, when it is complete.
+/// From the Dispatcher: take a checkpoint. *Reply*: which it is, when it is complete. *Repeated with the same trigger id*: the same
+/// checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TakeCheckpoint {
     /// What it is to be.
     pub(crate) kind: CheckpointKind,
+    /// See above.
+    #[serde(default)]
+    pub(crate) trigger: Option<String>,
 }
 
 rpc_message!(WhoLeads => WhoLeadsAnswer, "who-leads", Control, since 1);

@@ -4,15 +4,25 @@ use super::codec::Stored;
 use super::error::Failure;
 use super::model::{BlobReference, BlobState, Digest};
 use super::tokens::{LeaderToken, Token};
-use super::{Records, Write, Written, unchanged};
-use crate::kv::{Guard, Revision};
-use std::collections::BTreeSet;
+use super::{Records, Write, Written, encode_new, unchanged};
+use crate::kv::{Change, Guard, Listing, Revision};
+use hurtig_core::ids::JobId;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What was known of a blob before it was stored. It must still hold when somebody refers to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reclaim {
     digest: Digest,
     seen: Option<Stored<BlobState>>,
+}
+
+/// Which blobs are needed.
+#[derive(Clone, Debug, Default)]
+pub struct BlobsInUse {
+    /// By somebody.
+    pub named: BTreeSet<Digest>,
+    /// Those that are being deleted, or were lately.
+    pub states: BTreeMap<Digest, BlobState>,
 }
 
 /// A blob whose file may be deleted now.
@@ -23,7 +33,88 @@ pub struct Condemned {
     revision: Revision,
 }
 
+/// Who needs what a job record names.
+pub(super) fn job_owner(job: JobId) -> String {
+    format!("job-{job}")
+}
+
+/// Who needs what a result names.
+pub(super) fn result_owner(job: JobId) -> String {
+    format!("result-{job}")
+}
+
+impl Reclaim {
+    /// Which blob.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
 impl Records {
+    /// A write whose record names blobs that have been stored since `stored`: it takes effect only if none of them was condemned since, and
+    /// they have an owner from then on.
+    pub(super) fn refer_from<'a, 'b>(
+        &self,
+        mut write: Write<'a>,
+        stored: impl IntoIterator<Item = &'b Reclaim>,
+        owner: &str,
+        since_ms: i64,
+    ) -> Result<Write<'a>, Failure> {
+        for Reclaim { digest, seen } in stored {
+            let state = self.keys.blob_state(*digest);
+            let key = self.keys.blob_references(*digest).join(owner);
+            write = write.when(unchanged(&state, seen.as_ref()));
+            if seen.is_some() {
+                write = write.delete(state);
+            }
+            let reference = encode_new(&key, &BlobReference { since_ms })?;
+            write.changes.push(Change::Put(key, reference, None));
+        }
+        Ok(write)
+    }
+
+    /// Why a write was refused, if it was because one of these blobs is being deleted, or was since.
+    pub(super) fn not_stored<'a>(
+        &self,
+        stored: impl IntoIterator<Item = &'a Reclaim>,
+        seen: &Listing,
+    ) -> Option<Failure> {
+        stored.into_iter().find_map(|reclaim| {
+            let there = seen.get(&self.keys.blob_state(reclaim.digest));
+            let before = reclaim.seen.as_ref().map(|seen| seen.modified);
+            let as_before = there.map(|entry| entry.modified) == before;
+            (!as_before).then(|| Failure::Condemned(reclaim.digest.to_string()))
+        })
+    }
+
+    /// All blobs that a record names or that have an owner, and the states of blobs that are not simply there.
+    ///
+    /// # Errors
+    /// When one record cannot be read: then nobody knows what is needed.
+    pub async fn blobs_in_use(&self) -> Result<BlobsInUse, Failure> {
+        let mut named = self.referenced_blobs().await?;
+        for view in self.jobs().await?.values() {
+            named.extend(view.record.iter().flat_map(|record| record.value.blobs()));
+            named.extend(view.result.iter().filter_map(|result| result.value.archive));
+        }
+        named.extend(self.artifacts().await?.values().map(|artifact| artifact.digest));
+        let mut states = BTreeMap::new();
+        let above = self.keys.blobs();
+        for entry in &self.store.list(&above).await?.entries {
+            let below = entry
+                .key
+                .as_str()
+                .strip_prefix(above.as_str())
+                .unwrap_or_default();
+            let mut parts = below.split('/').skip(1);
+            if let (Some(Ok(digest)), Some("state")) = (parts.next().map(str::parse), parts.next()) {
+                states.insert(digest, Stored::<BlobState>::read(entry)?.value);
+            }
+        }
+        Ok(BlobsInUse { named, states })
+    }
+
     /// Called before a blob is stored, even if its file is there already.
     ///
     /// # Errors

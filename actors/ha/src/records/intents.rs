@@ -3,8 +3,8 @@
 use super::codec::Stored;
 use super::error::Failure;
 use super::keys::is_part;
-use super::model::{Intent, IntentOutcome, IntentRecord};
-use super::tokens::{EpochToken, LeaderToken};
+use super::model::{FinalStatus, Intent, IntentOutcome, IntentRecord, ResultRecord, TakenSavepoint};
+use super::tokens::{LeaderToken, Token};
 use super::{Records, Write, Written};
 use crate::kv::Guard;
 use hurtig_core::ids::JobId;
@@ -28,7 +28,7 @@ pub fn effective(intents: &BTreeMap<String, IntentRecord>) -> Option<JobIntent> 
         Intent::Cancel => Some(3),
         Intent::Stop { .. } => Some(2),
         Intent::Rescale { .. } => Some(1),
-        Intent::Savepoint { .. } | Intent::Unknown => None,
+        Intent::Savepoint { .. } | Intent::Checkpoint { .. } | Intent::Unknown => None,
     };
     let open = intents.iter().filter(|(_, record)| record.outcome.is_none());
     let ranked = open.filter_map(|(trigger, record)| Some((rank(&record.intent)?, trigger, record)));
@@ -45,6 +45,56 @@ pub fn effective(intents: &BTreeMap<String, IntentRecord>) -> Option<JobIntent> 
         trigger: trigger.clone(),
         intent: record.intent.clone(),
         asked_ms: record.asked_ms,
+    })
+}
+
+/// Whether it means that the job is cancelled: by itself, or once its savepoint was there.
+#[must_use]
+pub fn cancels(record: &IntentRecord) -> bool {
+    let taken = record
+        .outcome
+        .as_ref()
+        .is_some_and(|outcome| outcome.location.is_some());
+    match record.intent {
+        Intent::Cancel => true,
+        Intent::Savepoint { cancel, .. } => cancel && taken,
+        _ => false,
+    }
+}
+
+/// What came of an intent of a job: what was recorded, and of a job that has ended what follows from that. A stop whose savepoint is recorded ends
+/// with the job, without another record.
+#[must_use]
+pub fn outcome_of(record: &IntentRecord, ended: Option<&ResultRecord>) -> Option<IntentOutcome> {
+    if record.outcome.is_some() {
+        return record.outcome.clone();
+    }
+    let ResultRecord { status, ended_ms, .. } = ended?;
+    let how = match status {
+        FinalStatus::Finished => "FINISHED",
+        FinalStatus::Canceled => "CANCELED",
+        FinalStatus::Failed => "FAILED",
+    };
+    let failed = |error: String| IntentOutcome {
+        at_ms: *ended_ms,
+        error: Some(error),
+        ..IntentOutcome::default()
+    };
+    Some(match (&record.intent, &record.taken) {
+        (Intent::Cancel, _) => IntentOutcome {
+            at_ms: *ended_ms,
+            ..IntentOutcome::default()
+        },
+        (_, Some(taken)) if *status == FinalStatus::Finished => IntentOutcome {
+            at_ms: *ended_ms,
+            location: Some(taken.location.clone()),
+            ..IntentOutcome::default()
+        },
+        (_, Some(TakenSavepoint { location, .. })) => failed(format!(
+            "the savepoint '{location}' is complete, and what it holds may not be committed, because the job was {how} then; a \
+             job that is restored from it commits it"
+        )),
+        (_, None) => failed(format!("the job has ended before it was done: {how}")),
     })
 }
 
@@ -68,6 +118,7 @@ impl Records {
             intent: asked.intent.clone(),
             asked_ms: asked.asked_ms,
             outcome: None,
+            taken: None,
         };
         let write = self.of_a_job(Write::under(leader), job).create(&key, &record)?;
         let seen = match self.write(write).await? {
@@ -84,18 +135,19 @@ impl Records {
         }
     }
 
-    /// Records what came of an intent. The first outcome stays.
+    /// Records what came of an intent. The first outcome stays. While the job has a JobMaster, that one's token is the right to say
+    /// so; when it has ended, the leader's is.
     ///
     /// # Errors
     /// [`Failure::Fenced`]; [`Failure::Conflict`] when there is no such intent.
     pub async fn answer_intent(
         &self,
-        token: &EpochToken,
-        trigger: &str,
+        token: &dyn Token,
+        (job, trigger): (JobId, &str),
         outcome: &IntentOutcome,
     ) -> Result<(), Failure> {
-        let key = self.keys.intents(token.job).join(trigger);
-        let no_intent = || Failure::Conflict(format!("nothing was asked of job {} as {trigger}", token.job));
+        let key = self.keys.intents(job).join(trigger);
+        let no_intent = || Failure::Conflict(format!("nothing was asked of job {job} as {trigger}"));
         let seen = self.read::<IntentRecord>(&key).await?.ok_or_else(no_intent)?;
         if seen.value.outcome.is_some() {
             return Ok(());
@@ -106,6 +158,17 @@ impl Records {
         };
         let write = Write::under(token).replace(&key, Some(&seen), &answered)?;
         self.write_unraced(write).await.map(drop)
+    }
+
+    /// An intent, with what has come of it so far.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn intent(&self, job: JobId, trigger: &str) -> Result<Option<IntentRecord>, Failure> {
+        let found = self
+            .read::<IntentRecord>(&self.keys.intents(job).join(trigger))
+            .await?;
+        Ok(found.map(|found| found.value))
     }
 
     /// All that a job was asked, by trigger id.
@@ -119,7 +182,32 @@ impl Records {
         listing.entries.iter().map(read).collect()
     }
 
-    /// Forgets an intent that was answered before `before_ms`; whether it was.
+    /// Forgets all that a job was asked that has ended before `before_ms`; how much there was.
+    ///
+    /// # Errors
+    /// When the leader may not write.
+    pub async fn forget_intents(
+        &self,
+        leader: &LeaderToken,
+        job: JobId,
+        before_ms: i64,
+    ) -> Result<usize, Failure> {
+        let result = self.read::<ResultRecord>(&self.keys.result(job)).await?;
+        if result.is_none_or(|result| result.value.ended_ms >= before_ms) {
+            return Ok(0);
+        }
+        let listing = self.store.list(&self.keys.intents(job)).await?;
+        for entry in &listing.entries {
+            let write = Write::under(leader)
+                .when(Guard::Unchanged(entry.key.clone(), entry.modified))
+                .delete(entry.key.clone());
+            self.write_unraced(write).await?;
+        }
+        Ok(listing.entries.len())
+    }
+
+    /// Forgets an intent that was answered before `before_ms`; whether it was. One that means that the job is cancelled is kept as
+    /// long as the job.
     ///
     /// # Errors
     /// When the leader may not write.
@@ -135,7 +223,7 @@ impl Records {
             return Ok(false);
         };
         let answered = seen.value.outcome.as_ref();
-        if answered.is_none_or(|outcome| outcome.at_ms >= before_ms) {
+        if cancels(&seen.value) || answered.is_none_or(|outcome| outcome.at_ms >= before_ms) {
             return Ok(false);
         }
         let write = Write::under(leader)
@@ -154,6 +242,7 @@ mod tests {
             intent,
             asked_ms,
             outcome: None,
+            taken: None,
         }
     }
 
@@ -163,10 +252,19 @@ mod tests {
         }
     }
 
+    fn savepoint() -> Intent {
+        Intent::Savepoint {
+            directory: None,
+            format: None,
+            cancel: true,
+        }
+    }
+
     fn stop() -> Intent {
         Intent::Stop {
             directory: None,
             drain: false,
+            format: None,
         }
     }
 
@@ -175,7 +273,7 @@ mod tests {
         let mut intents: BTreeMap<String, IntentRecord> = [
             ("a".into(), record(rescale(), 1)),
             ("b".into(), record(rescale(), 2)),
-            ("c".into(), record(Intent::Savepoint { directory: None }, 9)),
+            ("c".into(), record(savepoint(), 9)),
         ]
         .into();
         let trigger = |intents: &BTreeMap<_, _>| effective(intents).map(|intent| intent.trigger);
@@ -192,8 +290,7 @@ mod tests {
         let mut answered = record(rescale(), 1);
         answered.outcome = Some(IntentOutcome {
             at_ms: 2,
-            location: None,
-            error: None,
+            ..IntentOutcome::default()
         });
         assert_eq!(effective(&[("a".into(), answered)].into()), None);
     }

@@ -1,16 +1,17 @@
 //! What the leader does with jobs.
 
+use super::blobs::{Reclaim, job_owner, result_owner};
 use super::codec::{Record, Stored};
 use super::error::Failure;
 use super::model::{
     Cleanup, DeploymentRecord, Digest, Epoch, EpochRecord, IntentRecord, JobRecord, LatestCheckpoint,
     ResultRecord,
 };
-use super::tokens::{Both, EpochToken, LeaderToken};
+use super::tokens::{Both, EpochToken, LeaderToken, Token as _};
 use super::{Records, Write, Written};
 use crate::kv::{Entry, Guard, Key, Listing};
 use hurtig_core::ids::JobId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many keys one transaction deletes. etcd's own bound is 128 operations.
 const DELETE_AT_ONCE: usize = 100;
@@ -50,13 +51,37 @@ impl Records {
     /// # Errors
     /// [`Failure::Conflict`] when the id is that of another job.
     pub async fn submit(&self, leader: &LeaderToken, job: &JobRecord) -> Result<Submission, Failure> {
+        // Before the store is asked anything: it may be away.
+        leader.check()?;
+        let mut stored = Vec::new();
+        for digest in job.blobs() {
+            stored.push(self.before_storing(digest).await?);
+        }
+        self.submit_stored(leader, job, &stored).await
+    }
+
+    /// The same for who has seen that the blobs that the job names are there, since `stored`: they are not collected while the job runs.
+    ///
+    /// # Errors
+    /// Also [`Failure::Condemned`], when one of them is being deleted, or was: store it again.
+    pub async fn submit_stored(
+        &self,
+        leader: &LeaderToken,
+        job: &JobRecord,
+        stored: &[Reclaim],
+    ) -> Result<Submission, Failure> {
         let (record, result) = (self.keys.record(job.job), self.keys.result(job.job));
         let write = Write::under(leader)
             .create(&record, job)?
             .when(Guard::Absent(result.clone()));
+        let write = self.refer_from(write, stored, &job_owner(job.job), job.submitted_ms)?;
         match self.write(write).await? {
             Written::At(_) => Ok(Submission::Created),
-            Written::Refused(seen) => same_submission(job, &seen, &record, &result),
+            Written::Refused(seen) => same_submission(job, &seen, &record, &result).map_err(|failure| {
+                let gone = matches!(failure, Failure::Changed(_));
+                let condemned = || self.not_stored(stored, &seen);
+                gone.then(condemned).flatten().unwrap_or(failure)
+            }),
         }
     }
 
@@ -118,14 +143,20 @@ impl Records {
         &self,
         leader: &LeaderToken,
         epoch: &EpochToken,
-        result: &ResultRecord,
+        (result, archive): (&ResultRecord, Option<&Reclaim>),
     ) -> Result<(), Failure> {
         let key = self.keys.result(epoch.job);
         let both = Both(leader, epoch);
         let write = Write::under(&both).create(&key, result)?;
+        let write = self.refer_from(write, archive, &result_owner(epoch.job), result.ended_ms)?;
         match self.write(write).await? {
             Written::At(_) => Ok(()),
-            Written::Refused(seen) => Err(self.no_job(epoch.job, &seen, &key)),
+            Written::Refused(seen) => match self.no_job(epoch.job, &seen, &key) {
+                Failure::Changed(key) => {
+                    Err(self.not_stored(archive, &seen).unwrap_or(Failure::Changed(key)))
+                }
+                failure => Err(failure),
+            },
         }
     }
 
@@ -154,7 +185,16 @@ impl Records {
         }
         let mut clean = result.value.clone();
         clean.cleanup = Cleanup::Clean;
-        let write = Write::under(leader).replace(&key, Some(&result), &clean)?;
+        let mut write = Write::under(leader).replace(&key, Some(&result), &clean)?;
+        let named: BTreeSet<Digest> = result
+            .value
+            .artifact
+            .into_iter()
+            .chain([result.value.graph])
+            .collect();
+        for digest in named {
+            write = write.delete(self.keys.blob_references(digest).join(job_owner(job)));
+        }
         self.write_unraced(write).await.map(drop)
     }
 
@@ -172,12 +212,24 @@ impl Records {
             return Err(Failure::Conflict(format!("job {job} is not cleaned up yet")));
         }
         let rest = listing.entries.iter().filter(|entry| entry.key != key);
-        let write = Write::under(leader)
+        let rest: Vec<&Entry> = rest.collect();
+        for some in rest.chunks(DELETE_AT_ONCE) {
+            // All of them are guarded by the first: nobody else deletes them.
+            let guard = some
+                .first()
+                .map(|entry| Guard::Unchanged(entry.key.clone(), entry.modified));
+            let write = guard.into_iter().fold(Write::under(leader), Write::when);
+            let write = some
+                .iter()
+                .fold(write, |write, entry| write.delete(entry.key.clone()));
+            self.write_unraced(write).await?;
+        }
+        let mut write = Write::under(leader)
             .when(Guard::Unchanged(key.clone(), result.modified))
             .delete(key.clone());
-        let write = rest
-            .take(DELETE_AT_ONCE)
-            .fold(write, |write, entry| write.delete(entry.key.clone()));
+        if let Some(archive) = result.value.archive {
+            write = write.delete(self.keys.blob_references(archive).join(result_owner(job)));
+        }
         self.write_unraced(write).await.map(drop)
     }
 

@@ -109,6 +109,18 @@ impl Keys {
         self.job(job).join("result")
     }
 
+    /// Above all artifacts.
+    #[must_use]
+    pub fn artifacts(&self) -> Key {
+        self.root.join("artifacts")
+    }
+
+    /// Above all disposals of savepoints.
+    #[must_use]
+    pub fn disposals(&self) -> Key {
+        self.root.join("disposals")
+    }
+
     /// Above all blobs.
     #[must_use]
     pub fn blobs(&self) -> Key {

@@ -1,10 +1,11 @@
 //! What a JobMaster writes for its job, under its epoch.
 
+use super::blobs::{Reclaim, result_owner};
 use super::codec::Stored;
 use super::error::Failure;
 use super::model::{
-    CheckpointPointer, DeploymentRecord, Epoch, EpochRecord, IdRecord, JobRecord, LatestCheckpoint,
-    PointerKind, ResultRecord,
+    CheckpointPointer, DeploymentRecord, Epoch, EpochRecord, IdRecord, IntentRecord, JobRecord,
+    LatestCheckpoint, PointerKind, ResultRecord, TakenSavepoint,
 };
 use super::tokens::{EpochToken, Token};
 use super::{Records, Write, Written};
@@ -130,6 +131,34 @@ impl Records {
         pointer: &CheckpointPointer,
         subsumed: &[CheckpointId],
     ) -> Result<(), Failure> {
+        self.commit((token, None), pointer, subsumed).await
+    }
+
+    /// Commits the savepoint that a job stops with, because it was asked to under this trigger id. In the same transaction that is noted
+    /// with the intent, if it is still there: from here on the job only commits and ends.
+    ///
+    /// # Errors
+    /// As of [`Self::commit_checkpoint`].
+    pub async fn commit_stop(
+        &self,
+        token: &EpochToken,
+        trigger: Option<&str>,
+        pointer: &CheckpointPointer,
+        subsumed: &[CheckpointId],
+    ) -> Result<(), Failure> {
+        assert!(
+            pointer.kind == PointerKind::Savepoint,
+            "a job stops with a savepoint"
+        );
+        self.commit((token, trigger), pointer, subsumed).await
+    }
+
+    async fn commit(
+        &self,
+        (token, trigger): (&EpochToken, Option<&str>),
+        pointer: &CheckpointPointer,
+        subsumed: &[CheckpointId],
+    ) -> Result<(), Failure> {
         let (job, id) = (token.job, pointer.id);
         let latest = self.keys.latest(job);
         let seen = self.read::<LatestCheckpoint>(&latest).await?;
@@ -150,6 +179,19 @@ impl Records {
             .create(&self.keys.checkpoint(job, id), pointer)?;
         for old in subsumed {
             write = write.delete(self.keys.checkpoint(job, *old));
+        }
+        if let Some(trigger) = trigger {
+            let key = self.keys.intents(job).join(trigger);
+            if let Some(asked) = self.read::<IntentRecord>(&key).await? {
+                let taken = IntentRecord {
+                    taken: Some(TakenSavepoint {
+                        checkpoint: id,
+                        location: pointer.location.clone(),
+                    }),
+                    ..asked.value.clone()
+                };
+                write = write.replace(&key, Some(&asked), &taken)?;
+            }
         }
         self.write_unraced(write).await.map(drop)
     }
@@ -176,20 +218,27 @@ impl Records {
         pointers.collect()
     }
 
-    /// Writes the job's result. Nobody is told before. When the outcome is unknown, finish again with the same result.
+    /// Writes the job's result. Nobody is told before. When the outcome is unknown, finish again with the same result. What it names is known
+    /// from before it was stored.
     ///
     /// # Errors
-    /// [`Failure::Fenced`]; [`Failure::Ended`] when there is another result.
-    pub async fn finish(&self, token: &EpochToken, result: &ResultRecord) -> Result<(), Failure> {
+    /// [`Failure::Fenced`]; [`Failure::Ended`] when there is another result; [`Failure::Condemned`]: store what it names again.
+    pub async fn finish(
+        &self,
+        token: &EpochToken,
+        result: &ResultRecord,
+        archive: Option<&Reclaim>,
+    ) -> Result<(), Failure> {
         let key = self.keys.result(token.job);
         let write = Write::under(token).create(&key, result)?;
+        let write = self.refer_from(write, archive, &result_owner(token.job), result.ended_ms)?;
         match self.write(write).await? {
             Written::At(_) => Ok(()),
-            Written::Refused(seen) => {
-                let there = super::jobs::read_in::<ResultRecord>(&seen, &key)?;
-                let same = there.is_some_and(|there| there.value == *result);
-                same.then_some(()).ok_or(Failure::Ended(token.job))
-            }
+            Written::Refused(seen) => match super::jobs::read_in::<ResultRecord>(&seen, &key)? {
+                Some(there) if there.value == *result => Ok(()),
+                None => Err(self.not_stored(archive, &seen).unwrap_or(Failure::Changed(key))),
+                Some(_) => Err(Failure::Ended(token.job)),
+            },
         }
     }
 }

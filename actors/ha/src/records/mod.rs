@@ -3,6 +3,7 @@
 //! It promises that no write of an old term or epoch takes effect, that a job with a result is never run again, and that
 //! nothing is deleted while an outcome is unknown. It refuses to know how jobs run.
 
+mod artifacts;
 mod blobs;
 mod codec;
 mod error;
@@ -14,10 +15,10 @@ mod masters;
 mod model;
 mod tokens;
 
-pub use blobs::{Condemned, Reclaim};
+pub use blobs::{BlobsInUse, Condemned, Reclaim};
 pub use codec::{MAX_RECORD, Record, Stored};
 pub use error::Failure;
-pub use intents::{JobIntent, effective};
+pub use intents::{JobIntent, cancels, effective, outcome_of};
 pub use jobs::{JobView, Submission};
 pub use keys::{Keys, is_part};
 pub use life::Life;

@@ -23,6 +23,15 @@ impl fmt::Display for Epoch {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// The digest of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -149,6 +158,12 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// The blobs that it names, each once.
+    pub fn blobs(&self) -> impl Iterator<Item = Digest> + use<> {
+        let artifact = self.artifact.filter(|artifact| *artifact != self.graph);
+        artifact.into_iter().chain([self.graph])
+    }
+
     /// Whether both describe the same submission.
     #[must_use]
     pub fn is_same_submission(&self, artifact: Option<Digest>, graph: Digest) -> bool {
@@ -222,6 +237,9 @@ pub struct CheckpointPointer {
     pub location: String,
     /// When it was completed, in milliseconds since 1970.
     pub completed_ms: i64,
+    /// Of a savepoint: whether event time was brought to its end before it.
+    #[serde(default)]
+    pub drain: bool,
 }
 
 /// The checkpoint that a job recovers from.
@@ -243,6 +261,9 @@ pub enum Intent {
         directory: Option<String>,
         /// Whether event time is brought to its end first.
         drain: bool,
+        /// In which form it holds keyed state; `None`: as the job's settings say.
+        #[serde(default)]
+        format: Option<String>,
     },
     /// Run at another parallelism.
     Rescale {
@@ -253,6 +274,17 @@ pub enum Intent {
     Savepoint {
         /// Where it goes.
         directory: Option<String>,
+        /// In which form it holds keyed state; `None`: as the job's settings say.
+        #[serde(default)]
+        format: Option<String>,
+        /// Whether the job is cancelled once it is there.
+        #[serde(default)]
+        cancel: bool,
+    },
+    /// Take a checkpoint.
+    Checkpoint {
+        /// What it is to be.
+        form: String,
     },
     /// Something that this version does not know. It is not obeyed, and not lost.
     #[serde(other)]
@@ -260,7 +292,7 @@ pub enum Intent {
 }
 
 /// What came of an intent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IntentOutcome {
     /// When, in milliseconds since 1970.
     pub at_ms: i64,
@@ -268,6 +300,18 @@ pub struct IntentOutcome {
     pub location: Option<String>,
     /// Why it was not done, if it was not.
     pub error: Option<String>,
+    /// The checkpoint, if one was asked for.
+    #[serde(default)]
+    pub checkpoint: Option<CheckpointId>,
+}
+
+/// A savepoint that a job stops with: from here on it only commits and ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenSavepoint {
+    /// Its id.
+    pub checkpoint: CheckpointId,
+    /// Where it is.
+    pub location: String,
 }
 
 /// An intent, and what came of it.
@@ -279,6 +323,9 @@ pub struct IntentRecord {
     pub asked_ms: i64,
     /// What came of it.
     pub outcome: Option<IntentOutcome>,
+    /// Of a stop: the savepoint, which is recorded.
+    #[serde(default)]
+    pub taken: Option<TakenSavepoint>,
 }
 
 /// How a job ended for good. There is no word for *suspended*: that is no end.
@@ -335,6 +382,28 @@ pub enum BlobState {
     },
 }
 
+/// An artifact that was uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRecord {
+    /// The name of its file.
+    pub name: String,
+    /// Its bytes.
+    pub digest: Digest,
+    /// When, in milliseconds since 1970.
+    pub uploaded_ms: i64,
+}
+
+/// A savepoint that somebody wants deleted, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisposalRecord {
+    /// Its whole path.
+    pub path: String,
+    /// When it was asked, in milliseconds since 1970.
+    pub asked_ms: i64,
+    /// What came of it.
+    pub outcome: Option<IntentOutcome>,
+}
+
 /// That somebody needs a blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobReference {
@@ -384,6 +453,8 @@ records! {
     ResultRecord = "the result",
     BlobState = "the state of the blob",
     BlobReference = "the reference to the blob",
+    ArtifactRecord = "the artifact",
+    DisposalRecord = "the disposal of a savepoint",
     Incarnation = "the incarnation",
     LeaderRecord = "the leader's record",
 }

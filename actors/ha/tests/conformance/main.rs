@@ -15,6 +15,7 @@ mod etcd_process;
 mod etcd_world;
 mod faulty;
 mod file_faults;
+mod keeping;
 mod model;
 mod records;
 mod transactions;
@@ -63,6 +64,13 @@ suite! {
     records::a_condemned_blob_gets_no_owner_and_one_with_an_owner_lives,
     records::a_deposed_leader_writes_nothing,
     records::what_is_too_large_is_not_written,
+    keeping::a_stop_is_recorded_with_its_savepoint_and_ends_with_the_job,
+    keeping::what_a_savepoint_cancels_is_not_forgotten_while_the_job_runs,
+    keeping::artifacts_and_disposals_are_there_for_the_next_leader,
+    keeping::blobs_live_as_long_as_a_record_names_them,
+    keeping::a_blob_without_a_reference_that_a_record_names_is_kept,
+    keeping::a_leader_that_wakes_too_late_deletes_nothing_that_is_needed,
+    keeping::a_job_whose_artifact_is_collected_meanwhile_is_not_taken_in,
     elections::one_leads_and_the_next_one_follows_under_a_greater_term,
     elections::a_lease_that_is_revoked_early_deposes,
     elections::a_candidate_whose_lease_is_gone_is_not_crowned,

@@ -496,7 +496,11 @@ impl Pair {
         let intent = if cancel {
             Intent::Cancel
         } else {
-            Intent::Savepoint { directory: None }
+            Intent::Savepoint {
+                directory: None,
+                format: None,
+                cancel: false,
+            }
         };
         let asked = JobIntent {
             trigger: format!("t{trigger}"),
@@ -525,12 +529,14 @@ impl Pair {
         };
         let outcome = IntentOutcome {
             at_ms: 1,
-            location: None,
-            error: None,
+            ..IntentOutcome::default()
         };
         let name = format!("t{trigger}");
         let answer = self
-            .insist(|| self.records.answer_intent(&claimed.token, &name, &outcome))
+            .insist(|| {
+                self.records
+                    .answer_intent(&claimed.token, (id(claimed.job), &name), &outcome)
+            })
             .await;
         (end_of(answer, |()| End::Done), expected)
     }
@@ -557,7 +563,9 @@ impl Pair {
             }
         };
         let result = result(&job(claimed.job, graph), status(failed));
-        let answer = self.insist(|| self.records.finish(&claimed.token, &result)).await;
+        let answer = self
+            .insist(|| self.records.finish(&claimed.token, &result, None))
+            .await;
         (end_of(answer, |()| End::Done), expected)
     }
 
@@ -580,7 +588,7 @@ impl Pair {
             }
         };
         let result = result(&job(raised.job, graph), FinalStatus::Canceled);
-        let end = || self.records.end_job(&leader, &raised.token, &result);
+        let end = || self.records.end_job(&leader, &raised.token, (&result, None));
         let answer = match known!(self, end()) {
             Ok(answer) => end_of(answer, |()| End::Done),
             Err(Ok(_)) => End::Done,

@@ -41,11 +41,12 @@ pub(crate) fn pointer(id: u64) -> CheckpointPointer {
         kind: PointerKind::Checkpoint,
         location: format!("/checkpoints/chk-{id}"),
         completed_ms: 19,
+        drain: false,
     }
 }
 
 /// A job that is claimed by a process.
-async fn claimed(records: &Records, leader: &LeaderToken, job: &JobRecord) -> EpochToken {
+pub(crate) async fn claimed(records: &Records, leader: &LeaderToken, job: &JobRecord) -> EpochToken {
     records.submit(leader, job).await.unwrap();
     let raised = records.raise_epoch(leader, job.job).await.unwrap();
     records.claim(job.job, raised.epoch, "process 1").await.unwrap()
@@ -96,7 +97,9 @@ pub(crate) async fn an_epoch_is_claimed_once_and_fences_the_one_before(world: &W
             .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
             .await
             .map(drop),
-        records.finish(&token, &result(&one, FinalStatus::Finished)).await,
+        records
+            .finish(&token, &result(&one, FinalStatus::Finished), None)
+            .await,
         records.claim(id, Epoch(1), "process 1").await.map(drop),
     ];
     for write in writes {
@@ -122,15 +125,15 @@ pub(crate) async fn a_job_with_a_result_is_never_run_again(world: &World) {
         .await
         .unwrap();
     assert_eq!(
-        records.end_job(&leader, &unclaimed, &failed).await,
+        records.end_job(&leader, &unclaimed, (&failed, None)).await,
         Err(unclaimed.fenced())
     );
-    assert_eq!(records.finish(&token, &failed).await, Err(token.fenced()));
+    assert_eq!(records.finish(&token, &failed, None).await, Err(token.fenced()));
     let finished = result(&one, FinalStatus::Finished);
-    records.finish(&again, &finished).await.unwrap();
-    records.finish(&again, &finished).await.unwrap();
+    records.finish(&again, &finished, None).await.unwrap();
+    records.finish(&again, &finished, None).await.unwrap();
     let ended = Err(Failure::Ended(one.job));
-    assert_eq!(records.finish(&again, &failed).await, ended.clone());
+    assert_eq!(records.finish(&again, &failed, None).await, ended.clone());
     assert_eq!(
         records.raise_epoch(&leader, one.job).await.map(drop),
         ended.clone()
@@ -163,7 +166,7 @@ pub(crate) async fn a_job_with_a_result_is_never_run_again(world: &World) {
     records.submit(&leader, &two).await.unwrap();
     let epoch = records.raise_epoch(&leader, two.job).await.unwrap();
     records
-        .end_job(&leader, &epoch, &result(&two, FinalStatus::Canceled))
+        .end_job(&leader, &epoch, (&result(&two, FinalStatus::Canceled), None))
         .await
         .unwrap();
     assert_eq!(
@@ -233,6 +236,7 @@ pub(crate) async fn intents_are_written_once_and_not_after_the_end(world: &World
     let stop = Intent::Stop {
         directory: Some("/s".into()),
         drain: true,
+        format: None,
     };
     records
         .intend(&leader, one.job, &asked("a", stop.clone()))
@@ -250,10 +254,16 @@ pub(crate) async fn intents_are_written_once_and_not_after_the_end(world: &World
     let outcome = |at_ms| IntentOutcome {
         at_ms,
         location: Some("/s/1".into()),
-        error: None,
+        ..IntentOutcome::default()
     };
-    records.answer_intent(&token, "a", &outcome(5)).await.unwrap();
-    records.answer_intent(&token, "a", &outcome(6)).await.unwrap();
+    records
+        .answer_intent(&token, (one.job, "a"), &outcome(5))
+        .await
+        .unwrap();
+    records
+        .answer_intent(&token, (one.job, "a"), &outcome(6))
+        .await
+        .unwrap();
     assert_eq!(
         records.intents(one.job).await.unwrap()["a"].outcome,
         Some(outcome(5))
@@ -261,7 +271,7 @@ pub(crate) async fn intents_are_written_once_and_not_after_the_end(world: &World
     assert_eq!(records.forget_intent(&leader, one.job, "a", 5).await, Ok(false));
     assert_eq!(records.forget_intent(&leader, one.job, "a", 6).await, Ok(true));
     records
-        .finish(&token, &result(&one, FinalStatus::Finished))
+        .finish(&token, &result(&one, FinalStatus::Finished), None)
         .await
         .unwrap();
     let late = records
@@ -293,7 +303,7 @@ pub(crate) async fn cleaning_deletes_everything_but_the_result(world: &World) {
         Err(Failure::NoJob(one.job))
     );
     records
-        .finish(&token, &result(&one, FinalStatus::Finished))
+        .finish(&token, &result(&one, FinalStatus::Finished), None)
         .await
         .unwrap();
     assert!(matches!(
@@ -355,7 +365,7 @@ pub(crate) async fn a_deposed_leader_writes_nothing(world: &World) {
     let unclaimed = EpochToken { ..token };
     assert_eq!(
         records
-            .end_job(&old, &unclaimed, &result(&one, FinalStatus::Failed))
+            .end_job(&old, &unclaimed, (&result(&one, FinalStatus::Failed), None))
             .await,
         Err(deposed)
     );

@@ -11,21 +11,21 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
 
 /// Processes that this test has started by itself, and ends.
-struct Servers {
+pub(crate) struct Servers {
     dir: tempfile::TempDir,
-    settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     all: Vec<Child>,
 }
 
 /// Where a jobmanager is.
 #[derive(Clone, Copy)]
-struct Place {
-    rpc: u16,
-    rest: u16,
+pub(crate) struct Place {
+    pub(crate) rpc: u16,
+    pub(crate) rest: u16,
 }
 
 impl Place {
-    fn any() -> Self {
+    pub(crate) fn any() -> Self {
         let [rpc, rest] = [0, 0].map(|_| free_port());
         Self { rpc, rest }
     }
@@ -44,7 +44,7 @@ fn free_port() -> u16 {
 }
 
 impl Servers {
-    fn new(settings: &[String]) -> Self {
+    pub(crate) fn new(settings: &[String]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let storage = format!("high-availability.storageDir={}", dir.path().join("ha").display());
         let settings = settings.iter().cloned().chain([storage]).collect();
@@ -52,7 +52,7 @@ impl Servers {
         Self { dir, settings, all }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -74,7 +74,7 @@ impl Servers {
         process
     }
 
-    fn jobmanager(&mut self, name: &str, place: Place) -> u32 {
+    pub(crate) fn jobmanager(&mut self, name: &str, place: Place) -> u32 {
         let ports = [
             "jobmanager".to_owned(),
             format!("--port={}", place.rpc),
@@ -85,7 +85,7 @@ impl Servers {
         self.start(name, &args)
     }
 
-    fn task_manager(&mut self, name: &str, places: &[Place], slots: u32) -> u32 {
+    pub(crate) fn task_manager(&mut self, name: &str, places: &[Place], slots: u32) -> u32 {
         let jobmanagers = places.iter().map(|place| format!("127.0.0.1:{}", place.rpc));
         let jobmanagers: Vec<String> = jobmanagers.collect();
         let args = [
@@ -99,7 +99,7 @@ impl Servers {
     }
 
     /// Kills a process, and waits for its end.
-    fn kill(&mut self, process: u32) {
+    pub(crate) fn kill(&mut self, process: u32) {
         let at = self.all.iter().position(|child| child.id() == process).unwrap();
         let mut child = self.all.remove(at);
         child.kill().unwrap();
@@ -107,7 +107,7 @@ impl Servers {
     }
 
     /// What a command of the program says, when it succeeds.
-    fn hurtig(&self, place: Place, args: &[&str]) -> Option<String> {
+    pub(crate) fn hurtig(&self, place: Place, args: &[&str]) -> Option<String> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hurtig"));
         let rest = format!("--rest=http://127.0.0.1:{}", place.rest);
         let output = command.args(args).arg(rest).output().unwrap();
@@ -116,18 +116,18 @@ impl Servers {
     }
 
     /// The state of the only job.
-    fn state(&self, place: Place) -> Option<String> {
+    pub(crate) fn state(&self, place: Place) -> Option<String> {
         Some(self.jobs(place)?.first()?["state"].as_str().unwrap().to_owned())
     }
 
     /// All jobs, those that have ended too.
-    fn jobs(&self, place: Place) -> Option<Vec<serde_json::Value>> {
+    pub(crate) fn jobs(&self, place: Place) -> Option<Vec<serde_json::Value>> {
         let list = self.hurtig(place, &["list", "-a", "--output=json"])?;
         let list: serde_json::Value = serde_json::from_str(&list).unwrap();
         Some(list["jobs"].as_array().unwrap().clone())
     }
 
-    fn run(&self, place: Place, settings: &[String], example: &str, args: &[&str]) {
+    pub(crate) fn run(&self, place: Place, settings: &[String], example: &str, args: &[&str]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hurtig"));
         command.args(["run", "--detached"]);
         command.arg(format!("--rest=http://127.0.0.1:{}", place.rest));
@@ -139,7 +139,7 @@ impl Servers {
     }
 
     /// The processes of jobs, by role.
-    fn processes(&self, role: &str) -> Vec<u32> {
+    pub(crate) fn processes(&self, role: &str) -> Vec<u32> {
         let here = self.path("work");
         all_processes(|pid| {
             let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -148,14 +148,14 @@ impl Servers {
         })
     }
 
-    fn log(&self, wanted: &str) -> bool {
+    pub(crate) fn log(&self, wanted: &str) -> bool {
         std::fs::read_dir(self.dir.path()).unwrap().any(|entry| {
             let path = entry.unwrap().path();
             path.is_file() && std::fs::read_to_string(path).unwrap_or_default().contains(wanted)
         })
     }
 
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let files = std::fs::read_dir(self.dir.path()).unwrap();
         let files = files
             .map(|entry| entry.unwrap().path())
@@ -180,11 +180,11 @@ impl Drop for Servers {
     }
 }
 
-fn file_store() -> Vec<String> {
+pub(crate) fn file_store() -> Vec<String> {
     vec!["high-availability.type=file".to_owned()]
 }
 
-fn numbers(servers: &Servers, place: Place, count: u64) -> (PathBuf, PathBuf) {
+pub(crate) fn numbers(servers: &Servers, place: Place, count: u64) -> (PathBuf, PathBuf) {
     let (out, checkpoints) = (servers.path("out"), servers.path("checkpoints"));
     until("a TaskManager", || servers.log("registered stamp").then_some(()));
     let args = [out.to_str().unwrap(), &count.to_string(), "4000"];
@@ -394,13 +394,13 @@ fn a_cluster_that_is_stopped_and_started_goes_on_with_its_jobs() {
 }
 
 /// A way to a port that can be cut.
-struct Line {
-    port: u16,
-    cut: Arc<AtomicBool>,
+pub(crate) struct Line {
+    pub(crate) port: u16,
+    pub(crate) cut: Arc<AtomicBool>,
 }
 
 impl Line {
-    fn to(port: u16) -> Self {
+    pub(crate) fn to(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let line = Self {
             port: listener.local_addr().unwrap().port(),

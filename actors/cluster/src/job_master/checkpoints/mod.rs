@@ -260,10 +260,17 @@ impl<H: Clone> CheckpointCoordinator<H> {
     }
 
     /// As [`Self::stop`], for a while in which some tasks run on: what they have asked for is done at the next
-    /// [`Self::start`].
+    /// [`Self::start`]. What is being made durable is not given up: it may be recorded already, and is what the job goes on from then.
     pub fn suspend(&mut self, now: Time, out: &mut Effects<H>) {
         (self.started, self.due, self.armed) = (false, None, None);
-        self.abort(now, AbortReason::Stopped, out);
+        if !self.is_publishing() {
+            self.abort(now, AbortReason::Stopped, out);
+        }
+    }
+
+    /// Whether a checkpoint is being made durable: nobody may begin anew before it is known whether it is.
+    pub fn is_publishing(&self) -> bool {
+        self.current.as_ref().is_some_and(Pending::is_publishing)
     }
 
     /// A timer has gone off. `tasks` are all tasks of the job.
@@ -433,7 +440,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
             return;
         };
         let (checkpoint, text) = (pending.id(), reason.to_string());
-        if reason.is_failure() && !pending.is_savepoint() {
+        if reason.is_failure() && !pending.is_savepoint() && self.started {
             self.failures += 1;
             self.rest_until = now.after(FAILURE_PAUSE);
         }

@@ -65,6 +65,7 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
         retained_checkpoints: 1,
         retention: CheckpointRetention::default(),
         restore: None,
+        stopped: None,
         savepoint_dir: None,
         savepoint_format: SavepointFormat::Canonical,
         first_checkpoint: CheckpointId(1),

@@ -326,7 +326,7 @@ fn a_stop_that_ends_otherwise_says_where_the_savepoint_is() {
     );
     // Before it is complete there is none.
     let mut bench = Bench::checkpointed();
-    bench.collect_savepoint(ONE, Some(StopMode::Suspend));
+    bench.begin_savepoint(ONE, Some(StopMode::Suspend));
     bench.take();
     bench.message(JobMasterMessage::Cancel);
     assert_eq!(
@@ -469,5 +469,148 @@ fn what_became_of_checkpoints_is_counted() {
     assert!(
         failure.checkpoint == CheckpointId(3) && failure.cause.as_ref().unwrap().contains("disk full"),
         "{failure:?}"
+    );
+}
+
+fn begins_again(bench: &Bench) -> bool {
+    let starts = |effect: &JobEffect| matches!(effect, JobEffect::StartEnumerators(_));
+    bench.effects.iter().any(starts)
+}
+
+/// The leader may have recorded it already, and whoever recovers the job goes on from that.
+#[test]
+fn what_fails_while_a_checkpoint_is_made_durable_waits_and_goes_on_from_it() {
+    for durable in [true, false] {
+        let mut bench = Bench::checkpointed();
+        bench.collect(ONE).unwrap();
+        bench.take();
+        bench.state(bench.executions()[0], TaskState::Failed);
+        bench.all(TaskState::Canceled);
+        bench.restart();
+        assert!(!begins_again(&bench), "nobody knows yet from where");
+        bench.take();
+        let published = if durable {
+            Ok(())
+        } else {
+            Err("disk full".to_owned())
+        };
+        bench.event(JobEvent::CheckpointPublished(ONE, published));
+        assert!(begins_again(&bench));
+        let gone: &[StorageWork] = if durable {
+            &[]
+        } else {
+            &[StorageWork::DiscardCheckpoint(ONE)]
+        };
+        assert_eq!(bench.discarded(), gone);
+        bench.started(true);
+        let restored = bench.deployments();
+        assert!(!restored.is_empty());
+        for deployed in restored {
+            let from = deployed.restore.as_ref().map(|restore| restore.checkpoint);
+            assert_eq!(from, durable.then_some(ONE));
+        }
+    }
+}
+
+#[test]
+fn a_stop_whose_savepoint_was_being_made_durable_when_a_task_failed_only_goes_forward() {
+    let mut bench = Bench::checkpointed();
+    bench.collect_savepoint(ONE, Some(StopMode::Suspend));
+    bench.take();
+    bench.state(bench.executions()[0], TaskState::Failed);
+    bench.all(TaskState::Canceled);
+    bench.restart();
+    assert!(!begins_again(&bench) && bench.answers().is_empty());
+    bench.event(JobEvent::CheckpointPublished(ONE, Ok(())));
+    bench.started(true);
+    let deployed = bench.deployments();
+    let stopped = deployed
+        .iter()
+        .filter(|deployed| deployed.restore.as_ref().unwrap().stopped);
+    assert_eq!(stopped.count(), 5, "all of them commit and end");
+    bench.run_all();
+    bench.all(TaskState::Finished);
+    assert_eq!(bench.result().unwrap().status, JobStatus::Finished);
+    assert_eq!(
+        bench.answers(),
+        [(ASKED, Ok("/elsewhere/savepoint-1".to_owned()))]
+    );
+}
+
+#[test]
+fn who_is_cancelled_while_a_savepoint_is_made_durable_ends_when_that_is_known() {
+    let mut bench = Bench::checkpointed();
+    bench.collect_savepoint(ONE, Some(StopMode::Suspend));
+    bench.message(JobMasterMessage::Cancel);
+    bench.all(TaskState::Canceled);
+    assert!(bench.result().is_none());
+    bench.event(JobEvent::CheckpointPublished(ONE, Ok(())));
+    assert_eq!(bench.result().unwrap().status, JobStatus::Canceled);
+    let answers = bench.answers();
+    assert!(
+        matches!(&answers[..], [(ASKED, Err(why))] if why.contains("is complete") && why.contains("CANCELED")),
+        "{answers:?}"
+    );
+    let kept =
+        |work: &StorageWork| !matches!(work, StorageWork::DiscardSavepoint(_) | StorageWork::DiscardJob);
+    assert!(bench.discarded().iter().all(kept), "{:?}", bench.discarded());
+}
+
+/// The JobMaster that has taken the savepoint is gone: the next one takes none, commits that one, and ends.
+#[test]
+fn a_stop_that_a_predecessor_has_begun_commits_and_ends_without_another_savepoint() {
+    let metadata = Bench::checkpointed().collect_savepoint(ONE, Some(StopMode::Suspend));
+    let settings = JobSettings {
+        first_checkpoint: CheckpointId(70),
+        stopped: Some(StopMode::Suspend),
+        restore: Some(RestoreFrom {
+            checkpoint: RestoreTarget::Folder(folder()),
+            allow_non_restored_state: false,
+            claim: false,
+        }),
+        ..checkpointed()
+    };
+    let mut bench = Bench::with(settings);
+    bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(FoundCheckpoint {
+        store: Some("/elsewhere".to_owned()),
+        folder: "savepoint-1".to_owned(),
+        metadata,
+        record: Some("job/chk-1".to_owned()),
+        declared: [].into(),
+    })))));
+    bench.offer(3);
+    bench.started(true);
+    let deployed = bench.deployments();
+    assert!(deployed.len() == 5 && deployed.iter().all(|one| one.restore.as_ref().unwrap().stopped));
+    bench.run_all();
+    bench.trigger();
+    bench.ask(ASKED, Some(StopMode::Suspend));
+    bench.due();
+    assert!(bench.triggered().is_empty() && bench.published().is_none());
+    let answers = bench.answers();
+    assert!(
+        matches!(&answers[..], [(ASKED, Err(why))] if why.contains("is stopping")),
+        "{answers:?}"
+    );
+    bench.take();
+    // What fails now is repeated from there.
+    bench.state(bench.executions()[0], TaskState::Failed);
+    bench.all(TaskState::Canceled);
+    bench.restart();
+    bench.started(true);
+    assert!(
+        bench
+            .deployments()
+            .iter()
+            .all(|one| one.restore.as_ref().unwrap().stopped)
+    );
+    bench.run_all();
+    bench.all(TaskState::Finished);
+    assert_eq!(bench.result().unwrap().status, JobStatus::Finished);
+    assert_eq!(bench.answers(), [(0, Ok("/elsewhere/savepoint-1".to_owned()))]);
+    assert_eq!(
+        bench.discarded(),
+        [StorageWork::DiscardJobBut(ONE)],
+        "the savepoint is not the job's"
     );
 }
