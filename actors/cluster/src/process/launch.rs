@@ -169,6 +169,9 @@ pub struct ProcessExit {
     /// The signal that has killed it.
     #[serde(default)]
     pub signal: Option<i32>,
+    /// What memory has to do with it.
+    #[serde(default)]
+    pub out_of_memory: Option<String>,
     /// The end of its log.
     #[serde(default)]
     pub last_lines: Vec<String>,
@@ -181,6 +184,9 @@ impl fmt::Display for ProcessExit {
             (None, Some(code), _) => write!(f, "it ended with exit code {code}")?,
             (None, None, Some(signal)) => write!(f, "it was killed by signal {signal}")?,
             (None, None, None) => f.write_str("it is gone")?,
+        }
+        if let Some(why) = &self.out_of_memory {
+            write!(f, ": {why}")?;
         }
         // What stands behind a panic says nothing.
         let said = self.last_lines.iter().rfind(|line| !line.starts_with("note: "));

@@ -16,6 +16,7 @@ mod contract;
 )]
 mod etcd_process;
 mod ha;
+mod isolation;
 mod jobs;
 mod kills;
 mod kit;
