@@ -6,7 +6,8 @@ use crate::say;
 use clap::{Args, ValueEnum};
 use hurtig_cluster::process::launcher::run_launcher;
 use hurtig_cluster::process::{
-    JobManager, JobManagerConfig, LogBounds, ProcessLimits, TaskManagerConfig, run_task_manager,
+    JobManager, JobManagerConfig, LogBounds, ProcessLimits, Security, TaskManagerConfig,
+    run_task_manager,
 };
 use hurtig_cluster::{ClusterConfig, LoadBalance};
 use hurtig_core::config::{Configuration, options};
@@ -114,6 +115,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     raise_file_limit();
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
+        security: Security::of_jobmanager(&settings)?,
         settings,
         port: args.port,
         storage_dir: args.storage_dir,
@@ -212,6 +214,7 @@ pub(crate) fn taskmanager(args: TaskmanagerArgs) -> Result<ExitCode, Failure> {
     let settings = args.settings.read(&[])?;
     let config = TaskManagerConfig {
         limits: ProcessLimits::read(&settings)?,
+        security: Security::of_task_manager(&settings)?,
         logs: LogBounds {
             bytes: settings.get(&options::LOG_SIZE).get(),
             old: settings.get(&options::LOG_FILES),

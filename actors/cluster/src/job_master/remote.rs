@@ -9,6 +9,7 @@ use super::statistics::CheckpointStatistics;
 use crate::details::VertexDetail;
 use crate::error::ClusterError;
 use crate::messages::JobMasterMessage;
+use crate::process::security::ExchangeAuthority;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, VertexOverview};
 use crate::wire::{
@@ -19,6 +20,7 @@ use hurtig_core::ids::{CheckpointId, TaskManagerId, VertexId};
 use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Gateway, Rpc, RpcError, Stamp};
 use hurtig_storage::{CheckpointLayout, is_whole};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -40,6 +42,8 @@ pub(crate) struct RemoteLinks {
     pub(crate) dispatcher: watch::Receiver<Gateway<DispatcherRpc>>,
     /// By what the job's workers know each other; each JobMaster has another.
     pub(crate) secret: Uuid,
+    /// Who signs for its workers, where they need certificates.
+    pub(crate) exchange: Option<Arc<ExchangeAuthority>>,
 }
 
 /// What the leader is to record.
@@ -133,6 +137,8 @@ impl JobMaster {
         let links = self.links.remote.as_ref()?;
         let secret = links.secret;
         let id = worker.worker;
+        let certificate = links.exchange.as_ref().map(|authority| authority.certificate_of(id));
+        let exchange = certificate.transpose().inspect_err(|why| tracing::error!(why, "a worker is not taken")).ok()?;
         let gateway = links.rpc.connect(&*worker.address).gateway::<WorkerRpc>("worker");
         let own: Mailbox<JobMasterEvent> = cx.mailbox();
         let on_lost = Box::new(move |why| {
@@ -141,7 +147,7 @@ impl JobMaster {
         });
         let way = Courier::start(gateway.stamped(links.stamp), cx.env(), on_lost);
         self.introduce(id, way.mailbox, cx);
-        Some(WorkerOpened { secret })
+        Some(WorkerOpened { secret, exchange })
     }
 
     /// A worker that is silent may still run, with slots that the job needs.

@@ -206,6 +206,7 @@ mod tests {
             master: String::new(),
             threads: 1,
             task_manager: None,
+            tls: None,
         }
     }
 

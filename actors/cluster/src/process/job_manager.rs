@@ -11,6 +11,7 @@ use super::machine::MachineFacts;
 use super::overview::{MachineQuestion, TaskManagers};
 use super::placement::ProcessEvent;
 use super::runtime::listen;
+use super::security::Security;
 use crate::config::ClusterConfig;
 use crate::dispatcher::{JobCode, SubmitJob};
 use crate::embedded::{ClusterHandle, DispatcherWay, start_thread};
@@ -50,6 +51,8 @@ pub struct JobManagerConfig {
     pub settings: Configuration,
     /// Where its REST API is, for other jobmanagers: `http://127.0.0.1:8081`.
     pub rest: Option<String>,
+    /// How it speaks with TaskManagers and JobMasters.
+    pub security: Security,
 }
 
 /// Starts jobmanagers.
@@ -118,7 +121,8 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     };
     let records = Records::new(services.store.clone(), services.keys.clone());
     let life = life(&records).await?;
-    let (rpc, address) = listen("jobmanager", Some(ClusterId(life.cluster)), env, config.port).await?;
+    let (id, way) = (Some(ClusterId(life.cluster)), (config.port, &config.security));
+    let (rpc, address) = listen("jobmanager", id, env, way).await?;
     let leadership = Leadership::new(env.clock.clone());
     let outlived = kind != HighAvailability::None;
     let directory = Directory {
@@ -196,7 +200,9 @@ fn register_directory(rpc: &Rpc, directory: Directory, env: &ActorEnv) -> Result
         fences: Fences::open(),
         probe: Some(probe),
     };
-    rpc.register(registration).map_err(|error| error.to_string())
+    rpc.register(registration).map_err(|error| error.to_string())?;
+    rpc.open_to_jobs("directory");
+    Ok(())
 }
 
 /// Stands for election.

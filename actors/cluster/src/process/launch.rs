@@ -4,6 +4,7 @@
 
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
+use hurtig_rpc::TlsGiven;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -48,6 +49,9 @@ pub enum Role {
         /// Where jobmanagers listen, one of which follows the leader when that is gone; none: nobody does.
         #[serde(default)]
         jobmanagers: Vec<String>,
+        /// Its certificate; none: it speaks in the clear.
+        #[serde(default)]
+        tls: Option<Box<TlsGiven>>,
     },
     /// Run tasks of the job.
     Worker {
@@ -66,6 +70,9 @@ pub enum Role {
         /// The TaskManager that starts it.
         #[serde(default)]
         task_manager: Option<TaskManagerId>,
+        /// Its certificate; none: it speaks in the clear.
+        #[serde(default)]
+        tls: Option<Box<TlsGiven>>,
     },
 }
 

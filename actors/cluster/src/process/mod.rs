@@ -23,6 +23,7 @@ mod plans;
 mod registering;
 pub mod role;
 mod runtime;
+pub(crate) mod security;
 mod starter;
 mod task_manager;
 #[cfg(test)]
@@ -37,4 +38,5 @@ pub use machine::{LOG_PART, LogFile, Logs, MachineFacts, ThreadFacts};
 pub use output::LogBounds;
 pub use overview::{TaskManagerOverview, TaskManagers, WorkerOverview};
 pub use registering::{TaskManagerConfig, run_task_manager};
+pub use security::Security;
 pub use worker::run_worker;

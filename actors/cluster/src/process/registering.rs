@@ -6,6 +6,7 @@ use super::directory::{dead, find_leader, superseded};
 use super::machine::{Logs, register_machine};
 use super::output::LogBounds;
 use super::runtime::{DONE, FAILED, ORPHANED, listen, run};
+use super::security::Security;
 use super::starter::Starter;
 use super::task_manager::{Event, Led, ProcessTaskManager};
 use crate::wire::{Leads, RegisterTaskManager, ResourceManagerRpc};
@@ -23,7 +24,7 @@ const TURNS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a TaskManager is configured with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TaskManagerConfig {
     /// Where jobmanagers listen (`jobmanager.addresses`); one of them leads.
     pub jobmanagers: Vec<String>,
@@ -41,6 +42,8 @@ pub struct TaskManagerConfig {
     pub logs: LogBounds,
     /// What its processes may use up.
     pub limits: ProcessLimits,
+    /// How it speaks with others.
+    pub security: Security,
 }
 
 /// Runs a TaskManager until nobody leads it, or its launcher or a fault ends it. `launcher` are the arguments with which this program
@@ -137,7 +140,7 @@ impl Registering {
         }
         let artifacts =
             BlobDir::open(&config.work_dir.join("artifacts")).map_err(|error| error.to_string())?;
-        let (rpc, address) = listen("task manager", None, env, 0).await?;
+        let (rpc, address) = listen("task manager", None, env, (0, &config.security)).await?;
         let (fences, id) = (Fences::new(), TaskManagerId::random());
         let manager = ProcessTaskManager::new(id, config.clone(), artifacts, starter);
         let (manager, probe) = Shell::start(manager, env.clone());

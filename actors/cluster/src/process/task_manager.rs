@@ -20,7 +20,7 @@ use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::BlobDir;
 use hurtig_kit::{Component, ExitReason, Panicked, Reply, ShellCx};
-use hurtig_rpc::{Call, Gateway, Responder, Routes};
+use hurtig_rpc::{Call, Gateway, Responder, Routes, TlsGiven};
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd as _;
@@ -261,6 +261,11 @@ impl ProcessTaskManager {
             .ok_or_else(|| Error::internal("a command of a leader that is gone".to_owned()))
     }
 
+    fn certificate_of(&self, job: JobId, epoch: NonZeroU64) -> Result<Option<Box<TlsGiven>>, Error> {
+        let security = &self.config.security;
+        security.certificate_of(job, epoch).map_err(Error::internal)
+    }
+
     fn start_master(&mut self, order: StartJobMaster, cx: &mut ShellCx<'_, Self>) -> TakenUp {
         let StartJobMaster { epoch, launch } = order;
         let job = match job_of(&launch) {
@@ -271,6 +276,10 @@ impl ProcessTaskManager {
             Ok(led) => led,
             Err(error) => return Ok(Err(error)),
         };
+        let tls = match self.certificate_of(job, epoch) {
+            Ok(tls) => tls,
+            Err(error) => return Ok(Err(error)),
+        };
         let role = Role::JobMaster {
             cluster: led.cluster,
             leader: led.address.clone(),
@@ -279,6 +288,7 @@ impl ProcessTaskManager {
                 true => self.config.jobmanagers.clone(),
                 false => Vec::new(),
             },
+            tls,
         };
         let what = What::Process(ProcessId::JobMaster { job, epoch });
         self.prepare(Prepared { what, role, launch }, cx).map(Ok)
@@ -301,6 +311,10 @@ impl ProcessTaskManager {
             Ok(led) => led.cluster,
             Err(error) => return Ok(Err(error)),
         };
+        let tls = match self.certificate_of(job, epoch) {
+            Ok(tls) => tls,
+            Err(error) => return Ok(Err(error)),
+        };
         let role = Role::Worker {
             cluster,
             worker,
@@ -312,6 +326,7 @@ impl ProcessTaskManager {
                 threads => threads,
             },
             task_manager: Some(self.id),
+            tls,
         };
         let what = What::Process(ProcessId::Worker { job, epoch, worker });
         self.prepare(Prepared { what, role, launch }, cx).map(Ok)

@@ -21,6 +21,7 @@ fn files(process: &str, authority: &str) -> TlsFiles {
         certificates: file(format!("{process}.pem")),
         key: file(format!("{process}.key")),
         authorities: file(format!("{authority}.pem")),
+        job_authority: None,
         server_name: None,
     }
 }
@@ -125,6 +126,7 @@ fn certificates_are_read_again_without_a_restart() {
         certificates: at("own.pem"),
         key: at("own.key"),
         authorities: at("authorities.pem"),
+        job_authority: None,
         server_name: Some("hurtig".to_owned()),
     };
     real(async {

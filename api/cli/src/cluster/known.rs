@@ -83,11 +83,10 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Known>, Failure> {
     }
 }
 
-/// The REST address of the cluster in a directory.
-pub(crate) fn rest_address(dir: Option<&Path>) -> Result<String, Failure> {
+/// The cluster in a directory; who has none may name another one.
+pub(crate) fn reachable(dir: Option<&Path>) -> Result<Known, Failure> {
     let dir = directory(dir)?;
-    let known = read(&dir)?;
-    known.map(|known| known.rest).ok_or_else(|| {
+    read(&dir)?.ok_or_else(|| {
         let text = format!(
             "there is no cluster in {}: start one with `hurtig cluster start`, or name one with --rest",
             dir.display()

@@ -167,7 +167,7 @@ async fn complete(
         known.task_managers.push(started);
     }
     known.write(dir)?;
-    let rest = session.rest_at(&known.rest)?;
+    let rest = session.rest_of(&known)?;
     registered(&rest, args.task_managers.into(), dir).await?;
     let log = dir.join("log");
     let human = format!(
@@ -239,7 +239,7 @@ fn add(args: &AddArgs, session: &Session) -> Result<Answer, Failure> {
     let dir = directory(args.place.dir.as_deref())?;
     let mut known = Known::of(&dir)?;
     with(async {
-        let rest = session.rest_at(&known.rest)?;
+        let rest = session.rest_of(&known)?;
         let before = count(&rest).await?;
         let first = next_number(&dir);
         let mut added = Vec::new();
@@ -269,7 +269,7 @@ fn remove(args: &RemoveArgs, session: &Session) -> Result<Answer, Failure> {
     })?;
     let removed = known.task_managers.split_off(left);
     with(async {
-        let rest = session.rest_at(&known.rest)?;
+        let rest = session.rest_of(&known)?;
         let before = count(&rest).await?;
         removed.iter().for_each(|process| terminate(*process));
         for _ in 0..STOP_TURNS {
@@ -306,7 +306,7 @@ fn stop(place: &Where, session: &Session) -> Result<Answer, Failure> {
     let known = Known::of(&dir)?;
     with(async {
         if is_alive(known.jobmanager) {
-            let rest = session.rest_at(&known.rest)?;
+            let rest = session.rest_of(&known)?;
             rest.send(Method::DELETE, "/cluster").await?;
         }
         let processes = || known.task_managers.iter().chain([&known.jobmanager]);
