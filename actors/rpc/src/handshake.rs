@@ -267,7 +267,9 @@ fn body<T: DeserializeOwned>(frame: &Frame) -> Result<T, CloseReason> {
 fn io_failed(error: io::Error) -> CloseReason {
     match error.kind() {
         // Who was dialled tells only now what it thinks of our certificate.
-        io::ErrorKind::InvalidData => CloseReason::Tls(format!("the peer ends the handshake of TLS: {error}")),
+        io::ErrorKind::InvalidData => {
+            CloseReason::Tls(format!("the peer ends the handshake of TLS: {error}"))
+        }
         _ => CloseReason::Io(error.to_string()),
     }
 }

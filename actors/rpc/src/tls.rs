@@ -273,7 +273,9 @@ fn explain(error: &io::Error, other: &str) -> io::Error {
             ": it does not speak TLS (`security.ssl.internal.enabled`)"
         }
         Some(Error::NoCertificatesPresented) => ": it has shown no certificate",
-        Some(Error::InvalidCertificate(_)) => ": its certificate is not good (`security.ssl.internal.authorities`)",
+        Some(Error::InvalidCertificate(_)) => {
+            ": its certificate is not good (`security.ssl.internal.authorities`)"
+        }
         Some(Error::AlertReceived(AlertDescription::UnknownCA | AlertDescription::DecryptError)) => {
             ": it does not know the authority of our certificate"
         }
@@ -285,7 +287,9 @@ fn explain(error: &io::Error, other: &str) -> io::Error {
 impl Source {
     /// When files were changed.
     fn look(&self) -> Seen {
-        let Self::Files(files) = self else { return Vec::new() };
+        let Self::Files(files) = self else {
+            return Vec::new();
+        };
         let all = [&files.certificates, &files.key, &files.authorities].into_iter();
         let look = |path: &PathBuf| {
             let facts = path.metadata().ok()?;
@@ -301,7 +305,11 @@ impl Source {
                 if let Some(jobs) = &files.job_authority {
                     authorities.extend(read_certificates(jobs)?);
                 }
-                configure(read_certificates(&files.certificates)?, read_key(&files.key)?, authorities)
+                configure(
+                    read_certificates(&files.certificates)?,
+                    read_key(&files.key)?,
+                    authorities,
+                )
             }
             Self::Given(given) => {
                 let key = PrivateKeyDer::from_pem_slice(given.key.as_bytes());

@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Kind};
 use crate::say;
-use awc::error::{ConnectError, SendRequestError};
+use awc::error::SendRequestError;
 use awc::http::{Method, StatusCode, Uri, header};
 use awc::{Client, ClientRequest, Connector, SendClientRequest};
 use bytes::Bytes;
@@ -42,15 +42,18 @@ impl Rest {
         tls: Option<Arc<ClientConfig>>,
     ) -> Result<Self, Failure> {
         let address = whole_address(address)?;
-        let client = match tls {
-            Some(tls) => Client::builder().connector(Connector::new().rustls_0_23(tls)),
+        let connector = Connector::new();
+        let connector = match tls {
+            Some(tls) => connector.rustls_0_23(tls),
             None if address.starts_with("https://") => {
-                let text = format!("{address} is believed by its certificate: name the authority of that with --ca-file");
+                let text = format!(
+                    "{address} is believed by its certificate: name the authority of that with --ca-file"
+                );
                 return Err(Failure::usage(text));
             }
-            None => Client::builder(),
+            None => connector,
         };
-        let client = client.timeout(PATIENCE).finish();
+        let client = Client::builder().connector(connector).timeout(PATIENCE).finish();
         Ok(Self {
             client,
             address,
@@ -137,7 +140,7 @@ impl Rest {
             let text = format!(
                 "the jobmanager at {} does not answer: {error}. {}",
                 self.address,
-                advice(&error)
+                advice(&self.address)
             );
             Failure::new(Kind::Unreachable, text)
         };
@@ -154,14 +157,14 @@ impl Rest {
     }
 }
 
-/// What to look at when there is no answer.
-fn advice(error: &SendRequestError) -> &'static str {
-    match error {
-        SendRequestError::Connect(ConnectError::SslError(_)) => {
-            "Is its certificate of an authority in --ca-file, and good for this host? It may want one of yours \
+/// What to look at when there is no answer from an address.
+fn advice(address: &str) -> &'static str {
+    match address.starts_with("https://") {
+        true => {
+            "Is it running, and its certificate of an authority in --ca-file, and good for this host? It may want one of yours, too \
              (--certificate-file, --key-file)"
         }
-        _ => "Is it running? `hurtig cluster start` starts one",
+        false => "Is it running? `hurtig cluster start` starts one",
     }
 }
 

@@ -6,8 +6,7 @@ use crate::say;
 use clap::{Args, ValueEnum};
 use hurtig_cluster::process::launcher::run_launcher;
 use hurtig_cluster::process::{
-    JobManager, JobManagerConfig, LogBounds, ProcessLimits, Security, TaskManagerConfig,
-    run_task_manager,
+    JobManager, JobManagerConfig, LogBounds, ProcessLimits, Security, TaskManagerConfig, run_task_manager,
 };
 use hurtig_cluster::{ClusterConfig, LoadBalance};
 use hurtig_core::config::{Configuration, options};

@@ -26,13 +26,33 @@ pub(crate) struct Session {
     token_file: Option<PathBuf>,
     /// A file (PEM) with the authority of the certificate of a jobmanager that speaks HTTPS; otherwise
     /// `security.ssl.rest.authorities`, as the cluster was started with.
-    #[arg(long, global = true, env = "HURTIG_CA_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "HURTIG_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     ca_file: Option<PathBuf>,
     /// A file (PEM) with a certificate of one's own, for jobmanagers that want one.
-    #[arg(long, global = true, requires = "key_file", env = "HURTIG_CERTIFICATE_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        requires = "key_file",
+        env = "HURTIG_CERTIFICATE_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     certificate_file: Option<PathBuf>,
     /// The file (PEM) with the private key of that.
-    #[arg(long, global = true, requires = "certificate_file", env = "HURTIG_KEY_FILE", hide_env_values = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        requires = "certificate_file",
+        env = "HURTIG_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     key_file: Option<PathBuf>,
 }
 
@@ -66,15 +86,21 @@ impl Session {
         let configured = || -> Result<Configuration, Failure> { Layers::of_environment().read(settings) };
         let authorities = match &self.ca_file {
             Some(file) => Some(file.clone()),
-            None => configured()?.get(&options::SSL_REST_AUTHORITIES).map(PathBuf::from),
+            None => configured()?
+                .get(&options::SSL_REST_AUTHORITIES)
+                .map(PathBuf::from),
         };
         let own = match (&self.certificate_file, &self.key_file) {
             (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
             _ => None,
         };
-        let config = authorities.map(|authorities| visitor(&authorities, own)).transpose();
+        let config = authorities
+            .map(|authorities| visitor(&authorities, own))
+            .transpose();
         let config = config.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             format!("{error}: {cause}")
         })?;
         Ok(config.map(Arc::new))

@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// The way to leaders; one for each thread.
 pub(crate) fn client(tls: Option<Arc<ClientConfig>>) -> Client {
-    tls::client(tls).timeout(PATIENCE).disable_redirects().finish()
+    tls::client(tls, PATIENCE)
 }
 
 /// Serves what this jobmanager can serve: while it leads, everything.

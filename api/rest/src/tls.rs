@@ -58,7 +58,10 @@ impl Tls {
         check_private(&key)?;
         let knows_its_clients = settings.get(&options::SSL_REST_AUTHENTICATION);
         let authorities = match knows_its_clients {
-            true => Some(needed(&options::SSL_REST_AUTHORITIES, options::SSL_REST_AUTHENTICATION.key())?),
+            true => Some(needed(
+                &options::SSL_REST_AUTHORITIES,
+                options::SSL_REST_AUTHENTICATION.key(),
+            )?),
             false => path(&options::SSL_REST_AUTHORITIES),
         };
         let clients = authorities.as_deref().filter(|_| knows_its_clients);
@@ -66,7 +69,9 @@ impl Tls {
         let mut server = front_door(&certificate, &key, clients).map_err(failed)?;
         server.alpn_protocols = vec![PROTOCOL.to_vec()];
         let own = knows_its_clients.then_some((certificate.as_path(), key.as_path()));
-        let client = authorities.map(|authorities| visitor(&authorities, own)).transpose();
+        let client = authorities
+            .map(|authorities| visitor(&authorities, own))
+            .transpose();
         Ok(Some(Self {
             server,
             client: client.map_err(failed)?.map(Arc::new),
@@ -80,14 +85,15 @@ impl Tls {
     }
 }
 
-/// A client by which others are reached over TLS.
-pub(crate) fn client(config: Option<Arc<ClientConfig>>) -> awc::ClientBuilder {
-    let builder = awc::Client::builder();
-    match config {
-        // Without it, `https` is an error of each request.
-        None => builder,
-        Some(config) => builder.connector(Connector::new().rustls_0_23(config)),
-    }
+/// A client by which others are reached, who follow no redirects. Without TLS, `https` is an error of each request.
+pub(crate) fn client(tls: Option<Arc<ClientConfig>>, patience: Duration) -> awc::Client {
+    let connector = Connector::new();
+    let connector = match tls {
+        Some(tls) => connector.rustls_0_23(tls),
+        None => connector,
+    };
+    let builder = awc::Client::builder().connector(connector).timeout(patience);
+    builder.disable_redirects().finish()
 }
 
 /// Serves an app to clients that speak TLS, and to nobody else.
@@ -109,7 +115,9 @@ where
     B: MessageBody + 'static,
 {
     let service = move || {
-        let app = app().into_factory().map_err(|error| error.into().error_response());
+        let app = app()
+            .into_factory()
+            .map_err(|error| error.into().error_response());
         HttpService::build()
             .client_request_timeout(patience)
             .client_disconnect_timeout(CLOSING)
@@ -125,7 +133,9 @@ where
 }
 
 fn check_private(key: &Path) -> Result<(), String> {
-    let facts = key.metadata().map_err(|error| format!("{}: {error}", key.display()))?;
+    let facts = key
+        .metadata()
+        .map_err(|error| format!("{}: {error}", key.display()))?;
     match facts.permissions().mode() & OTHERS {
         0 => Ok(()),
         _ => Err(format!(

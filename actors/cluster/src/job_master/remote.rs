@@ -137,8 +137,14 @@ impl JobMaster {
         let links = self.links.remote.as_ref()?;
         let secret = links.secret;
         let id = worker.worker;
-        let certificate = links.exchange.as_ref().map(|authority| authority.certificate_of(id));
-        let exchange = certificate.transpose().inspect_err(|why| tracing::error!(why, "a worker is not taken")).ok()?;
+        let certificate = links
+            .exchange
+            .as_ref()
+            .map(|authority| authority.certificate_of(id));
+        let exchange = certificate
+            .transpose()
+            .inspect_err(|why| tracing::error!(why, "a worker is not taken"))
+            .ok()?;
         let gateway = links.rpc.connect(&*worker.address).gateway::<WorkerRpc>("worker");
         let own: Mailbox<JobMasterEvent> = cx.mailbox();
         let on_lost = Box::new(move |why| {

@@ -174,7 +174,7 @@ fn delegated() -> Result<PathBuf, String> {
         let mut value = [0_u8; 8];
         getxattr(&dir, *mark, &mut value[..]).is_ok_and(|length| value[..length].starts_with(b"1"))
     };
-    match MARKS.iter().any(|mark| marked(mark)) {
+    match MARKS.iter().any(marked) {
         true => Ok(dir),
         false => Err(format!("{} was not delegated to the TaskManager", dir.display())),
     }

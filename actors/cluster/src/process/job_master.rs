@@ -12,7 +12,9 @@ use crate::wire::{Claim, ClaimJob, Courier, DispatcherRpc, JobMasterRpc, Resourc
 use hurtig_core::ids::{CheckpointId, TaskManagerId};
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
-use hurtig_rpc::{ClusterId, FenceError, Fences, Gateway, Peer, Registration, Routes, Rpc, RpcError, Stamp, TlsGiven};
+use hurtig_rpc::{
+    ClusterId, FenceError, Fences, Gateway, Peer, Registration, Routes, Rpc, RpcError, Stamp, TlsGiven,
+};
 use hurtig_storage::SnapshotFolder;
 use hurtig_task::interface::TaskFactory;
 use std::fmt;

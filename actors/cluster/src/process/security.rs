@@ -8,7 +8,8 @@ use hurtig_core::ids::{JobId, TaskManagerId};
 use hurtig_network::{Bind, tcp};
 use hurtig_rpc::{Acceptor, Dialer, TcpAcceptor, TcpDialer, Tls, TlsFiles, TlsGiven, front_door, job_name};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 use std::fmt;
 use std::num::NonZeroU64;
@@ -62,7 +63,8 @@ impl Security {
     /// That of a process of a job.
     pub(super) fn of_job(given: Option<TlsGiven>) -> Result<Self, String> {
         let Some(given) = given else { return Ok(Self(None)) };
-        let tls = Tls::given(given).map_err(|error| format!("the certificate of this process: {}", chain(&error)))?;
+        let tls = Tls::given(given)
+            .map_err(|error| format!("the certificate of this process: {}", chain(&error)))?;
         Ok(Self(Some(Arc::new(Certificates { tls, jobs: None }))))
     }
 
@@ -84,10 +86,14 @@ impl Security {
             server_name: config.get(&options::SSL_INTERNAL_SERVER_NAME),
         };
         let jobs = match starts_jobs {
-            true => Some(Jobs::read(&files, &private(file(&options::SSL_JOB_AUTHORITY_KEY)?)?)?),
+            true => Some(Jobs::read(
+                &files,
+                &private(file(&options::SSL_JOB_AUTHORITY_KEY)?)?,
+            )?),
             false => None,
         };
-        let tls = Tls::load(files).map_err(|error| format!("`security.ssl.internal.*`: {}", chain(&error)))?;
+        let tls =
+            Tls::load(files).map_err(|error| format!("`security.ssl.internal.*`: {}", chain(&error)))?;
         Ok(Self(Some(Arc::new(Certificates { tls, jobs }))))
     }
 
@@ -114,7 +120,9 @@ impl Security {
 
     /// Where records of other workers come in.
     pub(super) fn bind(&self, address: String) -> Bind {
-        let Some(certificates) = &self.0 else { return tcp(address) };
+        let Some(certificates) = &self.0 else {
+            return tcp(address);
+        };
         let tls = certificates.tls.clone();
         Box::pin(async move {
             let listener = TcpAcceptor::bind(&address).await?;
@@ -124,9 +132,17 @@ impl Security {
     }
 
     /// The certificate of a process of a job; `None`: it speaks in the clear.
-    pub(super) fn certificate_of(&self, job: JobId, epoch: NonZeroU64) -> Result<Option<Box<TlsGiven>>, String> {
-        let jobs = self.0.as_ref().and_then(|certificates| certificates.jobs.as_ref());
-        jobs.map(|jobs| jobs.certificate_of(job, epoch).map(Box::new)).transpose()
+    pub(super) fn certificate_of(
+        &self,
+        job: JobId,
+        epoch: NonZeroU64,
+    ) -> Result<Option<Box<TlsGiven>>, String> {
+        let jobs = self
+            .0
+            .as_ref()
+            .and_then(|certificates| certificates.jobs.as_ref());
+        jobs.map(|jobs| jobs.certificate_of(job, epoch).map(Box::new))
+            .transpose()
     }
 }
 
@@ -138,7 +154,9 @@ impl Jobs {
             let place = certificate.display();
             format!("the authority of jobs, {place}: {}", chain(&error))
         })?;
-        let read = |path: &Path| std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()));
+        let read = |path: &Path| {
+            std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+        };
         let authority = Authority::of_pem(read(certificate)?, &read(key)?);
         Ok(Self {
             authorities: [read(&files.authorities)?, read(certificate)?].join("\n"),
@@ -197,7 +215,10 @@ impl Authority {
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name.push(DnType::CommonName, subject);
         params.is_ca = IsCa::ExplicitNoCa;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
@@ -222,8 +243,11 @@ impl ExchangeAuthority {
 
     /// What a worker exchanges records with.
     pub(crate) fn certificate_of(&self, worker: TaskManagerId) -> Result<TlsGiven, String> {
-        let issued = self.0.issue(vec![EXCHANGE.to_owned()], &format!("worker {worker}"));
-        let (certificates, key) = issued.map_err(|error| format!("no certificate for worker {worker}: {error}"))?;
+        let issued = self
+            .0
+            .issue(vec![EXCHANGE.to_owned()], &format!("worker {worker}"));
+        let (certificates, key) =
+            issued.map_err(|error| format!("no certificate for worker {worker}: {error}"))?;
         Ok(TlsGiven {
             certificates,
             key,
@@ -235,7 +259,9 @@ impl ExchangeAuthority {
 
 /// A file with a key, which nobody else may read.
 fn private(path: PathBuf) -> Result<PathBuf, String> {
-    let facts = path.metadata().map_err(|error| format!("{}: {error}", path.display()))?;
+    let facts = path
+        .metadata()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
     match facts.permissions().mode() & OTHERS {
         0 => Ok(path),
         _ => Err(format!(
@@ -273,7 +299,13 @@ mod tests {
         put("job-authority.certificate", &jobs.certificate);
         put("job-authority.key", &jobs.issuer.key().serialize_pem());
         let mut settings = vec!["security.ssl.internal.enabled=true".to_owned()];
-        for name in ["authorities", "certificate", "key", "job-authority.certificate", "job-authority.key"] {
+        for name in [
+            "authorities",
+            "certificate",
+            "key",
+            "job-authority.certificate",
+            "job-authority.key",
+        ] {
             let path = dir.path().join(name);
             settings.push(format!("security.ssl.internal.{name}={}", path.display()));
         }
@@ -281,7 +313,9 @@ mod tests {
     }
 
     fn read(settings: &[String]) -> Result<Security, String> {
-        let config = Configuration::builder().definitions(settings.iter().map(String::as_str)).build();
+        let config = Configuration::builder()
+            .definitions(settings.iter().map(String::as_str))
+            .build();
         Security::of_task_manager(&config.unwrap())
     }
 
@@ -308,7 +342,10 @@ mod tests {
             let path = dir.path().join(name);
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
             let refused = read(&settings).unwrap_err();
-            assert!(refused.contains("chmod 600") && refused.contains(name), "{refused}");
+            assert!(
+                refused.contains("chmod 600") && refused.contains(name),
+                "{refused}"
+            );
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         }
         // The key of somebody else.
@@ -329,7 +366,9 @@ mod tests {
     fn no_key_is_printed() {
         let (_dir, settings) = files();
         let security = read(&settings).unwrap();
-        let given = security.certificate_of(JobId::from_u128(7), NonZeroU64::MIN).unwrap();
+        let given = security
+            .certificate_of(JobId::from_u128(7), NonZeroU64::MIN)
+            .unwrap();
         for printed in [format!("{security:?}"), format!("{given:?}")] {
             assert!(!printed.contains("PRIVATE"), "{printed}");
         }

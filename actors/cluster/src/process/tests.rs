@@ -224,7 +224,9 @@ impl Component for Starter {
 }
 
 async fn start(leader: String, slots: u32, program: Arc<Program>, env: &hurtig_kit::ActorEnv) {
-    let (rpc, address) = listen("starter", None, env, (0, &Security::default())).await.unwrap();
+    let (rpc, address) = listen("starter", None, env, (0, &Security::default()))
+        .await
+        .unwrap();
     let Leads {
         cluster,
         incarnation,
@@ -424,7 +426,9 @@ fn an_artifact_arrives_whole_and_can_be_executed() {
     let (next, go_on) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         run(async move |env| {
-            let (rpc, _) = listen("reader", None, &env, (0, &Security::default())).await.unwrap();
+            let (rpc, _) = listen("reader", None, &env, (0, &Security::default()))
+                .await
+                .unwrap();
             let blobs = rpc.connect(leader).gateway::<BlobRpc>("blobs");
             for digest in [wanted.clone(), wanted, "0".repeat(64)] {
                 let fetched = fetch(dir.clone(), digest, blobs.clone(), env.blocking.clone()).await;
@@ -459,7 +463,9 @@ fn cluster_of(handle: &JobManagerHandle) -> Uuid {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         run(async move |env| {
-            let (rpc, _) = listen("asker", None, &env, (0, &Security::default())).await.unwrap();
+            let (rpc, _) = listen("asker", None, &env, (0, &Security::default()))
+                .await
+                .unwrap();
             let leads = find_leader(&rpc, &[leader]).await;
             sender.send(leads.cluster).unwrap();
             FAILED

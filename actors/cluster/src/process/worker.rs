@@ -106,14 +106,20 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
         .stamped(stamp);
     let worker = order.worker;
     let opened = gateway.ask(OpenWorker { worker, address }, OPENING).await;
-    let WorkerOpened { secret, exchange: tls } = opened.map_err(|error| format!("the JobMaster: {error}"))?;
+    let WorkerOpened {
+        secret,
+        exchange: tls,
+    } = opened.map_err(|error| format!("the JobMaster: {error}"))?;
     let own = Party {
         job: job.0,
         secret,
         worker: worker.0,
     };
     if tls.is_none() && security.is_on() {
-        return Err("the JobMaster has no certificate for the exchange, and nothing may travel in the clear".to_owned());
+        return Err(
+            "the JobMaster has no certificate for the exchange, and nothing may travel in the clear"
+                .to_owned(),
+        );
     }
     let exchange = exchange(own, factory.network(), tls, env)?;
     let receives_at = exchange.address().to_owned();

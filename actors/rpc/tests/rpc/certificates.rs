@@ -4,8 +4,8 @@ use crate::support::*;
 use hurtig_core::ids::JobId;
 use hurtig_core::time::SystemClock;
 use hurtig_rpc::{
-    ClusterId, Connectivity, Dialer, Fences, Identity, Peer, RpcSetup, Stamp, Stream, StreamFuture, TcpAcceptor, TcpDialer,
-    Tls, TlsGiven, job_name, visitor,
+    ClusterId, Connectivity, Dialer, Fences, Identity, Peer, RpcSetup, Stamp, Stream, StreamFuture,
+    TcpAcceptor, TcpDialer, Tls, TlsGiven, job_name, visitor,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::num::NonZeroU64;
@@ -21,8 +21,9 @@ struct Authority {
     pem: String,
 }
 
-fn authority() -> Authority {
+fn authority(name: &str) -> Authority {
     let mut params = CertificateParams::default();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().unwrap();
     let pem = params.self_signed(&key).unwrap().pem();
@@ -75,7 +76,10 @@ async fn listener() -> (TcpAcceptor, String) {
 async fn refusal(peer: &Peer) -> String {
     let mut watch = peer.watch().unwrap();
     let dead = watch.wait_for(|state| matches!(state.connectivity, Connectivity::Dead(_)));
-    let state = tokio::time::timeout(AT_ONCE, dead).await.expect("it is tried again and again").unwrap();
+    let state = tokio::time::timeout(AT_ONCE, dead)
+        .await
+        .expect("it is tried again and again")
+        .unwrap();
     match &state.connectivity {
         Connectivity::Dead(reason) => reason.to_string(),
         other => panic!("{other:?}"),
@@ -99,7 +103,7 @@ impl Dialer for Nameless {
 #[test]
 fn who_is_refused_learns_why_at_once() {
     real(async {
-        let (ours, theirs) = (authority(), authority());
+        let (ours, theirs) = (authority("ours"), authority("theirs"));
         let tls = ours.tls(&[&ours]);
         let process = Process::new(setup("manager", Arc::new(tls.dialer())), Fences::open(), 100);
         let (accepts, address) = listener().await;
@@ -114,16 +118,25 @@ fn who_is_refused_learns_why_at_once() {
         assert!(said.contains("TLS") && said.contains("alert"), "{said}");
         // It does not know who has signed for us.
         let said = refused(of(theirs.given(&["127.0.0.1"], &[&theirs], 4_000))).await;
-        assert!(said.contains("UnknownIssuer") && said.contains("authorities"), "{said}");
+        assert!(
+            said.contains("UnknownIssuer") && said.contains("authorities"),
+            "{said}"
+        );
         let said = refused(of(ours.given(&["127.0.0.1"], &[&ours], 2_001))).await;
         assert!(said.contains("expired") || said.contains("Expired"), "{said}");
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("authorities");
         std::fs::write(&path, &ours.pem).unwrap();
         let said = refused(Arc::new(Nameless(Arc::new(visitor(&path, None).unwrap())))).await;
-        assert!(said.contains("CertificateRequired") || said.contains("certificate required"), "{said}");
+        assert!(
+            said.contains("CertificateRequired") || said.contains("certificate required"),
+            "{said}"
+        );
         let said = refused(Arc::new(TcpDialer)).await;
-        assert!(said.contains("the peer speaks TLS, and this process does not"), "{said}");
+        assert!(
+            said.contains("the peer speaks TLS, and this process does not"),
+            "{said}"
+        );
         // Others are served.
         let peer = client(tls.dialer()).rpc.connect(&address);
         assert_eq!(manager(&peer).ask(Heard, SOON).await, Ok(vec![]));
@@ -133,7 +146,7 @@ fn who_is_refused_learns_why_at_once() {
 #[test]
 fn a_process_in_the_clear_refuses_who_speaks_tls_and_serves_others() {
     real(async {
-        let ours = authority();
+        let ours = authority("ours");
         let process = Process::new(setup("manager", Arc::new(TcpDialer)), Fences::open(), 100);
         let (accepts, address) = listener().await;
         process.rpc.serve(accepts);
@@ -141,9 +154,14 @@ fn a_process_in_the_clear_refuses_who_speaks_tls_and_serves_others() {
         let mut watch = peer.watch().unwrap();
         let dead = watch.wait_for(|state| matches!(state.connectivity, Connectivity::Dead(_)));
         let state = dead.await.unwrap();
-        let Connectivity::Dead(reason) = &state.connectivity else { panic!("{:?}", state.connectivity) };
+        let Connectivity::Dead(reason) = &state.connectivity else {
+            panic!("{:?}", state.connectivity)
+        };
         let said = reason.to_string();
-        assert!(said.contains("does it speak TLS") || said.contains("does not speak TLS"), "{said}");
+        assert!(
+            said.contains("does it speak TLS") || said.contains("does not speak TLS"),
+            "{said}"
+        );
         let peer = client(TcpDialer).rpc.connect(&address);
         assert_eq!(manager(&peer).ask(Heard, SOON).await, Ok(vec![]));
     });
@@ -152,7 +170,7 @@ fn a_process_in_the_clear_refuses_who_speaks_tls_and_serves_others() {
 #[test]
 fn a_certificate_that_has_expired_is_refused_by_who_dials() {
     real(async {
-        let ours = authority();
+        let ours = authority("ours");
         let stale = Tls::given(ours.given(&["127.0.0.1"], &[&ours], 2_001)).unwrap();
         let process = Process::new(setup("manager", Arc::new(stale.dialer())), Fences::open(), 100);
         let (accepts, address) = listener().await;
@@ -165,7 +183,7 @@ fn a_certificate_that_has_expired_is_refused_by_who_dials() {
 #[test]
 fn a_job_speaks_of_itself_and_of_nothing_else() {
     real(async {
-        let (cluster, jobs) = (authority(), authority());
+        let (cluster, jobs) = (authority("cluster"), authority("jobs"));
         let both = [&cluster, &jobs];
         let tls = cluster.tls(&both);
         let [own, other] = [7, 8].map(JobId::from_u128);
@@ -191,7 +209,12 @@ fn a_job_speaks_of_itself_and_of_nothing_else() {
             let said = heard(strange).await.unwrap_err();
             assert!(said.contains(&format!("certificate of job {own}")), "{said}");
         }
-        let unstamped = async || manager(&peer).ask(Heard, SOON).await.map_err(|error| error.to_string());
+        let unstamped = async || {
+            manager(&peer)
+                .ask(Heard, SOON)
+                .await
+                .map_err(|error| error.to_string())
+        };
         assert!(unstamped().await.unwrap_err().contains("certificate of job"));
         process.rpc.open_to_jobs("rm");
         assert_eq!(unstamped().await, Ok(vec![]));

@@ -26,3 +26,4 @@ mod refusals;
 mod savepoints;
 mod security;
 mod several;
+mod tls;
