@@ -108,6 +108,8 @@ impl From<io::Error> for DialError {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
+            // What TLS says: the same certificates are refused the next time, too.
+            io::ErrorKind::InvalidData => Self::Rejected(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }
@@ -115,7 +117,10 @@ impl From<io::Error> for DialError {
 
 impl From<CloseReason> for DialError {
     fn from(reason: CloseReason) -> Self {
-        Self::Failed(reason.to_string())
+        match reason {
+            CloseReason::Tls(text) => Self::Rejected(text),
+            reason => Self::Failed(reason.to_string()),
+        }
     }
 }
 
@@ -218,7 +223,13 @@ pub(crate) fn frame_of<T: Serialize>(kind: Kind, value: &T, out: &mut Vec<u8>) -
 
 async fn read(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Frame, CloseReason> {
     let mut buffer = vec![0; 4_096];
+    let mut begin = Vec::new();
     loop {
+        if speaks_tls(&begin) {
+            return Err(CloseReason::Tls(
+                "the peer speaks TLS, and this process does not (`security.ssl.internal.enabled`)".to_owned(),
+            ));
+        }
         if let Some(frame) = decoder.next_frame()? {
             let header = &frame.header;
             if header.version != HANDSHAKE || header.sequence != 0 || frame.body.len() > MAX_BODY {
@@ -233,9 +244,20 @@ async fn read(stream: &mut Stream, decoder: &mut FrameDecoder) -> Result<Frame, 
         }
         match stream.read(&mut buffer).await.map_err(io_failed)? {
             0 => return Err(CloseReason::Closed),
-            count => decoder.push(&buffer[..count]),
+            count => {
+                begin.extend(buffer[..count].iter().take(RECORD - begin.len()));
+                decoder.push(&buffer[..count]);
+            }
         }
     }
+}
+
+/// Bytes by which a record of TLS is known.
+const RECORD: usize = 2;
+
+/// A handshake or an alert, of any version.
+fn speaks_tls(begin: &[u8]) -> bool {
+    matches!(begin, [0x15 | 0x16, 0x03])
 }
 
 fn body<T: DeserializeOwned>(frame: &Frame) -> Result<T, CloseReason> {
@@ -243,7 +265,13 @@ fn body<T: DeserializeOwned>(frame: &Frame) -> Result<T, CloseReason> {
 }
 
 fn io_failed(error: io::Error) -> CloseReason {
-    CloseReason::Io(error.to_string())
+    match error.kind() {
+        // Who was dialled tells only now what it thinks of our certificate.
+        io::ErrorKind::InvalidData => {
+            CloseReason::Tls(format!("the peer ends the handshake of TLS: {error}"))
+        }
+        _ => CloseReason::Io(error.to_string()),
+    }
 }
 
 #[cfg(test)]

@@ -55,6 +55,6 @@ pub use registry::{MAX_ENDPOINTS, RegisterError, Registration, Routes};
 pub use rpc::{Identity, Rpc, RpcSetup};
 pub use server::Serving;
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsAcceptor, TlsDialer, TlsError, TlsFiles};
+pub use tls::{Tls, TlsAcceptor, TlsDialer, TlsError, TlsFiles, TlsGiven, front_door, job_name, visitor};
 pub use transport::{Accepted, Acceptor, ByteStream, Dialer, Stream, StreamFuture, TcpAcceptor, TcpDialer};
 pub use version::{SUPPORTED, Side, VersionRange};

@@ -3,9 +3,11 @@
 use crate::call::{ByteReply, Call, CallContext, Responder};
 use crate::codec;
 use crate::connection::{EndpointProgress, Progress};
-use crate::error::RpcError;
-use crate::fence::{Fences, Stamp};
+use crate::error::{RemoteError, RpcError};
+use crate::fence::{Fences, Scope, Stamp};
 use crate::message::{Accepts, Endpoint, MessageFacts, RpcMessage, is_name};
+use hurtig_core::Fault;
+use hurtig_core::ids::JobId;
 use hurtig_core::time::Clock;
 use hurtig_kit::{ActorState, Mailbox, Probe};
 use std::any::Any;
@@ -164,6 +166,7 @@ struct Entry {
     messages: &'static [MessageFacts],
     fences: Fences,
     probe: Option<Arc<Probe>>,
+    open_to_jobs: bool,
 }
 
 /// The endpoints of a process.
@@ -199,6 +202,7 @@ impl Registry {
             messages: E::MESSAGES,
             fences,
             probe,
+            open_to_jobs: false,
         };
         self.with(|entries| match entries.len() {
             _ if entries.contains_key(&name) => Err(RegisterError::Taken(name.as_ref().to_owned())),
@@ -212,6 +216,39 @@ impl Registry {
 
     pub(crate) fn deregister(&self, name: &str) -> bool {
         self.with(|entries| entries.remove(name)).is_some()
+    }
+
+    /// Lets everybody ask an endpoint without a stamp who may connect: it tells nothing of any job.
+    pub(crate) fn open_to_jobs(&self, name: &str) {
+        self.with(|entries| {
+            if let Some(entry) = entries.get_mut(name) {
+                entry.open_to_jobs = true;
+            }
+        });
+    }
+
+    /// Whether a peer that may speak of one job only may send this.
+    pub(crate) fn admit(
+        &self,
+        speaks_for: Option<JobId>,
+        endpoint: &str,
+        stamp: Option<Stamp>,
+    ) -> Result<(), RpcError> {
+        let Some(job) = speaks_for else { return Ok(()) };
+        let is_its_own = match stamp.map(|stamp| stamp.scope) {
+            Some(Scope::Job(of)) => of == job,
+            Some(Scope::Cluster(_)) => false,
+            None => self.with(|entries| entries.get(endpoint).is_some_and(|entry| entry.open_to_jobs)),
+        };
+        match is_its_own {
+            true => Ok(()),
+            false => Err(RpcError::Remote(RemoteError {
+                fault: Fault::User,
+                chain: vec![format!(
+                    "the certificate of job {job} is good for messages of that job, and not for this one to '{endpoint}'"
+                )],
+            })),
+        }
     }
 
     /// The way of a message, if its endpoint is here, takes it from a peer of this `version`, and obeys its stamp.

@@ -109,6 +109,11 @@ impl Rpc {
         self.0.registry.deregister(name)
     }
 
+    /// Lets processes of jobs, whose certificates are good for one job, ask an endpoint also what is of no job.
+    pub fn open_to_jobs(&self, name: &str) {
+        self.0.registry.open_to_jobs(name);
+    }
+
     /// This process, as a peer of itself: its gateways lead to its own endpoints, without a socket.
     pub fn local(&self) -> Peer {
         Peer::local(self.clone())

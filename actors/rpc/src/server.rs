@@ -126,10 +126,20 @@ impl Server {
 
 /// Hears who is there, and welcomes or rejects it.
 async fn greet(rpc: Rpc, accepted: Accepted) -> Result<Greeted, CloseReason> {
-    let failed = |error: io::Error| CloseReason::Io(error.to_string());
-    let mut stream = accepted.stream.await.map_err(failed)?;
+    let failed = |error: io::Error| CloseReason::Tls(error.to_string());
     let mut decoder = FrameDecoder::new();
-    let hello = handshake::greet(&mut stream, &mut decoder).await?;
+    let greeting = async {
+        let mut stream = accepted.stream.await.map_err(failed)?;
+        let hello = handshake::greet(&mut stream, &mut decoder).await?;
+        Ok((stream, hello))
+    };
+    let (mut stream, hello) = match greeting.await {
+        Err(CloseReason::Tls(why)) => {
+            tracing::warn!(from = accepted.from, why, "a connection was refused");
+            return Err(CloseReason::Tls(why));
+        }
+        greeted => greeted?,
+    };
     let (us, versions) = (rpc.identity(), rpc.config().versions);
     let judged =
         handshake::judge(&hello, us, versions).and_then(|version| admit(&rpc, &hello).map(|()| version));

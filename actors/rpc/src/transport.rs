@@ -1,5 +1,6 @@
 //! Byte streams: how a process is reached, and how others reach it. TCP here; anything else by the same two traits.
 
+use std::any::Any;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -8,9 +9,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Bytes in both directions, in order.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// What it is, for those who know something of one kind.
+    fn as_any(&self) -> &dyn Any;
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for S {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for S {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
 
 /// Any byte stream.
 pub type Stream = Box<dyn ByteStream>;

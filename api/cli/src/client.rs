@@ -4,14 +4,16 @@ use crate::failure::{Failure, Kind};
 use crate::say;
 use awc::error::SendRequestError;
 use awc::http::{Method, StatusCode, Uri, header};
-use awc::{Client, ClientRequest, SendClientRequest};
+use awc::{Client, ClientRequest, Connector, SendClientRequest};
 use bytes::Bytes;
 use futures_util::stream;
+use rustls::ClientConfig;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -33,9 +35,25 @@ pub(crate) struct Rest {
 
 impl Rest {
     /// The one at this address (`http://127.0.0.1:8081`, or without its beginning, or its end), which lets in who has `token`.
-    pub(crate) fn new(address: &str, token: Option<String>) -> Result<Self, Failure> {
+    /// It is believed by its certificate if that is of one of the authorities of `tls`.
+    pub(crate) fn new(
+        address: &str,
+        token: Option<String>,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, Failure> {
         let address = whole_address(address)?;
-        let client = Client::builder().timeout(PATIENCE).finish();
+        let connector = Connector::new();
+        let connector = match tls {
+            Some(tls) => connector.rustls_0_23(tls),
+            None if address.starts_with("https://") => {
+                let text = format!(
+                    "{address} is believed by its certificate: name the authority of that with --ca-file"
+                );
+                return Err(Failure::usage(text));
+            }
+            None => connector,
+        };
+        let client = Client::builder().connector(connector).timeout(PATIENCE).finish();
         Ok(Self {
             client,
             address,
@@ -120,8 +138,9 @@ impl Rest {
     async fn body(&self, sent: SendClientRequest) -> Result<Bytes, Failure> {
         let unreachable = |error: SendRequestError| {
             let text = format!(
-                "the jobmanager at {} does not answer: {error}. Is it running? `hurtig cluster start` starts one",
-                self.address
+                "the jobmanager at {} does not answer: {error}. {}",
+                self.address,
+                advice(&self.address)
             );
             Failure::new(Kind::Unreachable, text)
         };
@@ -135,6 +154,17 @@ impl Rest {
             true => Ok(body),
             false => Err(refusal(response.status(), &body)),
         }
+    }
+}
+
+/// What to look at when there is no answer from an address.
+fn advice(address: &str) -> &'static str {
+    match address.starts_with("https://") {
+        true => {
+            "Is it running, and its certificate of an authority in --ca-file, and good for this host? It may want one of yours, too \
+             (--certificate-file, --key-file)"
+        }
+        false => "Is it running? `hurtig cluster start` starts one",
     }
 }
 
@@ -169,11 +199,11 @@ fn opened(file: &Path) -> Result<File, Failure> {
     }
 }
 
-/// `host`, `host:port` and `http://host:port` as the last of them.
+/// `host`, `host:port` and `http://host:port` as the last of them, or with `https`.
 fn whole_address(text: &str) -> Result<String, Failure> {
     let bad = || {
         Failure::usage(format!(
-            "'{text}' is no address of a jobmanager: `host:port` and `http://host:port` are"
+            "'{text}' is no address of a jobmanager: `host:port`, `http://host:port` and `https://host:port` are"
         ))
     };
     let bare = text.trim_end_matches('/');
@@ -189,7 +219,7 @@ fn whole_address(text: &str) -> Result<String, Failure> {
     let is_whole = uri
         .authority()
         .is_some_and(|authority| *authority.as_str() == named)
-        && uri.scheme_str() == Some("http")
+        && matches!(uri.scheme_str(), Some("http" | "https"))
         && matches!(uri.path(), "" | "/")
         && uri.query().is_none();
     if !is_whole {
@@ -217,13 +247,14 @@ mod tests {
             ("localhost:80", "http://localhost:80"),
             ("http://localhost:80/", "http://localhost:80"),
             ("http://localhost", "http://localhost"),
+            ("https://localhost:80/", "https://localhost:80"),
         ] {
             assert_eq!(whole_address(text).unwrap(), want);
         }
         for wrong in [
             "",
             "a b",
-            "https://a:1",
+            "ftp://a:1",
             "a:1/jobs",
             "a:1?b",
             "http://",

@@ -58,6 +58,14 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
+    /// Without options of a command.
+    pub(crate) fn of_environment() -> Self {
+        Self {
+            config: std::env::var_os("HURTIG_CONFIG").map(PathBuf::from),
+            definitions: Vec::new(),
+        }
+    }
+
     /// With `more` definitions.
     pub(crate) fn read(&self, more: &[String]) -> Result<Configuration, Failure> {
         let mut builder = Configuration::builder();

@@ -5,7 +5,9 @@ use crate::failure::Failure;
 use crate::say;
 use clap::{Args, ValueEnum};
 use hurtig_cluster::process::launcher::run_launcher;
-use hurtig_cluster::process::{JobManager, JobManagerConfig, TaskManagerConfig, run_task_manager};
+use hurtig_cluster::process::{
+    JobManager, JobManagerConfig, LogBounds, ProcessLimits, Security, TaskManagerConfig, run_task_manager,
+};
 use hurtig_cluster::{ClusterConfig, LoadBalance};
 use hurtig_core::config::{Configuration, options};
 use hurtig_rest::{Reporting, RestConfig, serve};
@@ -99,6 +101,8 @@ pub(crate) struct TaskmanagerArgs {
     /// Where the logs of its processes go.
     #[arg(long, default_value = "hurtig-log")]
     log_dir: PathBuf,
+    #[command(flatten)]
+    settings: Layers,
 }
 
 pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
@@ -110,6 +114,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     raise_file_limit();
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
+        security: Security::of_jobmanager(&settings)?,
         settings,
         port: args.port,
         storage_dir: args.storage_dir,
@@ -205,7 +210,14 @@ pub(crate) fn taskmanager(args: TaskmanagerArgs) -> Result<ExitCode, Failure> {
     say::start_log();
     let absolute =
         |path: PathBuf| std::path::absolute(&path).map_err(|error| format!("{}: {error}", path.display()));
+    let settings = args.settings.read(&[])?;
     let config = TaskManagerConfig {
+        limits: ProcessLimits::read(&settings)?,
+        security: Security::of_task_manager(&settings)?,
+        logs: LogBounds {
+            bytes: settings.get(&options::LOG_SIZE).get(),
+            old: settings.get(&options::LOG_FILES),
+        },
         jobmanagers: args.jobmanager,
         patience: Duration::from_secs(args.patience),
         slots: args.slots,
@@ -217,6 +229,7 @@ pub(crate) fn taskmanager(args: TaskmanagerArgs) -> Result<ExitCode, Failure> {
 }
 
 pub(crate) fn launcher() -> Result<ExitCode, Failure> {
+    say::start_log();
     let ended = run_launcher();
     ended.map_err(|error| format!("the launcher: {error}"))?;
     Ok(ExitCode::SUCCESS)

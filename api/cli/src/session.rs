@@ -1,11 +1,16 @@
 //! What all commands share: to whom they answer, which cluster they are for, and what lets them in.
 
 use crate::client::Rest;
-use crate::cluster::known;
+use crate::cluster::known::{self, Known};
+use crate::config::Layers;
 use crate::failure::Failure;
 use crate::say::Output;
 use clap::Args;
+use hurtig_core::config::{Configuration, options};
+use hurtig_rpc::visitor;
+use rustls::ClientConfig;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The environment variable with a token.
 const TOKEN: &str = "HURTIG_TOKEN";
@@ -19,6 +24,36 @@ pub(crate) struct Session {
     /// A file with the token that lets this one in; otherwise the environment variable `HURTIG_TOKEN` is the token.
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// A file (PEM) with the authority of the certificate of a jobmanager that speaks HTTPS; otherwise
+    /// `security.ssl.rest.authorities`, as the cluster was started with.
+    #[arg(
+        long,
+        global = true,
+        env = "HURTIG_CA_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    ca_file: Option<PathBuf>,
+    /// A file (PEM) with a certificate of one's own, for jobmanagers that want one.
+    #[arg(
+        long,
+        global = true,
+        requires = "key_file",
+        env = "HURTIG_CERTIFICATE_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    certificate_file: Option<PathBuf>,
+    /// The file (PEM) with the private key of that.
+    #[arg(
+        long,
+        global = true,
+        requires = "certificate_file",
+        env = "HURTIG_KEY_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    key_file: Option<PathBuf>,
 }
 
 /// Which cluster a command is for.
@@ -36,14 +71,39 @@ impl Session {
     /// The jobmanager that a command is for.
     pub(crate) fn rest(&self, at: &At) -> Result<Rest, Failure> {
         match &at.rest {
-            Some(address) => self.rest_at(address),
-            None => self.rest_at(&known::rest_address(at.dir.as_deref())?),
+            Some(address) => Rest::new(address, self.token()?, self.tls(&[])?),
+            None => self.rest_of(&known::reachable(at.dir.as_deref())?),
         }
     }
 
-    /// The jobmanager at an address.
-    pub(crate) fn rest_at(&self, address: &str) -> Result<Rest, Failure> {
-        Rest::new(address, self.token()?)
+    /// The jobmanager of a cluster of this machine.
+    pub(crate) fn rest_of(&self, cluster: &Known) -> Result<Rest, Failure> {
+        Rest::new(&cluster.rest, self.token()?, self.tls(&cluster.settings)?)
+    }
+
+    /// Whom this one believes, and who it is itself; by options, by settings of the cluster, or by its own.
+    fn tls(&self, settings: &[String]) -> Result<Option<Arc<ClientConfig>>, Failure> {
+        let configured = || -> Result<Configuration, Failure> { Layers::of_environment().read(settings) };
+        let authorities = match &self.ca_file {
+            Some(file) => Some(file.clone()),
+            None => configured()?
+                .get(&options::SSL_REST_AUTHORITIES)
+                .map(PathBuf::from),
+        };
+        let own = match (&self.certificate_file, &self.key_file) {
+            (Some(certificate), Some(key)) => Some((certificate.as_path(), key.as_path())),
+            _ => None,
+        };
+        let config = authorities
+            .map(|authorities| visitor(&authorities, own))
+            .transpose();
+        let config = config.map_err(|error| {
+            let cause = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!("{error}: {cause}")
+        })?;
+        Ok(config.map(Arc::new))
     }
 
     fn token(&self) -> Result<Option<String>, Failure> {
@@ -100,8 +160,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         std::fs::write(&file, token).unwrap();
-        let (output, token_file) = (Output::Human, Some(file));
-        (dir, Session { output, token_file })
+        let session = Session {
+            output: Output::Human,
+            token_file: Some(file),
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
+        };
+        (dir, session)
     }
 
     #[test]

@@ -118,11 +118,13 @@ impl ProgramRole {
                 leader,
                 epoch,
                 jobmanagers,
+                tls,
             } => {
                 let obeys = Obeys {
                     cluster: *cluster,
                     leader: leader.clone(),
                     jobmanagers: jobmanagers.clone(),
+                    tls: tls.clone(),
                 };
                 let (epoch, code) = (*epoch, self.code(built)?);
                 end_with(move || run_job_master(obeys, epoch, code))?;

@@ -1,6 +1,7 @@
 //! How the REST API is served, from the options of a jobmanager.
 
 use crate::guard::{Gate, bare};
+use crate::tls::Tls;
 use crate::tokens::Tokens;
 use hurtig_core::config::{Configuration, Redaction, RestAuthentication, options};
 use hurtig_core::time::SystemClock;
@@ -14,7 +15,7 @@ pub enum RestConfigError {
     /// Everybody could reach it.
     #[error(
         "`rest.bind-address: {0}` is reached from other machines, and whoever reaches the REST API can run programs: set \
-         `rest.authentication.token-file` to a file of tokens, or write `rest.authentication: none` if something else \
+         `rest.authentication.token-file` to a file of tokens, or `security.ssl.rest.authentication-enabled: true`, or write `rest.authentication: none` if something else \
          keeps strangers away"
     )]
     Open(IpAddr),
@@ -50,6 +51,9 @@ pub enum RestConfigError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// TLS is switched on, and cannot be had.
+    #[error("{0}")]
+    Tls(String),
     /// The file of tokens is empty.
     #[error("the file of tokens {file} has no token: write a line `<role> <name> <token>`")]
     NoTokens {
@@ -68,6 +72,8 @@ pub struct RestConfig {
     pub(crate) redaction: Redaction,
     pub(crate) max_connections: usize,
     pub(crate) savepoint_dirs: Vec<String>,
+    /// `None`: in the clear.
+    pub(crate) tls: Option<Tls>,
 }
 
 /// A port that is taken.
@@ -86,13 +92,16 @@ impl RestConfig {
     pub fn new(port: u16, settings: &Configuration) -> Result<Self, RestConfigError> {
         let bound = settings.get(&options::REST_BIND_ADDRESS);
         let bound = bound.parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let tls = Tls::read(settings).map_err(RestConfigError::Tls)?;
+        // Who has a certificate is no stranger.
+        let is_closed = tls.as_ref().is_some_and(|tls| tls.knows_its_clients);
         let tokens = settings.get(&options::REST_TOKEN_FILE).map(PathBuf::from);
         let tokens = match (settings.get(&options::REST_AUTHENTICATION), tokens) {
             (RestAuthentication::Auto | RestAuthentication::Token, Some(file)) => {
                 Some(Tokens::open(file, SystemClock::new())?)
             }
             (RestAuthentication::None, None) => None,
-            (RestAuthentication::Auto, None) if bound.is_loopback() => None,
+            (RestAuthentication::Auto, None) if bound.is_loopback() || is_closed => None,
             (RestAuthentication::Auto, None) => return Err(RestConfigError::Open(bound)),
             (RestAuthentication::Token, None) => return Err(RestConfigError::Tokenless),
             (RestAuthentication::None, Some(_)) => return Err(RestConfigError::Contradiction),
@@ -116,6 +125,7 @@ impl RestConfig {
             redaction: Redaction::of(settings),
             max_connections: settings.get(&options::REST_MAX_CONNECTIONS),
             savepoint_dirs: settings.get(&options::REST_SAVEPOINT_DIRS),
+            tls,
         })
     }
 
@@ -132,9 +142,10 @@ impl RestConfig {
         } else {
             host
         };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         Ok(Listening {
             listener,
-            address: format!("http://{host}:{port}"),
+            address: format!("{scheme}://{host}:{port}"),
             config: self,
         })
     }

@@ -3,6 +3,7 @@
 use crate::body::Allowance;
 use crate::error::RestError;
 use crate::server::State;
+use crate::tls;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
@@ -14,6 +15,8 @@ use actix_web::web::Data;
 use actix_web::{HttpMessage as _, HttpResponse, ResponseError as _};
 use awc::Client;
 use futures_util::StreamExt as _;
+use rustls::ClientConfig;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a request has that was handed on; it is not handed on again.
@@ -32,8 +35,8 @@ const SUSPENDED: &str = "this jobmanager leads, and the store of high availabili
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The way to leaders; one for each thread.
-pub(crate) fn client() -> Client {
-    Client::builder().timeout(PATIENCE).disable_redirects().finish()
+pub(crate) fn client(tls: Option<Arc<ClientConfig>>) -> Client {
+    tls::client(tls, PATIENCE)
 }
 
 /// Serves what this jobmanager can serve: while it leads, everything.

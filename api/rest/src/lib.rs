@@ -24,6 +24,7 @@ mod savepoints;
 mod server;
 mod settings;
 mod shape;
+mod tls;
 mod tokens;
 mod vertices;
 

@@ -6,7 +6,8 @@ use crate::config::Listening;
 use crate::error::RestError;
 use crate::guard::Gate;
 use crate::routes::{routes, with_version};
-use crate::{forward, guard};
+use crate::tls::Tls;
+use crate::{forward, guard, tls};
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PathConfig, PayloadConfig, QueryConfig};
@@ -72,6 +73,7 @@ pub async fn serve(
     };
     let settings = settings.into_iter().map(shown).collect();
     let max_connections = config.max_connections;
+    let to_others = config.tls.as_ref().and_then(Tls::client);
     let (stop, mut stopped) = watch::channel(false);
     let logs = Logs::of_this_process(None);
     let collector = Collector::new(jobmanager.clone(), logs.clone(), SystemClock::new());
@@ -96,7 +98,7 @@ pub async fn serve(
             .wrap(from_fn(guard::in_time))
             .wrap(from_fn(guard::admitted))
             .app_data(state.clone())
-            .app_data(Data::new(forward::client()))
+            .app_data(Data::new(forward::client(to_others.clone())))
             .app_data(PayloadConfig::new(MAX_BODY as usize))
             .app_data(QueryConfig::default().error_handler(|error, _| bad_request(&error)))
             .app_data(PathConfig::default().error_handler(|error, _| bad_request(&error)))
@@ -104,13 +106,16 @@ pub async fn serve(
             .configure(routes)
             .default_service(web::to(nothing_here))
     };
-    let server = HttpServer::new(app)
-        .workers(1)
-        .max_connections(max_connections)
-        .client_request_timeout(HEADERS)
-        .shutdown_timeout(1)
-        .listen(listener)?
-        .run();
+    let server = match config.tls {
+        Some(tls) => tls::serve(app, listener, tls, (max_connections, HEADERS))?,
+        None => HttpServer::new(app)
+            .workers(1)
+            .max_connections(max_connections)
+            .client_request_timeout(HEADERS)
+            .shutdown_timeout(1)
+            .listen(listener)?
+            .run(),
+    };
     let handle = server.handle();
     actix_web::rt::spawn(async move {
         // The sender lives as long as the server.

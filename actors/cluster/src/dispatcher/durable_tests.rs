@@ -150,6 +150,7 @@ fn launch(job: JobId) -> JobLaunch {
         artifact: String::new(),
         args: Vec::new(),
         config: [].into(),
+        defaults: [].into(),
         parallelism: None,
         graph: Some(Box::new(graph(job.0.as_u128()))),
     }

@@ -9,6 +9,7 @@ use super::statistics::CheckpointStatistics;
 use crate::details::VertexDetail;
 use crate::error::ClusterError;
 use crate::messages::JobMasterMessage;
+use crate::process::security::ExchangeAuthority;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, VertexOverview};
 use crate::wire::{
@@ -21,6 +22,7 @@ use hurtig_dataflow::chain::StopMode;
 use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Gateway, Rpc, RpcError, Stamp};
 use hurtig_storage::{CheckpointLayout, is_whole};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -44,6 +46,8 @@ pub(crate) struct RemoteLinks {
     pub(crate) secret: Uuid,
     /// The job was stopped with what it begins with.
     pub(crate) stopped: Option<StopsWith>,
+    /// Who signs for its workers, where they need certificates.
+    pub(crate) exchange: Option<Arc<ExchangeAuthority>>,
 }
 
 /// What the leader is to record.
@@ -139,6 +143,14 @@ impl JobMaster {
         let links = self.links.remote.as_ref()?;
         let secret = links.secret;
         let id = worker.worker;
+        let certificate = links
+            .exchange
+            .as_ref()
+            .map(|authority| authority.certificate_of(id));
+        let exchange = certificate
+            .transpose()
+            .inspect_err(|why| tracing::error!(why, "a worker is not taken"))
+            .ok()?;
         let gateway = links.rpc.connect(&*worker.address).gateway::<WorkerRpc>("worker");
         let own: Mailbox<JobMasterEvent> = cx.mailbox();
         let on_lost = Box::new(move |why| {
@@ -147,7 +159,7 @@ impl JobMaster {
         });
         let way = Courier::start(gateway.stamped(links.stamp), cx.env(), on_lost);
         self.introduce(id, way.mailbox, cx);
-        Some(WorkerOpened { secret })
+        Some(WorkerOpened { secret, exchange })
     }
 
     /// A worker that is silent may still run, with slots that the job needs.

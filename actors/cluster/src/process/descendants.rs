@@ -5,7 +5,10 @@
 //! its parent has waited for it.
 
 use rustix::event::{Timespec, poll};
-use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, test_kill_process, waitpid,
+};
 use std::io;
 
 /// How often the processes that are to end are looked at.
@@ -46,6 +49,11 @@ pub(super) fn children() -> Vec<Pid> {
     pids.filter(|pid| parent_of(*pid) == Some(own))
         .filter_map(Pid::from_raw)
         .collect()
+}
+
+/// Whether there is such a process.
+pub(super) fn exists(pid: Pid) -> bool {
+    test_kill_process(pid) != Err(Errno::SRCH)
 }
 
 /// The fourth field; the second one is in parentheses and may hold anything.

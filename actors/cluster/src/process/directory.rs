@@ -5,6 +5,7 @@ use hurtig_ha::leader::{Leadership, current_leader};
 use hurtig_ha::records::{Life, Records};
 use hurtig_kit::{Component, ExitReason, ShellCx};
 use hurtig_rpc::{Call, Connectivity, Peer, Rpc};
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -80,12 +81,18 @@ impl Component for Directory {
 /// Asks all jobmanagers, one after the other, until one names the leader.
 pub(super) async fn find_leader(rpc: &Rpc, jobmanagers: &[String]) -> Leads {
     let [mut turn, longest] = TURN;
+    let mut said = BTreeMap::new();
     loop {
         for address in jobmanagers {
             match ask_one(rpc, address).await {
                 Ok(Some(leads)) => return leads,
                 Ok(None) => tracing::debug!(address, "nobody leads"),
-                Err(error) => tracing::debug!(address, error, "it does not say who leads"),
+                // Each problem once: it is asked again and again.
+                Err(error) if said.get(address) != Some(&error) => {
+                    tracing::warn!(address, error, "a jobmanager does not say who leads");
+                    said.insert(address, error);
+                }
+                Err(_) => {}
             }
         }
         tokio::time::sleep(turn).await;

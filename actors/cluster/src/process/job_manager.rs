@@ -11,6 +11,7 @@ use super::machine::MachineFacts;
 use super::overview::{MachineQuestion, TaskManagers};
 use super::placement::ProcessEvent;
 use super::runtime::listen;
+use super::security::Security;
 use crate::config::ClusterConfig;
 use crate::dispatcher::{Durable, JobCode, SubmitJob};
 use crate::embedded::{ClusterHandle, DispatcherWay, start_thread};
@@ -52,6 +53,8 @@ pub struct JobManagerConfig {
     pub settings: Configuration,
     /// Where its REST API is, for other jobmanagers: `http://127.0.0.1:8081`.
     pub rest: Option<String>,
+    /// How it speaks with TaskManagers and JobMasters.
+    pub security: Security,
 }
 
 /// Starts jobmanagers.
@@ -124,7 +127,8 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     };
     let records = Records::new(services.store.clone(), services.keys.clone());
     let life = life(&records).await?;
-    let (rpc, address) = listen("jobmanager", Some(ClusterId(life.cluster)), env, config.port).await?;
+    let (id, way) = (Some(ClusterId(life.cluster)), (config.port, &config.security));
+    let (rpc, address) = listen("jobmanager", id, env, way).await?;
     let leadership = Leadership::new(env.clock.clone());
     let outlived = kind != HighAvailability::None;
     let directory = Directory {
@@ -138,11 +142,8 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     let (dispatcher, way) = watch::channel(None);
     let (resource_manager, resources) = watch::channel(None);
     let (deposed, is_deposed) = watch::channel(false);
-<<<<<<< HEAD
     let JobDefaults { settings, secrets } = config.settings.job_defaults();
-=======
     let (durable, writing) = watch::channel(None);
->>>>>>> ha
     let setup = LeaderSetup {
         secrets,
         rpc,
@@ -212,7 +213,9 @@ fn register_directory(rpc: &Rpc, directory: Directory, env: &ActorEnv) -> Result
         fences: Fences::open(),
         probe: Some(probe),
     };
-    rpc.register(registration).map_err(|error| error.to_string())
+    rpc.register(registration).map_err(|error| error.to_string())?;
+    rpc.open_to_jobs("directory");
+    Ok(())
 }
 
 /// Stands for election.

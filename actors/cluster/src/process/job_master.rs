@@ -3,6 +3,7 @@
 use super::directory::{dead, find_leader, superseded};
 use super::machine::measure;
 use super::runtime::{DONE, FAILED, ORPHANED, REFUSED, listen, run};
+use super::security::{ExchangeAuthority, Security};
 use crate::config::{ClusterConfig, JobOptions, RestoreFrom, RestoreTarget};
 use crate::dispatcher::DispatcherInput;
 use crate::job_master::{JobMaster, JobMasterCall, JobMasterEvent, JobMasterLinks, JobSettings, RemoteLinks};
@@ -12,7 +13,9 @@ use hurtig_core::ids::{CheckpointId, TaskManagerId};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
-use hurtig_rpc::{ClusterId, FenceError, Fences, Gateway, Peer, Registration, Routes, Rpc, RpcError, Stamp};
+use hurtig_rpc::{
+    ClusterId, FenceError, Fences, Gateway, Peer, Registration, Routes, Rpc, RpcError, Stamp, TlsGiven,
+};
 use hurtig_storage::SnapshotFolder;
 use hurtig_task::interface::TaskFactory;
 use std::fmt;
@@ -61,6 +64,8 @@ pub struct Obeys {
     pub leader: String,
     /// Where jobmanagers listen, one of which follows the leader when that is gone; none: nobody does.
     pub jobmanagers: Vec<String>,
+    /// Its certificate; none: it speaks in the clear.
+    pub tls: Option<Box<TlsGiven>>,
 }
 
 /// Runs the JobMaster of a job. Returns the code with which the process ends.
@@ -93,7 +98,9 @@ struct Running {
 }
 
 async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &ActorEnv) -> Result<u8, String> {
-    let (rpc, address) = listen("job master", Some(ClusterId(obeys.cluster)), env, 0).await?;
+    let security = Security::of_job(obeys.tls.map(|tls| *tls))?;
+    let cluster = Some(ClusterId(obeys.cluster));
+    let (rpc, address) = listen("job master", cluster, env, (0, &security)).await?;
     let job = code.graph.id;
     let stamp = Stamp::job(job, epoch);
     let process = rpc.identity().incarnation;
@@ -133,6 +140,7 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
         dispatcher: dispatcher_way,
         secret: Uuid::new_v4(),
         stopped,
+        exchange: ExchangeAuthority::of(job, &security)?,
     };
     let mut settings = settings(&code, begins, remote.stopped.as_ref())?;
     settings.age = age;

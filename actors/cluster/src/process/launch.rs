@@ -4,6 +4,7 @@
 
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
+use hurtig_rpc::TlsGiven;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,6 +52,9 @@ pub enum Role {
         /// Where jobmanagers listen, one of which follows the leader when that is gone; none: nobody does.
         #[serde(default)]
         jobmanagers: Vec<String>,
+        /// Its certificate; none: it speaks in the clear.
+        #[serde(default)]
+        tls: Option<Box<TlsGiven>>,
     },
     /// Run tasks of the job.
     Worker {
@@ -69,6 +73,9 @@ pub enum Role {
         /// The TaskManager that starts it.
         #[serde(default)]
         task_manager: Option<TaskManagerId>,
+        /// Its certificate; none: it speaks in the clear.
+        #[serde(default)]
+        tls: Option<Box<TlsGiven>>,
     },
 }
 
@@ -172,6 +179,9 @@ pub struct ProcessExit {
     /// The signal that has killed it.
     #[serde(default)]
     pub signal: Option<i32>,
+    /// What memory has to do with it.
+    #[serde(default)]
+    pub out_of_memory: Option<String>,
     /// The end of its log.
     #[serde(default)]
     pub last_lines: Vec<String>,
@@ -184,6 +194,9 @@ impl fmt::Display for ProcessExit {
             (None, Some(code), _) => write!(f, "it ended with exit code {code}")?,
             (None, None, Some(signal)) => write!(f, "it was killed by signal {signal}")?,
             (None, None, None) => f.write_str("it is gone")?,
+        }
+        if let Some(why) = &self.out_of_memory {
+            write!(f, ": {why}")?;
         }
         // What stands behind a panic says nothing.
         let said = self.last_lines.iter().rfind(|line| !line.starts_with("note: "));

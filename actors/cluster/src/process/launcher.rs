@@ -3,8 +3,11 @@
 //! Standard input is its socket. It promises that of every process that it has started, and of what those have started, nothing runs on
 //! when it has ended, and that it ends nothing else. It refuses to know what they do.
 
+use super::cgroup::Group;
+use super::confine::{KilledFor, kills_for_memory};
 use super::descendants::{TURN, adopt_orphans, children, end, end_all, mark, owner_of};
 use super::orders::{Order, Report, Start, receive, send};
+use super::output::Output;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::{FdFlags, fcntl_setfd};
@@ -12,8 +15,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process_group,
     pidfd_open, waitid, waitpid,
 };
+use rustix::thread::set_no_new_privs;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -26,6 +30,9 @@ const IDLE: Timespec = Timespec {
     tv_nsec: 0,
 };
 
+/// How often it is tried to remove a group: the kernel may take a while to empty it.
+const REMOVALS: u32 = 1_000;
+
 struct Child {
     id: u64,
     pid: Pid,
@@ -33,6 +40,12 @@ struct Child {
     handle: OwnedFd,
     /// What it was started with, and where it answers.
     file: File,
+    output: Output,
+    group: Option<Group>,
+    /// Whether it was to be ended.
+    condemned: bool,
+    /// What the system had killed for want of memory when it began.
+    kills: u64,
 }
 
 struct Launcher {
@@ -40,6 +53,8 @@ struct Launcher {
     children: BTreeMap<u64, Child>,
     /// Some have ended, and what they had started may not have.
     hunting: bool,
+    /// Groups of those that have ended, and how often they are still to be removed.
+    groups: Vec<(Group, u32)>,
 }
 
 /// Runs a launcher on its standard input. Returns when its TaskManager is gone and nothing that it has started is left.
@@ -49,14 +64,25 @@ struct Launcher {
 pub fn run_launcher() -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     adopt_orphans()?;
+    // Inherited by all that it starts: no program of another user's rights, as `sudo`, gives them any.
+    set_no_new_privs(true)?;
     let mut launcher = Launcher {
         socket,
         children: BTreeMap::new(),
         hunting: false,
+        groups: Vec::new(),
     };
     let served = launcher.serve();
     launcher.children.values().for_each(end_group);
-    match end_all() {
+    let ended = end_all();
+    launcher
+        .children
+        .values_mut()
+        .for_each(|child| child.output.take());
+    let left = launcher.children.into_values().filter_map(|child| child.group);
+    left.chain(launcher.groups.into_iter().map(|(group, _)| group))
+        .for_each(|group| _ = group.remove());
+    match ended {
         true => served,
         false => Err(io::Error::other(
             "there are processes that the system does not let die",
@@ -73,6 +99,7 @@ impl Launcher {
                     None => return Ok(()),
                 }
             }
+            self.children.values_mut().for_each(|child| child.output.take());
             self.reap()?;
         }
     }
@@ -82,7 +109,10 @@ impl Launcher {
         let mut handles = vec![PollFd::new(&self.socket, PollFlags::IN)];
         let ends = self.children.values();
         handles.extend(ends.map(|child| PollFd::new(&child.handle, PollFlags::IN)));
-        let patience = if self.hunting { TURN } else { IDLE };
+        let outputs = self.children.values().filter_map(|child| child.output.pipe());
+        handles.extend(outputs.map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
+        let busy = self.hunting || !self.groups.is_empty();
+        let patience = if busy { TURN } else { IDLE };
         match poll(&mut handles, Some(&patience)) {
             Ok(_) => Ok(!handles[0].revents().is_empty()),
             Err(rustix::io::Errno::INTR) => Ok(false),
@@ -93,7 +123,8 @@ impl Launcher {
     fn obey(&mut self, order: Order, file: Option<OwnedFd>) -> io::Result<()> {
         match order {
             Order::Kill { id } => {
-                if let Some(child) = self.children.get(&id) {
+                if let Some(child) = self.children.get_mut(&id) {
+                    child.condemned = true;
                     end_group(child);
                 }
                 Ok(())
@@ -139,6 +170,10 @@ impl Launcher {
         if self.hunting || strangers {
             self.hunting = self.end_strangers();
         }
+        self.groups.retain_mut(|(group, times)| {
+            *times -= 1;
+            *times > 0 && !group.remove()
+        });
         Ok(())
     }
 
@@ -146,7 +181,11 @@ impl Launcher {
     fn bury(&mut self, mut child: Child, status: &WaitIdStatus) -> io::Result<()> {
         end_group(&child);
         waitpid(Some(child.pid), WaitOptions::NOHANG)?;
+        child.output.take();
         self.hunting = true;
+        let killed_for = killed_for(&child, status);
+        self.groups
+            .extend(child.group.take().map(|group| (group, REMOVALS)));
         let mut answer = Vec::new();
         child.file.seek(SeekFrom::Start(0))?;
         child.file.read_to_end(&mut answer)?;
@@ -154,6 +193,7 @@ impl Launcher {
             id: child.id,
             code: status.exit_status(),
             signal: status.terminating_signal(),
+            killed_for,
             answer,
         };
         send(&self.socket, &report, None)
@@ -172,8 +212,22 @@ impl Launcher {
 }
 
 fn end_group(child: &Child) {
+    if let Some(group) = &child.group {
+        group.kill();
+    }
     // It may have ended by now.
     let _ = kill_process_group(child.pid, Signal::KILL);
+}
+
+/// Whether the system has killed it for want of memory.
+fn killed_for(child: &Child, status: &WaitIdStatus) -> Option<KilledFor> {
+    if child.condemned || status.terminating_signal() != Some(Signal::KILL.as_raw()) {
+        return None;
+    }
+    match &child.group {
+        Some(group) if group.was_out_of_memory() => Some(KilledFor::ItsMemory),
+        _ => (kills_for_memory() > child.kills).then_some(KilledFor::MaybeMemory),
+    }
 }
 
 /// Starts the program that `program` is the open file of, whatever lies under its name by now.
@@ -181,7 +235,9 @@ fn launch(mut start: Start, program: &OwnedFd) -> io::Result<Child> {
     start.launch.launcher = std::process::id();
     let mut file = File::from(memfd_create("hurtig-launch", MemfdFlags::CLOEXEC)?);
     serde_json::to_writer(&mut file, &start.launch)?;
-    let log = OpenOptions::new().create(true).append(true).open(&start.log)?;
+    let (output, log) = Output::open(&start.log, start.log_bounds)?;
+    let group = start.confinement.group.as_ref().map(Group::make).transpose()?;
+    let kills = kills_for_memory();
     let (owner, id) = mark(start.id);
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     command
@@ -203,14 +259,23 @@ fn launch(mut start: Start, program: &OwnedFd) -> io::Result<Child> {
     fcntl_setfd(&file, FdFlags::CLOEXEC)?;
     let pid = i32::try_from(spawned?.id()).map_err(io::Error::other)?;
     let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a process without a number"))?;
-    let handle = pidfd_open(pid, PidfdFlags::empty())?;
-    let id = start.id;
-    Ok(Child {
-        id,
+    let child = Child {
+        id: start.id,
         pid,
-        handle,
+        handle: pidfd_open(pid, PidfdFlags::empty())?,
         file,
-    })
+        output,
+        group,
+        condemned: false,
+        kills,
+    };
+    if let Err(error) = start.confinement.apply(pid, child.group.as_ref()) {
+        end_group(&child);
+        waitpid(Some(pid), WaitOptions::empty())?;
+        child.group.map(|group| group.remove());
+        return Err(error);
+    }
+    Ok(child)
 }
 
 /// What a failed start means.

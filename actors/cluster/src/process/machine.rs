@@ -1,5 +1,6 @@
 //! What a process that runs no user code says of itself and of its machine, and of the logs that it writes.
 
+use super::output::is_log;
 use crate::wire::{AskMachine, BlobPart, MachineRpc, ReadLog};
 use hurtig_core::Error;
 use hurtig_core::metrics::MetricGroup;
@@ -75,7 +76,7 @@ pub struct LogFile {
 pub struct Logs {
     /// The file into which its own output goes, if it is one.
     own: Option<PathBuf>,
-    /// The directory into which it has others write: all files there that end with `.log`.
+    /// The directory into which it has others write: all logs there, and those that were put aside.
     dir: Option<PathBuf>,
 }
 
@@ -99,7 +100,7 @@ impl Logs {
             .filter_map(|dir| std::fs::read_dir(dir).ok())
             .flatten();
         let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let logs = paths.filter(|path| path.extension().is_some_and(|end| end == "log"));
+        let logs = paths.filter(|path| is_log(path));
         let other = logs.filter(|path| Some(path) != self.own.as_ref());
         self.own.iter().cloned().chain(other).collect()
     }
@@ -302,6 +303,7 @@ mod tests {
         std::fs::create_dir(&inside).unwrap();
         let put = |path: PathBuf| std::fs::write(path, "0123456789").unwrap();
         put(inside.join("a.log"));
+        put(inside.join("a.log.1"));
         put(inside.join("secret.txt"));
         put(dir.path().join("b.log"));
         std::os::unix::fs::symlink(dir.path().join("b.log"), inside.join("c.log")).unwrap();
@@ -310,7 +312,7 @@ mod tests {
             dir: Some(inside.clone()),
         };
         let names: Vec<String> = logs.list().into_iter().map(|log| log.name).collect();
-        assert_eq!(names, ["a.log"]);
+        assert_eq!(names, ["a.log", "a.log.1"]);
         assert_eq!(logs.read("a.log", 7).unwrap().unwrap(), b"789");
         assert_eq!(logs.read("a.log", 70).unwrap().unwrap(), b"");
         for strange in [

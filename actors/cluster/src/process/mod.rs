@@ -6,6 +6,8 @@
 mod artifact;
 mod asking;
 pub(crate) mod blobs;
+mod cgroup;
+mod confine;
 mod descendants;
 mod directory;
 mod job_manager;
@@ -15,11 +17,14 @@ pub mod launcher;
 mod leader;
 mod machine;
 mod orders;
+mod output;
 mod overview;
 pub(crate) mod placement;
+mod plans;
 mod registering;
 pub mod role;
 mod runtime;
+pub(crate) mod security;
 mod starter;
 mod task_manager;
 #[cfg(test)]
@@ -28,9 +33,12 @@ mod worker;
 
 pub use artifact::{ArtifactError, NOTE_NAME, NOTE_TYPE, Note, note_bytes, read_note};
 pub use asking::Family;
+pub use confine::ProcessLimits;
 pub use job_manager::{JobManager, JobManagerConfig, JobManagerHandle, SubmitError};
 pub use job_master::{JobCodeHere, Obeys, run_job_master};
 pub use machine::{LOG_PART, LogFile, Logs, MachineFacts, ThreadFacts};
+pub use output::LogBounds;
 pub use overview::{TaskManagerOverview, TaskManagers, WorkerOverview};
 pub use registering::{TaskManagerConfig, run_task_manager};
+pub use security::Security;
 pub use worker::run_worker;

@@ -1,6 +1,8 @@
 //! What a TaskManager and its launcher say to each other: messages over a socket, with which open files can travel.
 
+use super::confine::{Confinement, KilledFor};
 use super::launch::Launch;
+use super::output::LogBounds;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -44,6 +46,10 @@ pub(super) struct Start {
     pub(super) environment: BTreeMap<String, String>,
     /// Where its output goes.
     pub(super) log: PathBuf,
+    /// How much of it is kept.
+    pub(super) log_bounds: LogBounds,
+    /// What it may use up.
+    pub(super) confinement: Confinement,
     /// What it is told. The launcher writes its own number into it.
     pub(super) launch: Launch,
 }
@@ -66,6 +72,8 @@ pub(super) enum Report {
         code: Option<i32>,
         /// Or the signal that has killed it.
         signal: Option<i32>,
+        /// By whom, if that was for memory.
+        killed_for: Option<KilledFor>,
         /// What stands in the file that it was started with.
         answer: Vec<u8>,
     },

@@ -1,8 +1,12 @@
 //! The process of a TaskManager from its first to its last moment: it looks for a leader, registers, and looks for the next one.
 
+use super::cgroup::Groups;
+use super::confine::ProcessLimits;
 use super::directory::{dead, find_leader, superseded};
 use super::machine::{Logs, register_machine};
+use super::output::LogBounds;
 use super::runtime::{DONE, FAILED, ORPHANED, listen, run};
+use super::security::Security;
 use super::starter::Starter;
 use super::task_manager::{Event, Led, ProcessTaskManager};
 use crate::wire::{Leads, RegisterTaskManager, ResourceManagerRpc};
@@ -20,7 +24,7 @@ const TURNS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a TaskManager is configured with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TaskManagerConfig {
     /// Where jobmanagers listen (`jobmanager.addresses`); one of them leads.
     pub jobmanagers: Vec<String>,
@@ -34,6 +38,12 @@ pub struct TaskManagerConfig {
     pub work_dir: PathBuf,
     /// Where the logs of its processes go.
     pub log_dir: PathBuf,
+    /// How much of them is kept.
+    pub logs: LogBounds,
+    /// What its processes may use up.
+    pub limits: ProcessLimits,
+    /// How it speaks with others.
+    pub security: Security,
 }
 
 /// Runs a TaskManager until nobody leads it, or its launcher or a fault ends it. `launcher` are the arguments with which this program
@@ -46,8 +56,16 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
             return FAILED;
         }
     };
+    let groups = match find_groups(&config.limits) {
+        Ok(groups) => groups,
+        Err(why) => {
+            tracing::error!(why, "the TaskManager cannot begin");
+            return FAILED;
+        }
+    };
+    let ours = groups.clone();
     let code = run(
-        async move |env| match Registering::begin(config, starter, &env).await {
+        async move |env| match Registering::begin(config, (starter, groups), &env).await {
             Ok(registering) => tokio::select! {
                 why = registering.until_nobody_leads() => {
                     tracing::error!(why, "the TaskManager ends");
@@ -65,7 +83,25 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
         },
     );
     launcher.await_it();
+    ours.inspect(Groups::remove_own);
     code
+}
+
+/// Where its processes get groups of their own, if anywhere.
+fn find_groups(limits: &ProcessLimits) -> Result<Option<Groups>, String> {
+    match Groups::find(&limits.cgroup)? {
+        Ok(groups) => {
+            tracing::info!("{}", groups.describe());
+            Ok(Some(groups))
+        }
+        Err(why) => {
+            tracing::info!(
+                why,
+                "there is no control group for processes of jobs: each is bounded by its own limits (rlimits), and not together with what it starts"
+            );
+            Ok(None)
+        }
+    }
 }
 
 /// Waits for SIGTERM. A TaskManager outlives what it has started, so it must not end by the signal itself.
@@ -90,7 +126,11 @@ struct Registering {
 }
 
 impl Registering {
-    async fn begin(config: TaskManagerConfig, starter: Starter, env: &ActorEnv) -> Result<Self, String> {
+    async fn begin(
+        config: TaskManagerConfig,
+        starter: (Starter, Option<Groups>),
+        env: &ActorEnv,
+    ) -> Result<Self, String> {
         let io = |path: &Path| {
             let path = path.display().to_string();
             move |error: std::io::Error| format!("{path}: {error}")
@@ -100,7 +140,7 @@ impl Registering {
         }
         let artifacts =
             BlobDir::open(&config.work_dir.join("artifacts")).map_err(|error| error.to_string())?;
-        let (rpc, address) = listen("task manager", None, env, 0).await?;
+        let (rpc, address) = listen("task manager", None, env, (0, &config.security)).await?;
         let (fences, id) = (Fences::new(), TaskManagerId::random());
         let manager = ProcessTaskManager::new(id, config.clone(), artifacts, starter);
         let (manager, probe) = Shell::start(manager, env.clone());

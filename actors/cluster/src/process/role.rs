@@ -7,9 +7,6 @@ use std::ffi::{CString, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
 
-/// How much sooner than others a process of a job is ended when memory runs out; from 0 to 1,000.
-const OOM_SCORE: &str = "500";
-
 /// What the first two arguments say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entered {
@@ -53,14 +50,11 @@ pub fn enter(arguments: &[OsString]) -> Result<Option<Entered>, String> {
     Ok(Some(Entered { launch, descriptor }))
 }
 
-/// What people see who list processes; and if memory runs out, the system ends this one rather than one of the cluster.
+/// What people see who list processes.
 fn call_it(role: &str) {
     let name = CString::new(format!("hurtig-{role}")).unwrap_or_default();
     if let Err(error) = set_name(&name) {
         tracing::debug!(%error, "the process keeps its name");
-    }
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
-        tracing::debug!(%error, "the system treats this process like those of the cluster");
     }
 }
 

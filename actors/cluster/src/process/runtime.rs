@@ -1,5 +1,6 @@
 //! The thread that runs a process's actors, from its first to its last moment.
 
+use super::security::{HOST, Security};
 use actix::System;
 use hurtig_core::time::SystemClock;
 use hurtig_kit::{ActorEnv, BlockingPool, KillSwitch};
@@ -47,23 +48,23 @@ pub(super) fn run<F: Future<Output = u8>>(main: impl FnOnce(ActorEnv) -> F) -> u
     code
 }
 
-/// The machine's own interface: nothing is encrypted as yet.
-pub(super) const HOST: &str = "127.0.0.1";
-
 /// The messaging of a process that listens on this machine only, and where it listens.
 pub(super) async fn listen(
     name: &str,
     cluster: Option<ClusterId>,
     env: &ActorEnv,
-    port: u16,
+    (port, security): (u16, &Security),
 ) -> Result<(Rpc, String), String> {
-    let rpc = Rpc::new(RpcSetup::tcp(Identity::new(name, cluster), env.clone()))
-        .map_err(|error| error.to_string())?;
+    let setup = RpcSetup {
+        dialer: security.dialer(),
+        ..RpcSetup::tcp(Identity::new(name, cluster), env.clone())
+    };
+    let rpc = Rpc::new(setup).map_err(|error| error.to_string())?;
     let failed = |error: std::io::Error| format!("cannot listen on {HOST}:{port}: {error}");
     let acceptor = TcpAcceptor::bind(&format!("{HOST}:{port}"))
         .await
         .map_err(failed)?;
     let address = acceptor.local_addr().map_err(failed)?.to_string();
-    rpc.serve(acceptor);
+    security.serve(&rpc, acceptor);
     Ok((rpc, address))
 }

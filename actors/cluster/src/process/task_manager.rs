@@ -1,10 +1,14 @@
 //! The actor of a TaskManager's process: it fetches artifacts, has its launcher start processes, and reports how they end.
 
 use super::blobs::{Program, fetch};
+use super::cgroup::Groups;
+use super::confine::out_of_memory;
 use super::launch::{
     JobLaunch, LAUNCH_VERSION, Launch, PlanAnswer, ProcessExit, ProcessId, Role, RunningProcess,
 };
 use super::orders::{Order, Report, Start};
+use super::output::last_bytes;
+use super::plans::{compare, environment};
 use super::registering::TaskManagerConfig;
 use super::starter::Starter;
 use crate::wire::{
@@ -16,9 +20,8 @@ use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_ha::blob::BlobDir;
 use hurtig_kit::{Component, ExitReason, Panicked, Reply, ShellCx};
-use hurtig_rpc::{Call, Gateway, Responder, Routes};
+use hurtig_rpc::{Call, Gateway, Responder, Routes, TlsGiven};
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{Read, Seek, SeekFrom};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -112,6 +115,8 @@ struct Running {
     what: What,
     log: PathBuf,
     dir: PathBuf,
+    /// Bytes that it may use.
+    memory: Option<u64>,
 }
 
 /// A plan whose runs have not both answered.
@@ -127,6 +132,8 @@ pub(super) struct ProcessTaskManager {
     config: TaskManagerConfig,
     artifacts: BlobDir,
     starter: Starter,
+    /// Where processes have groups of their own.
+    groups: Option<Groups>,
     /// Artifacts that were checked, by their digests, those that were used last at the end.
     programs: VecDeque<(String, Program)>,
     next: u64,
@@ -217,7 +224,7 @@ impl ProcessTaskManager {
         id: TaskManagerId,
         config: TaskManagerConfig,
         artifacts: BlobDir,
-        starter: Starter,
+        (starter, groups): (Starter, Option<Groups>),
     ) -> Self {
         Self {
             id,
@@ -225,6 +232,7 @@ impl ProcessTaskManager {
             config,
             artifacts,
             starter,
+            groups,
             programs: VecDeque::new(),
             next: 0,
             running: BTreeMap::new(),
@@ -253,6 +261,11 @@ impl ProcessTaskManager {
             .ok_or_else(|| Error::internal("a command of a leader that is gone".to_owned()))
     }
 
+    fn certificate_of(&self, job: JobId, epoch: NonZeroU64) -> Result<Option<Box<TlsGiven>>, Error> {
+        let security = &self.config.security;
+        security.certificate_of(job, epoch).map_err(Error::internal)
+    }
+
     fn start_master(&mut self, order: StartJobMaster, cx: &mut ShellCx<'_, Self>) -> TakenUp {
         let StartJobMaster { epoch, launch } = order;
         let job = match job_of(&launch) {
@@ -263,6 +276,10 @@ impl ProcessTaskManager {
             Ok(led) => led,
             Err(error) => return Ok(Err(error)),
         };
+        let tls = match self.certificate_of(job, epoch) {
+            Ok(tls) => tls,
+            Err(error) => return Ok(Err(error)),
+        };
         let role = Role::JobMaster {
             cluster: led.cluster,
             leader: led.address.clone(),
@@ -271,6 +288,7 @@ impl ProcessTaskManager {
                 true => self.config.jobmanagers.clone(),
                 false => Vec::new(),
             },
+            tls,
         };
         let what = What::Process(ProcessId::JobMaster { job, epoch });
         self.prepare(Prepared { what, role, launch }, cx).map(Ok)
@@ -293,6 +311,10 @@ impl ProcessTaskManager {
             Ok(led) => led.cluster,
             Err(error) => return Ok(Err(error)),
         };
+        let tls = match self.certificate_of(job, epoch) {
+            Ok(tls) => tls,
+            Err(error) => return Ok(Err(error)),
+        };
         let role = Role::Worker {
             cluster,
             worker,
@@ -304,6 +326,7 @@ impl ProcessTaskManager {
                 threads => threads,
             },
             task_manager: Some(self.id),
+            tls,
         };
         let what = What::Process(ProcessId::Worker { job, epoch, worker });
         self.prepare(Prepared { what, role, launch }, cx).map(Ok)
@@ -425,12 +448,15 @@ impl ProcessTaskManager {
         {
             planning.runs.push(id);
         }
+        let limits = &self.config.limits;
+        let confinement = limits.of(&role, self.config.slots, self.groups.as_ref(), &name);
         self.running.insert(
             id,
             Running {
                 what,
                 log: log.clone(),
                 dir: dir.clone(),
+                memory: confinement.memory,
             },
         );
         tracing::info!(name, "is started");
@@ -446,6 +472,8 @@ impl ProcessTaskManager {
             dir,
             environment,
             log,
+            log_bounds: self.config.logs,
+            confinement,
             launch,
         })))
     }
@@ -510,17 +538,20 @@ impl ProcessTaskManager {
                 id,
                 code,
                 signal,
+                killed_for,
                 answer,
             } => {
                 let Some(running) = self.running.remove(&id) else {
                     return Ok(());
                 };
-                let exit = ProcessExit {
-                    not_started: None,
+                let mut exit = ProcessExit {
                     code,
                     signal,
                     last_lines: last_lines(&running.log),
+                    ..ProcessExit::default()
                 };
+                let of_worker = matches!(running.what, What::Process(ProcessId::Worker { .. }));
+                exit.out_of_memory = out_of_memory(killed_for, &exit, (running.memory, of_worker));
                 remove_dir(&running.dir);
                 self.forget(running.what);
                 match running.what {
@@ -664,73 +695,10 @@ fn remove_dir(dir: &Path) {
     }
 }
 
-/// The first run's graph, if the second one is the same but for the random id of the job.
-fn compare(one: &JobGraph, other: &JobGraph) -> Plan {
-    let same_id = JobGraph {
-        id: one.id,
-        ..other.clone()
-    };
-    if *one == same_id {
-        return Plan::Graph(Box::new(one.clone()));
-    }
-    let json = |graph: &JobGraph| {
-        let mut json = serde_json::to_value(graph).unwrap_or_default();
-        // It differs because something else does.
-        json.as_object_mut().map(|fields| fields.remove("fingerprint"));
-        json
-    };
-    let place = difference(&json(one), &json(&same_id), "");
-    Plan::Refused(format!(
-        "the program builds another graph each time it is run; the first difference is at {}. What a graph depends on must be \
-         arguments and settings, and not time, environment or the order of a hash map",
-        place.unwrap_or_else(|| "the graph".to_owned())
-    ))
-}
-
-/// Where two values differ first.
-fn difference(one: &serde_json::Value, other: &serde_json::Value, at: &str) -> Option<String> {
-    use serde_json::Value::{Array, Object};
-    match (one, other) {
-        (Object(one), Object(other)) => {
-            let keys = one
-                .keys()
-                .chain(other.keys().filter(|key| !one.contains_key(*key)));
-            let null = serde_json::Value::Null;
-            keys.into_iter().find_map(|key| {
-                let [one, other] = [one, other].map(|object| object.get(key).unwrap_or(&null));
-                difference(one, other, &format!("{at}.{key}"))
-            })
-        }
-        (Array(one), Array(other)) if one.len() == other.len() => {
-            let mut pairs = one.iter().zip(other).enumerate();
-            pairs.find_map(|(index, (one, other))| difference(one, other, &format!("{at}[{index}]")))
-        }
-        _ if one == other => None,
-        _ => Some(format!("`{}` ({one} and {other})", at.trim_start_matches('.'))),
-    }
-}
-
-/// All of a process's environment. The two runs of a plan have different ones, on which a graph must not depend.
-fn environment(second: bool) -> BTreeMap<String, String> {
-    let mut environment: BTreeMap<_, _> = [("HURTIG_LOG".to_owned(), "info".to_owned())].into();
-    if second {
-        environment.insert("TZ".to_owned(), "Pacific/Chatham".to_owned());
-        environment.insert("LANG".to_owned(), "tr_TR.UTF-8".to_owned());
-    }
-    environment
-}
-
 /// The end of a log.
 fn last_lines(log: &Path) -> Vec<String> {
-    let read = || {
-        let mut file = std::fs::File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(LAST_BYTES).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
+    let bytes = last_bytes(log, LAST_BYTES);
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let from = lines.len().saturating_sub(LAST_LINES);
     lines[from..].iter().map(|line| (*line).to_owned()).collect()
@@ -739,20 +707,6 @@ fn last_lines(log: &Path) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_first_difference_is_named_by_its_place() {
-        let one = json!({"vertices": [{"name": "a", "parallelism": 1}, {"name": "b"}]});
-        let other = json!({"vertices": [{"name": "a", "parallelism": 2}, {"name": "c"}]});
-        let found = difference(&one, &other, "").unwrap();
-        assert_eq!(found, "`vertices[0].parallelism` (1 and 2)");
-        assert_eq!(difference(&one, &one, ""), None);
-        assert_eq!(
-            difference(&json!({"a": 1}), &json!({}), "").unwrap(),
-            "`a` (1 and null)"
-        );
-    }
 
     #[test]
     fn a_command_without_a_graph_fails() {

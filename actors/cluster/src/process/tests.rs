@@ -5,6 +5,7 @@ use super::directory::find_leader;
 use super::job_manager::{JobManager, JobManagerConfig, JobManagerHandle};
 use super::launch::{JobLaunch, Role};
 use super::runtime::{FAILED, listen, run};
+use super::security::Security;
 use super::{JobCodeHere, Obeys, run_job_master, run_worker};
 use crate::config::{ClusterConfig, JobOptions};
 use crate::wire::{
@@ -152,6 +153,7 @@ fn obeys(cluster: Uuid, leader: String) -> Obeys {
         cluster,
         leader,
         jobmanagers: Vec::new(),
+        tls: None,
     }
 }
 
@@ -212,6 +214,7 @@ impl Component for Starter {
                     master: call.message.master,
                     threads: 2,
                     task_manager: None,
+                    tls: None,
                 };
                 std::thread::spawn(move || run_worker(&role, code));
                 call.reply.send(());
@@ -229,7 +232,9 @@ impl Component for Starter {
 }
 
 async fn start(leader: String, slots: u32, program: Arc<Program>, env: &hurtig_kit::ActorEnv) {
-    let (rpc, address) = listen("starter", None, env, 0).await.unwrap();
+    let (rpc, address) = listen("starter", None, env, (0, &Security::default()))
+        .await
+        .unwrap();
     let Leads {
         cluster,
         incarnation,
@@ -297,6 +302,7 @@ fn cluster_with(
             .build()
             .unwrap(),
         rest: None,
+        security: Security::default(),
     };
     let handle = JobManager::start(config).unwrap();
     for slots in slots {
@@ -444,7 +450,9 @@ fn an_artifact_arrives_whole_and_can_be_executed() {
     let (next, go_on) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         run(async move |env| {
-            let (rpc, _) = listen("reader", None, &env, 0).await.unwrap();
+            let (rpc, _) = listen("reader", None, &env, (0, &Security::default()))
+                .await
+                .unwrap();
             let blobs = rpc.connect(leader).gateway::<BlobRpc>("blobs");
             for digest in [wanted.clone(), wanted, "0".repeat(64)] {
                 let fetched = fetch(dir.clone(), digest, blobs.clone(), env.blocking.clone()).await;
@@ -479,7 +487,9 @@ fn cluster_of(handle: &JobManagerHandle) -> Uuid {
     let (sender, receiver) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         run(async move |env| {
-            let (rpc, _) = listen("asker", None, &env, 0).await.unwrap();
+            let (rpc, _) = listen("asker", None, &env, (0, &Security::default()))
+                .await
+                .unwrap();
             let leads = find_leader(&rpc, &[leader]).await;
             sender.send(leads.cluster).unwrap();
             FAILED

@@ -3,15 +3,16 @@
 use super::job_master::JobCodeHere;
 use super::launch::Role;
 use super::machine::measure;
-use super::runtime::{DONE, FAILED, HOST, ORPHANED, listen, run};
+use super::runtime::{DONE, FAILED, ORPHANED, listen, run};
+use super::security::{HOST, Security};
 use crate::job_master::JobMasterEvent;
 use crate::programs::Programs;
 use crate::task_manager::{TaskManager, TaskManagerInput, TaskManagerSetup};
 use crate::wire::{Courier, JobMasterRpc, OpenWorker, WorkerOpened, WorkerRpc};
 use hurtig_core::ids::{AllocationId, TaskManagerId};
 use hurtig_kit::{ActorEnv, Shell, Threads};
-use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party, tcp};
-use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Stamp, TcpDialer};
+use hurtig_network::{Network, NetworkConfig, NetworkSetup, Party};
+use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Stamp, TlsGiven};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ struct Order {
     master: String,
     threads: u32,
     task_manager: Option<TaskManagerId>,
+    tls: Option<Box<TlsGiven>>,
 }
 
 /// Runs a worker, whose role says for whom. Returns the code with which the process ends.
@@ -41,6 +43,7 @@ pub fn run_worker(role: &Role, code: JobCodeHere) -> u8 {
         master,
         threads,
         task_manager,
+        tls,
     } = role.clone()
     else {
         tracing::error!(?role, "this is no worker");
@@ -54,6 +57,7 @@ pub fn run_worker(role: &Role, code: JobCodeHere) -> u8 {
         master,
         threads,
         task_manager,
+        tls,
     };
     run(async move |env| match work(order, code, &env).await {
         Ok(code) => code,
@@ -65,7 +69,8 @@ pub fn run_worker(role: &Role, code: JobCodeHere) -> u8 {
 }
 
 async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, String> {
-    let (rpc, address) = listen("worker", Some(order.cluster), env, 0).await?;
+    let security = Security::of_job(order.tls.map(|tls| *tls))?;
+    let (rpc, address) = listen("worker", Some(order.cluster), env, (0, &security)).await?;
     let job = code.graph.id;
     let stamp = Stamp::job(job, order.epoch);
     let fences = Fences::new();
@@ -101,13 +106,22 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
         .stamped(stamp);
     let worker = order.worker;
     let opened = gateway.ask(OpenWorker { worker, address }, OPENING).await;
-    let WorkerOpened { secret } = opened.map_err(|error| format!("the JobMaster: {error}"))?;
+    let WorkerOpened {
+        secret,
+        exchange: tls,
+    } = opened.map_err(|error| format!("the JobMaster: {error}"))?;
     let own = Party {
         job: job.0,
         secret,
         worker: worker.0,
     };
-    let exchange = exchange(own, factory.network(), env)?;
+    if tls.is_none() && security.is_on() {
+        return Err(
+            "the JobMaster has no certificate for the exchange, and nothing may travel in the clear"
+                .to_owned(),
+        );
+    }
+    let exchange = exchange(own, factory.network(), tls, env)?;
     let receives_at = exchange.address().to_owned();
     factory.connect(Arc::new(exchange));
     let (lost_sender, mut lost) = mpsc::channel(1);
@@ -133,11 +147,17 @@ async fn work(order: Order, code: JobCodeHere, env: &ActorEnv) -> Result<u8, Str
 }
 
 /// By which the job's tasks here and in its other workers exchange records.
-fn exchange(own: Party, config: NetworkConfig, env: &ActorEnv) -> Result<Network, String> {
+fn exchange(
+    own: Party,
+    config: NetworkConfig,
+    tls: Option<TlsGiven>,
+    env: &ActorEnv,
+) -> Result<Network, String> {
+    let security = Security::of_job(tls)?;
     let network = Network::start(NetworkSetup {
         own,
-        bind: tcp(format!("{HOST}:0")),
-        dialer: Arc::new(TcpDialer),
+        bind: security.bind(format!("{HOST}:0")),
+        dialer: security.dialer(),
         config,
         clock: env.clock.clone(),
     });

@@ -16,7 +16,7 @@ use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId, VertexI
 use hurtig_core::metrics::MetricSample;
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::JobGraph;
-use hurtig_rpc::{rpc_endpoint, rpc_message};
+use hurtig_rpc::{TlsGiven, rpc_endpoint, rpc_message};
 use hurtig_storage::SavepointFormat;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
@@ -241,6 +241,9 @@ pub(crate) struct OpenWorker {
 pub(crate) struct WorkerOpened {
     /// By what the workers of the job know each other.
     pub(crate) secret: Uuid,
+    /// What it exchanges records with; none: they travel in the clear.
+    #[serde(default)]
+    pub(crate) exchange: Option<TlsGiven>,
 }
 
 /// From the Dispatcher: the accumulators, as last reported.

@@ -105,6 +105,9 @@ pub enum CloseReason {
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Io(String),
+    /// The two do not agree on TLS, or on their certificates.
+    #[error("{0}")]
+    Tls(String),
     /// Nothing was heard for the heartbeat's timeout.
     #[error("the peer was silent for {0:?}")]
     Silent(Duration),

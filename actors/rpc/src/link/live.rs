@@ -7,6 +7,7 @@ use crate::frame::FrameDecoder;
 use crate::handshake::READ;
 use crate::transport::Stream;
 use futures_util::future::{Either, select};
+use hurtig_core::ids::JobId;
 use hurtig_core::time::Time;
 use hurtig_kit::{Panicked, ShellCx};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub(super) struct Live {
     pub(super) version: u16,
     /// The largest body that the peer takes.
     pub(super) peer_max: usize,
+    /// The only job of which the peer may speak.
+    pub(super) speaks_for: Option<JobId>,
     decoder: FrameDecoder,
     /// Here while nothing is being read.
     reader: Option<(ReadHalf<Stream>, Vec<u8>)>,
@@ -46,6 +49,7 @@ impl Live {
             brain,
             version: 0,
             peer_max: 0,
+            speaks_for: None,
             decoder,
             reader: Some((reader, vec![0; READ])),
             writer: Some((writer, Vec::new())),

@@ -164,7 +164,12 @@ impl Link {
             heartbeat_timeout: config.heartbeat_timeout,
         };
         let brain = ConnectionBrain::new(terms, name.clone(), now);
+        #[cfg(feature = "tls")]
+        let speaks_for = crate::tls::job_of(&stream);
+        #[cfg(not(feature = "tls"))]
+        let speaks_for = None;
         let mut live = Live::new(self.connections, brain, stream, decoder);
+        live.speaks_for = speaks_for;
         (live.version, live.peer_max) = (version, usize::try_from(max_message).unwrap_or(usize::MAX));
         self.live = Some(live);
         tracing::debug!(peer = %name, address = self.shared.address, version, connections = self.connections, "connected");

@@ -122,7 +122,10 @@ impl Link {
             deadline,
             peer,
         };
-        let found = self.rpc.0.registry.find(&endpoint, &message, stamp, live.version);
+        let registry = &self.rpc.0.registry;
+        let found = registry
+            .admit(live.speaks_for, &endpoint, stamp)
+            .and_then(|()| registry.find(&endpoint, &message, stamp, live.version));
         if kind == Kind::Tell {
             if let Err(error) = found.and_then(|route| route.bytes(&body, context, None)) {
                 live.brain.refuse(lane, id, &error);

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod calls;
+#[cfg(feature = "tls")]
+mod certificates;
 mod hostile;
 mod links;
 mod network;

@@ -4,6 +4,9 @@ use crate::failure::{Failure, Kind};
 use crate::say;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// What is remembered of a cluster.
@@ -13,6 +16,9 @@ pub(crate) struct Known {
     pub(crate) rpc: String,
     pub(crate) jobmanager: u32,
     pub(crate) task_managers: Vec<u32>,
+    /// What was given with `-D`: TaskManagers that are added later get it too.
+    #[serde(default)]
+    pub(crate) settings: Vec<String>,
 }
 
 impl Known {
@@ -27,11 +33,22 @@ impl Known {
         })
     }
 
-    /// Whoever reads it meanwhile sees all of it or what was there before.
+    /// Whoever reads it meanwhile sees all of it or what was there before. Settings may be secrets.
     pub(crate) fn write(&self, dir: &Path) -> Result<(), Failure> {
         let text = serde_json::to_vec_pretty(self).map_err(|error| error.to_string())?;
         let (file, temporary) = (file(dir), dir.join("cluster.json.tmp"));
-        let written = std::fs::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &file));
+        let write = || {
+            let mut options = OpenOptions::new();
+            let mut opened = options
+                .create(true)
+                .write(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            opened.write_all(&text)?;
+            std::fs::rename(&temporary, &file)
+        };
+        let written: std::io::Result<()> = write();
         Ok(written.map_err(|error| format!("{}: {error}", file.display()))?)
     }
 }
@@ -66,11 +83,10 @@ pub(crate) fn read(dir: &Path) -> Result<Option<Known>, Failure> {
     }
 }
 
-/// The REST address of the cluster in a directory.
-pub(crate) fn rest_address(dir: Option<&Path>) -> Result<String, Failure> {
+/// The cluster in a directory; who has none may name another one.
+pub(crate) fn reachable(dir: Option<&Path>) -> Result<Known, Failure> {
     let dir = directory(dir)?;
-    let known = read(&dir)?;
-    known.map(|known| known.rest).ok_or_else(|| {
+    read(&dir)?.ok_or_else(|| {
         let text = format!(
             "there is no cluster in {}: start one with `hurtig cluster start`, or name one with --rest",
             dir.display()

@@ -69,7 +69,7 @@ pub(crate) struct StartArgs {
     /// The port at which TaskManagers reach the jobmanager; 0: any that is free.
     #[arg(long, default_value_t = 6123)]
     port: u16,
-    /// A setting of the jobmanager, as `high-availability.type=file`.
+    /// A setting of the cluster's processes, as `high-availability.type=file`.
     #[arg(short = 'D', value_name = "KEY=VALUE")]
     definitions: Vec<String>,
 }
@@ -160,13 +160,14 @@ async fn complete(
         rpc,
         jobmanager,
         task_managers: Vec::new(),
+        settings: args.definitions.clone(),
     };
     for number in 1..=args.task_managers {
-        let started = task_manager(dir, &known.rpc, number, args.slots.count())?;
+        let started = task_manager(dir, &known, number, args.slots.count())?;
         known.task_managers.push(started);
     }
     known.write(dir)?;
-    let rest = session.rest_at(&known.rest)?;
+    let rest = session.rest_of(&known)?;
     registered(&rest, args.task_managers.into(), dir).await?;
     let log = dir.join("log");
     let human = format!(
@@ -181,7 +182,10 @@ async fn complete(
 }
 
 fn facts(known: &Known) -> Result<Value, Failure> {
-    Ok(serde_json::to_value(known).map_err(|error| error.to_string())?)
+    let mut facts = serde_json::to_value(known).map_err(|error| error.to_string())?;
+    // They may be secrets, and `hurtig config show --cluster` shows the others.
+    facts.as_object_mut().map(|facts| facts.remove("settings"));
+    Ok(facts)
 }
 
 fn jobmanager_arguments(args: &StartArgs, dir: &Path, addresses: &Path) -> Vec<String> {
@@ -199,15 +203,17 @@ fn jobmanager_arguments(args: &StartArgs, dir: &Path, addresses: &Path) -> Vec<S
 }
 
 /// Starts a TaskManager, and returns its process.
-fn task_manager(dir: &Path, rpc: &str, number: u32, slots: u32) -> Result<u32, Failure> {
+fn task_manager(dir: &Path, known: &Known, number: u32, slots: u32) -> Result<u32, Failure> {
     let work = dir.join("work").join(number.to_string());
-    let arguments = [
+    let own = [
         "taskmanager".to_owned(),
-        format!("--jobmanager={rpc}"),
+        format!("--jobmanager={}", known.rpc),
         format!("--slots={slots}"),
         format!("--work-dir={}", work.display()),
         format!("--log-dir={}", dir.join("log").display()),
     ];
+    let settings = known.settings.iter().map(|setting| format!("-D{setting}"));
+    let arguments: Vec<String> = own.into_iter().chain(settings).collect();
     Ok(spawn(dir, &format!("taskmanager-{number}"), &arguments)?.id())
 }
 
@@ -233,12 +239,12 @@ fn add(args: &AddArgs, session: &Session) -> Result<Answer, Failure> {
     let dir = directory(args.place.dir.as_deref())?;
     let mut known = Known::of(&dir)?;
     with(async {
-        let rest = session.rest_at(&known.rest)?;
+        let rest = session.rest_of(&known)?;
         let before = count(&rest).await?;
         let first = next_number(&dir);
         let mut added = Vec::new();
         for number in first..first.saturating_add(args.count) {
-            let started = task_manager(&dir, &known.rpc, number, args.slots.count())?;
+            let started = task_manager(&dir, &known, number, args.slots.count())?;
             added.push(started);
             // It is known as soon as it is there: whatever fails then, `cluster stop` ends it.
             known.task_managers.push(started);
@@ -263,7 +269,7 @@ fn remove(args: &RemoveArgs, session: &Session) -> Result<Answer, Failure> {
     })?;
     let removed = known.task_managers.split_off(left);
     with(async {
-        let rest = session.rest_at(&known.rest)?;
+        let rest = session.rest_of(&known)?;
         let before = count(&rest).await?;
         removed.iter().for_each(|process| terminate(*process));
         for _ in 0..STOP_TURNS {
@@ -300,7 +306,7 @@ fn stop(place: &Where, session: &Session) -> Result<Answer, Failure> {
     let known = Known::of(&dir)?;
     with(async {
         if is_alive(known.jobmanager) {
-            let rest = session.rest_at(&known.rest)?;
+            let rest = session.rest_of(&known)?;
             rest.send(Method::DELETE, "/cluster").await?;
         }
         let processes = || known.task_managers.iter().chain([&known.jobmanager]);

@@ -51,6 +51,8 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// A cluster in a directory of its own, which ends with it.
 pub(crate) struct Cluster {
     dir: TempDir,
+    /// What all its processes and commands find in their environment.
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 impl Cluster {
@@ -61,19 +63,25 @@ impl Cluster {
     /// The directory of one that the test starts itself.
     pub(crate) fn not_started() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { dir }
+        let environment = Vec::new();
+        Self { dir, environment }
     }
 
     pub(crate) fn start_with(task_managers: u32, slots: u32, more: &[&str]) -> Self {
         let cluster = Self::not_started();
+        cluster.begin(task_managers, slots, more);
+        cluster
+    }
+
+    /// Starts one that has a directory.
+    pub(crate) fn begin(&self, task_managers: u32, slots: u32, more: &[&str]) {
         let numbers = [
             format!("--task-managers={task_managers}"),
             format!("--slots={slots}"),
         ];
-        let mut command = cluster.command(&["cluster", "start", "--rest-port=0", "--port=0"]);
+        let mut command = self.command(&["cluster", "start", "--rest-port=0", "--port=0"]);
         let started = command.args(numbers).args(more).output().unwrap();
-        assert!(started.status.success(), "{}", text(&started));
-        cluster
+        assert!(started.status.success(), "{}\n{}", text(&started), self.logs());
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -84,6 +92,7 @@ impl Cluster {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hurtig"));
         command
             .env("HURTIG_CLUSTER_DIR", self.path())
+            .envs(self.environment.clone())
             .args(args)
             .stdin(Stdio::null());
         command

@@ -111,6 +111,7 @@ impl Server {
             cluster: ClusterConfig::default(),
             settings,
             rest: Some(address.clone()),
+            security: hurtig_cluster::process::Security::default(),
         };
         let jobmanager = JobManager::start(config).unwrap();
         let served = jobmanager.clone();

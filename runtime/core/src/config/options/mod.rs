@@ -10,8 +10,10 @@ mod metrics;
 mod network;
 mod object_stores;
 mod pipeline;
+mod processes;
 mod rest;
 mod restart;
+mod security;
 mod state;
 
 pub use checkpoints::*;
@@ -21,8 +23,10 @@ pub use metrics::*;
 pub use network::*;
 pub use object_stores::*;
 pub use pipeline::*;
+pub use processes::*;
 pub use rest::*;
 pub use restart::*;
+pub use security::*;
 pub use state::*;
 
 use super::AnyOption;
@@ -76,6 +80,13 @@ pub(super) static REGISTRY: &[Section] = &[
         options: cluster::OPTIONS,
     },
     Section {
+        title: "Processes of jobs",
+        doc: "What the processes that a TaskManager starts may use up on their machine. Read by `hurtig taskmanager`. See \
+              [A cluster of processes](../operations/cluster.md).",
+        of_jobs: false,
+        options: processes::OPTIONS,
+    },
+    Section {
         title: "Network",
         doc: "What the workers of a job exchange: how much may be on its way, in which form, and how long a worker is waited for. \
               Nothing of it concerns a job with one worker. See [Tuning the network](../operations/network.md).",
@@ -99,5 +110,12 @@ pub(super) static REGISTRY: &[Section] = &[
         doc: "Who may ask a jobmanager what, and how much. Read by processes of a cluster.",
         of_jobs: false,
         options: rest::OPTIONS,
+    },
+    Section {
+        title: "TLS",
+        doc: "Certificates, as PEM files. Read by processes of a cluster and by commands; jobs are given theirs. See \
+              [Security](../operations/security.md).",
+        of_jobs: false,
+        options: security::OPTIONS,
     },
 ];
