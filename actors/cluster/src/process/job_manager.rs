@@ -138,11 +138,8 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
     let (dispatcher, way) = watch::channel(None);
     let (resource_manager, resources) = watch::channel(None);
     let (deposed, is_deposed) = watch::channel(false);
-<<<<<<< HEAD
     let JobDefaults { settings, secrets } = config.settings.job_defaults();
-=======
     let (durable, writing) = watch::channel(None);
->>>>>>> ha
     let setup = LeaderSetup {
         secrets,
         rpc,
