@@ -26,6 +26,8 @@ const PART: Duration = Duration::from_secs(30);
 const PARTS: usize = 4;
 /// Uploads at once: each has a thread that writes.
 const UPLOADS: usize = 4;
+/// Artifacts that are kept.
+const MAX_ARTIFACTS: usize = 1_000;
 /// Characters of the name of a file that are kept.
 const MAX_NAME: usize = 90;
 
@@ -128,6 +130,11 @@ pub(crate) async fn upload(
     mut form: Multipart,
 ) -> Result<HttpResponse, RestError> {
     let _one = state.uploads.begin()?;
+    if state.jobmanager.artifacts().await?.len() >= MAX_ARTIFACTS {
+        return Err(RestError::bad_request(format!(
+            "{MAX_ARTIFACTS} artifacts are kept, which is the limit: delete some"
+        )));
+    }
     let bad = |error: actix_multipart::MultipartError| RestError::bad_request(error.to_string());
     let Some(mut field) = form.try_next().await.map_err(bad)? else {
         return Err(RestError::bad_request("the form has no file"));

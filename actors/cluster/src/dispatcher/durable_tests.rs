@@ -667,7 +667,7 @@ async fn run(seed: u64, faults: u64, (blobs, threads): (BlobDir, BlockingThreads
 
 #[test]
 fn what_was_said_holds_whatever_the_store_loses_and_whoever_is_killed() {
-    let seeds: u64 = std::env::var("HA_SEEDS").map_or(150, |seeds| seeds.parse().unwrap());
+    let seeds: u64 = std::env::var("HA_SEEDS").map_or(40, |seeds| seeds.parse().unwrap());
     let only: Option<u64> = std::env::var("HA_SEED").ok().map(|seed| seed.parse().unwrap());
     let pool = BlockingPool::new().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()

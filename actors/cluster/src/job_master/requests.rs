@@ -308,6 +308,36 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_name_is_asked_for_once_however_often_it_is_asked() {
+        let mut asked = Asked::<u32>::default();
+        let name = "a".to_owned();
+        let ask = |asked: &mut Asked<u32>, name: Option<&String>| {
+            let (reply, answer) = Reply::new();
+            (asked.known(name, reply), answer)
+        };
+        let (new, mut first) = ask(&mut asked, Some(&name));
+        asked.begin(1, Some(name.clone()), vec![new.unwrap()]);
+        let (again, mut second) = ask(&mut asked, Some(&name));
+        assert!(again.is_none(), "it is under way");
+        assert!(
+            ask(&mut asked, None).0.is_some(),
+            "what has no name is another one"
+        );
+        asked.end(1, &Ok(7));
+        let (late, mut third) = ask(&mut asked, Some(&name));
+        assert!(late.is_none(), "it is over");
+        for answer in [&mut first, &mut second, &mut third] {
+            assert!(matches!(answer.try_recv(), Ok(Ok(7))));
+        }
+        for other in 2..=(MAX_NAMED as u64 + 1) {
+            asked.begin(other, Some(other.to_string()), Vec::new());
+            asked.end(other, &Ok(0));
+        }
+        assert_eq!(asked.named.len(), MAX_NAMED, "names are forgotten in the end");
+        assert!(ask(&mut asked, Some(&name)).0.is_some());
+    }
+
+    #[test]
     fn tasks_are_told_what_they_would_not_do_anyway() {
         let (heap, full, incremental) = (storage(None), storage(Some(false)), storage(Some(true)));
         for storage in [&heap, &full, &incremental] {

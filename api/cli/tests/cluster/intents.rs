@@ -132,7 +132,7 @@ impl Running {
 
 #[test]
 fn a_stop_is_obeyed_by_whoever_comes_after_those_who_were_asked() {
-    let mut running = Running::begin(40_000);
+    let mut running = Running::begin(200_000);
     let place = running.place;
     let target = running.servers.path("savepoints");
     // It can hear of nothing.
@@ -168,14 +168,14 @@ fn a_stop_is_obeyed_by_whoever_comes_after_those_who_were_asked() {
         "it has ended"
     );
     assert_eq!(savepoints(&target).len(), 1);
-    running.goes_on_from(&location, 40_000);
+    running.goes_on_from(&location, 200_000);
 }
 
 /// At whatever moment behind its savepoint: the job comes to its end, once.
 #[test]
 fn a_stop_ends_whoever_is_killed_behind_its_savepoint() {
     for everything in [false, true] {
-        let mut running = Running::begin(40_000);
+        let mut running = Running::begin(200_000);
         let place = running.place;
         let target = running.servers.path("savepoints");
         let body = json!({ "targetDirectory": target, "triggerId": TRIGGER });
@@ -194,7 +194,7 @@ fn a_stop_ends_whoever_is_killed_behind_its_savepoint() {
         let over = completed(place, &running.of_job(&format!("/savepoints/{TRIGGER}")));
         let location = over["operation"]["location"].as_str().unwrap().to_owned();
         assert!(savepoints(&target).contains(&location), "{over}");
-        running.goes_on_from(&location, 40_000);
+        running.goes_on_from(&location, 200_000);
     }
 }
 
