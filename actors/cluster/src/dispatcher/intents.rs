@@ -310,23 +310,25 @@ impl Dispatcher {
         cx: Cx<'_, '_>,
     ) {
         match written {
-            Ok(()) => {
-                tracing::info!(%job, trigger, ?outcome, "done");
-                let asked = self.job(job).and_then(|known| known.open.remove(&trigger));
-                let cancels = matches!(
-                    asked.map(|asked| asked.intent),
-                    Some(Intent::Savepoint { cancel: true, .. })
-                );
-                if cancels && outcome.location.is_some() {
-                    if let Err(error) = self.decide(DispatcherEvent::Cancel(job)) {
-                        tracing::debug!(%job, %error, "it needs not be cancelled");
-                    }
-                    self.end_cancelled(cx);
-                }
-            }
+            Ok(()) => self.on_done(job, (&trigger, &outcome), cx),
             // Whoever has the job now does it.
             Err(NotWritten::Record(Failure::Fenced { .. })) => {}
             Err(error) => tracing::error!(%job, trigger, %error, "what came of it is not recorded"),
+        }
+    }
+
+    /// What came of it is in the store. A savepoint may be what a job waits for to be cancelled.
+    fn on_done(&mut self, job: JobId, (trigger, outcome): (&str, &IntentOutcome), cx: Cx<'_, '_>) {
+        tracing::info!(%job, trigger, ?outcome, "done");
+        let asked = self.job(job).and_then(|known| known.open.remove(trigger));
+        let intent = asked.map(|asked| asked.intent);
+        let cancels = matches!(intent, Some(Intent::Savepoint { cancel: true, .. }));
+        if !cancels || outcome.location.is_none() {
+            return;
+        }
+        // One that has ended meanwhile needs not be cancelled.
+        if self.decide(DispatcherEvent::Cancel(job)).is_ok() {
+            self.end_cancelled(cx);
         }
     }
 }
