@@ -265,7 +265,11 @@ fn explain(error: &io::Error, other: &str) -> io::Error {
     use rustls::{AlertDescription, Error, InvalidMessage};
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<Error>());
     let hint = match cause {
-        None if error.kind() == io::ErrorKind::UnexpectedEof => {
+        None if matches!(
+            error.kind(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+        ) =>
+        {
             ": it has closed the connection; does it speak TLS (`security.ssl.internal.enabled`)?"
         }
         None => "",

@@ -41,6 +41,8 @@ Processes of a cluster end with 0 when they were told to, and with another code 
 
 A jobmanager that wants to know who asks is given a token: `--token-file FILE`, or the environment variable `HURTIG_TOKEN`. It is sent as
 `Authorization: Bearer …`. A token on the command line itself could be read by everybody on the machine, so there is no such option.
+One that speaks HTTPS is believed if its certificate is of an authority in `--ca-file FILE`, or in `security.ssl.rest.authorities` of the cluster; one that wants a
+certificate is shown that of `--certificate-file FILE` and `--key-file FILE`.
 ";
 
 /// The commands that do something, by their whole names, without those that are not for people.

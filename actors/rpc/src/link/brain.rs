@@ -84,6 +84,11 @@ impl LinkBrain {
         Step::Up
     }
 
+    /// Whether no attempt has failed as yet.
+    pub(super) fn has_not_failed(&self) -> bool {
+        self.failure.is_none()
+    }
+
     /// An attempt has failed.
     pub(super) fn failed(&mut self, now: Time, error: DialError) -> Step {
         if self.state != State::Dialing {

@@ -315,7 +315,14 @@ impl Link {
                 return self.connected(*established, cx);
             }
             LinkEvent::Dialed(Err(error)) => {
-                tracing::debug!(address = self.shared.address, ?error, "no connection");
+                let address = &self.shared.address;
+                match &error {
+                    // Who waits for an answer may give up before the link does.
+                    DialError::Failed(why) if self.brain.has_not_failed() => {
+                        tracing::warn!(address, why, "no connection; it is tried again");
+                    }
+                    _ => tracing::debug!(address, ?error, "no connection"),
+                }
                 let step = self.brain.failed(cx.now(), error);
                 return self.step(step, cx);
             }

@@ -7,11 +7,14 @@ use super::{AnyOption, Shape};
 ///
 /// `HURTIG_CONFIG` names the configuration file, `HURTIG_LOG` filters the log, `HURTIG_BLESS` lets
 /// tests rewrite the files that they compare with, `HURTIG_REQUIRE_ETCD` lets tests fail that find no etcd. With
-/// `HURTIG_CLUSTER_DIR` and `HURTIG_TOKEN` the program `hurtig` finds a cluster and is let in.
-pub(super) const RESERVED_VARIABLES: [&str; 6] = [
+/// `HURTIG_CLUSTER_DIR`, `HURTIG_TOKEN`, `HURTIG_CA_FILE` and the two behind it the program `hurtig` finds a cluster and is let in.
+pub(super) const RESERVED_VARIABLES: [&str; 9] = [
     "HURTIG_CONFIG",
     "HURTIG_CLUSTER_DIR",
     "HURTIG_TOKEN",
+    "HURTIG_CA_FILE",
+    "HURTIG_CERTIFICATE_FILE",
+    "HURTIG_KEY_FILE",
     "HURTIG_LOG",
     "HURTIG_BLESS",
     "HURTIG_REQUIRE_ETCD",

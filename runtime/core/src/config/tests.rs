@@ -100,6 +100,7 @@ fn the_strongest_layer_wins_in_any_order() {
             ("HURTIG_LOG".into(), "debug".into()),
             ("HURTIG_CLUSTER_DIR".into(), "/c".into()),
             ("HURTIG_TOKEN".into(), "t".into()),
+            ("HURTIG_CA_FILE".into(), "/ca.pem".into()),
             ("PATH".into(), "/bin".into()),
         ])
         .yaml(
