@@ -24,10 +24,10 @@ export ROCKSDB_LIB_DIR ROCKSDB_STATIC
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check docs deps rocksdb etcd fmt sweep
+.PHONY: help demo test bench check docs deps rocksdb etcd fmt sweep fuzz-rest
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # Without RocksDB, which takes many minutes to build and which the demo does not need.
 demo: deps ## Run the access-log job on the shipped sample as a live stream
@@ -59,3 +59,6 @@ sweep: ## Delete what was built of the workspace if the disk is nearly full
 
 fmt: ## Format the sources
 	cargo fmt --all
+
+fuzz-rest: deps rocksdb ## Send the REST API what its OpenAPI document allows, and what it does not
+	@$(compilers)scripts/fuzz-rest

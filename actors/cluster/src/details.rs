@@ -14,6 +14,9 @@ pub struct TaskTotals {
     pub records_in: u64,
     /// Records written to channels, or by sinks.
     pub records_out: u64,
+    /// The bytes of those that were read from channels: estimated within a worker, as they came from others.
+    #[serde(default)]
+    pub bytes_in: u64,
     /// The estimated bytes of those that were written to channels.
     pub bytes_out: u64,
     /// Milliseconds spent working.
@@ -31,6 +34,7 @@ impl TaskTotals {
     pub const NONE: Self = Self {
         records_in: 0,
         records_out: 0,
+        bytes_in: 0,
         bytes_out: 0,
         busy_ms: 0,
         idle_ms: 0,
@@ -49,6 +53,7 @@ impl TaskTotals {
         Self {
             records_in: report.records_in,
             records_out: report.records_out,
+            bytes_in: report.bytes_in,
             bytes_out: report.bytes_out,
             busy_ms: report.busy_ms,
             idle_ms: report.idle_ms,
@@ -63,6 +68,7 @@ impl TaskTotals {
         Self {
             records_in: self.records_in.saturating_add(other.records_in),
             records_out: self.records_out.saturating_add(other.records_out),
+            bytes_in: self.bytes_in.saturating_add(other.bytes_in),
             bytes_out: self.bytes_out.saturating_add(other.bytes_out),
             busy_ms: self.busy_ms.saturating_add(other.busy_ms),
             idle_ms: self.idle_ms.saturating_add(other.idle_ms),

@@ -30,10 +30,11 @@ pub use details::{AttemptDetail, SubtaskDetail, TaskPlace, TaskTotals, VertexDet
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub use embedded::{ClusterHandle, EmbeddedCluster, JobHandle};
 pub use error::ClusterError;
+pub use hurtig_task::interface::PartFigures;
 pub use job_master::checkpoints;
 pub use job_master::{
     CheckpointRecord, CheckpointStatistics, CheckpointStatus, RestoredCheckpoint, SnapshotType, Spread,
-    SubtaskCheckpoint, TakenCheckpoint, VertexCheckpoint,
+    StoreBytes, SubtaskCheckpoint, TakenCheckpoint, VertexCheckpoint,
 };
 pub use job_master::{
     EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,

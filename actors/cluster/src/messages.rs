@@ -290,7 +290,7 @@ mod tests {
     use hurtig_core::ids::{AttemptNumber, SubtaskId, VertexId};
     use hurtig_dataflow::chain::StopMode;
     use hurtig_storage::{SavepointFormat, SnapshotFolder};
-    use hurtig_task::interface::SavepointOrder;
+    use hurtig_task::interface::{PartFigures, SavepointOrder};
     use serde::de::DeserializeOwned;
     use std::fmt::Debug;
 
@@ -415,6 +415,7 @@ mod tests {
                     shapes: vec![],
                     stored_in: std::time::Duration::from_millis(3),
                     overtook: true,
+                    figures: Some(PartFigures::default()),
                 },
             },
             JobMasterMessage::CheckpointDeclined {

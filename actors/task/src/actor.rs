@@ -163,7 +163,7 @@ impl TaskActor {
         let stats = core.stats();
         let millis = |nanos: u64| nanos / 1_000_000;
         let totals = totals(core, &stats);
-        self.setup.metrics.update(totals, self.spent, &stats);
+        let bytes_in = self.setup.metrics.update(totals, self.spent, &stats);
         self.setup.link.report(TaskReport {
             accumulators: core.accumulators(),
             busy_ms: millis(self.spent.busy),
@@ -171,6 +171,7 @@ impl TaskActor {
             backpressured_ms: millis(self.spent.back_pressured),
             records_in: totals.records_in,
             records_out: totals.records_out,
+            bytes_in,
             bytes_out: totals.bytes_out,
         });
     }

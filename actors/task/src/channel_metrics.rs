@@ -54,8 +54,8 @@ impl ChannelMetrics {
         Self { inputs, arrived }
     }
 
-    /// Publishes what was counted.
-    pub(crate) fn update(&self) {
+    /// Publishes what was counted; returns the bytes that have come in.
+    pub(crate) fn update(&self) -> u64 {
         for kind in &self.arrived {
             let of_kind = self
                 .inputs
@@ -66,6 +66,7 @@ impl ChannelMetrics {
             kind.batches.raise(batches);
             kind.bytes.raise(bytes);
         }
+        self.arrived.iter().map(|kind| kind.bytes.total()).sum()
     }
 }
 
@@ -163,11 +164,13 @@ mod tests {
             (1.0, 300.0)
         );
         assert_eq!(value("numBytesInRemote"), 0.0);
+        assert_eq!(metrics.update(), 300, "what still waits has not been read");
         drop((sender, receiver));
         assert_eq!(
             value("Shuffle.Netty.Input.Buffers.inputQueueLength"),
             0.0,
             "it is over"
         );
+        assert_eq!(metrics.update(), 300, "what was counted stays");
     }
 }

@@ -2,16 +2,17 @@
 
 use crate::in_flight::{self, ChannelName, Found, groups_of};
 use crate::interface::{
-    CheckpointOrder, CheckpointPart, OperatorRestore, SavepointOrder, TaskDescriptor, TaskRestore,
+    CheckpointOrder, CheckpointPart, OperatorRestore, PartFigures, SavepointOrder, TaskDescriptor,
+    TaskRestore,
 };
 use hurtig_core::ids::{CheckpointId, ExecutionId, JobId, random_number};
 use hurtig_core::{Error, Result};
 use hurtig_dataflow::chain::{InFlightRestore, TaskCut};
 use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
-    BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, Reader, Reuse, SavepointFormat, Scale,
-    SharedFolder, StateHandle, StorageError, forget_files, has_store, read_state_groups, redistribute,
-    save_store, write_state,
+    BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, NamedBytes, Reader, Reuse,
+    SavepointFormat, Scale, SharedFolder, StateHandle, StorageError, forget_files, has_store,
+    read_state_groups, redistribute, save_store, write_state,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -171,13 +172,21 @@ impl CheckpointStorage {
             .map(|operator| std::mem::take(&mut operator.shapes));
         let shapes = shapes.collect();
         let overtook = cut.in_flight.is_some();
+        let mut figures = PartFigures {
+            alignment: cut.times.alignment(),
+            through: cut.times.through(),
+            ..PartFigures::default()
+        };
         if let (Some(in_flight), Some(first)) = (cut.in_flight, operators.first_mut()) {
-            in_flight::put(in_flight, &task.channels, first)?;
+            figures.in_flight_bytes = in_flight::put(in_flight, &task.channels, first)?;
         }
         let mut shared = Vec::new();
         let stored = self
             .save_stores(task, cut.checkpoint, operators, &mut shared)
-            .and_then(|()| write_state(&*self.store, &path, operators, self.compression));
+            .and_then(|named| {
+                (figures.named_bytes, figures.new_bytes) = (named.all, named.new);
+                write_state(&*self.store, &path, operators, self.compression)
+            });
         let mut handle = stored.inspect_err(|_| {
             self.forget(&path);
             forget_files(&*self.store, cut.checkpoint, &shared);
@@ -190,6 +199,7 @@ impl CheckpointStorage {
             shapes,
             stored_in: Duration::ZERO,
             overtook,
+            figures: Some(figures),
         })
     }
 
@@ -200,9 +210,10 @@ impl CheckpointStorage {
         checkpoint: CheckpointId,
         operators: &mut [OperatorSnapshot],
         named: &mut Vec<String>,
-    ) -> hurtig_storage::Result<()> {
+    ) -> hurtig_storage::Result<NamedBytes> {
+        let mut bytes = NamedBytes::default();
         let Some(stores) = &self.stores else {
-            return Ok(());
+            return Ok(bytes);
         };
         if !stores.incremental {
             let stored = operators.iter().filter_map(|operator| operator.stored.as_ref());
@@ -210,7 +221,7 @@ impl CheckpointStorage {
                 stored.forget_uploads(task.completed.0, &task.given_up);
                 stored.uploaded_nothing(checkpoint.0);
             });
-            return Ok(());
+            return Ok(bytes);
         }
         let shared = SharedFolder {
             folder: self
@@ -224,8 +235,12 @@ impl CheckpointStorage {
             given_up: task.given_up.clone(),
             local: stores.backup.clone(),
         };
-        let mut operators = operators.iter_mut();
-        operators.try_for_each(|operator| save_store(&*self.store, operator, &shared, named))
+        for operator in operators {
+            let of_one = save_store(&*self.store, operator, &shared, named)?;
+            bytes.all += of_one.all;
+            bytes.new += of_one.new;
+        }
+        Ok(bytes)
     }
 
     /// Removes what a failed write may have left. That it fails is no news: the write did too.

@@ -74,9 +74,14 @@ impl TaskActor {
         let clock = self.setup.clock.clone();
         let store = move || {
             reached(Step::Cut);
-            let began = clock.now();
+            let (began, came) = (clock.now(), cut.times.came);
             let mut part = storage?.store_cut(&task, cut)?;
-            part.stored_in = clock.now().since(began);
+            let now = clock.now();
+            part.stored_in = now.since(began);
+            if let Some(figures) = &mut part.figures {
+                let ago = i64::try_from(now.since(came).as_millis()).unwrap_or(i64::MAX);
+                figures.came_ms = clock.wall_ms().saturating_sub(ago);
+            }
             reached(Step::PartStored);
             Ok::<_, Error>(part)
         };

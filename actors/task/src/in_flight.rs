@@ -83,8 +83,8 @@ fn name_of(id: EdgeId, graph: &JobGraph) -> Result<String> {
     Ok(format!("{producer} {side:?} {nth} by {by} to {}", edge.input))
 }
 
-/// Adds what was in flight to the state of the first operator.
-pub(crate) fn put(in_flight: InFlight, channels: &[ChannelName], into: &mut OperatorSnapshot) -> Result<()> {
+/// Adds what was in flight to the state of the first operator. Returns how many bytes that are.
+pub(crate) fn put(in_flight: InFlight, channels: &[ChannelName], into: &mut OperatorSnapshot) -> Result<u64> {
     let entry = |(name, channel): (&ChannelName, ChannelState)| Entry {
         edge: name.edge.clone(),
         producer: name.producer,
@@ -92,7 +92,13 @@ pub(crate) fn put(in_flight: InFlight, channels: &[ChannelName], into: &mut Oper
         channel,
     };
     let entries: Vec<Entry> = channels.iter().zip(in_flight.channels).map(entry).collect();
-    into.put_operator(SECTION, Redistribution::Union, &entries)
+    into.put_operator(SECTION, Redistribution::Union, &entries)?;
+    let entries = into.operator.get(SECTION).map(|section| section.entries.iter());
+    Ok(entries
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.len() as u64)
+        .sum())
 }
 
 /// What subtasks of an operator had in flight, taken out of their state.

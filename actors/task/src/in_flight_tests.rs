@@ -9,7 +9,7 @@ use hurtig_core::ids::{
 };
 use hurtig_core::key::{KeyGroupRange, key_group, subtask_of_group};
 use hurtig_core::types::TypeInfo;
-use hurtig_dataflow::chain::TaskCut;
+use hurtig_dataflow::chain::{CutTimes, TaskCut};
 use hurtig_exchange::{Captured, KeptBatch, RecordCodec};
 use hurtig_storage::{Compression, MemoryStore, SubtaskState};
 use proptest::prelude::*;
@@ -202,8 +202,12 @@ fn records_in_flight_are_restored_unless_they_are_not_wanted() {
         checkpoint: one,
         operators: vec![OperatorSnapshot::default(); 2],
         in_flight: Some(in_flight.clone()),
+        times: CutTimes::default(),
     };
-    let handle = storage.store_cut(&stored, cut).unwrap().handle;
+    let part = storage.store_cut(&stored, cut).unwrap();
+    let figures = part.figures.unwrap();
+    assert!(figures.in_flight_bytes > 0 && figures.in_flight_bytes < part.handle.as_ref().unwrap().bytes);
+    let handle = part.handle;
     let state = SubtaskState {
         handle,
         ..SubtaskState::default()

@@ -187,6 +187,27 @@ pub struct CheckpointPart {
     /// Whether its barrier overtook records, which are part of it.
     #[serde(default)]
     pub overtook: bool,
+    /// What was measured; `None`: by a program that was built before it could be.
+    #[serde(default)]
+    pub figures: Option<PartFigures>,
+}
+
+/// What a task has measured of its part of a checkpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PartFigures {
+    /// When the first of its barriers came, in milliseconds since 1970.
+    pub came_ms: i64,
+    /// How long barriers of other channels were waited for then.
+    pub alignment: Duration,
+    /// How long the barrier took from the first operator to the last, each of which said what it remembers.
+    pub through: Duration,
+    /// Bytes of records that the barrier has overtaken.
+    pub in_flight_bytes: u64,
+    /// Bytes of the files of stores that the part names beside its own file.
+    pub named_bytes: u64,
+    /// Those of them that were written for it.
+    pub new_bytes: u64,
 }
 
 /// Why a task failed, as it crosses processes: the chain of causes is text by then.
@@ -294,6 +315,9 @@ pub struct TaskReport {
     pub records_in: u64,
     /// Records written to channels, or by sinks.
     pub records_out: u64,
+    /// The bytes of those that were read from channels: estimated within a worker, as they came from others.
+    #[serde(default)]
+    pub bytes_in: u64,
     /// The estimated bytes of those that were written to channels.
     #[serde(default)]
     pub bytes_out: u64,

@@ -86,8 +86,8 @@ impl TaskMetrics {
         self.group.tick(now);
     }
 
-    /// Publishes what was counted; `stats` are those of the operators, in their order.
-    pub(crate) fn update(&mut self, totals: Totals, spent: TimeSpent, stats: &[NodeStats]) {
+    /// Publishes what was counted; `stats` are those of the operators, in their order. Returns the bytes that have come in.
+    pub(crate) fn update(&mut self, totals: Totals, spent: TimeSpent, stats: &[NodeStats]) -> u64 {
         self.records_in.raise(totals.records_in);
         self.records_out.raise(totals.records_out);
         self.bytes_out.raise(totals.bytes_out);
@@ -95,15 +95,14 @@ impl TaskMetrics {
             raise(&condition.total, nanos / 1_000_000);
         }
         self.share(spent);
-        if let Some(channels) = &self.channels {
-            channels.update();
-        }
+        let bytes_in = self.channels.as_ref().map_or(0, ChannelMetrics::update);
         if let (Some(watermark), Some(first)) = (&self.input_watermark, stats.first()) {
             watermark.set(first.input_watermark);
         }
         for (operator, stats) in self.operators.iter().zip(stats) {
             operator.update(stats);
         }
+        bytes_in
     }
 
     fn share(&mut self, spent: TimeSpent) {
@@ -143,6 +142,10 @@ impl Counted {
             total: group.counter(name),
             rate: group.meter(&format!("{name}PerSecond")),
         }
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.total.get()
     }
 
     pub(crate) fn raise(&self, total: u64) {

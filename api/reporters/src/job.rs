@@ -59,7 +59,7 @@ pub fn of_checkpoints(known: &CheckpointStatistics) -> Vec<(String, MetricValue)
             .saturating_add(i64::try_from(millis).unwrap_or(i64::MAX));
         named.extend([
             ("lastCheckpointDuration", whole(millis)),
-            ("lastCheckpointSize", whole(last.bytes)),
+            ("lastCheckpointSize", whole(last.written())),
             ("lastCompletedCheckpointId", whole(last.checkpoint.0)),
             ("lastCheckpointCompletedTimestamp", MetricValue::Gauge(done)),
         ]);

@@ -70,12 +70,15 @@ mod tests {
         "POST /jobs/{jobid}/savepoints",
         "POST /jobs/{jobid}/stop",
     ];
-    const ADMINS: [&str; 6] = [
+    const ADMINS: [&str; 9] = [
         "DELETE /cluster",
         "DELETE /jars/{jarid}",
+        "GET /jars/{jarid}/plan",
         "POST /jars/upload",
         "POST /jars/{jarid}/plan",
         "POST /jars/{jarid}/run",
+        "POST /jars/{jarid}/run-application",
+        "DELETE /datasets/{datasetid}",
         "POST /savepoint-disposal",
     ];
 

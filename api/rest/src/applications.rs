@@ -1,12 +1,13 @@
 //! `/applications`: each job is one, with the same id.
 
 use crate::error::RestError;
+use crate::jobs::Most;
 use crate::request::job_id;
 use crate::server::State;
 use crate::settings::Settings;
 use crate::shape;
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Path};
+use actix_web::web::{Data, Path, Query};
 use serde_json::json;
 
 type Answer = Result<HttpResponse, RestError>;
@@ -33,11 +34,15 @@ pub(crate) async fn cancel(state: Data<State>, id: Path<String>) -> Answer {
     Ok(HttpResponse::Accepted().json(json!({})))
 }
 
-pub(crate) async fn exceptions(state: Data<State>, id: Path<String>) -> Answer {
+pub(crate) async fn exceptions(state: Data<State>, id: Path<String>, most: Query<Most>) -> Answer {
     let (job, cluster) = (job_id(&id)?, state.jobmanager.cluster());
     let detail = cluster.job_detail(job).await?;
     let failures = cluster.job_exceptions(job).await?;
-    Ok(HttpResponse::Ok().json(shape::applications::exceptions(&detail.overview, &failures)))
+    Ok(HttpResponse::Ok().json(shape::applications::exceptions(
+        &detail.overview,
+        &failures,
+        most.most(),
+    )))
 }
 
 /// Of an application or of a job, which is the same.

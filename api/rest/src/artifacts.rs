@@ -2,6 +2,7 @@
 
 use crate::body::Allowance;
 use crate::error::RestError;
+use crate::request::{job_id, or_default};
 use crate::server::State;
 use actix_multipart::Multipart;
 use actix_web::HttpResponse;
@@ -9,6 +10,8 @@ use actix_web::http::StatusCode;
 use actix_web::web::{Bytes, Data, Path, Query, ReqData, block};
 use futures_util::TryStreamExt as _;
 use hurtig_cluster::process::launch::JobLaunch;
+use hurtig_core::config::options::CLAIM_MODE;
+use hurtig_core::ids::JobId;
 use hurtig_ha::records::ArtifactRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +31,8 @@ const PARTS: usize = 4;
 const UPLOADS: usize = 4;
 /// Artifacts that are kept.
 const MAX_ARTIFACTS: usize = 1_000;
+/// What an artifact has that can be run.
+const ENTRY: &str = "main";
 /// Characters of the name of a file that are kept.
 const MAX_NAME: usize = 90;
 
@@ -82,18 +87,35 @@ pub struct Uploaded {
 
 /// How a job is run.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunRequest {
     /// The program's arguments.
+    #[serde(deserialize_with = "or_default")]
     pub program_args_list: Vec<String>,
     /// The parallelism of operators that set none.
     pub parallelism: Option<u32>,
     /// Settings.
+    #[serde(deserialize_with = "or_default")]
     pub flink_configuration: BTreeMap<String, String>,
     /// The folder of the checkpoint or savepoint that it begins with.
     pub savepoint_path: Option<String>,
     /// Whether state of operators that the program does not have may be dropped.
     pub allow_non_restored_state: Option<bool>,
+    /// Whose the checkpoint or savepoint is that it begins with: `CLAIM` or `NO_CLAIM`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim_mode: Option<String>,
+    /// The same, as it was called before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_mode: Option<String>,
+    /// What is run of the artifact: its `main`, the only thing that it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry_class: Option<String>,
+    /// The id that the job is to have; otherwise one that nobody else has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<String>,
+    /// The same, for who runs an application.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application_id: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -230,7 +252,7 @@ pub(crate) async fn list(state: Data<State>) -> Result<HttpResponse, RestError> 
         name: artifact.name,
         uploaded: artifact.uploaded_ms,
         entry: vec![Entry {
-            name: "main".to_owned(),
+            name: ENTRY.to_owned(),
             description: None,
         }],
     };
@@ -253,6 +275,8 @@ pub(crate) async fn forget(state: Data<State>, id: Path<String>) -> Result<HttpR
 pub(crate) struct RunQuery {
     /// With commas.
     program_arg: Option<String>,
+    #[serde(rename = "entry-class")]
+    entry_class: Option<String>,
     parallelism: Option<u32>,
     savepoint_path: Option<String>,
     allow_non_restored_state: Option<bool>,
@@ -268,20 +292,69 @@ impl RunRequest {
                 true => args.unwrap_or_default(),
                 false => self.program_args_list,
             },
+            entry_class: self.entry_class.or(query.entry_class),
             parallelism: self.parallelism.or(query.parallelism),
             savepoint_path: self.savepoint_path.or(query.savepoint_path),
             allow_non_restored_state: self.allow_non_restored_state.or(query.allow_non_restored_state),
             ..self
         }
     }
+
+    /// What cannot be done is refused, and not left out.
+    fn check(&self) -> Result<(), RestError> {
+        let entry = self.entry_class.as_deref().filter(|entry| !entry.is_empty());
+        if let Some(entry) = entry.filter(|entry| *entry != ENTRY) {
+            let text =
+                format!("an artifact has one entry, `{ENTRY}`, and not '{entry}': leave the entry class out");
+            return Err(RestError::bad_request(text));
+        }
+        if self.parallelism == Some(0) {
+            return Err(RestError::bad_request("the parallelism is 0: it is 1 at least"));
+        }
+        Ok(())
+    }
+
+    /// The id that the job is to have.
+    fn id(&self) -> Result<Option<JobId>, RestError> {
+        let ids = (self.job_id.as_deref(), self.application_id.as_deref());
+        let id = match ids {
+            (Some(job), Some(application)) if !job.eq_ignore_ascii_case(application) => {
+                return Err(RestError::bad_request(
+                    "an application is its job: `jobId` and `applicationId` are the same, or one of them is left out",
+                ));
+            }
+            (one, other) => one.or(other),
+        };
+        id.map(job_id).transpose()
+    }
+
+    fn claim_mode(&self) -> Result<Option<&str>, RestError> {
+        let mode = self.claim_mode.as_deref().or(self.restore_mode.as_deref());
+        match mode {
+            None | Some("CLAIM" | "NO_CLAIM") => Ok(mode),
+            Some(mode) => Err(RestError::bad_request(format!(
+                "'{mode}' is no claim mode: `CLAIM` and `NO_CLAIM` are"
+            ))),
+        }
+    }
 }
 
-/// What is to be launched of an artifact.
-async fn launch(state: &State, id: &str, query: RunQuery, body: &[u8]) -> Result<JobLaunch, RestError> {
+/// What is to be launched of an artifact, and as which job.
+async fn launch(
+    state: &State,
+    id: &str,
+    query: RunQuery,
+    body: &[u8],
+) -> Result<(JobLaunch, Option<JobId>), RestError> {
     let artifact = find(state, id).await?;
     let request: RunRequest = crate::request::body(body)?;
     let request = request.or(query);
+    request.check()?;
+    let (job, mode) = (request.id()?, request.claim_mode()?.map(ToOwned::to_owned));
     let mut config = request.flink_configuration;
+    if let Some(mode) = mode {
+        config.insert(CLAIM_MODE.key().to_owned(), mode);
+    }
     if let Some(path) = request.savepoint_path {
         config.insert("execution.state-recovery.path".to_owned(), path);
     }
@@ -291,32 +364,42 @@ async fn launch(state: &State, id: &str, query: RunQuery, body: &[u8]) -> Result
             "true".to_owned(),
         );
     }
-    Ok(JobLaunch {
+    let launch = JobLaunch {
         artifact: artifact.digest.to_string(),
         args: request.program_args_list,
         config,
         defaults: BTreeMap::new(),
         parallelism: request.parallelism,
         graph: None,
-    })
+    };
+    Ok((launch, job))
 }
 
-pub(crate) async fn run(
-    state: Data<State>,
-    id: Path<String>,
-    query: Query<RunQuery>,
-    body: Bytes,
-) -> Result<HttpResponse, RestError> {
-    let job = state
-        .jobmanager
-        .run(launch(&state, &id, query.into_inner(), &body).await?)
-        .await?;
-    let jobid = job.to_string();
+type Answer = Result<HttpResponse, RestError>;
+
+async fn begin(state: &State, id: &str, query: Query<RunQuery>, body: &[u8]) -> Result<String, RestError> {
+    let (launch, job) = launch(state, id, query.into_inner(), body).await?;
+    Ok(state.jobmanager.run_as(launch, job).await?.to_string())
+}
+
+pub(crate) async fn run(state: Data<State>, id: Path<String>, query: Query<RunQuery>, body: Bytes) -> Answer {
+    let jobid = begin(&state, &id, query, &body).await?;
     let application_id = jobid.clone();
     Ok(HttpResponse::Ok().json(Run {
         jobid,
         application_id,
     }))
+}
+
+/// An application is its job, so it runs when that does.
+pub(crate) async fn run_application(
+    state: Data<State>,
+    id: Path<String>,
+    query: Query<RunQuery>,
+    body: Bytes,
+) -> Answer {
+    let application = begin(&state, &id, query, &body).await?;
+    Ok(HttpResponse::Accepted().json(serde_json::json!({ "applicationid": application })))
 }
 
 /// The plan of a program, which is built and not run.
@@ -325,10 +408,9 @@ pub(crate) async fn plan(
     id: Path<String>,
     query: Query<RunQuery>,
     body: Bytes,
-) -> Result<HttpResponse, RestError> {
-    let graph = state
-        .jobmanager
-        .plan(launch(&state, &id, query.into_inner(), &body).await?)
-        .await?;
+) -> Answer {
+    let (launch, job) = launch(&state, &id, query.into_inner(), &body).await?;
+    let mut graph = state.jobmanager.plan(launch).await?;
+    graph.id = job.unwrap_or(graph.id);
     Ok(HttpResponse::Ok().json(serde_json::json!({ "plan": crate::shape::plan(&graph) })))
 }

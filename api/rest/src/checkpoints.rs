@@ -2,7 +2,7 @@
 
 use crate::error::RestError;
 use crate::operations;
-use crate::request::{body, job_id, number, trigger_id, vertex_id};
+use crate::request::{body, job_id, number, or_default, trigger_id, vertex_id};
 use crate::savepoints::begin;
 use crate::server::State;
 use crate::settings::Settings;
@@ -21,8 +21,9 @@ type Answer = Result<HttpResponse, RestError>;
 
 /// A checkpoint that somebody wants.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CheckpointRequest {
+    #[serde(deserialize_with = "or_default")]
     checkpoint_type: Kind,
     trigger_id: Option<String>,
 }

@@ -41,6 +41,16 @@ pub enum RestConfigError {
         /// Its path.
         file: String,
     },
+    /// The file of tokens is too long to be read to its end.
+    #[error(
+        "the file of tokens {file} has more than {limit} bytes, so its end would not be read: split it, or take out what is not used"
+    )]
+    LongTokenFile {
+        /// Its path.
+        file: String,
+        /// How many it may have.
+        limit: u64,
+    },
     /// A line of the file of tokens is none.
     #[error("{file}:{line}: {problem}")]
     Token {

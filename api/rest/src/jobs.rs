@@ -26,7 +26,41 @@ pub(crate) struct Termination {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Most {
-    max_exceptions: Option<usize>,
+    max_exceptions: Option<u32>,
+    /// `KEY:VALUE`, with commas; otherwise all.
+    failure_label_filter: Option<String>,
+}
+
+impl Most {
+    pub(crate) fn most(&self) -> usize {
+        let most = self.max_exceptions.map(usize::try_from);
+        most.map_or(EXCEPTIONS, |most| most.unwrap_or(usize::MAX))
+    }
+
+    /// The labels that failures must have.
+    fn labels(&self) -> Result<Vec<(&str, &str)>, RestError> {
+        let pairs = self.failure_label_filter.as_deref().unwrap_or_default();
+        let pair = |text: &'_ str| {
+            RestError::bad_request(format!(
+                "'{text}' is no label: `KEY:VALUE` is, such as `TYPE:USER`"
+            ))
+        };
+        let pairs = pairs.split(',').filter(|text| !text.is_empty());
+        pairs
+            .map(|text| text.split_once(':').ok_or_else(|| pair(text)))
+            .collect()
+    }
+}
+
+/// How accumulators are wanted.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Serialized {
+    #[expect(
+        dead_code,
+        reason = "it must be a truth value; there is no form that others could decode, whatever it is"
+    )]
+    include_serialized_value: Option<bool>,
 }
 
 pub(crate) async fn ids(state: Data<State>) -> Result<HttpResponse, RestError> {
@@ -103,10 +137,15 @@ pub(crate) async fn exceptions(
     most: Query<Most>,
 ) -> Result<HttpResponse, RestError> {
     let (job, of_cluster) = (job_id(&id)?, state.jobmanager.cluster());
+    let labels = most.labels()?;
     let start_ms = of_cluster.job_detail(job).await?.overview.start_ms;
-    let failures = of_cluster.job_exceptions(job).await?;
-    let most = most.max_exceptions.unwrap_or(EXCEPTIONS);
-    Ok(HttpResponse::Ok().json(shape::exceptions(&failures, start_ms, most)))
+    let mut failures = of_cluster.job_exceptions(job).await?;
+    failures.retain(|failure| shape::has_labels(&failure.root, &labels));
+    let known = state.jobmanager.task_managers().await?;
+    let endpoints = known.all.into_iter().map(|one| (one.id, one.address));
+    let most = most.most();
+    let shown = shape::exceptions(&failures, start_ms, most, &endpoints.collect());
+    Ok(HttpResponse::Ok().json(shown))
 }
 
 pub(crate) async fn config(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
@@ -115,7 +154,11 @@ pub(crate) async fn config(state: Data<State>, id: Path<String>) -> Result<HttpR
 }
 
 /// Values are for people: programs decode their own accumulators, and there is no form that others could.
-pub(crate) async fn accumulators(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
+pub(crate) async fn accumulators(
+    state: Data<State>,
+    id: Path<String>,
+    _: Query<Serialized>,
+) -> Result<HttpResponse, RestError> {
     let merged = state.jobmanager.cluster().job_accumulators(job_id(&id)?).await?;
     Ok(HttpResponse::Ok().json(json!({
         "job-accumulators": [],

@@ -10,6 +10,7 @@ mod artifacts;
 mod body;
 mod checkpoints;
 mod config;
+mod document;
 mod error;
 mod exposition;
 mod forward;
@@ -17,7 +18,11 @@ mod guard;
 mod jobs;
 mod machines;
 mod metrics;
+mod missing;
 mod operations;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod reference;
 mod request;
 mod routes;
 mod savepoints;

@@ -2,6 +2,7 @@
 
 use crate::error::RestError;
 use crate::metrics::Wanted;
+use crate::request::{is_id, job_id, trigger_id};
 use crate::server::State;
 use crate::shape::machines as shape;
 use crate::shape::metrics::{Named, Number, aggregated, answer};
@@ -15,13 +16,15 @@ use hurtig_cluster::process::{MachineFacts, TaskManagerOverview};
 use hurtig_core::ids::{AllocationId, TaskManagerId};
 use hurtig_dataflow::graph::JobStatus;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use uuid::Uuid;
 
 type Answer = Result<HttpResponse, RestError>;
 
 fn task_manager_id(text: &str) -> Result<TaskManagerId, RestError> {
-    let id = text.parse();
-    id.map_err(|_| {
+    let id = text.parse().ok().filter(|_| is_id(text));
+    id.ok_or_else(|| {
         RestError::bad_request(format!(
             "'{text}' is no TaskManager id: 32 hexadecimal digits are"
         ))
@@ -61,6 +64,47 @@ pub(crate) async fn config(state: Data<State>) -> HttpResponse {
 /// There are none: results of one job are not kept for another.
 pub(crate) async fn datasets() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "dataSets": [] }))
+}
+
+/// Deletions of data sets that are remembered.
+const DELETIONS: usize = 1_000;
+
+/// The last deletions of data sets that this jobmanager was asked for. All of them are done.
+#[derive(Default)]
+pub(crate) struct Deletions(Mutex<VecDeque<String>>);
+
+impl Deletions {
+    fn remember(&self, trigger: String) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() == DELETIONS {
+            all.pop_front();
+        }
+        all.push_back(trigger);
+    }
+
+    fn is_known(&self, trigger: &str) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().any(|known| known == trigger)
+    }
+}
+
+/// Nothing has to be done for that: afterwards there is no such data set, as before.
+pub(crate) async fn delete_dataset(state: Data<State>, id: Path<String>) -> Answer {
+    if !is_id(&id) {
+        let text = format!("'{id}' is no id of a data set: 32 hexadecimal digits are");
+        return Err(RestError::bad_request(text));
+    }
+    let trigger = Uuid::new_v4().simple().to_string();
+    state.deletions.remember(trigger.clone());
+    Ok(HttpResponse::Accepted().json(json!({ "request-id": trigger })))
+}
+
+pub(crate) async fn dataset_deletion(state: Data<State>, id: Path<String>) -> Answer {
+    let trigger = trigger_id(&id)?;
+    match state.deletions.is_known(&trigger) {
+        true => Ok(HttpResponse::Ok().json(json!({ "status": { "id": "COMPLETED" }, "operation": {} }))),
+        false => Err(not_found(format!("there is no deletion {trigger} of a data set"))),
+    }
 }
 
 // The jobmanager.
@@ -225,6 +269,41 @@ pub(crate) async fn task_manager_named_log(state: Data<State>, path: Path<(Strin
 }
 
 // Logs.
+
+/// Where the log of a process of a job is read: the last one that it has written to.
+fn log_url(state: &State, all: &[(TaskManagerOverview, Option<MachineFacts>)], name: &str) -> Answer {
+    let logs = all.iter().flat_map(|(known, facts)| {
+        let logs = facts.iter().flat_map(|facts| &facts.logs);
+        logs.map(|log| (known.id, log))
+    });
+    let own = logs.filter(|(_, log)| log.name.starts_with(name));
+    let last = own.max_by_key(|(_, log)| log.modified_ms);
+    let (id, log) = last.ok_or_else(|| {
+        not_found(format!(
+            "no TaskManager has a log '{name}*': its process has not begun, or is forgotten"
+        ))
+    })?;
+    let url = format!("{}/taskmanagers/{id}/logs/{}", state.address, log.name);
+    Ok(HttpResponse::Ok().json(json!({ "url": url })))
+}
+
+pub(crate) async fn log_of_job_master(state: Data<State>, id: Path<String>) -> Answer {
+    let job = job_id(&id)?;
+    state.jobmanager.cluster().job_status(job).await?;
+    let known = state.jobmanager.task_managers().await?;
+    let all = join_all(known.all.into_iter().map(|one| described(&state, one))).await;
+    log_url(&state, &all, &format!("jobmaster-{job}-"))
+}
+
+pub(crate) async fn log_of_worker(state: Data<State>, path: Path<(String, String)>) -> Answer {
+    let (job, id) = (job_id(&path.0)?, task_manager_id(&path.1)?);
+    state.jobmanager.cluster().job_status(job).await?;
+    let known = state.jobmanager.task_managers().await?;
+    let known = known.all.into_iter().find(|one| one.id == id);
+    let known = known.ok_or(ClusterError::UnknownTaskManager(id))?;
+    let facts = state.jobmanager.machine(id).await?;
+    log_url(&state, &[(known, Some(facts))], &format!("worker-{job}-"))
+}
 
 /// A part of a log of the jobmanager, or of a TaskManager.
 async fn part(

@@ -3,6 +3,7 @@
 use crate::error::RestError;
 use hurtig_core::ids::{JobId, VertexId};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use std::str::FromStr;
 
 /// Digits of an id.
@@ -42,8 +43,18 @@ pub(crate) fn trigger_id(text: &str) -> Result<String, RestError> {
     }
 }
 
-fn is_id(text: &str) -> bool {
+/// Whether a text is the id of something.
+pub(crate) fn is_id(text: &str) -> bool {
     text.len() == DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A field that is null is one that says nothing: some clients name them all.
+pub(crate) fn or_default<'de, D, T>(field: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::deserialize(field).map(Option::unwrap_or_default)
 }
 
 /// A body of JSON; without one, what is meant when nothing is said.

@@ -3,7 +3,7 @@
 use crate::access::Role;
 use crate::error::RestError;
 use crate::operations;
-use crate::request::{body, job_id, trigger_id};
+use crate::request::{body, job_id, or_default, trigger_id};
 use crate::server::State;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
@@ -18,13 +18,13 @@ use uuid::Uuid;
 
 /// A savepoint of a job that goes on.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct SavepointRequest {
     /// The directory that it goes into; otherwise the job's own.
     #[serde(rename = "target-directory", skip_serializing_if = "Option::is_none")]
     pub target_directory: Option<String>,
     /// Whether the job is cancelled when it is there.
-    #[serde(rename = "cancel-job")]
+    #[serde(rename = "cancel-job", deserialize_with = "or_default")]
     pub cancel_job: bool,
     /// In which form it holds keyed state; otherwise as the job's settings say.
     #[serde(rename = "formatType", skip_serializing_if = "Option::is_none")]
@@ -36,12 +36,13 @@ pub struct SavepointRequest {
 
 /// A stop with a savepoint.
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct StopRequest {
     /// The directory that it goes into; otherwise the job's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_directory: Option<String>,
     /// Whether event time ends, so that timers and windows fire, before the savepoint.
+    #[serde(deserialize_with = "or_default")]
     pub drain: bool,
     /// In which form it holds keyed state; otherwise as the job's settings say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -73,7 +74,7 @@ impl Format {
 
 /// Which savepoint is deleted.
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct DisposalRequest {
     #[serde(rename = "savepoint-path")]
     savepoint_path: Option<String>,

@@ -5,6 +5,7 @@ use crate::body::MAX_BODY;
 use crate::config::Listening;
 use crate::error::RestError;
 use crate::guard::Gate;
+use crate::machines::Deletions;
 use crate::routes::{routes, with_version};
 use crate::tls::Tls;
 use crate::{forward, guard, tls};
@@ -29,6 +30,7 @@ const HEADERS: Duration = Duration::from_secs(4);
 pub(crate) struct State {
     pub(crate) jobmanager: JobManagerHandle,
     pub(crate) uploads: Uploads,
+    pub(crate) deletions: Deletions,
     /// Those of this process.
     pub(crate) logs: Logs,
     pub(crate) settings: BTreeMap<String, String>,
@@ -81,6 +83,7 @@ pub async fn serve(
     let state = Data::new(State {
         jobmanager,
         uploads: Uploads::default(),
+        deletions: Deletions::default(),
         logs,
         settings,
         collector: Arc::clone(&collector),
@@ -134,6 +137,9 @@ fn bad_request(error: &dyn std::fmt::Display) -> actix_web::Error {
 }
 
 pub(crate) async fn nothing_here(request: HttpRequest) -> Result<HttpResponse, RestError> {
-    let text = format!("there is no {} {}", request.method(), request.path());
+    let mut text = format!("there is no {} {}", request.method(), request.path());
+    if let Some(why) = crate::missing::why(request.method(), request.path()) {
+        text = format!("{text}: {why}");
+    }
     Err(RestError::new(StatusCode::NOT_FOUND, text))
 }

@@ -157,7 +157,14 @@ fn read(path: &PathBuf) -> Result<(Stamp, Vec<Entry>), RestConfigError> {
         return Err(RestConfigError::OpenTokenFile { file: name });
     }
     let mut text = String::new();
-    file.take(MAX_FILE).read_to_string(&mut text).map_err(failed)?;
+    let read = file
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)
+        .map_err(failed)?;
+    if read as u64 > MAX_FILE {
+        let limit = MAX_FILE;
+        return Err(RestConfigError::LongTokenFile { file: name, limit });
+    }
     let mut entries: Vec<Entry> = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let wrong = |problem: &'static str| RestConfigError::Token {
@@ -299,6 +306,9 @@ mod tests {
             assert!(refused(&good, mode).contains("chmod 600"), "{mode:o}");
         }
         assert!(refused("# nothing", 0o600).contains("no token"));
+        // A token behind the limit would not be known, and nobody would learn why.
+        let long = format!("{good}\n{}\nadmin root {ADMIN}\n", "#".repeat(1 << 20));
+        assert!(refused(&long, 0o600).contains("1048576 bytes"));
         let at_2 = |line: &str| {
             let said = refused(&format!("{good}\n{line}"), 0o600);
             assert!(said.contains("tokens:2:"), "{said}");

@@ -6,10 +6,11 @@ use crate::server::State;
 use crate::shape::vertices as shape;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Path};
+use actix_web::web::{Data, Path, Query};
 use hurtig_cluster::{AttemptDetail, SubtaskDetail, VertexDetail};
 use hurtig_core::ids::{JobId, VertexId};
 use hurtig_dataflow::graph::{JobGraph, JobVertex};
+use serde::Deserialize;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -88,6 +89,32 @@ pub(crate) async fn task_managers(state: Data<State>, path: OfVertex) -> Answer 
     let vertex = Vertex::find(&state, &path.0, &path.1).await?;
     let answer = shape::task_managers(vertex.planned()?, &vertex.detail, state.wall_ms());
     Ok(HttpResponse::Ok().json(answer))
+}
+
+/// What of stacks is wanted.
+#[derive(Deserialize)]
+pub(crate) struct Stacks {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    subtaskindex: Option<u32>,
+}
+
+/// Stacks of native threads are not taken: so says Flink where that is switched off.
+pub(crate) async fn flame_graph(state: Data<State>, path: OfVertex, wanted: Query<Stacks>) -> Answer {
+    const SWITCHED_OFF: i64 = -2;
+    if let Some(kind) = wanted
+        .kind
+        .as_deref()
+        .filter(|kind| !["full", "on_cpu", "off_cpu"].contains(kind))
+    {
+        let text = format!("'{kind}' is no kind of stacks: full, on_cpu and off_cpu are");
+        return Err(RestError::bad_request(text));
+    }
+    let vertex = Vertex::find(&state, &path.0, &path.1).await?;
+    if let Some(index) = wanted.subtaskindex {
+        vertex.subtask(&index.to_string())?;
+    }
+    Ok(HttpResponse::Ok().json(json!({ "endTimestamp": SWITCHED_OFF })))
 }
 
 pub(crate) async fn accumulators(state: Data<State>, path: OfVertex) -> Answer {

@@ -6,6 +6,7 @@
 //! them as text.
 
 pub mod functions;
+pub mod generated;
 pub mod layers;
 pub mod links;
 pub mod planted;

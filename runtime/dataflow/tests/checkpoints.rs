@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops where its helpers find nothing")]
 
 use hurtig_core::ids::CheckpointId;
-use hurtig_core::time::{MAX_WATERMARK, ManualClock};
+use hurtig_core::time::{MAX_WATERMARK, ManualClock, Time};
 use hurtig_core::types::TypeInfo;
 use hurtig_core::{Barrier, Batch, Element, Event, Result};
 use hurtig_dataflow::chain::*;
@@ -116,6 +116,7 @@ struct Rig {
     inputs: Vec<Sender<i64>>,
     output: Receiver<i64>,
     told: Arc<Mutex<Vec<CheckpointEvent>>>,
+    clock: Arc<ManualClock>,
 }
 
 fn ends(max_batches: usize) -> (Sender<i64>, Receiver<i64>) {
@@ -166,13 +167,15 @@ fn rig_of<F: FnOnce(Told) -> Sum>(
         signal: Signal::new(),
         buffer_timeout: None,
     };
-    let mut core = TaskCore::new(parts, ManualClock::new()).taking_checkpoints(true);
+    let clock = ManualClock::new();
+    let mut core = TaskCore::new(parts, clock.clone()).taking_checkpoints(true);
     core.open(&|_| None).unwrap();
     Rig {
         core,
         inputs,
         output,
         told,
+        clock,
     }
 }
 
@@ -254,6 +257,49 @@ fn a_cut_holds_what_came_before_the_barriers_of_all_inputs_and_nothing_else() {
     assert!(seen[2..] == [100, 200] || seen[2..] == [200, 100], "{seen:?}");
     assert_eq!(rig.cut("sum"), Some((ONE, vec![vec![], vec![15], vec![15]])));
     assert!(rig.core.take_cut().is_none(), "a cut is taken once");
+}
+
+#[test]
+fn a_cut_knows_when_its_barriers_came_and_how_long_they_took() {
+    let (millis, mut rig) = (Duration::from_millis, gate(2, 1));
+    let at = |ms| Time::ZERO.after(millis(ms));
+    rig.clock.advance(millis(10));
+    rig.barrier(0, ONE);
+    assert_eq!(rig.run(), [] as [i64; 0]);
+    rig.clock.advance(millis(30));
+    rig.barrier(1, ONE);
+    assert_eq!(rig.run(), [-1]);
+    let times = rig.core.take_cut().unwrap().times;
+    assert_eq!(
+        (times.came, times.alignment(), times.through()),
+        (at(10), millis(30), Duration::ZERO)
+    );
+    // Both come at once, and long after the gate was last looked at.
+    rig.clock.advance(millis(60));
+    rig.barrier(0, TWO);
+    rig.barrier(1, TWO);
+    assert_eq!(rig.run(), [-2]);
+    let times = rig.core.take_cut().unwrap().times;
+    assert_eq!((times.came, times.alignment()), (at(100), Duration::ZERO));
+    // A source makes its barrier when it is told, and sends it when it is turned.
+    let mut rig = source(None);
+    rig.clock.advance(millis(5));
+    rig.core.trigger(ONE).unwrap();
+    rig.clock.advance(millis(2));
+    rig.run();
+    let times = rig.core.take_cut().unwrap().times;
+    assert_eq!(
+        (times.came, times.alignment(), times.through()),
+        (at(5), Duration::ZERO, millis(2))
+    );
+    // Producers that have all ended send no more barriers: the task is told itself, at rest for long.
+    let mut rig = gate(1, 1);
+    rig.inputs[0].send_event(Event::EndOfInput);
+    rig.clock.advance(millis(7));
+    rig.core.trigger(ONE).unwrap();
+    rig.run();
+    let times = rig.core.take_cut().unwrap().times;
+    assert_eq!((times.came, times.alignment()), (at(7), Duration::ZERO));
 }
 
 #[test]

@@ -124,9 +124,9 @@ pub fn save_store(
     snapshot: &mut OperatorSnapshot,
     shared: &SharedFolder,
     named: &mut Vec<String>,
-) -> Result<()> {
+) -> Result<NamedBytes> {
     let Some(stored) = snapshot.stored.take() else {
-        return Ok(());
+        return Ok(NamedBytes::default());
     };
     stored.forget_uploads(shared.completed, &shared.given_up);
     let settled = stored.settle_files().map_err(StorageError::State)?;
@@ -135,8 +135,10 @@ pub fn save_store(
         shared,
         all: BTreeMap::new(),
         new: Vec::new(),
+        bytes: NamedBytes::default(),
     };
     let files = uploads.files(&settled).inspect_err(|_| uploads.forget())?;
+    let bytes = uploads.bytes;
     named.extend(uploads.all.values().map(|upload| upload.path.clone()));
     if shared.reuse != Reuse::Apart {
         settled.uploaded(shared.checkpoint.0, uploads.all);
@@ -160,7 +162,7 @@ pub fn save_store(
         entries: vec![snapshot::encode(&record).map_err(StorageError::State)?],
     };
     snapshot.operator.insert(STORE_SECTION.to_owned(), section);
-    Ok(())
+    Ok(bytes)
 }
 
 /// Removes files that were written for a checkpoint which failed.
@@ -174,12 +176,22 @@ pub fn forget_files(store: &dyn BlobStore, checkpoint: CheckpointId, named: &[St
     }
 }
 
+/// How long the files of stores are that a snapshot names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamedBytes {
+    /// All of them.
+    pub all: u64,
+    /// Those that no earlier snapshot had, and that were written for it.
+    pub new: u64,
+}
+
 /// The files of one snapshot on their way.
 struct Uploads<'a> {
     store: &'a dyn BlobStore,
     shared: &'a SharedFolder,
     all: BTreeMap<String, Upload>,
     new: Vec<String>,
+    bytes: NamedBytes,
 }
 
 impl Uploads<'_> {
@@ -190,6 +202,11 @@ impl Uploads<'_> {
                 Reuse::Kept => settled.upload(file, self.shared.completed),
                 Reuse::Nothing | Reuse::Apart => None,
             };
+            if file.shared {
+                let bytes = length(&path)?;
+                self.bytes.all += bytes;
+                self.bytes.new += if kept.is_none() { bytes } else { 0 };
+            }
             let place = match kept.filter(|_| file.shared) {
                 Some(upload) => self.keep(&file.name, &path, upload),
                 None if file.shared => {
@@ -240,6 +257,13 @@ impl Uploads<'_> {
             let _ = self.store.delete(path);
         }
     }
+}
+
+fn length(path: &Path) -> Result<u64> {
+    let shown = path.to_string_lossy();
+    let known = std::fs::metadata(path);
+    let known = known.map_err(|error| StorageError::io("look at the store's file", &shown, error))?;
+    Ok(known.len())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

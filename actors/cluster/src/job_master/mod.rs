@@ -42,5 +42,5 @@ pub use restart::RestartStrategy;
 pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks};
 pub use statistics::{
     CheckpointRecord, CheckpointStatistics, CheckpointStatus, RestoredCheckpoint, SnapshotType, Spread,
-    SubtaskCheckpoint, VertexCheckpoint,
+    StoreBytes, SubtaskCheckpoint, VertexCheckpoint,
 };

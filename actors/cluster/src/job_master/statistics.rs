@@ -6,7 +6,7 @@ use hurtig_core::ids::{CheckpointId, ExecutionId, VertexId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::JobGraph;
 use hurtig_storage::{CheckpointMetadata, SavepointFormat, SnapshotKind};
-use hurtig_task::interface::CheckpointPart;
+use hurtig_task::interface::{CheckpointPart, PartFigures};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -45,9 +45,15 @@ pub struct CheckpointStatistics {
     /// The last ones, newest first.
     #[serde(default)]
     pub history: Vec<CheckpointRecord>,
-    /// Lengths of those that are durable.
+    /// Lengths of what was written for those that are durable.
     #[serde(default)]
     pub bytes: Spread,
+    /// Lengths of everything that they name.
+    #[serde(default)]
+    pub full_bytes: Spread,
+    /// Bytes of records that their barriers have overtaken; `None`: nobody has measured that.
+    #[serde(default)]
+    pub in_flight_bytes: Option<Spread>,
     /// Milliseconds from the trigger to durability.
     #[serde(default)]
     pub duration_ms: Spread,
@@ -113,6 +119,9 @@ pub struct CheckpointRecord {
     pub duration: Duration,
     /// Length of all its state files, as stored.
     pub bytes: u64,
+    /// Length of the files of stores that it names beside them.
+    #[serde(default)]
+    pub stores: StoreBytes,
     /// Why it was given up.
     pub cause: Option<String>,
     /// Where it is, if that has a name.
@@ -121,6 +130,57 @@ pub struct CheckpointRecord {
     pub discarded: bool,
     /// What each vertex has contributed.
     pub vertices: BTreeMap<VertexId, VertexCheckpoint>,
+}
+
+impl CheckpointRecord {
+    /// Bytes that were written for it.
+    pub fn written(&self) -> u64 {
+        self.bytes + self.stores.new
+    }
+
+    /// Bytes of everything that it names.
+    pub fn full(&self) -> u64 {
+        self.bytes + self.stores.all
+    }
+
+    /// Bytes of records that barriers have overtaken; `None`: not all tasks have measured that.
+    pub fn in_flight_bytes(&self) -> Option<u64> {
+        let mut vertices = self.vertices.values().map(VertexCheckpoint::in_flight_bytes);
+        vertices.try_fold(0_u64, |sum, bytes| Some(sum + bytes?))
+    }
+}
+
+/// Bytes of files of stores that a checkpoint names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreBytes {
+    /// All of them.
+    pub all: u64,
+    /// Those that were written for it.
+    pub new: u64,
+}
+
+impl StoreBytes {
+    /// Those of a task.
+    pub fn of(figures: &PartFigures) -> Self {
+        Self {
+            all: figures.named_bytes,
+            new: figures.new_bytes,
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            all: self.all + other.all,
+            new: self.new + other.new,
+        }
+    }
+}
+
+impl VertexCheckpoint {
+    /// Bytes of records that barriers have overtaken, so far; `None`: not all tasks have measured that.
+    pub fn in_flight_bytes(&self) -> Option<u64> {
+        (self.measured == self.acknowledged).then_some(self.in_flight_bytes)
+    }
 }
 
 /// What a vertex has contributed to a checkpoint.
@@ -134,6 +194,15 @@ pub struct VertexCheckpoint {
     pub last: Option<Duration>,
     /// Length of their state files.
     pub bytes: u64,
+    /// Length of the files of stores that it names beside them.
+    #[serde(default)]
+    pub stores: StoreBytes,
+    /// Bytes of records that barriers have overtaken.
+    #[serde(default)]
+    pub in_flight_bytes: u64,
+    /// How many of those that have acknowledged have measured that, or had nothing to store.
+    #[serde(default)]
+    pub measured: u32,
     /// Each of them that has, by its index; none when the job has too many.
     pub parts: BTreeMap<u32, SubtaskCheckpoint>,
 }
@@ -149,6 +218,9 @@ pub struct SubtaskCheckpoint {
     pub stored_in: Option<Duration>,
     /// Whether its barrier overtook records.
     pub overtook: bool,
+    /// What it has measured.
+    #[serde(default)]
+    pub figures: Option<PartFigures>,
 }
 
 /// What a job began with.
@@ -259,6 +331,8 @@ pub(super) struct Statistics {
     latest: [Option<Tracked>; 3],
     restored: Option<(Time, RestoredCheckpoint)>,
     bytes: Sample,
+    full_bytes: Sample,
+    in_flight_bytes: Sample,
     duration_ms: Sample,
 }
 
@@ -286,6 +360,7 @@ impl Statistics {
             triggered_ms: 0,
             duration: Duration::ZERO,
             bytes: 0,
+            stores: StoreBytes::default(),
             cause: None,
             path: None,
             discarded: false,
@@ -326,9 +401,15 @@ impl Statistics {
         let bytes = part
             .and_then(|part| part.handle.as_ref())
             .map_or(0, |handle| handle.bytes);
+        let figures = part.and_then(|part| part.figures);
         vertex.acknowledged += 1;
+        vertex.measured += u32::from(part.is_none() || figures.is_some());
         vertex.last = vertex.last.max(Some(after));
         vertex.bytes += bytes;
+        if let Some(figures) = figures {
+            vertex.stores = vertex.stores.plus(StoreBytes::of(&figures));
+            vertex.in_flight_bytes += figures.in_flight_bytes;
+        }
         if all as usize <= MAX_SUBTASKS {
             let stored_in = part.map(|part| part.stored_in);
             let own = SubtaskCheckpoint {
@@ -336,6 +417,7 @@ impl Statistics {
                 bytes,
                 stored_in,
                 overtook: part.is_some_and(|part| part.overtook),
+                figures,
             };
             vertex.parts.insert(execution.subtask.index, own);
         }
@@ -361,12 +443,19 @@ impl Statistics {
         };
         tracked.record.status = CheckpointStatus::Completed;
         tracked.record.duration = now.since(tracked.triggered);
-        tracked.record.bytes = bytes(metadata);
+        let record = &mut tracked.record;
+        let vertices = record.vertices.values().map(|vertex| vertex.stores);
+        record.stores = vertices.fold(StoreBytes::default(), StoreBytes::plus);
+        record.bytes = bytes(metadata);
         tracked.record.path = Some(path);
         let tracked = tracked.clone();
         let millis = tracked.record.duration.as_millis();
         self.so_far.completed += 1;
-        self.bytes.add(tracked.record.bytes);
+        self.bytes.add(tracked.record.written());
+        self.full_bytes.add(tracked.record.full());
+        if let Some(bytes) = tracked.record.in_flight_bytes() {
+            self.in_flight_bytes.add(bytes);
+        }
         self.duration_ms.add(u64::try_from(millis).unwrap_or(u64::MAX));
         match metadata.kind {
             SnapshotKind::Checkpoint => self.latest[0] = Some(tracked),
@@ -440,6 +529,8 @@ impl Statistics {
             }),
             history: self.history.iter().rev().map(seen).collect(),
             bytes: self.bytes.spread(),
+            full_bytes: self.full_bytes.spread(),
+            in_flight_bytes: (self.in_flight_bytes.count > 0).then(|| self.in_flight_bytes.spread()),
             duration_ms: self.duration_ms.spread(),
             ..self.so_far.clone()
         }
@@ -522,6 +613,59 @@ mod tests {
         assert_eq!(seen.of(CheckpointId(2)), None);
         let text = serde_json::to_string(&seen).unwrap();
         assert_eq!(serde_json::from_str::<CheckpointStatistics>(&text).unwrap(), seen);
+    }
+
+    #[test]
+    fn what_tasks_have_measured_is_added_up() {
+        let (graph, mut statistics) = (graph(), Statistics::default());
+        let kind = SnapshotType::Checkpoint(CheckpointKind::Incremental);
+        let (one, at) = (CheckpointId(1), |millis| Time::from_nanos(millis * 1_000_000));
+        let of = |vertex: usize| ExecutionId {
+            subtask: SubtaskId {
+                vertex: graph.vertices[vertex].id,
+                index: 0,
+            },
+            attempt: AttemptNumber(0),
+        };
+        let part = |figures| CheckpointPart {
+            handle: None,
+            shapes: Vec::new(),
+            stored_in: Duration::ZERO,
+            overtook: true,
+            figures,
+        };
+        let figures = PartFigures {
+            in_flight_bytes: 40,
+            named_bytes: 1_000,
+            new_bytes: 100,
+            ..PartFigures::default()
+        };
+        statistics.triggered(at(0), one, kind, &graph);
+        statistics.acknowledged(at(1), one, of(0), Some(&part(Some(figures))));
+        let seen = statistics.at(at(2), 0, &BTreeSet::new());
+        let vertex = &seen.history[0].vertices[&graph.vertices[0].id];
+        let stores = StoreBytes { all: 1_000, new: 100 };
+        assert_eq!((vertex.stores, vertex.in_flight_bytes()), (stores, Some(40)));
+        // A program that was built before that could be measured: what is not known is not called nothing.
+        statistics.acknowledged(at(3), one, of(1), Some(&part(None)));
+        let seen = statistics.at(at(4), 0, &BTreeSet::new());
+        assert_eq!(seen.history[0].in_flight_bytes(), None);
+        let metadata = CheckpointMetadata {
+            format_version: 2,
+            checkpoint_id: one,
+            kind: SnapshotKind::Checkpoint,
+            job_id: JobId::from_u128(1),
+            job_name: "numbers".to_owned(),
+            triggered_ms: 0,
+            key_hash_version: 1,
+            supersedes: Vec::new(),
+            native: None,
+            operators: Vec::new(),
+        };
+        statistics.completed(at(5), &metadata, "chk-1".to_owned());
+        let seen = statistics.at(at(6), 0, &BTreeSet::new());
+        assert_eq!((seen.bytes.max, seen.full_bytes.max), (100, 1_000));
+        assert_eq!(seen.in_flight_bytes, None, "not all have measured it");
     }
 
     #[test]

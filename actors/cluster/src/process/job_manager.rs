@@ -310,9 +310,18 @@ impl JobManagerHandle {
     /// # Errors
     /// Why the program cannot be run, or the cluster does not take its job.
     pub async fn run(&self, launch: JobLaunch) -> Result<JobId, SubmitError> {
+        self.run_as(launch, None).await
+    }
+
+    /// The same under this id, or one that nobody else has.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_as(&self, launch: JobLaunch, job: Option<JobId>) -> Result<JobId, SubmitError> {
         let launch = self.with_defaults(launch);
-        let graph = self.planned(launch.clone()).await?;
-        let id = graph.id;
+        let mut graph = self.planned(launch.clone()).await?;
+        let id = job.unwrap_or(graph.id);
+        graph.id = id;
         let launch = JobLaunch {
             graph: Some(Box::new(graph.clone())),
             ..launch

@@ -346,6 +346,7 @@ fn a_task_that_had_finished_ends_at_once() {
             shapes: vec![],
             stored_in: std::time::Duration::ZERO,
             overtook: false,
+            figures: None,
         };
         // Its reader would wait for ever.
         let (_task, mut told) = start_with(&job(false, store), Some(restore(&part, true)));

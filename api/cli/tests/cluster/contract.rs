@@ -1,117 +1,26 @@
-//! What the REST API answers, against the facts in `api/rest/contract.tsv`: statuses, names of fields, types, and what may be null.
+//! What the REST API answers, against the OpenAPI document that it has: statuses, names of fields, types, and what may be null.
 
+use crate::document::{Document, Operation};
 use crate::kit::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-const CONTRACT: &str = include_str!("../../../rest/contract.tsv");
 const NOT_SERVED: &str = include_str!("../../../rest/not-served.tsv");
 /// An id that nothing has.
 const NOBODY: &str = "00000000000000000000000000000000";
 
-/// A method and a path with names in braces.
-type Operation = (String, String);
-
-fn rows(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
-    let lines = text
+/// What Flink has and is not here.
+fn not_served() -> BTreeSet<Operation> {
+    let lines = NOT_SERVED
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty());
-    lines.map(|line| line.split('\t').collect())
-}
-
-/// What is known of a field, and of those within it.
-#[derive(Default)]
-struct Field {
-    kind: String,
-    presence: String,
-    within: BTreeMap<String, Field>,
-}
-
-impl Field {
-    fn add(&mut self, path: &[String], kind: &str, presence: &str) {
-        match path {
-            [] => (self.kind, self.presence) = (kind.to_owned(), presence.to_owned()),
-            [first, rest @ ..] => {
-                let within = self.within.entry(first.clone()).or_default();
-                within.add(rest, kind, presence);
-            }
-        }
-    }
-
-    /// What is wrong with a value, by its place.
-    fn check(&self, place: &str, value: &Value, problems: &mut Vec<String>) {
-        let fits = match self.kind.as_str() {
-            "integer" => value.is_i64() || value.is_u64(),
-            "number" => value.is_number(),
-            "string" => value.is_string(),
-            "boolean" => value.is_boolean(),
-            "array" => value.is_array(),
-            "object" | "empty" => value.is_object(),
-            _ => true,
+    let operation = |line: &str| {
+        let [method, path, _] = line.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
         };
-        if !fits {
-            return problems.push(format!("{place} is no {}: {value}", self.kind));
-        }
-        match value {
-            Value::Array(all) => {
-                let Some(each) = self.within.get("[]") else { return };
-                let numbered = all.iter().enumerate();
-                numbered.for_each(|(at, one)| each.check(&format!("{place}[{at}]"), one, problems));
-            }
-            Value::Object(fields) => self.check_fields(place, fields, problems),
-            _ => {}
-        }
-    }
-
-    fn check_fields(&self, place: &str, fields: &serde_json::Map<String, Value>, problems: &mut Vec<String>) {
-        for (name, value) in fields {
-            let place = format!("{place}.{name}");
-            match self.within.get(name).or_else(|| self.within.get("*")) {
-                Some(known) if value.is_null() && known.presence == "nullable" => {}
-                Some(known) => known.check(&place, value, problems),
-                // A document of its own.
-                None if self.within.is_empty() && self.kind != "empty" => {}
-                None => problems.push(format!("{place} is not known")),
-            }
-        }
-        let owed = self.within.iter();
-        let owed = owed.filter(|(_, field)| matches!(field.presence.as_str(), "always" | "nullable"));
-        let missing = owed.filter(|(name, _)| !fields.contains_key(*name));
-        problems.extend(missing.map(|(name, _)| format!("{place}.{name} is missing")));
-    }
-}
-
-/// `a.b[].c` as `a`, `b`, `[]`, `c`.
-fn path_of(field: &str) -> Vec<String> {
-    let mut path = Vec::new();
-    for part in field.split('.').filter(|part| !part.is_empty()) {
-        let name = part.trim_end_matches("[]");
-        path.extend((!name.is_empty()).then(|| name.to_owned()));
-        path.extend((0..(part.len() - name.len()) / 2).map(|_| "[]".to_owned()));
-    }
-    path
-}
-
-/// The status of each operation, and the fields of its answer.
-fn contract() -> BTreeMap<Operation, (u16, Field)> {
-    let mut all: BTreeMap<Operation, (u16, Field)> = BTreeMap::new();
-    for row in rows(CONTRACT) {
-        let [method, path, place, field, kind, presence] = row[..] else {
-            panic!("{row:?}")
-        };
-        let (status, root) = all.entry((method.to_owned(), path.to_owned())).or_default();
-        if let Ok(answer) = place.parse() {
-            *status = answer;
-            root.add(&path_of(field), kind, presence);
-        }
-    }
-    all
-}
-
-fn not_served() -> BTreeSet<Operation> {
-    rows(NOT_SERVED)
-        .map(|row| (row[0].to_owned(), row[1].to_owned()))
-        .collect()
+        (method.to_owned(), path.to_owned())
+    };
+    lines.map(operation).collect()
 }
 
 /// What names in paths stand for: of each, all that there are.
@@ -204,6 +113,17 @@ impl World {
         }
     }
 
+    /// A job that has failed and waits long before it starts again.
+    fn fail_and_wait(&self) -> (std::process::Child, String) {
+        let mut settings = with_checkpoints(&self.cluster.path().join("checkpoints-of-another"));
+        settings.retain(|setting| !setting.starts_with("restart-strategy"));
+        settings.push("restart-strategy.type=fixed-delay".to_owned());
+        settings.push("restart-strategy.fixed-delay.attempts=1".to_owned());
+        settings.push("restart-strategy.fixed-delay.delay=1 h".to_owned());
+        let run = self.cluster.run(&settings, "watched", &["1000", "10000", "500"]);
+        (run, until("RESTARTING", || self.cluster.job_in("RESTARTING")))
+    }
+
     fn jobs(&self) -> [&String; 4] {
         [&self.running, &self.finished, &self.failed, &self.cancelled]
     }
@@ -257,18 +177,15 @@ impl World {
 }
 
 /// Asks for every path, and says what is wrong with the answers.
-fn examine(world: &World, operation: &Operation, expected: &(u16, Field), paths: &[String]) -> Vec<String> {
+fn examine(world: &World, document: &Document, operation: &Operation, paths: &[String]) -> Vec<String> {
     let mut problems = Vec::new();
     for path in paths {
         let (status, body) = world.cluster.answer(&operation.0, path, &[], b"");
-        let mut found = Vec::new();
-        if status != expected.0 {
+        let mut found = document.check(operation, status, &body);
+        // A job has a worker at some TaskManagers only.
+        let is_elsewhere = path.contains("/taskmanagers/") && path.ends_with("/log-url") && status == 404;
+        if status != document.success(operation) && !is_elsewhere {
             found.push(format!("status {status}: {}", String::from_utf8_lossy(&body)));
-        } else if expected.1.kind != "text" {
-            match serde_json::from_slice(&body) {
-                Ok(value) => expected.1.check("", &value, &mut found),
-                Err(error) => found.push(error.to_string()),
-            }
         }
         let name = format!("{} {path}", operation.0);
         problems.extend(found.into_iter().map(|problem| format!("{name}: {problem}")));
@@ -279,7 +196,8 @@ fn examine(world: &World, operation: &Operation, expected: &(u16, Field), paths:
 #[test]
 fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
     let world = World::start();
-    let (contract, missing) = (contract(), not_served());
+    let (document, missing) = (Document::of(&world.cluster), not_served());
+    let (waits, restarting) = world.fail_and_wait();
     let target = world.cluster.path().join("savepoints");
     let savepoints = format!("/jobs/{}/savepoints", world.running);
     let savepoint = world.posted(
@@ -299,11 +217,19 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
     world.done(&format!("/savepoint-disposal/{disposal}"));
     assert!(!std::path::Path::new(location.as_str().unwrap()).exists());
     refuse_disposal_of_checkpoints(&world);
+    // There is none, and so there is none afterwards.
+    let deletion = world
+        .cluster
+        .request("DELETE", &format!("/datasets/{NOBODY}"), &[], b"");
+    let dataset = deletion["request-id"].as_str().unwrap().to_owned();
+    let deleted = world.done(&format!("/datasets/delete/{dataset}"));
+    assert_eq!(deleted["operation"], json!({}));
     let of_cluster = Names::default().with("taskmanagerid", world.task_managers());
     let (mut problems, mut examined) = (Vec::new(), BTreeSet::new());
-    for (operation, expected) in &contract {
+    for operation in &document.operations() {
         let (method, path) = operation;
-        if method != "GET" || missing.contains(operation) {
+        // A plan runs a program, and is asked for where that is tested.
+        if method != "GET" || path.ends_with("/{jarid}/plan") {
             continue;
         }
         let paths = match path.as_str() {
@@ -311,6 +237,7 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
                 let trigger = match path {
                     _ if path.contains("/savepoints/") => &savepoint,
                     _ if path.contains("/checkpoints/") => &checkpoint,
+                    _ if path.contains("/datasets/") => &dataset,
                     _ => &disposal,
                 };
                 let names = of_cluster.with("triggerid", vec![trigger.clone()]);
@@ -326,10 +253,8 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
             }
             "/jobmanager/logs/{filename}" => vec!["/jobmanager/logs/jobmanager.log".to_owned()],
             path if path.contains("{jobid}") || path.contains("{applicationid}") => {
-                let jobs = world.jobs();
-                jobs.iter()
-                    .flat_map(|job| world.names_of(job).fill(path))
-                    .collect()
+                let jobs = world.jobs().into_iter().chain([&restarting]);
+                jobs.flat_map(|job| world.names_of(job).fill(path)).collect()
             }
             path => of_cluster.fill(path),
         };
@@ -337,11 +262,11 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
             !paths.is_empty() && !paths[0].contains('{'),
             "{method} {path} was not asked: {paths:?}"
         );
-        problems.extend(examine(&world, operation, expected, &paths));
+        problems.extend(examine(&world, &document, operation, &paths));
         examined.insert(operation.clone());
     }
     // The others change something, and are asked where that is tested.
-    for operation in contract.keys().filter(|operation| missing.contains(operation)) {
+    for operation in &missing {
         let path = world.names_of(&world.running).fill(&operation.1).remove(0);
         let path = path.replace("{taskmanagerid}", &world.task_managers()[0]);
         let (status, body) = world.cluster.answer(&operation.0, &path, &[], b"");
@@ -353,10 +278,11 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
         }
         check_error(&body);
     }
-    let strange = missing
-        .iter()
-        .filter(|operation| !contract.contains_key(operation));
-    problems.extend(strange.map(|operation| format!("{operation:?} is missing, and in no contract")));
+    let described: BTreeSet<Operation> = document.operations().into_iter().collect();
+    let strange = missing.intersection(&described);
+    problems.extend(strange.map(|operation| format!("{operation:?} is missing, and in the document")));
+    let status = world.cluster.get(&format!("/jobs/{restarting}/status"));
+    assert_eq!(status["status"], "RESTARTING", "it was asked while it waits");
     assert!(
         problems.is_empty(),
         "{} problems:\n{}",
@@ -364,6 +290,8 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
         problems.join("\n")
     );
     assert!(examined.len() > 55, "{examined:?}");
+    assert!(world.cluster.hurtig(&["cancel", &restarting]).status.success());
+    waits.wait_with_output().unwrap();
     world.end();
 }
 
@@ -420,7 +348,7 @@ fn check_error(body: &[u8]) {
 #[test]
 fn unknown_names_are_404_malformed_ones_400_and_strangers_403() {
     let world = World::start();
-    let (contract, missing) = (contract(), not_served());
+    let document = Document::of(&world.cluster);
     let names = world
         .names_of(&world.running)
         .with("taskmanagerid", world.task_managers());
@@ -435,10 +363,7 @@ fn unknown_names_are_404_malformed_ones_400_and_strangers_403() {
         ("triggerid", "zzz", NOBODY),
     ];
     let mut asked = 0;
-    for (operation, _) in contract
-        .iter()
-        .filter(|(operation, _)| !missing.contains(operation))
-    {
+    for operation in &document.operations() {
         let (method, path) = operation;
         for (name, malformed, unknown) in bad {
             if method != "GET" || !path.contains(&format!("{{{name}}}")) {
@@ -463,6 +388,8 @@ fn unknown_names_are_404_malformed_ones_400_and_strangers_403() {
                     String::from_utf8_lossy(&body)
                 );
                 check_error(&body);
+                let problems = document.check(operation, status, &body);
+                assert!(problems.is_empty(), "{method} {path}: {problems:?}");
                 asked += 1;
             }
         }
@@ -523,6 +450,10 @@ fn what_is_said_of_a_job_is_true() {
     );
     assert_eq!(source["metrics"]["write-records-complete"], true);
     assert!(source["metrics"]["write-bytes"].as_u64() >= Some(1_000));
+    // A source reads no channels. The other has read what was written, in the form in which it came.
+    assert_eq!(source["metrics"]["read-bytes"], 0);
+    assert!(watch["metrics"]["read-bytes"].as_u64() >= Some(1_000));
+    assert_eq!(watch["metrics"]["read-bytes-complete"], true);
     for vertex in [source, watch] {
         let path = format!("{job}/vertices/{}", vertex["id"].as_str().unwrap());
         let subtasks = get(&path);
@@ -594,8 +525,33 @@ fn what_is_said_of_a_job_is_true() {
         states.contains(&"FAILED".to_owned()) && states.contains(&"CANCELED".to_owned()),
         "{states:?}"
     );
+    where_logs_are(&world);
     of_running(&world);
     world.end();
+}
+
+/// The log of a JobMaster, and those of workers, are read where it is said.
+fn where_logs_are(world: &World) {
+    let job = format!("/jobs/{}", world.running);
+    let read = |path: &str| {
+        let (status, body) = world.cluster.answer("GET", path, &[], b"");
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        let url = body["url"].as_str()?;
+        assert_eq!(status, 200);
+        let path = url.split_once("/taskmanagers/").unwrap().1;
+        assert!(path.contains(&world.running), "{url}");
+        let (status, _) = world
+            .cluster
+            .answer("GET", &format!("/taskmanagers/{path}"), &[], b"");
+        assert_eq!(status, 200, "{url}");
+        Some(())
+    };
+    read(&format!("{job}/jobmanager/log-url")).unwrap();
+    let managers = world.task_managers();
+    let mut workers = managers
+        .iter()
+        .map(|id| read(&format!("{job}/taskmanagers/{id}/log-url")));
+    assert!(workers.any(|worker| worker.is_some()));
 }
 
 /// What is said of one that runs agrees, wherever it is said.
@@ -613,6 +569,9 @@ fn of_running(world: &World) {
     );
     let known = get(&format!("{job}/checkpoints"));
     let last = &known["latest"]["completed"];
+    // No record was overtaken, and everything was written anew.
+    assert_eq!(last["persisted_data"], 0);
+    assert_eq!(last["state_size"], last["checkpointed_size"]);
     let path = last["external_path"].as_str().unwrap();
     assert!(path.starts_with(world.cluster.path().to_str().unwrap()), "{path}");
     let id = last["id"].as_u64().unwrap();
@@ -624,8 +583,19 @@ fn of_running(world: &World) {
     for (vertex, task) in tasks {
         let subtasks = get(&format!("{job}/checkpoints/details/{id}/subtasks/{vertex}"));
         let all = subtasks["subtasks"].as_array().unwrap().iter();
-        let sizes = all.map(|one| one["state_size"].as_u64().unwrap());
+        let sizes = all.clone().map(|one| one["state_size"].as_u64().unwrap());
         assert_eq!(json!(sizes.sum::<u64>()), task["state_size"]);
+        for one in all {
+            let parts = [
+                &one["start_delay"],
+                &one["alignment"]["duration"],
+                &one["checkpoint"]["sync"],
+            ];
+            let parts = parts.map(|part| part.as_u64().unwrap());
+            // Each is rounded down, and where the wall clock is read, so is that.
+            let whole = one["end_to_end_duration"].as_u64().unwrap() + 3;
+            assert!(parts.iter().sum::<u64>() <= whole, "{one}");
+        }
     }
     let summary = &known["summary"]["end_to_end_duration"];
     assert!(

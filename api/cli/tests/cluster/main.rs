@@ -9,6 +9,7 @@
 
 mod commands;
 mod contract;
+mod document;
 #[path = "../../../../actors/ha/tests/conformance/etcd_process.rs"]
 #[allow(
     dead_code,

@@ -1,6 +1,7 @@
 //! Savepoints from the command line, and what the REST API says of jobs.
 
 use crate::kit::*;
+use serde_json::json;
 
 #[test]
 fn a_job_stops_with_a_savepoint_and_goes_on_from_it() {
@@ -135,6 +136,58 @@ fn the_rest_api_says_what_runs_where() {
     );
 }
 
+/// Under the id that was chosen, as an application too; what cannot be done is refused and not left out.
+fn runs_as_it_is_told(cluster: &Cluster, id: &str, request: &serde_json::Value) {
+    let send = |how: &str, more: serde_json::Value| {
+        let mut body = request.clone();
+        body["programArgsList"][0] = cluster.path().join("chosen").to_str().unwrap().into();
+        let more = more.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(more);
+        let path = format!("/jars/{id}/{how}");
+        let (status, answer) = cluster.answer("POST", &path, &[], body.to_string().as_bytes());
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        (status, answer)
+    };
+    let chosen = "00112233445566778899aabbccddeeff";
+    for (wrong, says) in [
+        (json!({ "entryClass": "com.example.Main" }), "one entry, `main`"),
+        (json!({ "claimMode": "LEGACY" }), "NO_CLAIM"),
+        (json!({ "jobId": "zzz" }), "32 hexadecimal digits"),
+        (
+            json!({ "jobId": chosen, "applicationId": &chosen.replace('0', "1") }),
+            "an application is its job",
+        ),
+        (json!({ "parallelism": 0 }), "the parallelism is 0"),
+        (json!({ "savePointPath": "/x" }), "unknown field `savePointPath`"),
+    ] {
+        let (status, answer) = send("run", wrong.clone());
+        let text = answer["errors"][0].as_str().unwrap();
+        assert!(status == 400 && text.contains(says), "{wrong}: {status} {text}");
+    }
+    let told =
+        json!({ "entryClass": "main", "jobId": chosen, "claimMode": "NO_CLAIM", "savepointPath": null });
+    let (status, answer) = send("run", told.clone());
+    assert_eq!((status, &answer["jobid"]), (200, &json!(chosen)), "{answer}");
+    until("FINISHED", || {
+        let status = cluster.get(&format!("/jobs/{chosen}/status"));
+        (status["status"] == "FINISHED").then_some(())
+    });
+    check_numbers(&cluster.path().join("chosen"), 1_000);
+    let settings = cluster.get(&format!("/jobs/{chosen}/jobmanager/config"));
+    let claim = json!({ "key": "execution.state-recovery.claim-mode", "value": "NO_CLAIM" });
+    assert!(settings.as_array().unwrap().contains(&claim), "{settings}");
+    // The id is taken, and the job is over.
+    let (status, answer) = send("run", told);
+    assert!(status == 409 || answer["jobid"] == chosen, "{status} {answer}");
+    let (status, answer) = send("run-application", json!({}));
+    assert_eq!(status, 202, "{answer}");
+    let application = answer["applicationid"].as_str().unwrap();
+    until("the application", || {
+        let known = cluster.get(&format!("/applications/{application}"));
+        (known["id"] == application).then_some(())
+    });
+}
+
 #[test]
 fn artifacts_are_listed_run_and_forgotten() {
     let cluster = Cluster::start(1, 2);
@@ -194,6 +247,7 @@ fn artifacts_are_listed_run_and_forgotten() {
     assert_eq!(cluster.get(&format!("/jobs/{job}/status"))["status"], "FINISHED");
     let result = cluster.get(&format!("/jobs/{job}/execution-result"));
     assert_eq!(result["job-execution-result"]["application-status"], "SUCCEEDED");
+    runs_as_it_is_told(&cluster, &id, &request);
     cluster.request("DELETE", &format!("/jars/{id}"), &[], b"");
     assert!(cluster.get("/jars")["files"].as_array().unwrap().is_empty());
     let gone = run(&id);

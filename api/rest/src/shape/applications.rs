@@ -57,11 +57,11 @@ pub(crate) fn detail(job: &JobOverview, line: Value, now: i64) -> Value {
     })
 }
 
-/// What ended it, if it has failed.
-pub(crate) fn exceptions(job: &JobOverview, failures: &[FailureEntry]) -> Value {
+/// What ended it, if it has failed; at most so much.
+pub(crate) fn exceptions(job: &JobOverview, failures: &[FailureEntry], most: usize) -> Value {
     let failed = failures.last().filter(|_| job.status == JobStatus::Failed);
     let entry = failed.map(|entry| {
-        let one = super::exception(&entry.root, job.start_ms);
+        let one = super::exception(&entry.root, job.start_ms, &super::Endpoints::new());
         json!({
             "exceptionName": one["exceptionName"],
             "stacktrace": one["stacktrace"],
@@ -69,5 +69,5 @@ pub(crate) fn exceptions(job: &JobOverview, failures: &[FailureEntry]) -> Value 
             "jobId": job.job.to_string(),
         })
     });
-    json!({ "exceptionHistory": { "entries": entry.into_iter().collect::<Vec<_>>() } })
+    json!({ "exceptionHistory": { "entries": entry.into_iter().take(most).collect::<Vec<_>>() } })
 }

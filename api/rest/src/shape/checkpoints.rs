@@ -1,8 +1,8 @@
 //! Checkpoints as clients see them. What is not measured is -1, as with Flink.
 
 use hurtig_cluster::{
-    CheckpointKind, CheckpointRecord, CheckpointStatistics, CheckpointStatus, RestoredCheckpoint,
-    SnapshotType, Spread, SubtaskCheckpoint, VertexCheckpoint,
+    CheckpointKind, CheckpointRecord, CheckpointStatistics, CheckpointStatus, PartFigures,
+    RestoredCheckpoint, SnapshotType, Spread, StoreBytes, SubtaskCheckpoint, VertexCheckpoint,
 };
 use hurtig_core::ids::VertexId;
 use serde_json::{Map, Value, json};
@@ -20,7 +20,6 @@ fn millis(duration: Duration) -> i64 {
 
 /// All that a job has taken.
 pub(crate) fn statistics(known: &CheckpointStatistics) -> Value {
-    let (bytes, unmeasured) = (spread(&known.bytes), unmeasured());
     let one = |found: &Option<CheckpointRecord>| found.as_ref().map(|record| checkpoint(record, false));
     let restored = |restored: &RestoredCheckpoint| {
         json!({
@@ -39,12 +38,12 @@ pub(crate) fn statistics(known: &CheckpointStatistics) -> Value {
             "failed": known.failed,
         },
         "summary": {
-            "checkpointed_size": bytes,
-            "state_size": bytes,
+            "checkpointed_size": spread(&known.bytes),
+            "state_size": spread(&known.full_bytes),
             "end_to_end_duration": spread(&known.duration_ms),
             "alignment_buffered": spread(&Spread::default()),
-            "processed_data": unmeasured,
-            "persisted_data": unmeasured,
+            "processed_data": unmeasured(),
+            "persisted_data": known.in_flight_bytes.as_ref().map_or_else(unmeasured, spread),
         },
         "latest": {
             "completed": one(&known.last_checkpoint),
@@ -109,7 +108,7 @@ pub(crate) fn checkpoint(record: &CheckpointRecord, full: bool) -> Value {
     let tasks: Map<String, Value> = tasks
         .map(|(id, vertex)| (id.to_string(), task(record, vertex)))
         .collect();
-    let bytes = so_far(record);
+    let (written, full) = so_far(record);
     let last = record.vertices.values().filter_map(|vertex| vertex.last).max();
     let mut all = json!({
         "className": class,
@@ -119,12 +118,12 @@ pub(crate) fn checkpoint(record: &CheckpointRecord, full: bool) -> Value {
         "savepointFormat": format,
         "trigger_timestamp": record.triggered_ms,
         "latest_ack_timestamp": at(record, last),
-        "checkpointed_size": bytes,
-        "state_size": bytes,
+        "checkpointed_size": written,
+        "state_size": full,
         "end_to_end_duration": millis(record.duration),
         "alignment_buffered": 0,
         "processed_data": UNKNOWN,
-        "persisted_data": UNKNOWN,
+        "persisted_data": measured(record.in_flight_bytes()),
         "num_subtasks": record.vertices.values().map(|vertex| vertex.subtasks).sum::<u32>(),
         "num_acknowledged_subtasks": record.vertices.values().map(|vertex| vertex.acknowledged).sum::<u32>(),
         "checkpoint_type": kind,
@@ -145,12 +144,26 @@ pub(crate) fn checkpoint(record: &CheckpointRecord, full: bool) -> Value {
     all
 }
 
-/// Length of the state files that are there.
-fn so_far(record: &CheckpointRecord) -> u64 {
+/// Length of what was written, and of everything that is named, as far as it is there.
+fn so_far(record: &CheckpointRecord) -> (u64, u64) {
+    let vertices = || record.vertices.values();
     match record.status {
-        CheckpointStatus::Completed => record.bytes,
-        _ => record.vertices.values().map(|vertex| vertex.bytes).sum(),
+        CheckpointStatus::Completed => (record.written(), record.full()),
+        _ => (vertices().map(written).sum(), vertices().map(full).sum()),
     }
+}
+
+fn written(vertex: &VertexCheckpoint) -> u64 {
+    vertex.bytes + vertex.stores.new
+}
+
+fn full(vertex: &VertexCheckpoint) -> u64 {
+    vertex.bytes + vertex.stores.all
+}
+
+/// A number that may not have been measured.
+fn measured(number: Option<u64>) -> i64 {
+    number.map_or(UNKNOWN, |number| i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 fn at(record: &CheckpointRecord, after: Option<Duration>) -> i64 {
@@ -168,12 +181,12 @@ fn task(record: &CheckpointRecord, vertex: &VertexCheckpoint) -> Value {
         "id": record.checkpoint.0,
         "status": status,
         "latest_ack_timestamp": at(record, vertex.last),
-        "checkpointed_size": vertex.bytes,
-        "state_size": vertex.bytes,
+        "checkpointed_size": written(vertex),
+        "state_size": full(vertex),
         "end_to_end_duration": vertex.last.map_or(UNKNOWN, millis),
         "alignment_buffered": 0,
         "processed_data": UNKNOWN,
-        "persisted_data": UNKNOWN,
+        "persisted_data": measured(vertex.in_flight_bytes()),
         "num_subtasks": vertex.subtasks,
         "num_acknowledged_subtasks": vertex.acknowledged,
     })
@@ -186,40 +199,174 @@ pub(crate) fn subtasks(record: &CheckpointRecord, id: VertexId) -> Option<Value>
         Some(part) => subtask(record, index, part),
         None => json!({ "className": "pending", "index": index, "status": "pending_or_failed" }),
     });
-    let of = |number: fn(&SubtaskCheckpoint) -> i64| spread_of(vertex.parts.values().map(number).collect());
-    let size = of(|part| i64::try_from(part.bytes).unwrap_or(i64::MAX));
-    let stored_in = of(|part| part.stored_in.map_or(0, millis));
+    let parts: Vec<Part> = vertex.parts.values().map(|part| Part::of(record, part)).collect();
+    let of = |number: fn(&Part) -> i64| spread_of(parts.iter().map(number).collect());
+    // Of those that have measured it.
+    let known = |number: fn(&Part) -> i64| {
+        let numbers: Vec<i64> = parts
+            .iter()
+            .map(number)
+            .filter(|number| *number != UNKNOWN)
+            .collect();
+        if numbers.is_empty() {
+            unmeasured()
+        } else {
+            spread_of(numbers)
+        }
+    };
     let mut answer = task(record, vertex);
     answer["summary"] = json!({
-        "checkpointed_size": size,
-        "state_size": size,
-        "end_to_end_duration": of(|part| millis(part.after)),
-        "checkpoint_duration": { "sync": unmeasured(), "async": stored_in },
+        "checkpointed_size": of(|part| part.written),
+        "state_size": of(|part| part.full),
+        "end_to_end_duration": of(|part| part.after),
+        "checkpoint_duration": { "sync": known(|part| part.sync), "async": of(|part| part.stored_in) },
         "alignment": {
             "buffered": spread(&Spread::default()),
             "processed": unmeasured(),
-            "persisted": unmeasured(),
-            "duration": unmeasured(),
+            "persisted": known(|part| part.persisted),
+            "duration": known(|part| part.alignment),
         },
-        "start_delay": unmeasured(),
+        "start_delay": known(|part| part.start_delay),
     });
     answer["subtasks"] = all.collect();
     Some(answer)
 }
 
+/// The numbers of a subtask.
+struct Part {
+    after: i64,
+    written: i64,
+    full: i64,
+    stored_in: i64,
+    sync: i64,
+    alignment: i64,
+    persisted: i64,
+    start_delay: i64,
+}
+
+impl Part {
+    fn of(record: &CheckpointRecord, part: &SubtaskCheckpoint) -> Self {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let figures = part.figures.as_ref();
+        let stores = figures.map(StoreBytes::of).unwrap_or_default();
+        let figure = |of: fn(&PartFigures) -> i64| figures.map_or(UNKNOWN, of);
+        Self {
+            after: millis(part.after),
+            written: bytes(part.bytes + stores.new),
+            full: bytes(part.bytes + stores.all),
+            stored_in: part.stored_in.map_or(0, millis),
+            sync: figure(|figures| millis(figures.through)),
+            alignment: figure(|figures| millis(figures.alignment)),
+            persisted: figures.map_or(UNKNOWN, |figures| bytes(figures.in_flight_bytes)),
+            // Two clocks of two machines: the barrier did not come before it was sent.
+            start_delay: figures.map_or(UNKNOWN, |figures| {
+                figures.came_ms.saturating_sub(record.triggered_ms).max(0)
+            }),
+        }
+    }
+}
+
 fn subtask(record: &CheckpointRecord, index: u32, part: &SubtaskCheckpoint) -> Value {
+    let numbers = Part::of(record, part);
     json!({
         "className": "completed",
         "index": index,
         "status": "completed",
         "ack_timestamp": at(record, Some(part.after)),
-        "end_to_end_duration": millis(part.after),
-        "checkpointed_size": part.bytes,
-        "state_size": part.bytes,
-        "checkpoint": { "sync": UNKNOWN, "async": part.stored_in.map_or(0, millis) },
-        "alignment": { "buffered": 0, "processed": UNKNOWN, "persisted": UNKNOWN, "duration": UNKNOWN },
-        "start_delay": UNKNOWN,
+        "end_to_end_duration": numbers.after,
+        "checkpointed_size": numbers.written,
+        "state_size": numbers.full,
+        "checkpoint": { "sync": numbers.sync, "async": numbers.stored_in },
+        "alignment": {
+            "buffered": 0,
+            "processed": UNKNOWN,
+            "persisted": numbers.persisted,
+            "duration": numbers.alignment,
+        },
+        "start_delay": numbers.start_delay,
         "unaligned_checkpoint": part.overtook,
         "aborted": false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hurtig_core::ids::CheckpointId;
+    use std::collections::BTreeMap;
+
+    fn part(figures: Option<PartFigures>) -> SubtaskCheckpoint {
+        SubtaskCheckpoint {
+            after: Duration::from_millis(90),
+            bytes: 10,
+            stored_in: Some(Duration::from_millis(20)),
+            overtook: figures.is_some(),
+            figures,
+        }
+    }
+
+    #[test]
+    fn a_subtask_is_told_as_it_was_measured_and_else_not_at_all() {
+        let figures = PartFigures {
+            came_ms: 1_005,
+            alignment: Duration::from_millis(30),
+            through: Duration::from_millis(7),
+            in_flight_bytes: 40,
+            named_bytes: 1_000,
+            new_bytes: 100,
+        };
+        let vertex = VertexCheckpoint {
+            subtasks: 3,
+            acknowledged: 2,
+            bytes: 20,
+            stores: StoreBytes { all: 1_000, new: 100 },
+            in_flight_bytes: 40,
+            measured: 1,
+            parts: BTreeMap::from([(0, part(Some(figures))), (1, part(None))]),
+            ..VertexCheckpoint::default()
+        };
+        let id = VertexId::from_u128(2);
+        let record = CheckpointRecord {
+            checkpoint: CheckpointId(1),
+            kind: SnapshotType::Checkpoint(CheckpointKind::Configured),
+            status: CheckpointStatus::InProgress,
+            triggered_ms: 1_000,
+            duration: Duration::from_millis(100),
+            bytes: 0,
+            stores: StoreBytes::default(),
+            cause: None,
+            path: None,
+            discarded: false,
+            vertices: BTreeMap::from([(id, vertex)]),
+        };
+        let all = subtasks(&record, id).unwrap();
+        assert_eq!(
+            (&all["checkpointed_size"], &all["state_size"]),
+            (&json!(120), &json!(1_020))
+        );
+        assert_eq!(all["persisted_data"], UNKNOWN, "one of two has not measured it");
+        let one = &all["subtasks"][0];
+        assert_eq!(
+            (&one["checkpointed_size"], &one["state_size"]),
+            (&json!(110), &json!(1_010))
+        );
+        assert_eq!(one["checkpoint"], json!({ "sync": 7, "async": 20 }));
+        assert_eq!(one["start_delay"], 5);
+        let alignment = json!({ "buffered": 0, "processed": UNKNOWN, "persisted": 40, "duration": 30 });
+        assert_eq!(one["alignment"], alignment);
+        let other = &all["subtasks"][1];
+        assert_eq!(
+            (&other["start_delay"], &other["checkpoint"]["sync"]),
+            (&json!(UNKNOWN), &json!(UNKNOWN))
+        );
+        assert_eq!(all["subtasks"][2]["status"], "pending_or_failed");
+        // Who has measured nothing changes no mean.
+        assert_eq!(all["summary"]["start_delay"]["avg"], 5);
+        assert_eq!(all["summary"]["alignment"]["persisted"]["min"], 40);
+        let shown = checkpoint(&record, false);
+        assert_eq!(
+            (&shown["checkpointed_size"], &shown["state_size"]),
+            (&json!(120), &json!(1_020))
+        );
+    }
 }

@@ -10,9 +10,14 @@ pub(crate) mod metrics;
 pub(crate) mod vertices;
 
 use hurtig_cluster::{FailureEntry, JobDetail, JobFailure, JobOverview, VertexOverview};
+use hurtig_core::Fault;
+use hurtig_core::ids::TaskManagerId;
 use hurtig_dataflow::graph::{JobGraph, JobStatus, JobVertex, TaskState};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+
+/// The label that a failure has.
+const LABEL: &str = "TYPE";
 
 type Counts = BTreeMap<TaskState, u32>;
 
@@ -209,7 +214,25 @@ fn html(text: &str) -> String {
 }
 
 /// One failure, as a history has it.
-fn exception(failure: &JobFailure, start_ms: i64) -> Value {
+/// Where each TaskManager that is there listens.
+pub(crate) type Endpoints = BTreeMap<TaskManagerId, String>;
+
+/// Whose fault a failure is, as Flink's enricher says it.
+fn label(failure: &JobFailure) -> &'static str {
+    match failure.fault() {
+        Fault::User => "USER",
+        _ => "SYSTEM",
+    }
+}
+
+/// Whether a failure is of one of these kinds.
+pub(crate) fn has_labels(failure: &JobFailure, wanted: &[(&str, &str)]) -> bool {
+    wanted
+        .iter()
+        .all(|(key, value)| *key == LABEL && *value == label(failure))
+}
+
+fn exception(failure: &JobFailure, start_ms: i64, endpoints: &Endpoints) -> Value {
     let after = i64::try_from(failure.after.as_millis()).unwrap_or(i64::MAX);
     let task = failure.vertex.as_ref().map(|vertex| match failure.subtask {
         Some((index, of)) => format!("{vertex} ({}/{of})", index + 1),
@@ -220,18 +243,25 @@ fn exception(failure: &JobFailure, start_ms: i64) -> Value {
         "stacktrace": failure.to_string(),
         "timestamp": start_ms.saturating_add(after),
         "taskName": task,
-        "endpoint": null,
+        "endpoint": failure.task_manager.and_then(|id| endpoints.get(&id)),
         "taskManagerId": failure.task_manager.map(|id| id.to_string()),
-        "failureLabels": {},
+        "failureLabels": { LABEL: label(failure) },
     })
 }
 
 /// What failed, the last first, at most so much.
-pub(crate) fn exceptions(failures: &[FailureEntry], start_ms: i64, most: usize) -> Value {
+pub(crate) fn exceptions(
+    failures: &[FailureEntry],
+    start_ms: i64,
+    most: usize,
+    endpoints: &Endpoints,
+) -> Value {
     let entry = |entry: &FailureEntry| {
-        let mut root = exception(&entry.root, start_ms);
+        let mut root = exception(&entry.root, start_ms, endpoints);
         let concurrent = entry.concurrent.iter();
-        root["concurrentExceptions"] = concurrent.map(|failure| exception(failure, start_ms)).collect();
+        root["concurrentExceptions"] = concurrent
+            .map(|failure| exception(failure, start_ms, endpoints))
+            .collect();
         root
     };
     let entries: Vec<Value> = failures.iter().rev().take(most).map(entry).collect();
@@ -396,15 +426,32 @@ mod tests {
             ),
             concurrent: Vec::new(),
         };
-        let all = exceptions(&[failure(1), failure(2), failure(3)], 1_000, 2);
+        let there = TaskManagerId::from_u128(7);
+        let endpoints = Endpoints::from([(there, "host:6122".to_owned())]);
+        let all = exceptions(&[failure(1), failure(2), failure(3)], 1_000, 2, &endpoints);
         let history = &all["exceptionHistory"];
         assert_eq!(history["truncated"], true);
         assert_eq!(history["entries"].as_array().unwrap().len(), 2);
         assert_eq!(history["entries"][0]["stacktrace"], "boom 3");
         assert_eq!(history["entries"][0]["timestamp"], 4_000);
         assert_eq!(
-            exceptions(&[failure(1)], 0, 1)["exceptionHistory"]["truncated"],
+            exceptions(&[failure(1)], 0, 1, &endpoints)["exceptionHistory"]["truncated"],
             false
         );
+        // Where it was, while that is there, and whose fault it was.
+        assert_eq!(history["entries"][0]["endpoint"], Value::Null);
+        assert_eq!(
+            history["entries"][0]["failureLabels"],
+            json!({ "TYPE": "SYSTEM" })
+        );
+        let mut of_user = JobFailure::of_job(Fault::User, "boom", Duration::ZERO);
+        of_user.task_manager = Some(there);
+        let shown = exception(&of_user, 0, &endpoints);
+        assert_eq!(
+            (&shown["endpoint"], &shown["failureLabels"]["TYPE"]),
+            (&json!("host:6122"), &json!("USER"))
+        );
+        assert!(has_labels(&of_user, &[]) && has_labels(&of_user, &[("TYPE", "USER")]));
+        assert!(!has_labels(&of_user, &[("TYPE", "SYSTEM")]) && !has_labels(&of_user, &[("X", "USER")]));
     }
 }

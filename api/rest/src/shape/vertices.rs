@@ -8,12 +8,11 @@ use hurtig_dataflow::graph::{JobVertex, TaskState};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// Numbers of tasks, by the names that clients know them by. Bytes that were read are not counted, except that a task
-/// without input has read none.
+/// Numbers of tasks, by the names that clients know them by.
 pub(crate) fn io(totals: &TaskTotals) -> Value {
     json!({
-        "read-bytes": 0,
-        "read-bytes-complete": false,
+        "read-bytes": totals.bytes_in,
+        "read-bytes-complete": totals.complete,
         "write-bytes": totals.bytes_out,
         "write-bytes-complete": totals.complete,
         "read-records": totals.records_in,
@@ -114,7 +113,7 @@ fn aggregated(subtasks: &[&SubtaskDetail], now: i64) -> Value {
         .collect();
     json!({
         "metrics": {
-            "read-bytes": spread(vec![0; subtasks.len()]),
+            "read-bytes": of(|totals| totals.bytes_in),
             "write-bytes": of(|totals| totals.bytes_out),
             "read-records": of(|totals| totals.records_in),
             "write-records": of(|totals| totals.records_out),

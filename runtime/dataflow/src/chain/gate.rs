@@ -1,6 +1,7 @@
 //! The consuming side of a task: its channels, read in turn, with watermarks merged.
 
 use super::capture::InFlightPart;
+use super::cut::Arrival;
 use super::link::{AnyLink, Link, typed};
 use super::merged::{Input, MergedEvents};
 use super::replay::{InFlightRestore, ReplayGate};
@@ -285,10 +286,11 @@ impl<T: Send + 'static> Head for GateHead<T> {
         Ok(())
     }
 
-    fn pull(&mut self, output: &mut dyn AnyLink, _turn: &mut Turn<'_, '_>) -> Result<Turned> {
+    fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
         if !output.is_empty() {
             return Ok(Turned::Starved);
         }
+        self.events.is_now(turn.now);
         let link = typed::<T>(output);
         let was_replaying = self.gate.is_replaying();
         if self.events.is_empty()
@@ -320,6 +322,7 @@ impl<T: Send + 'static> Head for GateHead<T> {
     }
 
     fn look(&mut self, now: Time, output: &mut dyn AnyLink) -> Result<Time> {
+        self.events.is_now(now);
         self.gate.hear(0, &mut self.events)?;
         if self.events.overtake(now) {
             self.capture(typed(output))?;
@@ -329,6 +332,10 @@ impl<T: Send + 'static> Head for GateHead<T> {
 
     fn passed(&self) -> Option<Barrier> {
         self.events.passed()
+    }
+
+    fn arrival(&self) -> Arrival {
+        self.events.arrival()
     }
 
     fn take_in_flight(&mut self, checkpoint: CheckpointId) -> InFlightPart {

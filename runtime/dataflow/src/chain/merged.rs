@@ -1,6 +1,7 @@
 //! Events of all channels on their way to becoming the task's.
 
 use super::capture::{Capture, InFlightPart};
+use super::cut::Arrival;
 use super::replay::{InFlightRestore, Replay};
 use crate::operators::align::BarrierAligner;
 use crate::operators::backlog::BacklogMerger;
@@ -28,6 +29,10 @@ pub(crate) struct MergedEvents {
     end_sent: bool,
     /// The last barrier that was found among, or put before, what came in.
     passed: Option<Barrier>,
+    /// When the barriers of the last checkpoint came and were let through.
+    arrival: Arrival,
+    /// What time it was when the gates were last looked at.
+    now: Time,
     /// What the last barrier that overtook has overtaken.
     capture: Option<Capture>,
     /// The last checkpoint of which a part was to be captured, and was not.
@@ -67,6 +72,8 @@ impl MergedEvents {
             ready: VecDeque::new(),
             end_sent: false,
             passed: None,
+            arrival: Arrival::default(),
+            now: Time::ZERO,
             capture: None,
             lost: None,
             replay: None,
@@ -121,6 +128,7 @@ impl MergedEvents {
 
     fn pass(&mut self, passed: Option<Barrier>) {
         if let Some(barrier) = passed {
+            self.arrival.aligned(barrier.checkpoint, self.now);
             self.passed = passed;
             self.ready.push_back(Event::Barrier(barrier));
         }
@@ -142,6 +150,7 @@ impl MergedEvents {
         }
         let end = self.ready.iter().position(|event| *event == Event::EndOfInput);
         if let (Some(at), Some(barrier)) = (end, passed) {
+            self.arrival.aligned(barrier.checkpoint, self.now);
             self.passed = passed;
             self.ready.insert(at, Event::Barrier(barrier));
         }
@@ -178,8 +187,20 @@ impl MergedEvents {
         self.aligner.announced(barrier)
     }
 
-    /// A newer checkpoint is taken: an older one, of which a part is missing, never completes.
+    /// The gates are about to be looked at.
+    #[inline]
+    pub(crate) fn is_now(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// When the barriers of the last checkpoint came and were let through.
+    pub(crate) fn arrival(&self) -> Arrival {
+        self.arrival
+    }
+
+    /// A barrier came. A newer checkpoint is taken then: an older one, of which a part is missing, never completes.
     fn lose_before(&mut self, checkpoint: CheckpointId) {
+        self.arrival.came(checkpoint, self.now);
         if let Some(older) = self.capture.take_if(|capture| capture.checkpoint() < checkpoint) {
             self.lost = Some(older.checkpoint());
         }

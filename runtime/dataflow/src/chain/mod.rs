@@ -7,12 +7,14 @@
 
 mod backlog;
 mod capture;
+mod cut;
 mod driver;
 mod gate;
 mod link;
 mod merged;
 mod node;
 mod overtaking;
+mod panics;
 mod replay;
 mod scanning;
 mod source;
@@ -21,6 +23,7 @@ mod tail;
 mod two_input;
 
 pub use capture::InFlightPart;
+pub use cut::{Arrival, CutTimes, TaskCut};
 pub use gate::{GateHead, InputGate};
 pub use link::{AnyLink, Link};
 pub use node::{Node, OperatorNode};
@@ -36,11 +39,11 @@ use hurtig_core::accumulators::{AccumulatorValues, merge_accumulators};
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::time::{Clock, Time};
 use hurtig_core::{Barrier, Error, Result};
-use hurtig_exchange::{InFlight, Signal};
+use hurtig_exchange::Signal;
 use hurtig_state::{OperatorSnapshot, ScanBudget};
 use overtaking::Overtaking;
+use panics::panicked;
 use scanning::Scanning;
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -154,6 +157,10 @@ pub trait Head: Send {
     fn passed(&self) -> Option<Barrier> {
         None
     }
+    /// When its barriers came and were let through.
+    fn arrival(&self) -> Arrival {
+        Arrival::default()
+    }
     /// What a barrier that the head has sent has overtaken; once.
     fn take_in_flight(&mut self, checkpoint: CheckpointId) -> InFlightPart {
         let _ = checkpoint;
@@ -233,17 +240,6 @@ pub enum Round {
     Finished,
 }
 
-/// A consistent cut through a task: what each operator remembered when a barrier passed it.
-#[derive(Clone, Debug)]
-pub struct TaskCut {
-    /// The checkpoint.
-    pub checkpoint: CheckpointId,
-    /// The head first; empty for one that only reads channels.
-    pub operators: Vec<OperatorSnapshot>,
-    /// What the barrier has overtaken, if it has.
-    pub in_flight: Option<InFlight>,
-}
-
 /// Whether a task whose input has ended waits for a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -268,8 +264,10 @@ pub struct TaskCore {
     flush_every: Duration,
     /// The last pass took [`SLOW_PASS`].
     slow: bool,
-    /// Checkpoints whose barriers have left.
-    cuts: VecDeque<CheckpointId>,
+    /// Checkpoints whose barriers have left, and when.
+    cuts: VecDeque<(CheckpointId, CutTimes)>,
+    /// The last one that was begun here.
+    begun: Arrival,
     /// What concerns barriers that may overtake.
     overtaking: Overtaking,
     /// The last of them, also when it was taken.
@@ -328,6 +326,7 @@ impl TaskCore {
             clock,
             slow: false,
             cuts: VecDeque::new(),
+            begun: Arrival::default(),
             overtaking: Overtaking::default(),
             last_cut: None,
             scan: Scanning::default(),
@@ -611,7 +610,8 @@ impl TaskCore {
     /// A barrier has left the task: what the operators remembered when it passed them is a cut, once their
     /// snapshots have ended.
     fn cut(&mut self, checkpoint: CheckpointId) {
-        self.cuts.push_back(checkpoint);
+        let times = Arrival::of([self.head.arrival(), self.begun], checkpoint, self.clock.now());
+        self.cuts.push_back((checkpoint, times));
         self.last_cut = Some(checkpoint);
         self.scan.begin();
         self.hold_behind(checkpoint);
@@ -658,6 +658,7 @@ impl TaskCore {
     pub fn trigger(&mut self, barrier: impl Into<Barrier>) -> Result<()> {
         let barrier = barrier.into();
         let checkpoint = barrier.checkpoint;
+        self.begun.came(checkpoint, self.clock.now());
         self.guarded(|core| {
             if core.is_held() || core.has_cut(checkpoint) {
                 // It has said what it remembers. Who triggers it here did not know that the barrier would come
@@ -680,7 +681,7 @@ impl TaskCore {
         if self.scan.is_going_on() {
             return None;
         }
-        let checkpoint = *self.cuts.front()?;
+        let (checkpoint, times) = *self.cuts.front()?;
         let in_flight = match self.head.take_in_flight(checkpoint) {
             InFlightPart::Nothing => None,
             InFlightPart::Here(in_flight) => Some(in_flight),
@@ -694,6 +695,7 @@ impl TaskCore {
             checkpoint,
             operators: std::iter::once(head).chain(rest).collect(),
             in_flight,
+            times,
         })
     }
 
@@ -705,7 +707,7 @@ impl TaskCore {
         self.guarded(|core| {
             core.at = 0;
             if let CheckpointEvent::Aborted(checkpoint) = event {
-                core.cuts.retain(|cut| *cut != checkpoint);
+                core.cuts.retain(|(cut, _)| *cut != checkpoint);
                 core.missed = core.missed.filter(|missed| *missed != checkpoint);
                 if core.ending == Ending::Waiting {
                     core.ending = Ending::Wanting;
@@ -786,14 +788,4 @@ impl TaskCore {
         self.poisoned = result.is_err();
         result
     }
-}
-
-/// A panic in user code or an operator, as an error; `place` says where, if that is not the operator itself.
-fn panicked(place: &str, panic: &(dyn Any + Send)) -> Error {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a value that is not text".to_owned());
-    Error::user(format!("{place}panicked: {message}"))
 }

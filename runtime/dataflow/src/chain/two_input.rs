@@ -1,6 +1,7 @@
 //! The head of a task that reads two streams.
 
 use super::capture::InFlightPart;
+use super::cut::Arrival;
 use super::driver::{Call, Driver};
 use super::gate::InputGate;
 use super::link::{AnyLink, Link, typed};
@@ -193,6 +194,7 @@ where
     }
 
     fn pull(&mut self, output: &mut dyn AnyLink, turn: &mut Turn<'_, '_>) -> Result<Turned> {
+        self.events.is_now(turn.now);
         if !self.driver.settle_sides(turn.now) {
             return Ok(Turned::Blocked);
         }
@@ -282,6 +284,7 @@ where
 
     fn look(&mut self, now: Time, _output: &mut dyn AnyLink) -> Result<Time> {
         let second = self.first.len();
+        self.events.is_now(now);
         self.first.hear(0, &mut self.events)?;
         self.second.hear(second, &mut self.events)?;
         if self.events.overtake(now) {
@@ -294,6 +297,10 @@ where
 
     fn passed(&self) -> Option<Barrier> {
         self.events.passed()
+    }
+
+    fn arrival(&self) -> Arrival {
+        self.events.arrival()
     }
 
     fn take_in_flight(&mut self, checkpoint: CheckpointId) -> InFlightPart {

@@ -34,6 +34,7 @@ pub(super) fn part(execution: ExecutionId) -> CheckpointPart {
         shapes,
         stored_in: Duration::from_millis(2),
         overtook: false,
+        figures: None,
     }
 }
 

@@ -10,6 +10,7 @@ const WALL: i64 = 1_000_000;
 fn report(bench: &mut Bench, execution: ExecutionId, records_out: u64) {
     let report = TaskReport {
         records_out,
+        bytes_in: records_out * 4,
         bytes_out: records_out * 8,
         busy_ms: 3,
         ..TaskReport::default()
@@ -32,6 +33,7 @@ fn totals_of_a_vertex_are_complete_when_each_subtask_has_reported() {
     report(&mut bench, sources[1], 7);
     assert_eq!((of(&bench).records_out, of(&bench).complete), (12, true));
     assert_eq!((of(&bench).bytes_out, of(&bench).busy_ms), (96, 6));
+    assert_eq!(of(&bench).bytes_in, 48);
     assert!(!bench.brain.vertices(bench.now, WALL)[1].totals.complete);
     report(&mut bench, sources[1], 8);
     assert_eq!(

@@ -441,6 +441,7 @@ impl World {
                         shapes: Vec::new(),
                         stored_in: Duration::ZERO,
                         overtook: false,
+                        figures: None,
                     },
                 });
                 for consumer in self.neighbours(id, true) {
