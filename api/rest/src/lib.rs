@@ -19,6 +19,7 @@ mod machines;
 mod metrics;
 mod operations;
 mod request;
+mod rescaling;
 mod routes;
 mod savepoints;
 mod server;
@@ -30,6 +31,7 @@ mod vertices;
 
 pub use artifacts::{RunRequest, Uploaded};
 pub use config::{Listening, RestConfig, RestConfigError};
+pub use rescaling::{JobRequirements, ParallelismBounds, VertexRequirements};
 pub use savepoints::{Format, SavepointRequest, StopRequest};
 pub use server::serve;
 

@@ -2,11 +2,12 @@
 
 use crate::server::nothing_here;
 use crate::{
-    applications, artifacts, checkpoints, exposition, jobs, machines, metrics, savepoints, vertices,
+    applications, artifacts, checkpoints, exposition, jobs, machines, metrics, rescaling, savepoints,
+    vertices,
 };
 use actix_web::Resource;
 use actix_web::http::StatusCode;
-use actix_web::web::{ServiceConfig, delete, get, patch, post, resource, scope, to};
+use actix_web::web::{ServiceConfig, delete, get, patch, post, put, resource, scope, to};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::error::RestError;
@@ -99,6 +100,11 @@ fn of_jobs(app: &mut ServiceConfig) {
         .service(at("/jobs/{id}/accumulators").route(get().to(jobs::accumulators)))
         .service(at("/jobs/{id}/exceptions").route(get().to(jobs::exceptions)))
         .service(at("/jobs/{id}/execution-result").route(get().to(jobs::result)))
+        .service(
+            at("/jobs/{id}/resource-requirements")
+                .route(get().to(rescaling::requirements))
+                .route(put().to(rescaling::declare)),
+        )
         .service(at("/jobs/{id}/jobmanager/config").route(get().to(applications::settings)));
 }
 
