@@ -585,6 +585,21 @@ impl JobHandle {
         self.cluster.declare_requirements(self.id, bounds).await
     }
 
+    /// Lets all of its vertices but those whose parallelism the program sets run with so many subtasks, or with fewer while
+    /// there are fewer slots; see [`Self::declare`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn rescale(&self, parallelism: u32) -> Result<(), ClusterError> {
+        let graph = self.cluster.job_detail(self.id).await?.graph;
+        let wanted = Bounds {
+            lower: 1,
+            upper: parallelism,
+        };
+        let wanted = self.requirements().await?.all_at(&graph, wanted);
+        self.declare(wanted.iter().collect()).await
+    }
+
     /// What became of its checkpoints and savepoints so far.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use hurtig_cluster::ClusterError;
 use hurtig_core::ids::{JobId, VertexId};
 use hurtig_dataflow::graph::Bounds;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// The requirements of a job, by the ids of its vertices.
@@ -85,7 +86,7 @@ pub(crate) async fn declare(
         .declare_requirements(job, declared)
         .await;
     done.map_err(|error| refusal(job, error))?;
-    Ok(HttpResponse::Ok().finish())
+    Ok(HttpResponse::Ok().json(json!({})))
 }
 
 /// Each of them named, within what a number of subtasks can be. What a vertex can have is for who knows the job.

@@ -357,6 +357,44 @@ mod tests {
         assert_eq!(brain.held(job(2)), 4);
     }
 
+    fn can_use(brain: &mut ResourceBrain, number: u128, least: u32, slots: u32) {
+        let need = SlotNeed {
+            slots,
+            least,
+            returned: Vec::new(),
+        };
+        told(brain, need.of(job(number)));
+    }
+
+    #[test]
+    fn what_is_left_goes_to_those_that_can_use_more() {
+        let mut brain = ResourceBrain::new(LoadBalance::None);
+        can_use(&mut brain, 1, 3, 10);
+        can_use(&mut brain, 2, 2, 4);
+        let held = |brain: &ResourceBrain| [1, 2].map(|number| brain.held(job(number)));
+        register(&mut brain, 1, Some(2));
+        assert_eq!(held(&brain), [0, 2], "nobody holds less than it needs");
+        register(&mut brain, 2, Some(4));
+        assert_eq!(
+            held(&brain),
+            [4, 2],
+            "each has what it needs, and the first one the rest"
+        );
+        register(&mut brain, 3, Some(20));
+        assert_eq!(held(&brain), [10, 4]);
+        // What is given back is free for others.
+        can_use(&mut brain, 1, 1, 1);
+        assert_eq!((held(&brain), brain.totals()), ([10, 4], (26, 12)));
+        let all: Vec<AllocationId> = brain
+            .offers
+            .values()
+            .flat_map(|offer| offer.used.get(&job(1)).into_iter().flatten())
+            .copied()
+            .collect();
+        brain.give_back(job(1), &all[1..]);
+        assert_eq!((held(&brain), brain.totals()), ([1, 4], (26, 21)));
+    }
+
     /// How many slots each TaskManager gives when a job asks.
     fn given(brain: &mut ResourceBrain, number: u128, slots: u32) -> Vec<(TaskManagerId, usize)> {
         let job = job(number);

@@ -9,7 +9,9 @@ use std::time::Duration;
 /// Begins the job, and says its id.
 fn submit(trial: &Trial, count: u64, settings: &[String]) -> String {
     println!("{settings:?}");
-    let settings = settings.iter().flat_map(|setting| ["-D".to_owned(), setting.clone()]);
+    let settings = settings
+        .iter()
+        .flat_map(|setting| ["-D".to_owned(), setting.clone()]);
     let job = [
         built_example("all_round").display().to_string(),
         trial.stand.path("out").display().to_string(),
@@ -17,7 +19,9 @@ fn submit(trial: &Trial, count: u64, settings: &[String]) -> String {
         RATE.to_string(),
     ];
     let args: Vec<String> = settings.chain(job).collect();
-    until("a submission", || trial.stand.ask(&["run", "--detached"], &args).ok());
+    until("a submission", || {
+        trial.stand.ask(&["run", "--detached"], &args).ok()
+    });
     let (list, _) = until("a job", || trial.stand.json(&["list", "-a", "--output=json"]));
     list["jobs"][0]["jid"].as_str().unwrap().to_owned()
 }
@@ -57,7 +61,9 @@ impl Stand {
             let tasks = &vertex["tasks"];
             tasks["RUNNING"].as_u64() == vertex["parallelism"].as_u64()
         });
-        let widths = vertices.iter().filter_map(|vertex| vertex["parallelism"].as_u64());
+        let widths = vertices
+            .iter()
+            .filter_map(|vertex| vertex["parallelism"].as_u64());
         (runs && known["state"] == "RUNNING").then(|| widths.collect())
     }
 
@@ -83,12 +89,19 @@ fn rescale(backend: &str, unaligned: bool, seed: u64) {
     let _one = super::alone();
     println!("CHAOS_SEED={seed} {backend} unaligned={unaligned}");
     let mut trial = Trial::new(seed, None);
-    let count = RATE * number("RESCALE_SECONDS", 40);
+    let count = RATE * number("RESCALE_SECONDS", 60);
     let job = submit(&trial, count, &settings(&trial, backend, unaligned));
     trial.stand.await_parallelism(&job, 2);
-    for (wanted, killed) in [(4, None), (1, Some("worker")), (3, Some("job-master")), (2, Some("worker"))] {
+    for (wanted, killed) in [
+        (4, None),
+        (1, Some("worker")),
+        (3, Some("job-master")),
+        (2, Some("worker")),
+    ] {
         let before = trial.stand.checkpoint();
-        until("a checkpoint", || (trial.stand.checkpoint() > before).then_some(()));
+        until("a checkpoint", || {
+            (trial.stand.checkpoint() > before).then_some(())
+        });
         let width = wanted.to_string();
         trial.stand.ask(&["rescale", "-p", &width, &job], &[]).unwrap();
         if let Some(role) = killed {
@@ -117,7 +130,7 @@ fn nothing_is_lost_or_repeated_at_any_parallelism() {
 fn an_adaptive_job_follows_the_task_managers_that_there_are() {
     let _one = super::alone();
     let mut trial = Trial::new(seed(), None);
-    let count = RATE * number("RESCALE_SECONDS", 45);
+    let count = RATE * number("RESCALE_SECONDS", 60);
     let mut settings = settings(&trial, "hashmap", false);
     settings[0] = "parallelism.default=6".to_owned();
     settings.push("jobmanager.scheduler=adaptive".to_owned());

@@ -453,3 +453,62 @@ fn an_elastic_job_that_finds_no_slots_says_so() {
     bench.event(deadline);
     bench.is(JobStatus::Failed);
 }
+
+#[test]
+fn a_change_waits_for_the_next_checkpoint_where_none_is_taken_for_it() {
+    let mut settings = scaled(Elasticity::None);
+    settings.scaling.active_checkpoint = false;
+    let mut bench = Bench::of_job(wide(2), settings);
+    offer(&mut bench, HOST, 0..2);
+    bench.started(true);
+    bench.run_all();
+    declare(&mut bench, 1, 1);
+    bench.is(JobStatus::Running);
+    assert!(
+        !bench.timers().iter().any(|(_, event)| is_change(event)),
+        "no checkpoint is complete"
+    );
+    complete(&mut bench);
+    due(&mut bench, is_change);
+    start_again(&mut bench);
+    assert_eq!(parallelisms(&bench), [1, 1]);
+}
+
+#[test]
+fn a_change_waits_no_longer_than_it_may() {
+    let mut settings = scaled(Elasticity::None);
+    settings.scaling.max_delay = Some(Duration::from_secs(7));
+    let mut bench = Bench::of_job(wide(2), settings);
+    offer(&mut bench, HOST, 0..2);
+    bench.started(true);
+    bench.run_all();
+    declare(&mut bench, 1, 1);
+    assert_eq!(due(&mut bench, is_change), Duration::from_secs(7));
+    bench.is(JobStatus::Restarting);
+}
+
+#[test]
+fn a_reactive_job_uses_all_there_is() {
+    let mut bench = Bench::of_job(wide(1), scaled(Elasticity::Reactive));
+    assert_eq!(needs(&bench).map(|need| (need.least, need.slots)), Some((1, 128)));
+    offer(&mut bench, HOST, 0..5);
+    due(&mut bench, is_settled);
+    bench.started(true);
+    bench.is(JobStatus::Running);
+    assert_eq!(parallelisms(&bench), [5, 5]);
+}
+
+#[test]
+fn a_failure_within_the_slots_that_there_are_waits_for_no_others() {
+    let mut bench = Bench::of_job(wide(4), scaled(Elasticity::Down));
+    offer(&mut bench, HOST, 0..2);
+    due(&mut bench, is_settled);
+    bench.started(true);
+    bench.run_all();
+    bench.take();
+    let first = bench.executions()[0];
+    bench.state(first, TaskState::Failed);
+    start_again(&mut bench);
+    bench.is(JobStatus::Running);
+    assert_eq!((parallelisms(&bench), bench.brain.restarts.all), (vec![2, 2], 1));
+}
