@@ -18,8 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The request for the checkpoint before a change, which nobody waits for.
-const OWN_REQUEST: RequestId = RequestId::MAX;
+/// Requests for checkpoints before a change, of which nobody hears, have ids from here on. Each has its own: a change may be over
+/// before its checkpoint has begun.
+const OWN_REQUESTS: RequestId = 1 << 63;
 /// When a change looks again that a savepoint stands in the way of.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,6 +48,7 @@ pub(super) struct Rescaling {
     /// Everything is to be started for the first time, when there are slots.
     beginning: bool,
     rounds: u32,
+    requests: RequestId,
     wait: Option<Wait>,
     /// Since when the running job could have another parallelism.
     since: Option<Time>,
@@ -74,6 +76,8 @@ struct Change {
     round: u32,
     /// Checkpoints that have failed since.
     failures: u32,
+    /// The last checkpoint that was asked for.
+    request: Option<RequestId>,
 }
 
 impl Rescaling {
@@ -84,6 +88,7 @@ impl Rescaling {
             requirements: declared.unwrap_or_else(initial),
             beginning: false,
             rounds: 0,
+            requests: OWN_REQUESTS,
             wait: None,
             since: None,
             declared: false,
@@ -345,7 +350,11 @@ impl JobMasterBrain {
     /// A job without checkpoints begins afresh, as after a failure.
     fn begin_change(&mut self, now: Time, out: &mut Effects) {
         let round = self.rescaling.next_round();
-        self.rescaling.change = Some(Change { round, failures: 0 });
+        self.rescaling.change = Some(Change {
+            round,
+            failures: 0,
+            request: None,
+        });
         if self.settings.checkpoints.interval.is_none() {
             return self.change(now, round, out);
         }
@@ -362,7 +371,12 @@ impl JobMasterBrain {
             kind: CheckpointKind::Configured,
             order: None,
         };
-        self.on_checkpoint_wanted(now, OWN_REQUEST, wanted, out);
+        self.rescaling.requests += 1;
+        let request = self.rescaling.requests;
+        if let Some(change) = &mut self.rescaling.change {
+            change.request = Some(request);
+        }
+        self.on_checkpoint_wanted(now, request, wanted, out);
     }
 
     /// A checkpoint is complete: a change that waits for one comes next.
@@ -382,10 +396,14 @@ impl JobMasterBrain {
 
     /// The checkpoint for a change was not taken.
     pub(super) fn own_checkpoint_not_taken(&mut self, now: Time, request: RequestId, out: &mut Effects) {
-        if request != OWN_REQUEST || self.status() != JobStatus::Running {
+        let waits = self
+            .rescaling
+            .change
+            .is_some_and(|change| change.request == Some(request));
+        if !waits || self.status() != JobStatus::Running {
             return;
         }
-        if !self.count_missed(out) && self.rescaling.change.is_some() {
+        if !self.count_missed(out) {
             self.ask_for_checkpoint(now, out);
         }
     }

@@ -59,7 +59,9 @@ impl Stand {
         let vertices = known["vertices"].as_array()?;
         let runs = vertices.iter().all(|vertex| {
             let tasks = &vertex["tasks"];
-            tasks["RUNNING"].as_u64() == vertex["parallelism"].as_u64()
+            // A reader without a split has finished.
+            let begun = ["RUNNING", "FINISHED"].map(|state| tasks[state].as_u64().unwrap_or(0));
+            Some(begun[0] + begun[1]) == vertex["parallelism"].as_u64()
         });
         let widths = vertices
             .iter()

@@ -512,3 +512,35 @@ fn a_failure_within_the_slots_that_there_are_waits_for_no_others() {
     bench.is(JobStatus::Running);
     assert_eq!((parallelisms(&bench), bench.brain.restarts.all), (vec![2, 2], 1));
 }
+
+#[test]
+fn a_checkpoint_that_comes_after_its_change_holds_up_no_other() {
+    let mut settings = scaled(Elasticity::None);
+    settings.scaling.max_delay = Some(Duration::from_secs(7));
+    let mut bench = Bench::of_job(wide(2), settings);
+    offer(&mut bench, HOST, 0..2);
+    bench.started(true);
+    bench.run_all();
+    declare(&mut bench, 1, 1);
+    // It goes over before its checkpoint has begun, and once more before the next one has.
+    due(&mut bench, is_change);
+    start_again(&mut bench);
+    bench.run_all();
+    bench.take();
+    offer(&mut bench, NEXT, 2..3);
+    declare(&mut bench, 1, 2);
+    complete(&mut bench);
+    due(&mut bench, |event| {
+        event == &JobEvent::Scaling(ScalingTimer::Change { round: 2 })
+    });
+    start_again(&mut bench);
+    assert_eq!(parallelisms(&bench), [2, 2]);
+    bench.run_all();
+    let ids = [(); 3].map(|()| {
+        bench
+            .effects
+            .retain(|effect| !matches!(effect, JobEffect::SnapshotEnumerator { .. }));
+        complete(&mut bench).0
+    });
+    assert!(ids[0] < ids[1] && ids[1] < ids[2], "{ids:?}");
+}

@@ -108,7 +108,9 @@ fn bounds_that_no_job_can_run_between_are_all_said() {
         (second, of(1, 129), "above its max parallelism 128"),
         (first, of(1, 2), "above 1, the most"),
     ] {
-        let why = refused(&|all| drop(all.insert(vertex, bounds)));
+        let why = refused(&|all| {
+            all.insert(vertex, bounds);
+        });
         assert!(why.contains(wanted), "{why}");
     }
     let why = refused(&|all| all.retain(|id, _| *id == first));
