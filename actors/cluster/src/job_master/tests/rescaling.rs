@@ -74,8 +74,8 @@ fn parallelisms(bench: &Bench) -> Vec<u32> {
 /// Lets the latest timer of this kind go off.
 #[track_caller]
 fn due(bench: &mut Bench, is_it: impl Fn(&JobEvent) -> bool) -> Duration {
-    let timers = bench.timers().into_iter();
-    let (delay, event) = timers.filter(|(_, event)| is_it(event)).next_back().unwrap();
+    let mut timers = bench.timers().into_iter();
+    let (delay, event) = timers.rfind(|(_, event)| is_it(event)).unwrap();
     bench.now = bench.now.after(delay);
     bench.event(event);
     delay
