@@ -1,8 +1,10 @@
 //! What a cluster and its jobs are configured with.
 
 use crate::job_master::checkpoints::CheckpointSettings;
+use hurtig_dataflow::graph::Elasticity;
 use hurtig_storage::{SavepointFormat, SnapshotFolder};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How an embedded cluster is built.
@@ -152,6 +154,56 @@ pub enum RestoreTarget {
     Folder(SnapshotFolder),
 }
 
+/// How a job follows the slots that there are (`jobmanager.adaptive-scheduler.*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScalingConfig {
+    /// What its requirements are before anybody declares any (`jobmanager.scheduler`, `scheduler-mode`).
+    pub elasticity: Elasticity,
+    /// How long a job that is to begin may wait for those slots that it needs at least.
+    pub wait: Duration,
+    /// How long it waits for more, once it has those.
+    pub begin_stabilization: Duration,
+    /// How long a job that runs waits for still more, once it could use some.
+    pub stabilization: Duration,
+    /// How long a job runs at least at one parallelism, unless somebody declares another one.
+    pub cooldown: Duration,
+    /// How long the checkpoint may take with which a job changes its parallelism; `None`: as long as any.
+    pub max_delay: Option<Duration>,
+    /// Whether that checkpoint is taken for the purpose; else the next one is waited for.
+    pub active_checkpoint: bool,
+    /// So many checkpoints that fail are waited for no longer: the last complete one is taken.
+    pub max_checkpoint_failures: u32,
+}
+
+impl Default for ScalingConfig {
+    fn default() -> Self {
+        Self {
+            elasticity: Elasticity::None,
+            wait: Duration::from_secs(300),
+            begin_stabilization: Duration::from_secs(10),
+            stabilization: Duration::from_secs(60),
+            cooldown: Duration::from_secs(30),
+            max_delay: None,
+            active_checkpoint: true,
+            max_checkpoint_failures: 2,
+        }
+    }
+}
+
+/// What the settings of a job say of its requirements.
+pub(crate) fn elasticity(settings: &BTreeMap<String, String>) -> Elasticity {
+    let says = |key: &str, value: &str| {
+        settings
+            .get(key)
+            .is_some_and(|set| set.eq_ignore_ascii_case(value))
+    };
+    match () {
+        () if says("scheduler-mode", "reactive") => Elasticity::Reactive,
+        () if says("jobmanager.scheduler", "adaptive") => Elasticity::Down,
+        () => Elasticity::None,
+    }
+}
+
 /// How a job is run, as its submitter wants it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct JobOptions {
@@ -171,6 +223,8 @@ pub struct JobOptions {
     pub savepoint_dir: Option<String>,
     /// In which form they hold keyed state, if nobody says it (`execution.checkpointing.savepoint-format`).
     pub savepoint_format: SavepointFormat,
+    /// How it follows the slots that there are.
+    pub scaling: ScalingConfig,
 }
 
 impl From<RestartStrategyConfig> for JobOptions {

@@ -19,12 +19,13 @@ use hurtig_core::ids::{JobId, TaskManagerId, VertexId};
 use hurtig_core::metrics::MetricSample;
 use hurtig_core::time::{Clock, SystemClock};
 use hurtig_dataflow::chain::StopMode;
-use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use hurtig_dataflow::graph::{Bounds, JobGraph, JobStatus, Requirements};
 use hurtig_kit::{
     ActorEnv, ActorFault, AskError, BlockingPool, KillSwitch, Mailbox, Reply, Shell, TellError, Threads,
 };
 use hurtig_storage::SavepointFormat;
 use hurtig_task::interface::TaskFactory;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::pin;
@@ -344,6 +345,30 @@ impl ClusterHandle {
             .await
     }
 
+    /// Between which bounds the vertices of a job run, by its id.
+    ///
+    /// # Errors
+    /// When it is not known or has ended, or the cluster has.
+    pub async fn job_requirements(&self, job: JobId) -> Result<Requirements, ClusterError> {
+        self.ask("resource requirements", move |reply| {
+            DispatcherInput::Requirements(job, reply)
+        })
+        .await
+    }
+
+    /// Lets the vertices of a job, by its id, run between these bounds; see [`JobHandle::declare`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn declare_requirements(
+        &self,
+        job: JobId,
+        bounds: BTreeMap<VertexId, Bounds>,
+    ) -> Result<(), ClusterError> {
+        self.wait(move |reply| DispatcherInput::Declare(job, bounds, reply))
+            .await
+    }
+
     /// Takes a checkpoint of a job, by its id; see [`JobHandle::checkpoint`].
     ///
     /// # Errors
@@ -541,6 +566,38 @@ impl JobHandle {
         self.cluster
             .ask("cancel", move |reply| DispatcherInput::Cancel(id, reply))
             .await
+    }
+
+    /// Between which bounds its vertices run.
+    ///
+    /// # Errors
+    /// When it or the cluster has ended.
+    pub async fn requirements(&self) -> Result<Requirements, ClusterError> {
+        self.cluster.job_requirements(self.id).await
+    }
+
+    /// Lets its vertices run between these bounds from now on: it takes as many slots as there are up to the upper ones, and
+    /// goes over to what fits when it has taken a checkpoint. Returns when it was told.
+    ///
+    /// # Errors
+    /// What is wrong with the bounds; when it or the cluster has ended.
+    pub async fn declare(&self, bounds: BTreeMap<VertexId, Bounds>) -> Result<(), ClusterError> {
+        self.cluster.declare_requirements(self.id, bounds).await
+    }
+
+    /// Lets all of its vertices but those whose parallelism the program sets run with so many subtasks, or with fewer while
+    /// there are fewer slots; see [`Self::declare`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn rescale(&self, parallelism: u32) -> Result<(), ClusterError> {
+        let graph = self.cluster.job_detail(self.id).await?.graph;
+        let wanted = Bounds {
+            lower: 1,
+            upper: parallelism,
+        };
+        let wanted = self.requirements().await?.all_at(&graph, wanted);
+        self.declare(wanted.iter().collect()).await
     }
 
     /// What became of its checkpoints and savepoints so far.

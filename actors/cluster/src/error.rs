@@ -86,6 +86,14 @@ pub enum ClusterError {
         /// Why, and what to do.
         cause: String,
     },
+    /// The job cannot run between these bounds.
+    #[error("job {job}: {cause}")]
+    Requirements {
+        /// The job.
+        job: JobId,
+        /// What is wrong.
+        cause: String,
+    },
     /// A component did not answer.
     #[error("{what}: {source}")]
     Ask {
@@ -128,6 +136,7 @@ impl ClusterError {
             | Self::Ended { .. }
             | Self::Conflict(_)
             | Self::TooManyJobs(_)
+            | Self::Requirements { .. }
             | Self::Fingerprint { .. } => Fault::User,
         }
     }

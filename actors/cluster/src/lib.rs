@@ -24,7 +24,7 @@ mod wire;
 
 pub use config::{
     CheckpointKind, CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, LoadBalance,
-    RestartStrategyConfig, RestoreFrom, RestoreTarget,
+    RestartStrategyConfig, RestoreFrom, RestoreTarget, ScalingConfig,
 };
 pub use details::{AttemptDetail, SubtaskDetail, TaskPlace, TaskTotals, VertexDetail};
 pub use dispatcher::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
@@ -38,7 +38,7 @@ pub use job_master::{
 };
 pub use job_master::{
     EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,
-    Restarts, StorageWork, WantedCheckpoint,
+    Restarts, ScalingTimer, StorageWork, WantedCheckpoint,
 };
 pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobDetail, JobFailure, JobOverview, JobResult, VertexOverview};

@@ -6,7 +6,7 @@
 
 use crate::result::JobResult;
 use hurtig_core::ids::{AllocationId, CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
-use hurtig_dataflow::graph::{JobStatus, TaskState};
+use hurtig_dataflow::graph::{JobStatus, Requirements, TaskState};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::Split;
 use hurtig_task::interface::{CheckpointOrder, CheckpointPart, TaskDescriptor, TaskFailure, TaskReport};
@@ -61,13 +61,19 @@ pub enum ResourceManagerMessage {
         slots: Option<u32>,
     },
     /// From a JobMaster: it needs so many slots in all.
-    /// *Reply*: TaskManagers offer slots to the JobMaster as soon as all of them are free.
-    /// *Repeated*: replaces what it declared before.
+    /// *Reply*: TaskManagers offer slots to the JobMaster as soon as those are free that it needs at least, and more as they
+    /// become free. *Repeated*: replaces what it declared before.
     Require {
         /// The job.
         job: JobId,
-        /// How many.
+        /// How many it can use.
         slots: u32,
+        /// How many it needs at least; `None`: all of them.
+        #[serde(default)]
+        least: Option<u32>,
+        /// Those that it was granted and does not use any more.
+        #[serde(default)]
+        returned: Vec<AllocationId>,
     },
     /// From a JobMaster: it needs none any more. *Late, repeated*: nothing is held for it.
     Release {
@@ -98,6 +104,38 @@ pub enum ResourceManagerMessage {
         /// Who.
         task_manager: TaskManagerId,
     },
+}
+
+/// How many slots a job needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotNeed {
+    /// As many can it use.
+    pub slots: u32,
+    /// Without as many it cannot run.
+    pub least: u32,
+    /// Those that it was granted and does not use any more.
+    pub returned: Vec<AllocationId>,
+}
+
+impl SlotNeed {
+    /// All of these, or none.
+    pub fn exactly(slots: u32) -> Self {
+        Self {
+            slots,
+            least: slots,
+            returned: Vec::new(),
+        }
+    }
+
+    /// What a job's JobMaster says of it.
+    pub(crate) fn of(self, job: JobId) -> ResourceManagerMessage {
+        ResourceManagerMessage::Require {
+            job,
+            slots: self.slots,
+            least: Some(self.least),
+            returned: self.returned,
+        }
+    }
 }
 
 /// To a TaskManager.
@@ -279,6 +317,9 @@ pub enum JobMasterMessage {
         /// Why.
         reason: String,
     },
+    /// From the Dispatcher: between which bounds each vertex is to run from now on. *Legal* at any time. *Reply*: none; the job
+    /// changes its parallelism when it can. *Repeated*: changes nothing. *Late*: the job is over, ignored.
+    RequirementsDeclared(Requirements),
     /// From the Dispatcher: end the job. *Reply*: none; the job's result says CANCELED. *Repeated,
     /// late*: ignored.
     Cancel,
@@ -326,7 +367,12 @@ mod tests {
                 task_manager,
                 slots: None,
             },
-            ResourceManagerMessage::Require { job, slots: 7 },
+            ResourceManagerMessage::Require {
+                job,
+                slots: 7,
+                least: Some(2),
+                returned: allocations.clone(),
+            },
             ResourceManagerMessage::Release { job },
             ResourceManagerMessage::Freed {
                 task_manager,
@@ -423,6 +469,7 @@ mod tests {
                 checkpoint,
                 reason: "the disk is full".to_owned(),
             },
+            JobMasterMessage::RequirementsDeclared(Requirements::default()),
             JobMasterMessage::Cancel,
         ]);
         survives(vec![DispatcherMessage::JobStatusChanged {

@@ -5,7 +5,7 @@ use crate::job_master::CheckpointStatistics;
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{JobId, TaskManagerId, VertexId};
-use hurtig_dataflow::graph::{JobGraph, JobStatus, TaskState};
+use hurtig_dataflow::graph::{JobGraph, JobStatus, Parallelisms, TaskState};
 use hurtig_task::interface::{TaskFailure, TaskFault};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -148,10 +148,21 @@ pub struct JobOverview {
 pub struct JobDetail {
     /// What the list of jobs has of it.
     pub overview: JobOverview,
-    /// The graph that was submitted.
+    /// The graph that was submitted, at the parallelism of its vertices.
     pub graph: Arc<JobGraph>,
     /// Its vertices; empty while it has no JobMaster.
     pub vertices: Vec<VertexOverview>,
+}
+
+impl JobDetail {
+    /// A job may run at another parallelism than it was submitted with.
+    pub(crate) fn scale_graph(&mut self) {
+        let vertices = self.vertices.iter();
+        let present: Parallelisms = vertices.map(|vertex| (vertex.id, vertex.parallelism)).collect();
+        if !present.is_empty() && present != self.graph.parallelisms() {
+            self.graph = Arc::new(self.graph.at(&present));
+        }
+    }
 }
 
 /// A vertex of a job, as clients see it.

@@ -157,7 +157,13 @@ impl Component for Manager {
             }
             ManagerEvent::Require(call) => {
                 let Require { job, slots } = call.message;
-                self.decide(ResourceManagerMessage::Require { job, slots }, cx);
+                let require = ResourceManagerMessage::Require {
+                    job,
+                    slots,
+                    least: None,
+                    returned: Vec::new(),
+                };
+                self.decide(require, cx);
                 call.reply.send(());
             }
             ManagerEvent::Asked(asked) => asked.unwrap(),

@@ -92,6 +92,12 @@ impl Rest {
             .await
     }
 
+    pub(crate) async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), Failure> {
+        self.body(self.request(Method::PUT, path).send_json(body))
+            .await
+            .map(drop)
+    }
+
     /// Uploads a file as a form of one field.
     pub(crate) async fn upload(&self, path: &str, file: &Path) -> Result<Value, Failure> {
         let opened = opened(file)?;

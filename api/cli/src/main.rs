@@ -14,6 +14,7 @@ mod machines;
 mod plan;
 #[cfg(test)]
 mod reference;
+mod rescale;
 mod savepoints;
 mod say;
 mod servers;
@@ -58,6 +59,8 @@ enum Command {
     Savepoint(savepoints::SavepointArgs),
     /// Takes a checkpoint of a job now.
     Checkpoint(savepoints::CheckpointArgs),
+    /// Changes the parallelism of a job that runs, or shows it.
+    Rescale(rescale::RescaleArgs),
     /// Artifacts that a cluster keeps.
     #[command(subcommand)]
     Artifacts(artifacts::ArtifactsCommand),
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Stop(args) => savepoints::stop(args, session),
         Command::Savepoint(args) => savepoints::savepoint(args, session),
         Command::Checkpoint(args) => savepoints::checkpoint(&args, session),
+        Command::Rescale(args) => rescale::rescale(&args, session),
         Command::Artifacts(command) => artifacts::artifacts(command, session),
         Command::TaskManagers(args) => machines::task_managers(&args, session),
         Command::Logs(args) => machines::logs(&args, session),

@@ -147,6 +147,16 @@ impl JobClient {
         Ok(self.job.status().await?)
     }
 
+    /// Gives all vertices this parallelism but those whose own the program sets; a source or sink that cannot have as many
+    /// subtasks has as many as it can. The job takes a checkpoint and goes over to it, or to what fits into the slots that
+    /// there are; without checkpoints it begins afresh. Returns when the job was told.
+    ///
+    /// # Errors
+    /// When a vertex cannot have it; when the job or the cluster has ended.
+    pub async fn rescale(&self, parallelism: u32) -> Result<(), Error> {
+        Ok(self.job.rescale(parallelism).await?)
+    }
+
     /// Ends the job without waiting for its input's end. Returns when it is accepted.
     ///
     /// # Errors

@@ -4,15 +4,15 @@ use crate::Error;
 use hurtig_cluster::checkpoints::CheckpointSettings;
 use hurtig_cluster::{
     CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig, RestoreFrom,
-    RestoreTarget,
+    RestoreTarget, ScalingConfig,
 };
 use hurtig_core::config::{
     BufferTimeout, CheckpointingMode, ClaimMode, ConfigValue, Configuration, HighAvailability, Limit,
-    RecordForm, RestartStrategy, SignalAction, SnapshotCompression, options,
+    RecordForm, RestartStrategy, Scheduler, SchedulerMode, SignalAction, SnapshotCompression, options,
 };
 use hurtig_core::ids::CheckpointId;
 use hurtig_core::types::Travel;
-use hurtig_dataflow::graph::JobGraph;
+use hurtig_dataflow::graph::{Elasticity, JobGraph, Requirements};
 use hurtig_exchange::remote::{ConnectionConfig, Debloat, NetworkConfig};
 use hurtig_exchange::{ChannelOptions, FlushPolicy};
 use hurtig_state::StateBackend;
@@ -165,7 +165,11 @@ pub(crate) fn cluster_config(config: &Configuration) -> Result<ClusterConfig, Er
 
 /// Refuses a job for which there will never be slots: the cluster is the job's own.
 pub(crate) fn check_slots(config: &Configuration, graph: &JobGraph) -> Result<(), Error> {
-    let (needed, present) = (graph.slots_required(), config.get(&options::TASK_SLOTS));
+    let least = Requirements::initial(graph, elasticity(config)).slots(graph).0;
+    let (needed, present) = (
+        least.min(graph.slots_required()),
+        config.get(&options::TASK_SLOTS),
+    );
     if !config.is_set(&options::TASK_SLOTS) || needed <= present {
         return Ok(());
     }
@@ -233,6 +237,37 @@ fn failover_strategy(config: &Configuration) -> FailoverStrategy {
     }
 }
 
+/// How a job follows the slots that there are.
+fn scaling(config: &Configuration) -> ScalingConfig {
+    let elasticity = elasticity(config);
+    // Who uses all there is does not wait for more, unless that is said.
+    let at_once = |option| match elasticity == Elasticity::Reactive && !config.is_set(option) {
+        true => Duration::ZERO,
+        false => config.get(option),
+    };
+    ScalingConfig {
+        elasticity,
+        wait: config.get(&options::RESOURCE_WAIT),
+        begin_stabilization: at_once(&options::BEGIN_STABILIZATION),
+        stabilization: at_once(&options::STABILIZATION),
+        cooldown: config.get(&options::COOLDOWN),
+        max_delay: config.get(&options::RESCALE_DELAY),
+        active_checkpoint: config.get(&options::ACTIVE_CHECKPOINT),
+        max_checkpoint_failures: config.get(&options::RESCALE_CHECKPOINT_FAILURES),
+    }
+}
+
+fn elasticity(config: &Configuration) -> Elasticity {
+    match (
+        config.get(&options::SCHEDULER_MODE),
+        config.get(&options::SCHEDULER),
+    ) {
+        (Some(SchedulerMode::Reactive), _) => Elasticity::Reactive,
+        (None, Scheduler::Adaptive) => Elasticity::Down,
+        (None, Scheduler::Default) => Elasticity::None,
+    }
+}
+
 /// How a job is run, and where its checkpoints are kept.
 pub(crate) struct JobSetup {
     pub(crate) options: JobOptions,
@@ -284,6 +319,7 @@ pub(crate) fn job_setup(config: &Configuration, backend: &StateBackend) -> Resul
         restore,
         savepoint_dir: config.get(&options::SAVEPOINT_DIR),
         savepoint_format: savepoint_format(config),
+        scaling: scaling(config),
     };
     let takes_checkpoints = interval.is_some() || durable.is_some();
     let store = durable.unwrap_or_else(|| Arc::new(MemoryStore::default()));

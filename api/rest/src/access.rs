@@ -53,6 +53,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> (Role, Option<Switch>) {
         ("PATCH", ["jobs", _]) | ("POST", ["applications", _, "cancel"]) => {
             (Role::Operator, Some(Switch::Cancel))
         }
+        ("PUT", ["jobs", _, "resource-requirements"]) => (Role::Operator, None),
         ("POST", ["jobs", _, "stop" | "savepoints" | "checkpoints"]) => (Role::Operator, None),
         _ => (Role::Admin, None),
     }
@@ -63,12 +64,13 @@ mod tests {
     use super::*;
 
     /// By hand, for every operation that is served: nobody finds out by accident what a new one needs.
-    const OPERATORS: [&str; 5] = [
+    const OPERATORS: [&str; 6] = [
         "PATCH /jobs/{jobid}",
         "POST /applications/{applicationid}/cancel",
         "POST /jobs/{jobid}/checkpoints",
         "POST /jobs/{jobid}/savepoints",
         "POST /jobs/{jobid}/stop",
+        "PUT /jobs/{jobid}/resource-requirements",
     ];
     const ADMINS: [&str; 9] = [
         "DELETE /cluster",

@@ -90,7 +90,7 @@ impl From<ClusterError> for RestError {
             | ClusterError::NotRecorded { .. }
             | ClusterError::Unavailable(_)
             | ClusterError::ShutDown => StatusCode::SERVICE_UNAVAILABLE,
-            ClusterError::Fingerprint { .. } => StatusCode::BAD_REQUEST,
+            ClusterError::Fingerprint { .. } | ClusterError::Requirements { .. } => StatusCode::BAD_REQUEST,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())

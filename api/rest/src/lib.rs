@@ -24,6 +24,7 @@ mod operations;
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod reference;
 mod request;
+mod rescaling;
 mod routes;
 mod savepoints;
 mod server;
@@ -35,6 +36,7 @@ mod vertices;
 
 pub use artifacts::{RunRequest, Uploaded};
 pub use config::{Listening, RestConfig, RestConfigError};
+pub use rescaling::{JobRequirements, ParallelismBounds, VertexRequirements};
 pub use savepoints::{Format, SavepointRequest, StopRequest};
 pub use server::serve;
 

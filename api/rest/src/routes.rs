@@ -2,11 +2,12 @@
 
 use crate::server::nothing_here;
 use crate::{
-    applications, artifacts, checkpoints, document, exposition, jobs, machines, metrics, savepoints, vertices,
+    applications, artifacts, checkpoints, document, exposition, jobs, machines, metrics, rescaling, savepoints,
+    vertices,
 };
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::web::{self, ServiceConfig, delete, get, patch, post, scope, to};
+use actix_web::web::{self, ServiceConfig, delete, get, patch, post, put, scope, to};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use std::future::ready;
 
@@ -154,6 +155,12 @@ const OF_JOBS: &[Route] = &[
     ("GET", "/jobs/metrics", || get().to(metrics::of_all_jobs)),
     ("GET", "/jobs/{jobid}", || get().to(jobs::detail)),
     ("PATCH", "/jobs/{jobid}", || patch().to(jobs::cancel)),
+    ("GET", "/jobs/{jobid}/resource-requirements", || {
+        get().to(rescaling::requirements)
+    }),
+    ("PUT", "/jobs/{jobid}/resource-requirements", || {
+        put().to(rescaling::declare)
+    }),
     ("GET", "/jobs/{jobid}/plan", || get().to(jobs::plan)),
     ("GET", "/jobs/{jobid}/config", || get().to(jobs::config)),
     ("GET", "/jobs/{jobid}/status", || get().to(jobs::status)),

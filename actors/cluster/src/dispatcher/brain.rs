@@ -194,11 +194,13 @@ impl DispatcherBrain {
             });
         }
         let ended = self.archived(job).ok_or(ClusterError::UnknownJob(job))?;
-        Ok(JobDetail {
+        let mut detail = JobDetail {
             overview: overview(job, &ended.graph, ended.result.status, &ended.times),
             graph: ended.graph.clone(),
             vertices: ended.result.vertices.clone(),
-        })
+        };
+        detail.scale_graph();
+        Ok(detail)
     }
 
     /// The state of a job that runs, or of one that ended not too long ago.

@@ -9,13 +9,13 @@ use crate::result::{JobFailure, JobResult};
 use crate::wire::StopsWith;
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
-use hurtig_core::ids::{CheckpointId, JobId};
-use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use hurtig_core::ids::{CheckpointId, JobId, VertexId};
+use hurtig_dataflow::graph::{Bounds, JobGraph, JobStatus, Requirements};
 use hurtig_ha::blob::{BlobDir, BlobError};
 use hurtig_ha::records::{
     CheckpointPointer, Cleanup, Digest, Epoch, EpochToken, Failure, FinalStatus, IdBlock, Intent,
     IntentRecord, JobIntent, JobRecord, JobView, LeaderToken, PointerKind, ProcessExit, Reclaim, Records,
-    ResultRecord, Submission, cancels,
+    Requirement, ResultRecord, Submission, cancels,
 };
 use hurtig_kit::BlockingThreads;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,7 @@ pub(crate) struct Unfinished {
     pub(super) submitted_ms: i64,
     pub(super) cancelled: bool,
     pub(super) exits: Vec<ProcessExit>,
+    pub(super) requirements: Option<Requirements>,
     pub(super) epoch: Epoch,
     /// Whether a process has claimed it, which may still run.
     pub(super) claimed: bool,
@@ -123,6 +124,17 @@ pub(crate) struct Inheritance {
 pub(crate) struct Digests {
     artifact: Option<Digest>,
     graph: Digest,
+}
+
+/// What is written down of a job's requirements, if somebody has declared any.
+fn declared(bounds: &BTreeMap<VertexId, Requirement>) -> Option<Requirements> {
+    let bounds = bounds.iter().map(|(vertex, of)| {
+        let (lower, upper) = (of.lower, of.upper);
+        (*vertex, Bounds { lower, upper })
+    });
+    let declared: Requirements = bounds.collect();
+    let any = declared.iter().next().is_some();
+    any.then_some(declared)
 }
 
 /// Whether the outcome of a write is open.
@@ -473,6 +485,20 @@ impl Durable {
         Ok(bare_result(job, &record.value))
     }
 
+    /// The job's vertices run between these bounds, whoever leads.
+    pub(super) async fn require(&self, job: JobId, declared: &Requirements) -> Result<(), NotWritten> {
+        let bounds = declared
+            .iter()
+            .map(|(vertex, Bounds { lower, upper })| (vertex, Requirement { lower, upper }));
+        let bounds: BTreeMap<_, _> = bounds.collect();
+        let written = insist("requirements", job, async || {
+            let bounds = bounds.clone();
+            let change = move |record: &mut JobRecord| record.requirements = bounds;
+            self.records.update_job(&self.leader, job, change).await.map(drop)
+        });
+        Ok(written.await?)
+    }
+
     /// The job is to be cancelled, whoever leads.
     pub(super) async fn intend_to_cancel(&self, job: JobId, asked_ms: i64) -> Result<(), NotWritten> {
         let asked = JobIntent {
@@ -572,6 +598,7 @@ impl Durable {
             submitted_ms: record.submitted_ms,
             cancelled: view.intents.values().any(|known| cancels(&known.value)),
             exits: record.exits,
+            requirements: declared(&record.requirements),
             epoch,
             claimed,
         }))

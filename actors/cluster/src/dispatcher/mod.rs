@@ -9,6 +9,7 @@ mod keeping;
 mod lives;
 mod processes;
 mod queries;
+mod requirements;
 mod shell;
 mod writes;
 

@@ -17,7 +17,7 @@ use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_core::time::Time;
-use hurtig_dataflow::graph::JobStatus;
+use hurtig_dataflow::graph::{JobStatus, Requirements};
 use hurtig_ha::records::{Epoch, JobIntent, ProcessExit};
 use hurtig_kit::{Mailbox, ShellCx};
 use hurtig_rpc::{Call, FenceError, Fences, Responder, RpcError, Scope, Stamp};
@@ -110,6 +110,8 @@ pub(super) struct Job {
     pub(super) open: BTreeMap<String, JobIntent>,
     /// The savepoint that it stops with is recorded.
     pub(super) stopped: bool,
+    /// Between which bounds its vertices run; `None`: nobody has declared any.
+    pub(super) requirements: Option<Requirements>,
     /// How JobMasters of it have ended, those that ended last.
     exits: VecDeque<FailureEntry>,
     /// How many have.
@@ -361,6 +363,7 @@ impl Dispatcher {
         let first_time = known.lives.claimed(process, begins.token, begins.latest);
         let restore = known.lives.latest().map(|(_, path)| path.clone());
         let (cancelled, age) = (known.lives.cancelled, known.age(wall_ms));
+        let requirements = known.requirements.clone();
         if first_time {
             let gateway = processes
                 .rpc
@@ -382,6 +385,10 @@ impl Dispatcher {
                 workers: claim.workers.clone(),
             });
             let outbox = self.outbox_to(way.mailbox, cx);
+            // One that comes from an earlier term may not have heard of them.
+            if let Some(requirements) = requirements.clone() {
+                outbox.send(JobMasterMessage::RequirementsDeclared(requirements).into());
+            }
             if cancelled {
                 outbox.send(JobMasterMessage::Cancel.into());
             }
@@ -395,6 +402,7 @@ impl Dispatcher {
             first_checkpoint: begins.first_checkpoint,
             age,
             stopped: begins.stopped,
+            requirements,
         }
     }
 
@@ -593,6 +601,12 @@ impl Dispatcher {
         self.write(job, Write::End(Box::new(result)), cx);
     }
 
+    /// What somebody has declared of a job, and what is written down.
+    pub(super) fn declared_of(&self, job: JobId) -> Option<Requirements> {
+        let known = self.setup.processes.as_ref()?.jobs.get(&job)?;
+        known.requirements.clone()
+    }
+
     /// What ended before the present JobMaster began, which knows nothing of it.
     pub(super) fn exits(&self, job: JobId) -> Vec<FailureEntry> {
         let processes = self.setup.processes.as_ref();
@@ -618,6 +632,7 @@ impl Job {
             ids_end: CheckpointId(0),
             open: BTreeMap::new(),
             stopped: false,
+            requirements: None,
             exits: VecDeque::new(),
             exited: 0,
         }
@@ -636,6 +651,7 @@ impl Job {
         let mut known = Self {
             lives: MasterLives::inherited(exits, unfinished.cancelled),
             digests: Some(unfinished.digests),
+            requirements: unfinished.requirements,
             ..Self::new(unfinished.launch, unfinished.submitted_ms)
         };
         for exit in &unfinished.exits {

@@ -140,6 +140,7 @@ impl Dispatcher {
             // While it has no JobMaster that answers, the rest is true all the same.
             if let Ok(vertices) = vertices {
                 detail.vertices = vertices;
+                detail.scale_graph();
             }
             answer.send(Ok(detail));
         });

@@ -13,8 +13,8 @@ use crate::process::launch::JobLaunch;
 use crate::programs::Programs;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{JobOverview, JobResult};
-use hurtig_core::ids::JobId;
-use hurtig_dataflow::graph::{JobGraph, JobStatus};
+use hurtig_core::ids::{JobId, VertexId};
+use hurtig_dataflow::graph::{Bounds, JobGraph, JobStatus, Requirements};
 use hurtig_kit::{Component, ExitReason, Mailbox, Outbox, Reply, Shell, ShellCx};
 use hurtig_task::interface::TaskFactory;
 use std::collections::BTreeMap;
@@ -64,6 +64,10 @@ pub(crate) enum DispatcherInput {
     Result(JobId, Answer<Arc<JobResult>>),
     /// A question about a job, running or ended.
     Query(JobId, JobQuery),
+    /// Between which bounds the vertices of a job run.
+    Requirements(JobId, Answer<Requirements>),
+    /// Let the vertices of a job run between these bounds. Answered when that outlives this process, if there is such a place.
+    Declare(JobId, BTreeMap<VertexId, Bounds>, Answer<()>),
     /// Take a savepoint of a job. Answered when it is durable, and of a stop when the job has ended.
     Savepoint(JobId, SavepointCall, Answer<String>),
     /// Take a checkpoint of a job. Answered when it is complete.
@@ -98,6 +102,8 @@ pub(crate) struct Dispatcher {
     pub(super) masters: BTreeMap<JobId, Master>,
     /// Kept for ended jobs too, as long as the archive remembers them.
     pub(super) statuses: BTreeMap<JobId, watch::Sender<JobStatus>>,
+    /// What was declared of jobs that run in this process.
+    pub(super) declared: BTreeMap<JobId, Requirements>,
     shutting_down: Vec<Answer<()>>,
     /// The time of day of the present event, in milliseconds since 1970.
     pub(super) wall_ms: i64,
@@ -115,6 +121,7 @@ impl Dispatcher {
             brain,
             masters,
             statuses,
+            declared: BTreeMap::new(),
             shutting_down: Vec::new(),
             wall_ms: 0,
         }
@@ -238,6 +245,7 @@ impl Dispatcher {
         waiting
             .into_iter()
             .for_each(|answer| answer.send(Ok(result.clone())));
+        self.declared.remove(&result.job);
         self.setup.programs.remove(result.job);
         self.forget_process(result);
         let brain = &self.brain;
@@ -357,6 +365,8 @@ impl Component for Dispatcher {
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),
             DispatcherInput::Query(job, query) => self.answer(job, query, cx),
+            DispatcherInput::Requirements(job, answer) => answer.send(self.requirements(job)),
+            DispatcherInput::Declare(job, bounds, answer) => self.declare(job, bounds, answer, cx),
             DispatcherInput::Savepoint(job, call, answer) => self.savepoint(job, call, answer, cx),
             DispatcherInput::Checkpoint(call, answer) => self.checkpoint(call, answer, cx),
             DispatcherInput::ShutDown(answer) => {

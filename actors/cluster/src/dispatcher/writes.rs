@@ -9,6 +9,7 @@ use crate::process::placement::ProcessEvent;
 use crate::result::JobResult;
 use crate::wire::{Claim, ClaimJob, RecordCheckpoint};
 use hurtig_core::ids::{CheckpointId, JobId};
+use hurtig_dataflow::graph::Requirements;
 use hurtig_ha::records::{EpochToken, Failure, IntentOutcome, JobIntent, ProcessExit};
 use hurtig_kit::{Panicked, ShellCx};
 use hurtig_rpc::{Call, FenceError, RpcError, Stamp};
@@ -24,6 +25,8 @@ pub(crate) enum Write {
     Admit,
     /// It gets a JobMaster, after one has ended so.
     Raise(Option<ProcessExit>),
+    /// Between which bounds its vertices run.
+    Require(Requirements, Answer<()>),
     /// A process is its JobMaster.
     Claim(Call<ClaimJob>),
     /// A checkpoint is complete.
@@ -49,6 +52,7 @@ pub(crate) enum Written {
     Cancelled(Answer<()>, Result<(), NotWritten>),
     Intended(JobIntent, Answer<()>, Result<Asked, NotWritten>),
     Answered((String, IntentOutcome), Result<(), NotWritten>),
+    Required(Requirements, Answer<()>, Result<(), NotWritten>),
 }
 
 fn settled<T>(outcome: Result<Result<T, NotWritten>, Panicked>) -> Result<T, NotWritten> {
@@ -128,6 +132,17 @@ impl Dispatcher {
                 write(job, raised, Written::Raised, cx);
                 true
             }
+            Write::Require(declared, answer) => {
+                let wanted = declared.clone();
+                let required = async move { durable.require(job, &wanted).await };
+                write(
+                    job,
+                    required,
+                    |outcome| Written::Required(declared, answer, outcome),
+                    cx,
+                );
+                true
+            }
             Write::Claim(call) => known.begin_claim(durable, call, cx),
             Write::Record(call) => known.begin_record((job, durable), call, wall_ms, cx),
             Write::Finish(result, token) => self.begin_end(durable, result, Some(token), cx),
@@ -203,6 +218,9 @@ impl Dispatcher {
             Written::Finished(result, token, outcome) => self.on_finished(result, token, outcome, cx),
             Written::Learned(outcome) => self.on_learned(job, outcome, cx),
             Written::Answered(said, outcome) => self.on_answered(job, said, outcome, cx),
+            Written::Required(declared, answer, outcome) => {
+                self.on_required(job, (declared, answer), outcome, cx);
+            }
             Written::Cancelled(..) | Written::Intended(..) => {}
         }
         self.next_write(job, cx);

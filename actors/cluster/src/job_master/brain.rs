@@ -8,6 +8,7 @@ use super::failover::Failover;
 use super::failures::{FailureHistory, locate};
 use super::overview::Observed;
 use super::recovery::Hit;
+use super::rescaling::Rescaling;
 use super::restart::RestartStrategy;
 use super::savepoints::JobSavepoints;
 use super::slots::{Slot, SlotPool};
@@ -53,12 +54,14 @@ pub struct JobMasterBrain {
     /// Sources that read backlog.
     pub(super) in_backlog: usize,
     pub(super) restarts: Restarts,
+    pub(super) rescaling: Rescaling,
 }
 
 impl JobMasterBrain {
     /// The JobMaster of a job that was submitted now.
     pub fn new(graph: Arc<JobGraph>, settings: JobSettings, now: Time) -> Self {
         let seed = u64::try_from(graph.id.0.as_u128() & u128::from(u64::MAX)).unwrap_or(0);
+        let rescaling = Rescaling::new(&graph, &settings);
         let graph = match settings.failover {
             FailoverStrategy::Region => ExecutionGraph::new(graph, now),
             FailoverStrategy::Full => ExecutionGraph::as_one_region(graph, now),
@@ -80,6 +83,7 @@ impl JobMasterBrain {
             submitted: now,
             in_backlog: 0,
             restarts: Restarts::default(),
+            rescaling,
             settings,
         }
     }
@@ -143,6 +147,7 @@ impl JobMasterBrain {
             }
             JobEvent::CancellationDeadline => self.give_up(now, out),
             JobEvent::SlotDeadline { request } => self.on_slot_deadline(now, request, out),
+            JobEvent::Scaling(timer) => self.on_scaling(now, timer, out),
             JobEvent::CheckpointTimer(timer) => self.on_checkpoint_timer(now, timer, out),
             JobEvent::CheckpointPublished(checkpoint, result) => {
                 self.on_published(now, checkpoint, result, out);
@@ -172,6 +177,7 @@ impl JobMasterBrain {
                     let there = self.slots.task_managers();
                     self.observed.offered((task_manager, place), &there, &self.graph);
                     self.proceed(now, out);
+                    self.look_at_slots(now, out);
                 }
             }
             JobMasterMessage::TaskManagerLost { task_manager, cause } => {
@@ -208,6 +214,9 @@ impl JobMasterBrain {
                 checkpoint,
                 reason,
             } => self.on_declined(now, (execution, checkpoint), reason, out),
+            JobMasterMessage::RequirementsDeclared(requirements) => {
+                self.on_requirements(now, requirements, out);
+            }
             JobMasterMessage::Cancel => self.cancel(now, out),
         }
     }
@@ -288,24 +297,25 @@ impl JobMasterBrain {
         self.require_slots(out);
         match self.settings.restore.clone() {
             Some(from) => out.push(JobEffect::Store(StorageWork::Load(from))),
-            None => self.prepare_all(now, out),
+            None => self.begin(now, out),
         }
     }
 
     pub(super) fn require_slots(&mut self, out: &mut Effects) {
         self.slot_requests += 1;
-        out.push(JobEffect::RequireSlots(self.graph.job_graph().slots_required()));
+        out.push(JobEffect::RequireSlots(self.slot_need()));
         out.push(JobEffect::After(
-            self.settings.slot_request_timeout,
+            self.slot_patience().1,
             JobEvent::SlotDeadline {
                 request: self.slot_requests,
             },
         ));
     }
 
-    /// The first start of everything.
+    /// Everything is started, for the first time or at another parallelism.
     pub(super) fn prepare_all(&mut self, now: Time, out: &mut Effects) {
         let regions = self.all_regions();
+        self.failover.give_up();
         self.failover.start(regions.clone());
         self.prepare(now, &regions, out);
     }
@@ -314,7 +324,7 @@ impl JobMasterBrain {
     pub(super) fn proceed(&mut self, now: Time, out: &mut Effects) {
         let graph = self.graph.job_graph().clone();
         let Some(slots) = self.slots.assign(&graph) else {
-            return;
+            return self.look_at_shortage(now, out);
         };
         while let Some(regions) = self.take_prepared() {
             for execution in self.attempts_of(&regions) {
@@ -322,6 +332,7 @@ impl JobMasterBrain {
             }
             if self.failover.is_over() {
                 self.set_status(JobStatus::Running, now, out);
+                self.note_running(now, out);
             }
         }
     }
@@ -363,11 +374,12 @@ impl JobMasterBrain {
     }
 
     fn on_slot_deadline(&mut self, now: Time, request: u32, out: &mut Effects) {
-        let (needed, present) = (self.graph.job_graph().slots_required() as usize, self.slots.len());
-        if present >= needed || request != self.slot_requests {
+        let ((needed, timeout), present) = (self.slot_patience(), self.slots.len());
+        // A job that runs goes on with less than somebody has declared.
+        let runs = self.status() == JobStatus::Running;
+        if present >= needed as usize || runs || request != self.slot_requests {
             return;
         }
-        let timeout = self.settings.slot_request_timeout;
         let message = format!(
             "the job needs {needed} slots and has {present} after {timeout:?}: lower its parallelism, or raise \
              taskmanager.numberOfTaskSlots"
@@ -441,6 +453,7 @@ impl JobMasterBrain {
         self.stop_checkpoints(now, out);
         self.set_status(JobStatus::Cancelling, now, out);
         self.failover.give_up();
+        self.rescaling.drop_plans();
         self.stop_tasks(now, &self.all_regions(), out);
     }
 

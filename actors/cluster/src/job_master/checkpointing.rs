@@ -132,7 +132,7 @@ impl JobMasterBrain {
             Ok(found) => {
                 let adopted = found.map_or(Ok(()), |found| self.adopt(now, &from, found));
                 match adopted {
-                    Ok(()) => self.prepare_all(now, out),
+                    Ok(()) => self.begin(now, out),
                     Err(problem) => self.refuse(
                         now,
                         JobFailure::of_job(Fault::User, problem, self.after(now)),
@@ -382,7 +382,7 @@ impl JobMasterBrain {
                 }
                 self.savepoint_taken(checkpoint, request, metadata.map(Arc::unwrap_or_clone), out);
             }
-            CheckpointEffect::NotTaken(id, why) => self.not_taken(id, why, out),
+            CheckpointEffect::NotTaken(id, why) => self.not_taken(now, id, why, out),
             CheckpointEffect::Publish(cut) => self.publish(cut, out),
             CheckpointEffect::Completed(checkpoint) => self.completed(now, checkpoint, out),
             CheckpointEffect::Aborted(checkpoint, reason) => self.aborted(now, checkpoint, &reason, out),
@@ -592,6 +592,7 @@ impl JobMasterBrain {
         if self.checkpoints.retained.len() >= self.settings.retained_checkpoints {
             self.discard_claimed(out);
         }
+        self.change_when_saved(out);
     }
 
     fn discard_claimed(&mut self, out: &mut Effects) {
@@ -613,6 +614,9 @@ impl JobMasterBrain {
         self.notify(CheckpointEvent::Aborted(checkpoint), out);
         if !self.abandon_savepoint(now, checkpoint, reason, out) {
             out.push(JobEffect::Store(StorageWork::DiscardCheckpoint(checkpoint)));
+        }
+        if reason.is_failure() {
+            self.change_missed_checkpoint(out);
         }
     }
 

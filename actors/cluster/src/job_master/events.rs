@@ -1,16 +1,17 @@
 //! What reaches a JobMaster's brain, and what it wants done.
 
 use super::checkpoints::{CheckpointSettings, CheckpointTimer, RequestId};
+use super::rescaling::ScalingTimer;
 use crate::config::{
     CheckpointKind, CheckpointRetention, ClusterConfig, FailoverStrategy, JobOptions, RestartStrategyConfig,
-    RestoreFrom,
+    RestoreFrom, ScalingConfig,
 };
-use crate::messages::JobMasterMessage;
+use crate::messages::{JobMasterMessage, SlotNeed};
 use crate::result::JobResult;
 use hurtig_core::ids::{CheckpointId, ExecutionId, NodeId, TaskManagerId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::chain::StopMode;
-use hurtig_dataflow::graph::JobStatus;
+use hurtig_dataflow::graph::{JobStatus, Requirements};
 use hurtig_dataflow::operator::CheckpointEvent;
 use hurtig_dataflow::source::{Assignment, Split};
 use hurtig_state::StateShapes;
@@ -56,6 +57,10 @@ pub struct JobSettings {
     pub first_checkpoint: CheckpointId,
     /// How long ago the job was submitted.
     pub age: Duration,
+    /// How it follows the slots that there are.
+    pub scaling: ScalingConfig,
+    /// Between which bounds its vertices run; `None`: nobody has declared any.
+    pub requirements: Option<Requirements>,
 }
 
 impl JobSettings {
@@ -76,6 +81,8 @@ impl JobSettings {
             exception_history: cluster.exception_history,
             first_checkpoint: FIRST_CHECKPOINT,
             age: Duration::ZERO,
+            scaling: options.scaling,
+            requirements: None,
         }
     }
 
@@ -174,6 +181,8 @@ pub enum JobEvent {
     },
     /// Timer: tasks that were told to stop had time enough.
     CancellationDeadline,
+    /// Timer: what a change of the parallelism waits for may be there, or was waited for long enough.
+    Scaling(ScalingTimer),
     /// Timer: slots were waited for long enough.
     SlotDeadline {
         /// The request whose deadline it is.
@@ -232,7 +241,9 @@ pub struct EnumeratorStart {
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobEffect {
     /// Declare to the ResourceManager that so many slots are needed.
-    RequireSlots(u32),
+    RequireSlots(SlotNeed),
+    /// All slots of this worker were given back: it ends, and nobody misses it.
+    Dismiss(TaskManagerId),
     /// Give everything back: nothing of the job runs any more.
     Release(Vec<TaskManagerId>),
     /// Make and start the enumerators of these sources in place of those that they had; answer for each.

@@ -38,6 +38,12 @@ enum Stage {
     Preparing,
 }
 
+impl Restart {
+    fn is_stopped(&self, over: impl Fn(RegionId) -> bool) -> bool {
+        self.stage == (Stage::Stopping { due: true }) && self.regions.iter().all(|region| over(*region))
+    }
+}
+
 impl Failover {
     /// The first start of these regions.
     pub(super) fn start(&mut self, regions: BTreeSet<RegionId>) -> RestartId {
@@ -61,6 +67,12 @@ impl Failover {
         (id, regions)
     }
 
+    /// All regions are stopped, and nothing has failed.
+    pub(super) fn stop_as_planned(&mut self, regions: BTreeSet<RegionId>) -> RestartId {
+        self.restarts.clear();
+        self.add(regions, Stage::Stopping { due: false }, None)
+    }
+
     fn add(&mut self, regions: BTreeSet<RegionId>, stage: Stage, cause: Option<EntryId>) -> RestartId {
         let id = self.next;
         self.next += 1;
@@ -81,6 +93,19 @@ impl Failover {
         around.cause.filter(|_| around.stage != Stage::Preparing)
     }
 
+    /// Whether these regions are being stopped without a failure.
+    pub(super) fn is_planned(&self, regions: &BTreeSet<RegionId>) -> bool {
+        let mut restarts = self.restarts.values();
+        let around = restarts.find(|restart| restart.regions.is_superset(regions));
+        around.is_some_and(|around| around.stage != Stage::Preparing && around.cause.is_none())
+    }
+
+    /// Whether regions wait for what they need.
+    pub(super) fn is_preparing(&self) -> bool {
+        let mut restarts = self.restarts.values();
+        restarts.any(|restart| restart.stage == Stage::Preparing)
+    }
+
     /// The delay of a restart is over.
     pub(super) fn due(&mut self, id: RestartId) {
         if let Some(restart) = self.restarts.get_mut(&id)
@@ -90,13 +115,17 @@ impl Failover {
         }
     }
 
-    /// The next restart whose delay is over and whose regions all are; it is preparing from now on.
+    /// The next restart whose delay is over and whose regions all are, and whether nothing has failed.
+    pub(super) fn stopped(&self, over: impl Fn(RegionId) -> bool) -> Option<(&BTreeSet<RegionId>, bool)> {
+        let mut restarts = self.restarts.values();
+        let next = restarts.find(|restart| restart.is_stopped(&over))?;
+        Some((&next.regions, next.cause.is_none()))
+    }
+
+    /// The regions of [`Self::stopped`], which are preparing from now on.
     pub(super) fn take_stopped(&mut self, over: impl Fn(RegionId) -> bool) -> Option<BTreeSet<RegionId>> {
-        let due = Stage::Stopping { due: true };
-        let restart = self
-            .restarts
-            .values_mut()
-            .find(|restart| restart.stage == due && restart.regions.iter().all(|region| over(*region)))?;
+        let mut restarts = self.restarts.values_mut();
+        let restart = restarts.find(|restart| restart.is_stopped(&over))?;
         restart.stage = Stage::Preparing;
         Some(restart.regions.clone())
     }

@@ -25,6 +25,7 @@ impl JobMasterBrain {
         cause: &str,
         out: &mut Effects,
     ) {
+        self.rescaling.ended(ended);
         if self.slots.task_managers().contains(&ended) || self.lost.contains(&ended) {
             return self.on_task_manager_lost(now, ended, cause, out);
         }
@@ -34,7 +35,7 @@ impl JobMasterBrain {
         self.fail(now, failure, Hit::Job, out);
     }
 
-    fn note_lost(&mut self, lost: TaskManagerId) {
+    pub(super) fn note_lost(&mut self, lost: TaskManagerId) {
         if self.lost.contains(&lost) {
             return;
         }
@@ -53,6 +54,7 @@ impl JobMasterBrain {
         cause: &str,
         out: &mut Effects,
     ) {
+        self.rescaling.ended(lost);
         self.note_lost(lost);
         if !self.slots.remove(lost) {
             return;

@@ -18,6 +18,7 @@ mod overview;
 mod recovery;
 mod remote;
 mod requests;
+mod rescaling;
 mod restart;
 mod savepoints;
 mod shared;
@@ -38,6 +39,7 @@ pub use events::{
 pub(crate) use remote::{JobMasterCall, RemoteLinks};
 pub use requests::TakenCheckpoint;
 pub(crate) use requests::{CheckpointCall, SavepointCall};
+pub use rescaling::ScalingTimer;
 pub use restart::RestartStrategy;
 pub(crate) use shell::{JobMaster, JobMasterEvent, JobMasterLinks};
 pub use statistics::{

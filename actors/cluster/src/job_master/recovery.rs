@@ -7,7 +7,7 @@ use super::metadata;
 use crate::result::JobFailure;
 use hurtig_core::ids::{ExecutionId, NodeId, SubtaskId, TaskManagerId, VertexId};
 use hurtig_core::time::Time;
-use hurtig_dataflow::graph::{JobStatus, NodeKind, RegionId, TaskState};
+use hurtig_dataflow::graph::{ExecutionGraph, JobStatus, NodeKind, RegionId, TaskState};
 use hurtig_task::interface::TaskFailure;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -48,7 +48,9 @@ impl JobMasterBrain {
             true => self.failures.last(),
             false => self.failover.part_of(&regions),
         };
-        if ending || part_of.is_some() {
+        // What fails while it is being stopped to change the parallelism starts again anyway.
+        let planned = self.failover.is_planned(&regions);
+        if ending || planned || part_of.is_some() {
             self.note(failure, part_of);
             return self.settle(now, out);
         }
@@ -101,6 +103,7 @@ impl JobMasterBrain {
         if self.status() != JobStatus::Restarting {
             self.set_status(JobStatus::Restarting, now, out);
         }
+        self.rescaling.drop_plans();
         let (restart, regions) = self.failover.stop(regions, cause);
         out.push(JobEffect::After(delay, JobEvent::RestartDue { restart }));
         self.stop_tasks(now, &regions, out);
@@ -215,32 +218,45 @@ impl JobMasterBrain {
 
     /// Starts again what has stopped and whose delay is over.
     pub(super) fn restart_stopped(&mut self, now: Time, out: &mut Effects) {
-        while let Some(regions) = {
+        let over = |graph: &ExecutionGraph, region| graph.all_of(region, TaskState::is_terminal);
+        while let Some((regions, planned)) = self.failover.stopped(|region| over(&self.graph, region)) {
+            let all = regions.len() == self.graph.regions().len();
+            // Everything is started with as many slots as there can be.
+            if all && !self.slots_settled(out) {
+                return;
+            }
             let graph = &self.graph;
-            self.failover
-                .take_stopped(|region| graph.all_of(region, TaskState::is_terminal))
-        } {
-            self.restart(now, &regions, out);
+            let Some(regions) = self.failover.take_stopped(|region| over(graph, region)) else {
+                return;
+            };
+            self.restart(now, &regions, planned, out);
         }
     }
 
-    fn restart(&mut self, now: Time, regions: &BTreeSet<RegionId>, out: &mut Effects) {
+    fn restart(&mut self, now: Time, regions: &BTreeSet<RegionId>, planned: bool, out: &mut Effects) {
         self.end_generations(regions, out);
         for execution in self.attempts_of(regions) {
             let report = self.reports.remove(&execution);
             self.observed.replaced(execution, report.as_ref());
         }
-        for region in regions {
-            self.graph.restart(*region, now);
+        let all = regions.len() == self.graph.regions().len();
+        let rescaled = all && self.take_parallelism(now, out);
+        if !rescaled {
+            regions.iter().for_each(|region| self.graph.restart(*region, now));
         }
         self.observed.forget(&self.graph);
-        self.restarts.all += 1;
-        if regions.len() == self.graph.regions().len() {
-            self.restarts.full += 1;
+        if all {
             self.kinds = super::accumulators::AccumulatorKinds::default();
         }
-        out.push(JobEffect::Restarted(self.restarts));
-        self.prepare(now, regions, out);
+        if !planned {
+            self.restarts.all += 1;
+            self.restarts.full += u32::from(all);
+            out.push(JobEffect::Restarted(self.restarts));
+        }
+        match rescaled {
+            true => self.prepare_all(now, out),
+            false => self.prepare(now, regions, out),
+        }
     }
 
     pub(super) fn end_generations(&self, regions: &BTreeSet<RegionId>, out: &mut Effects) {

@@ -140,6 +140,12 @@ impl JobSavepoints {
         self.has_stopped() || self.current.as_ref().is_some_and(UnderWay::has_drained)
     }
 
+    /// Whether a savepoint is under way.
+    pub(super) fn is_taking(&self) -> bool {
+        let current = self.current.as_ref();
+        current.is_some_and(|current| current.order.savepoint().is_some())
+    }
+
     /// Tasks were told to begin this checkpoint.
     pub(super) fn triggered(&mut self, checkpoint: CheckpointId) {
         let current = self.current.as_mut();
@@ -342,7 +348,7 @@ impl JobMasterBrain {
     }
 
     /// What was asked for was not taken, or not begun.
-    pub(super) fn not_taken(&mut self, id: RequestId, why: String, out: &mut Effects) {
+    pub(super) fn not_taken(&mut self, now: Time, id: RequestId, why: String, out: &mut Effects) {
         let wanted = self.savepoints.wanted.remove(&id);
         let why = match &self.savepoints.because {
             Some(cause) => format!("{why}: {cause}"),
@@ -353,6 +359,7 @@ impl JobMasterBrain {
             Some(Wanted::Checkpoint(_)) => out.push(JobEffect::AnswerCheckpoint(id, Err(why))),
             _ => answer(id, Err(why), out),
         }
+        self.own_checkpoint_not_taken(now, id, out);
     }
 
     /// A checkpoint was given up. Returns whether it was a savepoint.

@@ -195,9 +195,10 @@ impl JobMaster {
     fn carry_out(&mut self, effect: JobEffect, cx: &mut ShellCx<'_, Self>) {
         let job = self.job();
         match effect {
-            JobEffect::RequireSlots(slots) => {
-                self.to_resource_manager(ResourceManagerEvent::Require(job, slots, cx.mailbox()));
+            JobEffect::RequireSlots(need) => {
+                self.to_resource_manager(ResourceManagerEvent::Require(job, need, cx.mailbox()));
             }
+            JobEffect::Dismiss(worker) => drop(self.task_managers.remove(&worker)),
             JobEffect::Release(task_managers) => self.release(&task_managers),
             JobEffect::StartEnumerators(sources) => {
                 sources

@@ -68,6 +68,38 @@ impl SlotPool {
         }
     }
 
+    /// Takes away all slots but so many, by who offered them. Those of few TaskManagers are kept, the ones that have offered
+    /// most, so that others have none left.
+    pub(super) fn surplus(&mut self, needed: usize) -> BTreeMap<TaskManagerId, Vec<AllocationId>> {
+        let mut offered: BTreeMap<TaskManagerId, usize> = BTreeMap::new();
+        self.slots()
+            .for_each(|slot| *offered.entry(slot.0).or_default() += 1);
+        let mut most_first: Vec<_> = offered.into_iter().collect();
+        most_first.sort_by_key(|(id, count)| (std::cmp::Reverse(*count), *id));
+        let mut left = needed;
+        let kept = most_first.into_iter().map(|(id, count)| {
+            let kept = count.min(left);
+            left -= kept;
+            (id, kept)
+        });
+        let mut kept: BTreeMap<TaskManagerId, usize> = kept.collect();
+        let mut surplus: BTreeMap<TaskManagerId, Vec<AllocationId>> = BTreeMap::new();
+        for place in &mut self.places {
+            let Some((id, allocation)) = *place else { continue };
+            match kept.get_mut(&id) {
+                Some(left) if *left > 0 => *left -= 1,
+                _ => {
+                    surplus.entry(id).or_default().push(allocation);
+                    *place = None;
+                }
+            }
+        }
+        if !surplus.is_empty() {
+            self.places.retain(Option::is_some);
+        }
+        surplus
+    }
+
     fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.places.iter().flatten()
     }

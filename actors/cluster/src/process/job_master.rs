@@ -123,13 +123,14 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
             Ok(claimed) => break claimed,
         }
     };
-    let (begins, age, stopped) = match claimed {
+    let (begins, age, stopped, requirements) = match claimed {
         Claim::Granted {
             restore,
             first_checkpoint,
             age,
             stopped,
-        } => ((restore, first_checkpoint), age, stopped),
+            requirements,
+        } => ((restore, first_checkpoint), age, stopped, requirements),
         Claim::Refused(why) => return Ok(refused(&why)),
     };
     let (dispatcher, dispatcher_way) = watch::channel(peer.gateway("dispatcher").stamped(stamp));
@@ -143,7 +144,7 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
         exchange: ExchangeAuthority::of(job, &security)?,
     };
     let mut settings = settings(&code, begins, remote.stopped.as_ref())?;
-    settings.age = age;
+    (settings.age, settings.requirements) = (age, requirements);
     let (mut running, master) = start(remote, resources_way, settings, code, env)?;
     if !obeys.jobmanagers.is_empty() {
         running.farewell = LEADERLESS;

@@ -2,6 +2,7 @@
 
 use super::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
 use super::overview::{MachineQuestion, TaskManagers};
+use crate::config::elasticity;
 use crate::dispatcher::{DispatcherCall, DispatcherInput};
 use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
@@ -12,7 +13,7 @@ use crate::wire::{
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::Time;
-use hurtig_dataflow::graph::JobGraph;
+use hurtig_dataflow::graph::{JobGraph, Requirements};
 use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Connectivity, Gateway, Peer, Rpc, RpcError, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,7 +140,9 @@ pub(super) struct JobProcesses {
     clearing: bool,
     over: bool,
     /// Of an earlier term, whose workers may still come back: it gets no slots beside those that they have. What it requires meanwhile.
-    settling: Option<Option<u32>>,
+    settling: Option<Option<ResourceManagerMessage>>,
+    /// Slots that its JobMaster has given back.
+    returned: BTreeSet<AllocationId>,
     /// The workers that its JobMaster brings along from an earlier term; it knows no others.
     expected: Option<BTreeSet<TaskManagerId>>,
 }
@@ -266,13 +269,15 @@ impl Placement {
                 (ProcessId::JobMaster { .. }, Some(known)) => known.master_at = Some(at),
                 (ProcessId::Worker { worker, job, .. }, Some(known)) if known.settling.is_some() => {
                     tracing::info!(%process, "goes on");
+                    let kept = allocations.iter().filter(|slot| !known.returned.contains(slot));
+                    let allocations: Vec<AllocationId> = kept.copied().collect();
                     let back = Worker {
                         at,
                         since: cx.now(),
                         allocations: allocations.clone(),
                     };
                     known.workers.insert(*worker, back);
-                    held.push((*job, allocations.clone()));
+                    held.push((*job, allocations));
                 }
                 _ => self.end_process(at, *process, cx),
             }
@@ -489,8 +494,8 @@ impl ResourceManager {
 
     fn settle_one(&mut self, job: JobId, cx: Cx<'_, '_>) {
         let Some(known) = self.job(job) else { return };
-        if let Some(Some(slots)) = known.settling.take() {
-            self.decide(ResourceManagerMessage::Require { job, slots }, cx);
+        if let Some(Some(required)) = known.settling.take() {
+            self.decide(required, cx);
         }
     }
 
@@ -510,6 +515,7 @@ impl ResourceManager {
                 clearing: false,
                 over: false,
                 settling: Some(None),
+                returned: BTreeSet::new(),
                 expected: None,
             },
         );
@@ -543,6 +549,9 @@ impl ResourceManager {
             if current.is_none_or(|epoch| stamp != Some(Stamp::job(job, epoch))) {
                 continue;
             }
+            if let ResourceManagerMessage::Require { returned, .. } = &message {
+                self.take_slots_back(job, returned, cx);
+            }
             if self.is_kept_for_later(job, &message) {
                 continue;
             }
@@ -564,11 +573,31 @@ impl ResourceManager {
             return false;
         };
         match message {
-            ResourceManagerMessage::Require { slots, .. } => *required = Some(*slots),
+            ResourceManagerMessage::Require { .. } => *required = Some(message.clone()),
             ResourceManagerMessage::Release { .. } => *required = None,
             _ => {}
         }
         matches!(message, ResourceManagerMessage::Require { .. })
+    }
+
+    /// A JobMaster has given slots back. A worker that has none left is ended, which frees those that it had; others go on
+    /// without.
+    fn take_slots_back(&mut self, job: JobId, returned: &[AllocationId], cx: Cx<'_, '_>) {
+        let Some(known) = self.job(job) else { return };
+        known.returned = returned.iter().copied().collect();
+        let (mut useless, mut freed) = (Vec::new(), Vec::new());
+        for (id, worker) in &mut known.workers {
+            if worker.allocations.iter().all(|slot| returned.contains(slot)) {
+                useless.push(*id);
+                continue;
+            }
+            let gone = worker.allocations.extract_if(.., |slot| returned.contains(slot));
+            freed.extend(gone);
+        }
+        self.brain.give_back(job, &freed);
+        for worker in useless {
+            self.end_worker(job, worker, cx);
+        }
     }
 
     /// Whoever runs it reports its end, which frees its slots.
@@ -583,7 +612,7 @@ impl ResourceManager {
             worker,
         };
         if let Some(at) = known.workers.get(&worker).map(|worker| worker.at) {
-            tracing::warn!(%process, "its JobMaster does not reach it; it is ended");
+            tracing::info!(%process, "its JobMaster does not need it, or does not reach it; it is ended");
             placement.end_process(at, process, cx);
         }
     }
@@ -602,6 +631,7 @@ impl ResourceManager {
             clearing: false,
             over: false,
             settling: None,
+            returned: BTreeSet::new(),
             expected: None,
         });
         (known.epoch, known.wanted) = (epoch, true);
@@ -736,7 +766,10 @@ impl ResourceManager {
 
     /// A job that will never get its slots is refused.
     fn check_slots(&self, graph: JobGraph) -> Result<JobGraph, String> {
-        let (needed, (there, _)) = (graph.slots_required(), self.brain.totals());
+        let least = Requirements::initial(&graph, elasticity(&graph.config))
+            .slots(&graph)
+            .0;
+        let (needed, (there, _)) = (least.min(graph.slots_required()), self.brain.totals());
         if needed > there {
             let starters = self
                 .placement

@@ -1,8 +1,9 @@
 //! The ResourceManager's brain: declared requirements against offered slots.
 //!
-//! A job gets all that it misses or nothing, so that two jobs never hold half of what each needs. Jobs
+//! A job gets all that it needs at least or nothing, so that two jobs never hold half of what each needs. Jobs
 //! are served in the order in which they asked; a job that does not fit waits and lets later,
-//! smaller ones pass. What a job loses with a TaskManager it misses again.
+//! smaller ones pass. What is left when all have been looked at goes to those that can use more than they need, in the same
+//! order. What a job loses with a TaskManager it misses again.
 
 use crate::config::LoadBalance;
 use crate::messages::ResourceManagerMessage;
@@ -64,13 +65,20 @@ impl Offer {
     }
 }
 
+/// What a job needs in all.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    least: u32,
+    most: u32,
+}
+
 /// Slots and who needs them.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceBrain {
     balance: LoadBalance,
     offers: BTreeMap<TaskManagerId, Offer>,
     /// Jobs in the order in which they asked, with what they need in all.
-    required: Vec<(JobId, u32)>,
+    required: Vec<(JobId, Wanted)>,
     next_allocation: u128,
 }
 
@@ -133,7 +141,12 @@ impl ResourceBrain {
                     })
                     .slots = slots;
             }
-            ResourceManagerMessage::Require { job, slots } => self.require(job, slots),
+            ResourceManagerMessage::Require {
+                job, slots, least, ..
+            } => {
+                let (least, most) = (least.unwrap_or(slots).min(slots), slots);
+                self.require(job, Wanted { least, most });
+            }
             ResourceManagerMessage::Release { job } => {
                 self.required.retain(|(requiring, _)| *requiring != job);
                 self.offers.values_mut().for_each(|offer| {
@@ -158,29 +171,48 @@ impl ResourceBrain {
         self.serve(out);
     }
 
-    fn require(&mut self, job: JobId, slots: u32) {
+    fn require(&mut self, job: JobId, wanted: Wanted) {
         match self.required.iter_mut().find(|(requiring, _)| *requiring == job) {
-            Some(required) => required.1 = slots,
-            None => self.required.push((job, slots)),
+            Some(required) => required.1 = wanted,
+            None => self.required.push((job, wanted)),
         }
     }
 
+    /// A job does not use these slots any more.
+    pub fn give_back(&mut self, job: JobId, allocations: &[AllocationId]) {
+        let offers = self.offers.values_mut();
+        offers.for_each(|offer| offer.free_again(job, allocations));
+    }
+
     fn serve(&mut self, out: &mut Vec<ResourceEffect>) {
-        let required = self.required.clone();
-        for (job, slots) in required {
-            let missing = slots.saturating_sub(self.held(job));
+        let mut free = self.offers.values().map(Offer::free).fold(0, u32::saturating_add);
+        let mut given = vec![0; self.required.len()];
+        let held: Vec<u32> = self.required.iter().map(|(job, _)| self.held(*job)).collect();
+        for (at, (_, wanted)) in self.required.iter().enumerate() {
+            let missing = wanted.least.saturating_sub(held[at]);
+            if missing <= free {
+                given[at] = missing;
+                free -= missing;
+            }
+        }
+        for (at, (_, wanted)) in self.required.iter().enumerate() {
+            let has = held[at] + given[at];
+            if has >= wanted.least {
+                let more = wanted.most.saturating_sub(has).min(free);
+                given[at] += more;
+                free -= more;
+            }
+        }
+        let jobs: Vec<JobId> = self.required.iter().map(|(job, _)| *job).collect();
+        for (job, missing) in jobs.into_iter().zip(given) {
             if missing > 0 {
                 self.grant(job, missing, out);
             }
         }
     }
 
-    /// Takes slots from TaskManagers, if there are enough.
+    /// Takes slots from TaskManagers, of which enough are free.
     fn grant(&mut self, job: JobId, missing: u32, out: &mut Vec<ResourceEffect>) {
-        let free = self.offers.values().map(Offer::free);
-        if free.fold(0, u32::saturating_add) < missing {
-            return;
-        }
         for (task_manager, taken) in self.shares(job, missing) {
             let Some(offer) = self.offers.get_mut(&task_manager) else {
                 continue;
@@ -253,6 +285,7 @@ impl ResourceBrain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::SlotNeed;
     use proptest::prelude::*;
 
     fn job(number: u128) -> JobId {
@@ -271,14 +304,7 @@ mod tests {
     }
 
     fn require(brain: &mut ResourceBrain, number: u128, slots: u32) -> usize {
-        told(
-            brain,
-            ResourceManagerMessage::Require {
-                job: job(number),
-                slots,
-            },
-        )
-        .len()
+        told(brain, SlotNeed::exactly(slots).of(job(number))).len()
     }
 
     #[test]
@@ -302,13 +328,7 @@ mod tests {
         assert_eq!((brain.totals(), brain.held(job(1))), ((3, 1), 2));
         assert_eq!(require(&mut brain, 1, 2), 0, "it has what it needs");
         assert_eq!(require(&mut brain, 2, 2), 0, "there is not enough");
-        let effects = told(
-            &mut brain,
-            ResourceManagerMessage::Require {
-                job: job(3),
-                slots: 1,
-            },
-        );
+        let effects = told(&mut brain, SlotNeed::exactly(1).of(job(3)));
         let [ResourceEffect::Allocate { allocations, .. }] = &effects[..] else {
             panic!("{effects:?}")
         };
@@ -337,10 +357,48 @@ mod tests {
         assert_eq!(brain.held(job(2)), 4);
     }
 
+    fn can_use(brain: &mut ResourceBrain, number: u128, least: u32, slots: u32) {
+        let need = SlotNeed {
+            slots,
+            least,
+            returned: Vec::new(),
+        };
+        told(brain, need.of(job(number)));
+    }
+
+    #[test]
+    fn what_is_left_goes_to_those_that_can_use_more() {
+        let mut brain = ResourceBrain::new(LoadBalance::None);
+        can_use(&mut brain, 1, 3, 10);
+        can_use(&mut brain, 2, 2, 4);
+        let held = |brain: &ResourceBrain| [1, 2].map(|number| brain.held(job(number)));
+        register(&mut brain, 1, Some(2));
+        assert_eq!(held(&brain), [0, 2], "nobody holds less than it needs");
+        register(&mut brain, 2, Some(4));
+        assert_eq!(
+            held(&brain),
+            [4, 2],
+            "each has what it needs, and the first one the rest"
+        );
+        register(&mut brain, 3, Some(20));
+        assert_eq!(held(&brain), [10, 4]);
+        // What is given back is free for others.
+        can_use(&mut brain, 1, 1, 1);
+        assert_eq!((held(&brain), brain.totals()), ([10, 4], (26, 12)));
+        let all: Vec<AllocationId> = brain
+            .offers
+            .values()
+            .flat_map(|offer| offer.used.get(&job(1)).into_iter().flatten())
+            .copied()
+            .collect();
+        brain.give_back(job(1), &all[1..]);
+        assert_eq!((held(&brain), brain.totals()), ([1, 4], (26, 21)));
+    }
+
     /// How many slots each TaskManager gives when a job asks.
     fn given(brain: &mut ResourceBrain, number: u128, slots: u32) -> Vec<(TaskManagerId, usize)> {
         let job = job(number);
-        let effects = told(brain, ResourceManagerMessage::Require { job, slots });
+        let effects = told(brain, SlotNeed::exactly(slots).of(job));
         let given = |ResourceEffect::Allocate {
                          task_manager,
                          allocations,
@@ -452,7 +510,7 @@ mod tests {
                     }
                     1 if !wanted.contains_key(&job(number)) => {
                         wanted.insert(job(number), count);
-                        ResourceManagerMessage::Require { job: job(number), slots: count }
+                        SlotNeed::exactly(count).of(job(number))
                     }
                     _ => {
                         wanted.remove(&job(number));

@@ -3,7 +3,7 @@
 use super::brain::{ResourceBrain, ResourceEffect};
 use crate::config::LoadBalance;
 use crate::job_master::JobMasterEvent;
-use crate::messages::ResourceManagerMessage;
+use crate::messages::{ResourceManagerMessage, SlotNeed};
 use crate::process::placement::{Placement, ProcessEvent};
 use crate::task_manager::TaskManagerInput;
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
@@ -19,7 +19,7 @@ pub(crate) enum ResourceManagerEvent {
     /// A TaskManager introduces itself.
     Register(TaskManagerId, Option<u32>, Mailbox<TaskManagerInput>),
     /// A JobMaster declares what it needs.
-    Require(JobId, u32, Mailbox<JobMasterEvent>),
+    Require(JobId, SlotNeed, Mailbox<JobMasterEvent>),
     /// A JobMaster needs nothing any more.
     Release(JobId),
     /// A JobMaster does not hear of a worker any more.
@@ -106,9 +106,10 @@ impl Component for ResourceManager {
                 self.task_managers.insert(task_manager, outbox);
                 ResourceManagerMessage::Register { task_manager, slots }
             }
-            ResourceManagerEvent::Require(job, slots, master) => {
+            ResourceManagerEvent::Require(job, need, master) => {
                 self.masters.insert(job, master);
-                ResourceManagerMessage::Require { job, slots }
+                self.brain.give_back(job, &need.returned);
+                need.of(job)
             }
             ResourceManagerEvent::Release(job) => {
                 self.masters.remove(&job);

@@ -66,7 +66,7 @@ impl Crosses for ResourceManagerEvent {
 
     fn crossing(self) -> Crossing<Self> {
         match self {
-            Self::Require(job, slots, _) => Crossing::Message(ResourceManagerMessage::Require { job, slots }),
+            Self::Require(job, need, _) => Crossing::Message(need.of(job)),
             Self::Release(job) => Crossing::Message(ResourceManagerMessage::Release { job }),
             Self::GiveUp(job, worker) => Crossing::Message(ResourceManagerMessage::GiveUp { job, worker }),
             Self::Register(..) => Crossing::Nothing("a TaskManager registers by a question"),

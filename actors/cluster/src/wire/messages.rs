@@ -15,7 +15,7 @@ use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId, VertexId};
 use hurtig_core::metrics::MetricSample;
 use hurtig_dataflow::chain::StopMode;
-use hurtig_dataflow::graph::JobGraph;
+use hurtig_dataflow::graph::{JobGraph, Requirements};
 use hurtig_rpc::{TlsGiven, rpc_endpoint, rpc_message};
 use hurtig_storage::SavepointFormat;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,9 @@ pub(crate) enum Claim {
         /// It was stopped with what it begins with: it only commits that, and ends.
         #[serde(default)]
         stopped: Option<StopsWith>,
+        /// Between which bounds its vertices run; `None`: nobody has declared any.
+        #[serde(default)]
+        requirements: Option<Requirements>,
     },
     /// It is somebody else's, or over.
     Refused(String),

@@ -132,6 +132,7 @@ fn every_command_answers_what_the_reference_says_and_the_truth() {
     let job = runs(&mut all);
     shows(&mut all, &job);
     takes_snapshots(&mut all, &job);
+    rescales(&mut all, &job);
     keeps_artifacts(&mut all);
     logs(&mut all);
     settings(&mut all);
@@ -261,6 +262,53 @@ fn shows(all: &mut Transcript, job: &str) {
         let said = all.people(&["show", job, part]);
         assert!(said.contains(wanted), "{part}: {said}");
     }
+}
+
+fn rescales(all: &mut Transcript, job: &str) {
+    let bounds = |known: &Value| -> Vec<(i64, i64)> {
+        let vertices = known["requirements"].as_object().unwrap().values();
+        let of = |one: &Value, bound: &str| one["parallelism"][bound].as_i64().unwrap();
+        vertices
+            .map(|one| (of(one, "lowerBound"), of(one, "upperBound")))
+            .collect()
+    };
+    let known = all.ask("rescale", &[job]);
+    assert_eq!(
+        (bounds(&known), &known["declared"]),
+        (vec![(2, 2); 2], &false.into())
+    );
+    let before = all.ask_for("GET /jobs/{jobid}", "show", &[job]);
+    let first = format!("{}=1", string(&before["vertices"][0]["id"]));
+    let declared = all.ask(
+        "rescale",
+        &["-p", "3", "--at-least", "2", "--vertex", &first, job],
+    );
+    assert_eq!(declared["declared"], true);
+    assert!(
+        bounds(&declared).contains(&(2, 3)) && bounds(&declared).contains(&(1, 1)),
+        "{declared}"
+    );
+    let again = all.ask("rescale", &[job]);
+    assert_eq!(again["requirements"], declared["requirements"], "they are kept");
+    until("it runs so", || {
+        let known = all.ask_for("GET /jobs/{jobid}", "show", &[job]);
+        let vertices = known["vertices"].as_array().unwrap().iter();
+        let widths: Vec<_> = vertices.map(|one| one["parallelism"].as_u64().unwrap()).collect();
+        (widths == [1, 3] && known["state"] == "RUNNING").then_some(())
+    });
+    for wrong in [
+        &["-p", "0"][..],
+        &["-p", "200"],
+        &["--vertex", "x=1"],
+        &["-p", "2", "--at-least", "3"],
+    ] {
+        let (code, answer) = all.run("rescale", &[wrong, &[job]].concat());
+        assert!(
+            code != Some(0) && answer["errors"].is_array(),
+            "{wrong:?}: {answer}"
+        );
+    }
+    assert!(all.people(&["rescale", job]).contains("AT LEAST"));
 }
 
 fn takes_snapshots(all: &mut Transcript, job: &str) {

@@ -251,6 +251,10 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
                 };
                 world.task_managers().iter().map(of_one).collect()
             }
+            // A job that has ended has none.
+            "/jobs/{jobid}/resource-requirements" => {
+                vec![format!("/jobs/{}/resource-requirements", world.running)]
+            }
             "/jobmanager/logs/{filename}" => vec!["/jobmanager/logs/jobmanager.log".to_owned()],
             path if path.contains("{jobid}") || path.contains("{applicationid}") => {
                 let jobs = world.jobs().into_iter().chain([&restarting]);

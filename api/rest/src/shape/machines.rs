@@ -27,7 +27,7 @@ pub(crate) fn config(submit: bool, cancel: bool) -> Value {
         "timezone-offset": 0,
         "flink-version": env!("CARGO_PKG_VERSION"),
         "flink-revision": NO_COMMIT,
-        "features": { "web-submit": submit, "web-cancel": cancel, "web-rescale": false, "web-history": false },
+        "features": { "web-submit": submit, "web-cancel": cancel, "web-rescale": true, "web-history": false },
     })
 }
 

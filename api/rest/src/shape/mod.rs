@@ -61,7 +61,7 @@ pub(crate) fn overview(detail: &JobDetail, now: i64) -> Value {
         "jid": job.to_string(),
         "name": name,
         "jobType": "STREAMING",
-        "schedulerType": SCHEDULER,
+        "schedulerType": scheduler(&detail.graph),
         "pending-operators": 0,
         "start-time": times.start,
         "end-time": times.end,
@@ -72,8 +72,14 @@ pub(crate) fn overview(detail: &JobDetail, now: i64) -> Value {
     })
 }
 
-/// Flink's name of a scheduler that waits for all slots that a job needs.
-const SCHEDULER: &str = "Default";
+/// Flink's name of a scheduler that waits for all slots that a job needs, or of one that does not.
+fn scheduler(graph: &JobGraph) -> &'static str {
+    let set = |key: &str| graph.config.get(key).map(String::as_str);
+    match (set("jobmanager.scheduler"), set("scheduler-mode")) {
+        (Some("Adaptive"), _) | (_, Some("reactive")) => "Adaptive",
+        _ => "Default",
+    }
+}
 
 /// The one that was set for the whole job; -1: none was.
 fn max_parallelism(graph: &JobGraph) -> i64 {
@@ -100,7 +106,7 @@ pub(crate) fn detail(detail: &JobDetail, now: i64) -> Value {
         "application-id": overview.job.to_string(),
         "name": overview.name,
         "isStoppable": false,
-        "schedulerType": SCHEDULER,
+        "schedulerType": scheduler(&detail.graph),
         "maxParallelism": max_parallelism(&detail.graph),
         "pending-operators": 0,
         "state": overview.status.name(),

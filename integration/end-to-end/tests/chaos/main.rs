@@ -18,6 +18,7 @@
     reason = "not every test that needs an etcd does everything with it"
 )]
 mod etcd_process;
+mod rescale;
 mod stand;
 
 use etcd_process::Etcd;
@@ -26,7 +27,7 @@ use hurtig_end_to_end::{Random, built_example, number};
 use stand::{LEADERS, Stand, TASK_MANAGERS, signal, sleep, until};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Records a second.
@@ -271,10 +272,14 @@ fn files(folder: &Path) -> Vec<String> {
     below.collect()
 }
 
-fn run(etcd: Option<Etcd>, kinds: &[Fault]) {
-    // Two clusters at once would be measured by how slow they make each other.
+/// Two clusters at once would be measured by how slow they make each other.
+fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(etcd: Option<Etcd>, kinds: &[Fault]) {
+    let _one = alone();
     let (events, seed) = (
         number("CHAOS_EVENTS", 5),
         number("CHAOS_SEED", u64::from(std::process::id())),

@@ -229,6 +229,22 @@ impl Stand {
         self.servers(leaders)[number].child = child;
     }
 
+    /// Ends a TaskManager for good, with all that it runs.
+    pub(crate) fn remove(&mut self, number: usize) {
+        let server = &mut self.task_managers[number];
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+    }
+
+    /// Starts a TaskManager again that was removed.
+    pub(crate) fn add(&mut self, number: usize) {
+        let (name, args) = (
+            self.task_managers[number].name.clone(),
+            self.task_managers[number].args.clone(),
+        );
+        self.task_managers[number].child = self.spawn(&name, &args);
+    }
+
     /// Stops a jobmanager or a TaskManager for a while.
     pub(crate) fn pause(&mut self, leaders: bool, number: usize, pause: Duration) {
         let process = self.servers(leaders)[number].child.id();

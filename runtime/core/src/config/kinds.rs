@@ -189,6 +189,24 @@ config_enum! {
 }
 
 config_enum! {
+    /// Which slots a job waits for.
+    pub enum Scheduler {
+        /// All that its plan needs.
+        Default = "Default" | "default",
+        /// Those that there are.
+        Adaptive = "Adaptive" | "adaptive",
+    }
+}
+
+config_enum! {
+    /// How much of a cluster a job uses.
+    pub enum SchedulerMode {
+        /// All of it.
+        Reactive = "reactive" | "REACTIVE",
+    }
+}
+
+config_enum! {
     /// How the operators of a vertex are described in plans.
     pub enum VertexDescriptionMode {
         /// One operator a line, indented.

@@ -55,7 +55,8 @@ pub use error::{ConfigError, ConfigErrors};
 pub use kinds::{
     BufferTimeout, CheckpointRetention, CheckpointingMode, ClaimMode, ExchangeCompression, FailoverStrategy,
     HighAvailability, Limit, MaxParallelism, RecordForm, RestAuthentication, RestartStrategy,
-    SavepointFormat, SignalAction, SnapshotCompression, StateBackendKind, VertexDescriptionMode,
+    SavepointFormat, Scheduler, SchedulerMode, SignalAction, SnapshotCompression, StateBackendKind,
+    VertexDescriptionMode,
 };
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use redaction::{HIDDEN, Redaction};

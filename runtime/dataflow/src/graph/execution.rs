@@ -64,6 +64,15 @@ pub struct ExecutionVertex {
     pub region: RegionId,
 }
 
+impl ExecutionVertex {
+    fn remember(&mut self, attempt: Execution) {
+        self.previous.push(attempt);
+        if self.previous.len() > ATTEMPT_HISTORY {
+            self.previous.remove(0);
+        }
+    }
+}
+
 /// What became of a reported state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateChange {
@@ -97,6 +106,8 @@ pub struct ExecutionGraph {
     regions: Vec<Region>,
     /// The next deployment of a region.
     next_generation: u32,
+    /// The next attempts at subtasks that there were at another parallelism.
+    gone: BTreeMap<SubtaskId, AttemptNumber>,
 }
 
 impl ExecutionGraph {
@@ -137,6 +148,7 @@ impl ExecutionGraph {
             subtasks: all,
             next_generation: u32::try_from(numbered.len()).unwrap_or(u32::MAX),
             regions: numbered,
+            gone: BTreeMap::new(),
         }
     }
 
@@ -301,11 +313,47 @@ impl ExecutionGraph {
                 attempt: AttemptNumber(vertex.current.id.attempt.0 + 1),
             };
             let before = std::mem::replace(&mut vertex.current, Execution::new(id, now));
-            vertex.previous.push(before);
-            if vertex.previous.len() > ATTEMPT_HISTORY {
-                vertex.previous.remove(0);
+            vertex.remember(before);
+        }
+    }
+
+    /// Goes on with the same job at another parallelism: every attempt is replaced by the next one, CREATED, in regions that
+    /// are new. No attempt has the number of an earlier one, also where a subtask had gone meanwhile.
+    ///
+    /// # Panics
+    /// When an attempt is neither over nor only CREATED.
+    pub fn rescale(&mut self, graph: Arc<JobGraph>, one_region: bool, now: Time) {
+        let idle = |state: TaskState| state.is_terminal() || state == TaskState::Created;
+        assert!(self.all(idle), "an attempt is replaced only after it is over");
+        let regions = match one_region {
+            true => vec![subtasks(&graph).collect()],
+            false => pipelined_regions(&graph),
+        };
+        let mut next = Self::of_regions(graph, regions, now);
+        let mut gone = std::mem::take(&mut self.gone);
+        for (id, before) in std::mem::take(&mut self.subtasks) {
+            let begun = before.current.state != TaskState::Created;
+            let attempt = AttemptNumber(before.current.id.attempt.0 + u32::from(begun));
+            gone.insert(id, attempt);
+            if let Some(subtask) = next.subtasks.get_mut(&id) {
+                subtask.previous = before.previous;
+                if begun {
+                    subtask.remember(before.current);
+                }
             }
         }
+        for (id, subtask) in &mut next.subtasks {
+            if let Some(attempt) = gone.remove(id) {
+                subtask.current.id.attempt = attempt;
+            }
+        }
+        for (region, generation) in next.regions.iter_mut().zip(self.next_generation..) {
+            region.generation = generation;
+        }
+        next.next_generation += self.next_generation;
+        (next.status, next.gone) = (self.status, gone);
+        next.entered = std::mem::take(&mut self.entered);
+        *self = next;
     }
 
     /// The key groups of a subtask.

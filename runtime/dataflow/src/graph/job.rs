@@ -45,12 +45,23 @@ pub struct JobVertex {
     pub parallelism: u32,
     /// How many key groups.
     pub max_parallelism: u32,
+    /// Whether the program says how many subtasks, and not the settings.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fixed: bool,
+    /// The most subtasks that its operators can have, if there is such a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallelism_limit: Option<u32>,
     /// Whose subtasks may share a slot.
     pub slot_sharing_group: String,
     /// Whether its tasks need threads of their own.
     pub blocking: bool,
     /// How long the outputs may hold records back; `None`: as configured.
     pub buffer_timeout: Option<Duration>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A stream between two vertices.
@@ -254,6 +265,8 @@ impl Builder<'_> {
             operators: nodes.iter().map(|node| self.operator(node)).collect(),
             parallelism: resolved.parallelism,
             max_parallelism: resolved.max_parallelism(),
+            fixed: nodes.iter().any(|node| node.parallelism.is_some()),
+            parallelism_limit: nodes.iter().filter_map(|node| node.parallelism_limit).min(),
             slot_sharing_group: resolved.group.clone(),
             blocking: nodes[0].blocking,
             buffer_timeout: nodes.iter().rev().find_map(|node| node.buffer_timeout),

@@ -18,6 +18,7 @@ mod job;
 mod names;
 mod plan;
 mod regions;
+mod rescale;
 mod resolve;
 mod settings;
 mod states;
@@ -32,6 +33,7 @@ pub use execution::{Execution, ExecutionGraph, ExecutionVertex, StateChange};
 pub use identity::{Fingerprint, OperatorId};
 pub use job::{JobEdge, JobGraph, JobOperator, JobVertex};
 pub use regions::{Region, RegionId};
+pub use rescale::{Bounds, Elasticity, Parallelisms, Requirements};
 pub use settings::{DescriptionMode, GraphSettings};
 pub use states::{JobStatus, TaskState};
 pub use stream::{

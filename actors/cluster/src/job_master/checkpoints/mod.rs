@@ -113,7 +113,7 @@ pub enum AbortReason {
 
 impl AbortReason {
     /// Whether it counts among the failures that are borne only so often.
-    fn is_failure(&self) -> bool {
+    pub(in crate::job_master) fn is_failure(&self) -> bool {
         *self != Self::Stopped
     }
 }

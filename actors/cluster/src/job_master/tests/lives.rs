@@ -9,7 +9,11 @@ use RestartStrategyConfig::None as Never;
 fn a_job_waits_for_slots_and_enumerators_then_deploys_everything() {
     let mut bench = Bench::new(Never);
     bench.is(JobStatus::Created);
-    assert!(bench.take().contains(&JobEffect::RequireSlots(3)));
+    assert!(
+        bench
+            .take()
+            .contains(&JobEffect::RequireSlots(SlotNeed::exactly(3)))
+    );
     bench.offer(2);
     bench.started(true);
     assert!(bench.deployments().is_empty());

@@ -25,7 +25,11 @@ fn what_ran_on_a_lost_task_manager_starts_again_on_another_as_one_failure() {
     let mut bench = Bench::running(fixed(1));
     lose(&mut bench, HOST);
     bench.is(JobStatus::Restarting);
-    assert!(bench.effects.contains(&JobEffect::RequireSlots(3)));
+    assert!(
+        bench
+            .effects
+            .contains(&JobEffect::RequireSlots(SlotNeed::exactly(3)))
+    );
     let failures = bench.brain.exceptions();
     assert!(
         failures.len() == 1 && failures[0].root.cause.message.contains("signal 9"),
@@ -58,7 +62,11 @@ fn a_job_that_is_cancelled_ends_when_the_rest_of_it_is_lost() {
     bench.is(JobStatus::Cancelling);
     lose(&mut bench, HOST);
     bench.is(JobStatus::Canceled);
-    assert!(!bench.effects.contains(&JobEffect::RequireSlots(3)));
+    assert!(
+        !bench
+            .effects
+            .contains(&JobEffect::RequireSlots(SlotNeed::exactly(3)))
+    );
 }
 
 #[test]

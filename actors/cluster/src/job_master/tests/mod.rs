@@ -9,6 +9,7 @@ mod random;
 mod region_model;
 mod regions;
 mod requests;
+mod rescaling;
 mod restarts;
 mod savepoints;
 mod states;
@@ -16,8 +17,9 @@ mod workers;
 
 use super::checkpoints::CheckpointSettings;
 use super::{JobEffect, JobEvent, JobMasterBrain, JobSettings};
+use crate::config::ScalingConfig;
 use crate::config::{CheckpointRetention, FailoverStrategy, RestartStrategyConfig};
-use crate::messages::JobMasterMessage;
+use crate::messages::{JobMasterMessage, SlotNeed};
 use crate::result::JobResult;
 use hurtig_core::Error;
 use hurtig_core::ids::{AllocationId, CheckpointId, ExecutionId, JobId, NodeId, TaskManagerId};
@@ -70,6 +72,8 @@ pub(super) fn settings(restart: RestartStrategyConfig) -> JobSettings {
         savepoint_format: SavepointFormat::Canonical,
         first_checkpoint: CheckpointId(1),
         age: Duration::ZERO,
+        scaling: ScalingConfig::default(),
+        requirements: None,
     }
 }
 

@@ -13,6 +13,7 @@ mod pipeline;
 mod processes;
 mod rest;
 mod restart;
+mod scheduling;
 mod security;
 mod state;
 
@@ -26,6 +27,7 @@ pub use pipeline::*;
 pub use processes::*;
 pub use rest::*;
 pub use restart::*;
+pub use scheduling::*;
 pub use security::*;
 pub use state::*;
 
@@ -53,6 +55,12 @@ pub(super) static REGISTRY: &[Section] = &[
         doc: "What happens after a job has failed.",
         of_jobs: true,
         options: restart::OPTIONS,
+    },
+    Section {
+        title: "Scheduling",
+        doc: "With which slots a job runs. See [Parallelism that changes](../operations/rescaling.md).",
+        of_jobs: true,
+        options: scheduling::OPTIONS,
     },
     Section {
         title: "State",

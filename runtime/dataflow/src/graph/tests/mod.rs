@@ -5,6 +5,7 @@ mod execution;
 mod jobs;
 mod mistakes;
 mod regions;
+mod rescale;
 
 use super::{GraphSettings, JobGraph, NodeKind, StreamEdge, StreamGraph, StreamNode};
 use hurtig_core::ids::{JobId, NodeId};
