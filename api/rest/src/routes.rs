@@ -2,8 +2,8 @@
 
 use crate::server::nothing_here;
 use crate::{
-    applications, artifacts, checkpoints, document, exposition, jobs, machines, metrics, rescaling, savepoints,
-    vertices,
+    applications, artifacts, checkpoints, document, exposition, jobs, machines, metrics, rescaling,
+    savepoints, vertices,
 };
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};

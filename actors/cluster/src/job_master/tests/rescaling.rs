@@ -123,6 +123,7 @@ fn complete(bench: &mut Bench) -> CheckpointId {
             shapes: vec![],
             stored_in: Duration::ZERO,
             overtook: false,
+            figures: None,
         };
         bench.message(JobMasterMessage::CheckpointAcknowledged {
             execution,
