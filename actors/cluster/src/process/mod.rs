@@ -10,6 +10,7 @@ mod cgroup;
 mod confine;
 mod descendants;
 mod directory;
+mod giving_back;
 mod job_manager;
 mod job_master;
 pub mod launch;

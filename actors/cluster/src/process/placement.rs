@@ -142,7 +142,7 @@ pub(super) struct JobProcesses {
     /// Of an earlier term, whose workers may still come back: it gets no slots beside those that they have. What it requires meanwhile.
     settling: Option<Option<ResourceManagerMessage>>,
     /// Slots that its JobMaster has given back.
-    returned: BTreeSet<AllocationId>,
+    pub(super) returned: BTreeSet<AllocationId>,
     /// The workers that its JobMaster brings along from an earlier term; it knows no others.
     expected: Option<BTreeSet<TaskManagerId>>,
 }
@@ -431,7 +431,7 @@ impl ResourceManager {
         }
     }
 
-    fn job(&mut self, job: JobId) -> Option<&mut JobProcesses> {
+    pub(super) fn job(&mut self, job: JobId) -> Option<&mut JobProcesses> {
         self.placement.as_mut()?.jobs.get_mut(&job)
     }
 
@@ -580,28 +580,8 @@ impl ResourceManager {
         matches!(message, ResourceManagerMessage::Require { .. })
     }
 
-    /// A JobMaster has given slots back. A worker that has none left is ended, which frees those that it had; others go on
-    /// without.
-    fn take_slots_back(&mut self, job: JobId, returned: &[AllocationId], cx: Cx<'_, '_>) {
-        let Some(known) = self.job(job) else { return };
-        known.returned = returned.iter().copied().collect();
-        let (mut useless, mut freed) = (Vec::new(), Vec::new());
-        for (id, worker) in &mut known.workers {
-            if worker.allocations.iter().all(|slot| returned.contains(slot)) {
-                useless.push(*id);
-                continue;
-            }
-            let gone = worker.allocations.extract_if(.., |slot| returned.contains(slot));
-            freed.extend(gone);
-        }
-        self.brain.give_back(job, &freed);
-        for worker in useless {
-            self.end_worker(job, worker, cx);
-        }
-    }
-
     /// Whoever runs it reports its end, which frees its slots.
-    fn end_worker(&mut self, job: JobId, worker: TaskManagerId, cx: Cx<'_, '_>) {
+    pub(super) fn end_worker(&mut self, job: JobId, worker: TaskManagerId, cx: Cx<'_, '_>) {
         let Some(placement) = &self.placement else { return };
         let Some(known) = placement.jobs.get(&job) else {
             return;
