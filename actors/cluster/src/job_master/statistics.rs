@@ -619,7 +619,9 @@ mod tests {
     fn what_tasks_have_measured_is_added_up() {
         let (graph, mut statistics) = (graph(), Statistics::default());
         let kind = SnapshotType::Checkpoint(CheckpointKind::Incremental);
-        let (one, at) = (CheckpointId(1), |millis| Time::from_nanos(millis * 1_000_000));
+        let (one, at) = (CheckpointId(1), |millis: u64| {
+            Time::from_nanos(millis * 1_000_000)
+        });
         let of = |vertex: usize| ExecutionId {
             subtask: SubtaskId {
                 vertex: graph.vertices[vertex].id,
