@@ -257,7 +257,7 @@ impl Field {
                 schema["items"] = self
                     .within
                     .get("[]")
-                    .map_or(json!({}), |each| each.schema(of_a_request))
+                    .map_or(json!({}), |each| each.schema(of_a_request));
             }
             "empty" => schema["additionalProperties"] = json!(false),
             "object" if !self.within.is_empty() => self.describe_fields(&mut schema, of_a_request),
