@@ -206,7 +206,8 @@ fn records_in_flight_are_restored_unless_they_are_not_wanted() {
     };
     let part = storage.store_cut(&stored, cut).unwrap();
     let figures = part.figures.unwrap();
-    assert!(figures.in_flight_bytes > 0 && figures.in_flight_bytes < part.handle.as_ref().unwrap().bytes);
+    // As it was encoded: the file is compressed.
+    assert!(figures.in_flight_bytes > 0, "{figures:?}");
     let handle = part.handle;
     let state = SubtaskState {
         handle,
