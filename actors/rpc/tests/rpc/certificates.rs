@@ -76,9 +76,9 @@ async fn listener() -> (TcpAcceptor, String) {
 async fn refusal(peer: &Peer) -> String {
     let mut watch = peer.watch().unwrap();
     let dead = watch.wait_for(|state| matches!(state.connectivity, Connectivity::Dead(_)));
-    let state = tokio::time::timeout(AT_ONCE, dead)
-        .await
-        .expect("it is tried again and again")
+    let state = tokio::time::timeout(AT_ONCE, dead).await;
+    let state = state
+        .unwrap_or_else(|_| panic!("it is tried again and again"))
         .unwrap();
     match &state.connectivity {
         Connectivity::Dead(reason) => reason.to_string(),
