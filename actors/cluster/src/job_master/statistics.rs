@@ -554,13 +554,15 @@ mod tests {
     use hurtig_dataflow::graph::{GraphSettings, NodeKind, StreamEdge, StreamGraph, StreamNode};
 
     fn graph() -> JobGraph {
+        graph_with(&GraphSettings::default())
+    }
+
+    fn graph_with(settings: &GraphSettings) -> JobGraph {
         let mut graph = StreamGraph::new();
         let source = graph.add_node(StreamNode::new("numbers", "Source", NodeKind::Source));
         let sink = graph.add_node(StreamNode::new("out", "Sink", NodeKind::Sink));
         graph.add_edge(StreamEdge::new(source, sink));
-        graph
-            .job_graph(JobId::from_u128(1), &GraphSettings::default())
-            .unwrap()
+        graph.job_graph(JobId::from_u128(1), settings).unwrap()
     }
 
     #[test]
@@ -617,7 +619,11 @@ mod tests {
 
     #[test]
     fn what_tasks_have_measured_is_added_up() {
-        let (graph, mut statistics) = (graph(), Statistics::default());
+        let two_vertices = GraphSettings {
+            chaining: false,
+            ..GraphSettings::default()
+        };
+        let (graph, mut statistics) = (graph_with(&two_vertices), Statistics::default());
         let kind = SnapshotType::Checkpoint(CheckpointKind::Incremental);
         let (one, at) = (CheckpointId(1), |millis: u64| {
             Time::from_nanos(millis * 1_000_000)

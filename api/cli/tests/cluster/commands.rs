@@ -290,12 +290,7 @@ fn rescales(all: &mut Transcript, job: &str) {
     );
     let again = all.ask("rescale", &[job]);
     assert_eq!(again["requirements"], declared["requirements"], "they are kept");
-    until("it runs so", || {
-        let known = all.ask_for("GET /jobs/{jobid}", "show", &[job]);
-        let vertices = known["vertices"].as_array().unwrap().iter();
-        let widths: Vec<_> = vertices.map(|one| one["parallelism"].as_u64().unwrap()).collect();
-        (widths == [1, 3] && known["state"] == "RUNNING").then_some(())
-    });
+    runs_at(all, job, [1, 3]);
     for wrong in [
         &["-p", "0"][..],
         &["-p", "200"],
@@ -309,6 +304,18 @@ fn rescales(all: &mut Transcript, job: &str) {
         );
     }
     assert!(all.people(&["rescale", job]).contains("AT LEAST"));
+    // The slot that it gives back is for the next job.
+    all.ask("rescale", &["-p", "2", job]);
+    runs_at(all, job, [2, 2]);
+}
+
+fn runs_at(all: &mut Transcript, job: &str, wanted: [u64; 2]) {
+    until("it runs so", || {
+        let known = all.ask_for("GET /jobs/{jobid}", "show", &[job]);
+        let vertices = known["vertices"].as_array().unwrap().iter();
+        let widths: Vec<_> = vertices.map(|one| one["parallelism"].as_u64().unwrap()).collect();
+        (widths == wanted && known["state"] == "RUNNING").then_some(())
+    });
 }
 
 fn takes_snapshots(all: &mut Transcript, job: &str) {

@@ -258,7 +258,8 @@ fn every_path_answers_as_the_contract_says_or_is_listed_as_missing() {
             "/jobmanager/logs/{filename}" => vec!["/jobmanager/logs/jobmanager.log".to_owned()],
             path if path.contains("{jobid}") || path.contains("{applicationid}") => {
                 let jobs = world.jobs().into_iter().chain([&restarting]);
-                jobs.flat_map(|job| world.names_of(job).fill(path)).collect()
+                let of_one = |job| world.names_of(job).with("taskmanagerid", world.task_managers());
+                jobs.flat_map(|job| of_one(job).fill(path)).collect()
             }
             path => of_cluster.fill(path),
         };

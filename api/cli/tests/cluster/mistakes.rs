@@ -54,7 +54,8 @@ fn mistakes_are_answered_in_one_line_that_says_what_to_do() {
         ),
         (&["run", "-D", "parallelism.default", words], 3, "key=value"),
         (&["run", "-p", "many", words], 3, "'many'"),
-        (&["list", "-m", "https://x"], 3, "`host:port`"),
+        (&["list", "-m", "ftp://x"], 3, "`host:port`"),
+        (&["list", "-m", "https://x"], 3, "--ca-file"),
         (&["savepoint", "-d", "latest"], 3, "name the folder"),
         (&["cluster", "remove", "2"], 3, "has started 1"),
         // Clusters that are not there.

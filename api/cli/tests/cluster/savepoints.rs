@@ -176,7 +176,8 @@ fn runs_as_it_is_told(cluster: &Cluster, id: &str, request: &serde_json::Value) 
     let settings = cluster.get(&format!("/jobs/{chosen}/jobmanager/config"));
     let claim = json!({ "key": "execution.state-recovery.claim-mode", "value": "NO_CLAIM" });
     assert!(settings.as_array().unwrap().contains(&claim), "{settings}");
-    // The id is taken, and the job is over.
+    // The id is taken, and the job is over. What it has written is away: a program that finds it refuses to run.
+    std::fs::remove_dir_all(cluster.path().join("chosen")).unwrap();
     let (status, answer) = send("run", told);
     assert!(status == 409 || answer["jobid"] == chosen, "{status} {answer}");
     let (status, answer) = send("run-application", json!({}));
