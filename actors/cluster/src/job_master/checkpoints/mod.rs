@@ -19,7 +19,7 @@ use hurtig_core::ids::{CheckpointId, ExecutionId, SubtaskId};
 use hurtig_core::time::Time;
 use pending::Pending;
 pub use requests::{MAX_REQUESTS, RequestId, RequestKind, SnapshotRequest};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
@@ -183,8 +183,8 @@ pub struct CheckpointCoordinator<H> {
     counted_from: Time,
     /// A source reads backlog.
     backlog: bool,
-    /// The earliest time for which a trigger's timer is known to run.
-    armed: Option<Time>,
+    /// The times for which a trigger's timers are known to run.
+    armed: BTreeSet<Time>,
     /// Whether the job's tasks run.
     started: bool,
     /// A task needs a checkpoint that begins from now on.
@@ -207,7 +207,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
             due: None,
             counted_from: Time::ZERO,
             backlog: false,
-            armed: None,
+            armed: BTreeSet::new(),
             started: false,
             requested: false,
             requests: VecDeque::new(),
@@ -262,7 +262,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     /// As [`Self::stop`], for a while in which some tasks run on: what they have asked for is done at the next
     /// [`Self::start`]. What is being made durable is not given up: it may be recorded already, and is what the job goes on from then.
     pub fn suspend(&mut self, now: Time, out: &mut Effects<H>) {
-        (self.started, self.due, self.armed) = (false, None, None);
+        (self.started, self.due) = (false, None);
         if !self.is_publishing() {
             self.abort(now, AbortReason::Stopped, out);
         }
@@ -294,7 +294,7 @@ impl<H: Clone> CheckpointCoordinator<H> {
     }
 
     fn on_trigger(&mut self, now: Time, tasks: &[CheckpointTask], out: &mut Effects<H>) {
-        self.armed = self.armed.filter(|armed| *armed > now.after(EARLY));
+        self.armed.retain(|armed| *armed > now.after(EARLY));
         // The end of the one that is under way looks again.
         if self.current.is_some() || self.begin_requested(now, tasks, out) {
             return;
@@ -317,10 +317,12 @@ impl<H: Clone> CheckpointCoordinator<H> {
 
     /// Sees to it that a timer goes off at this time, or earlier: that one looks again.
     fn arm(&mut self, now: Time, at: Option<Time>, out: &mut Effects<H>) {
-        let Some(at) = at.filter(|at| self.armed.is_none_or(|armed| armed > *at)) else {
+        // Those whose time is over go off by themselves, or are lost.
+        self.armed.retain(|armed| *armed > now);
+        let Some(at) = at.filter(|at| self.armed.first().is_none_or(|armed| armed > at)) else {
             return;
         };
-        self.armed = Some(at);
+        self.armed.insert(at);
         out.push(CheckpointEffect::After(at.since(now), CheckpointTimer::Trigger));
     }
 
