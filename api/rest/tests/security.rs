@@ -509,9 +509,11 @@ fn odd_bodies_and_queries_are_mistakes_of_the_request() {
         );
         assert!(answer.error().len() < 1_000);
     }
-    // What nobody asks for is skipped, however deep it is.
+    // What nobody asks for is refused by its name, however deep it is.
     let deep = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
-    assert_eq!(status(&deep).status, 404);
+    let answer = status(&deep);
+    assert_eq!(answer.status, 400);
+    assert!(answer.error().contains("unknown field `a`"), "{}", answer.error());
     let many = format!("/jobs/{JOB}/metrics?{}", "get=a&".repeat(9_000));
     assert!((400..500).contains(&server.ask(None, "GET", &many, b"").status));
     let long = format!("/jobs/{JOB}/metrics?{}", "a=b&".repeat(30_000));
