@@ -41,8 +41,12 @@ fn time_of(i: u64) -> i64 {
 async fn main(env: StreamEnv) -> Result {
     let args = env.args();
     let (out, count, rate, more) = match &args[..] {
-        [_, out, count, rate, more @ ..] if more.len() <= 2 => (out, count, rate, more),
-        _ => return Err("usage: all_round OUT COUNT RECORDS_PER_SECOND [PAUSE [HOLD]]".into()),
+        [_, out, count, rate, more @ ..] if more.len() <= 3 => (out, count, rate, more),
+        _ => {
+            return Err(
+                "usage: all_round OUT COUNT RECORDS_PER_SECOND [PAUSE [HOLD [DIE_AT_STEP=...]]]".into(),
+            );
+        }
     };
     let (out, count) = (PathBuf::from(out), count.parse()?);
     let pause = Duration::from_micros(more.first().map_or(Ok(0), |pause| pause.parse())?);

@@ -6,7 +6,7 @@
 use super::brain::Times;
 use crate::process::launch::JobLaunch;
 use crate::result::{JobFailure, JobResult};
-use crate::wire::StopsWith;
+use crate::wire::{BeginEnd, Deletion, StopsWith};
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, JobId, VertexId};
@@ -79,6 +79,9 @@ pub(super) struct Archive {
     pub(super) graph: JobGraph,
     pub(super) result: JobResult,
     pub(super) times: Times,
+    /// Of an end that has begun: what is deleted then.
+    #[serde(default)]
+    pub(super) deletions: Vec<Deletion>,
 }
 
 /// What a JobMaster begins with.
@@ -91,6 +94,8 @@ pub(crate) struct Begins {
     pub(super) ids_end: CheckpointId,
     /// The job was stopped with the latest checkpoint, a savepoint.
     pub(super) stopped: Option<StopsWith>,
+    /// The end that it has come to already.
+    pub(super) ending: Option<BeginEnd>,
     /// What it was asked and has not done, by trigger id.
     pub(super) open: BTreeMap<String, IntentRecord>,
 }
@@ -328,12 +333,14 @@ impl Durable {
         });
         let from = latest.as_ref().map_or(0, |latest| latest.id.0 + 1);
         let reserved = self.reserve(&token, CheckpointId(from)).await?;
+        let ending = self.ending(job).await?;
         Ok(Begins {
             token,
             latest: latest.map(|pointer| (pointer.id, pointer.location)),
             first_checkpoint: reserved.first,
             ids_end: reserved.end,
             stopped,
+            ending,
             open: intents
                 .into_iter()
                 .filter(|(_, asked)| asked.outcome.is_none())
@@ -405,8 +412,67 @@ impl Durable {
         }
     }
 
-    /// The same, of a job without a JobMaster.
+    /// The job comes to this end, whoever has it next.
+    pub(super) async fn begin_end(
+        &self,
+        token: &EpochToken,
+        digests: Digests,
+        archive: &Archive,
+        ended_ms: i64,
+    ) -> Result<(), NotWritten> {
+        loop {
+            let (record, stored) = self.result_of(token.job, digests, archive, ended_ms).await;
+            let begun = insist("an end", token.job, async || {
+                condemned(self.records.begin_end(token, &record, stored.as_ref()).await)
+            });
+            if let Some(()) = begun.await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The end that the job has come to, and what is to be deleted then.
+    async fn ending(&self, job: JobId) -> Result<Option<BeginEnd>, NotWritten> {
+        let begun = insist("an end", job, async || self.records.ending(job).await);
+        let Some(record) = begun.await? else {
+            return Ok(None);
+        };
+        let archive = match record.archive {
+            Some(archive) => self.open::<Archive>("the archive", job, archive).await,
+            None => Err(Failure::Internal("how it ends was not stored".to_owned()).into()),
+        };
+        let (result, deletions) = match archive {
+            Ok(archive) => (archive.result, archive.deletions),
+            Err(error) => {
+                tracing::error!(%job, %error, "it ends, and nobody knows what it has left to delete");
+                (bare_result(job, &record), Vec::new())
+            }
+        };
+        let result = Box::new(result);
+        Ok(Some(BeginEnd { result, deletions }))
+    }
+
+    /// As [`Self::finish`], of a job without a JobMaster. The end that a JobMaster has begun before is its end all the same.
     pub(super) async fn end(
+        &self,
+        job: JobId,
+        digests: Digests,
+        archive: &Archive,
+        ended_ms: i64,
+    ) -> Result<(), NotWritten> {
+        if let Some(begun) = self.ending(job).await? {
+            let archive = Archive {
+                result: *begun.result,
+                ..archive.clone()
+            };
+            self.end_so(job, digests, &archive, ended_ms).await?;
+            // It is not the one that the caller knows.
+            return Err(Failure::Ended(job).into());
+        }
+        self.end_so(job, digests, archive, ended_ms).await
+    }
+
+    async fn end_so(
         &self,
         job: JobId,
         digests: Digests,
@@ -633,5 +699,6 @@ pub(super) fn archive_of(graph: &Arc<JobGraph>, result: &JobResult, times: &Time
         graph: (**graph).clone(),
         result: result.clone(),
         times: times.clone(),
+        deletions: Vec::new(),
     }
 }

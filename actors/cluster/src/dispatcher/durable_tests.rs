@@ -9,7 +9,7 @@ use super::durable::{Archive, Begins, Durable, NotWritten};
 use super::intents::Asked;
 use crate::process::launch::JobLaunch;
 use crate::result::JobResult;
-use crate::wire::StopsWith;
+use crate::wire::{Deletion, StopsWith};
 use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{
@@ -173,6 +173,7 @@ fn archive(job: JobId, status: JobStatus) -> Archive {
             checkpoints: None,
         },
         times: Times::default(),
+        deletions: vec![Deletion::Everything],
     }
 }
 
@@ -188,12 +189,20 @@ struct Request {
     savepoints: BTreeSet<u64>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Recorded {
+    Surely,
+    Perhaps,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Known {
     accepted: bool,
     ended: Option<JobStatus>,
     /// Somebody was killed while its end was being written.
     may_have_ended: Option<JobStatus>,
+    /// The end that its JobMaster was told is recorded, or that may be.
+    begun: Option<(JobStatus, Recorded)>,
     requests: BTreeMap<String, Request>,
     /// The latest checkpoint that somebody was told of.
     latest: u64,
@@ -218,6 +227,8 @@ struct Master {
     next: u64,
     latest: Option<CheckpointId>,
     stopped: bool,
+    /// The end that it brings the job to.
+    ends: Option<JobStatus>,
     open: BTreeSet<String>,
 }
 
@@ -373,6 +384,7 @@ impl World {
             first_checkpoint,
             ids_end,
             stopped,
+            ending,
             open,
         } = claimed.unwrap();
         let from = latest.as_ref().map_or(0, |(id, _)| id.0);
@@ -390,10 +402,23 @@ impl World {
                 "{trigger} again"
             );
         }
+        let ends = ending.map(|ending| {
+            assert_eq!(ending.deletions, [Deletion::Everything]);
+            ending.result.status
+        });
+        match (known.begun, ends) {
+            (Some((status, _)), Some(ends)) => assert_eq!(ends, status, "another end"),
+            (begun, None) => assert!(
+                begun.is_none_or(|(_, recorded)| recorded == Recorded::Perhaps),
+                "its end is forgotten"
+            ),
+            (None, Some(_)) => panic!("nobody has begun its end"),
+        }
         // What may have been recorded behind the back of who was killed is a fact now.
         let stop = stopped.and_then(|stopped| stopped.trigger);
         let known = self.known.get_mut(&job).unwrap();
         known.latest = from;
+        known.begun = ends.map(|status| (status, Recorded::Surely));
         if let Some(trigger) = &stop {
             known.stopped = Some(trigger.clone());
             known.requests.get_mut(trigger).unwrap().savepoints.insert(from);
@@ -404,13 +429,18 @@ impl World {
             next: first_checkpoint.0,
             latest: latest.map(|(id, _)| id),
             stopped: stop.is_some(),
+            ends,
             open: open.into_keys().collect(),
         };
         self.masters.insert(job, master);
     }
 
     async fn checkpoint(&mut self, job: JobId, stop: Option<String>, kill: Option<u64>) {
-        let Some(master) = self.masters.get_mut(&job).filter(|master| !master.stopped) else {
+        let Some(master) = self
+            .masters
+            .get_mut(&job)
+            .filter(|master| !master.stopped && master.ends.is_none())
+        else {
             return;
         };
         let id = CheckpointId(master.next);
@@ -530,16 +560,64 @@ impl World {
         }
     }
 
+    fn some_end(&self) -> JobStatus {
+        match self.roll(2) {
+            0 => JobStatus::Finished,
+            _ => JobStatus::Failed,
+        }
+    }
+
+    /// The JobMaster is about to delete what the job has stored.
+    async fn begin_end(&mut self, job: JobId, kill: Option<u64>) {
+        let status = self.some_end();
+        let Some(master) = self.masters.get_mut(&job).filter(|master| master.ends.is_none()) else {
+            return;
+        };
+        let token = master.token;
+        master.ends = Some(status);
+        let digests = self.durable.admit(&launch(job), 1).await.unwrap();
+        let archive = archive(job, status);
+        let begun = killed_at(kill, self.durable.begin_end(&token, digests, &archive, 8)).await;
+        let recorded = match begun {
+            Some(Ok(())) => Recorded::Surely,
+            Some(Err(error)) => panic!("it has the job: {error}"),
+            None => {
+                self.masters.remove(&job);
+                Recorded::Perhaps
+            }
+        };
+        self.known.get_mut(&job).unwrap().begun = Some((status, recorded));
+    }
+
+    /// It was cancelled, and has no JobMaster.
+    async fn end_without_master(&mut self, job: JobId) {
+        let known = self.known.get(&job).cloned().unwrap_or_default();
+        if !known.accepted || known.ended.is_some() || known.may_have_ended.is_some() {
+            return;
+        }
+        self.masters.remove(&job);
+        let digests = self.durable.admit(&launch(job), 1).await.unwrap();
+        let archive = archive(job, JobStatus::Canceled);
+        let ended = self.durable.end(job, digests, &archive, 9).await;
+        let told = match ended {
+            Ok(()) => JobStatus::Canceled,
+            Err(NotWritten::Record(Failure::Ended(_))) => self.durable.learn(job).await.unwrap().status,
+            Err(error) => panic!("it has no JobMaster: {error}"),
+        };
+        match known.begun {
+            Some((status, Recorded::Perhaps)) => assert!([status, JobStatus::Canceled].contains(&told)),
+            Some((status, Recorded::Surely)) => assert_eq!(told, status, "another end than was begun"),
+            None => assert_eq!(told, JobStatus::Canceled),
+        }
+        self.known.get_mut(&job).unwrap().ended = Some(told);
+    }
+
     async fn end(&mut self, job: JobId, kill: Option<u64>) {
         let Some(master) = self.masters.remove(&job) else {
             return;
         };
         let digests = self.durable.admit(&launch(job), 1).await.unwrap();
-        let status = if self.roll(2) == 0 {
-            JobStatus::Finished
-        } else {
-            JobStatus::Failed
-        };
+        let status = master.ends.unwrap_or_else(|| self.some_end());
         let archive = archive(job, status);
         let finished = self.durable.finish(&master.token, digests, &archive, 9);
         let known = self.known.get_mut(&job).unwrap();
@@ -643,7 +721,7 @@ async fn run(seed: u64, faults: u64, (blobs, threads): (BlobDir, BlockingThreads
         world.counter += 1;
         let job = JobId::from_u128(u128::from(world.roll(3)) + 1);
         let kill = (world.roll(5) == 0).then(|| world.roll(40));
-        match world.roll(12) {
+        match world.roll(15) {
             0 | 1 => world.submit(job, kill).await,
             2 | 3 => world.master(job, world.roll(2) == 0).await,
             4 | 5 => world.checkpoint(job, None, kill).await,
@@ -656,6 +734,8 @@ async fn run(seed: u64, faults: u64, (blobs, threads): (BlobDir, BlockingThreads
             7 | 8 => world.obey(job, kill).await,
             9 => world.end(job, kill).await,
             10 => world.zombie(job).await,
+            11 | 12 => world.begin_end(job, kill).await,
+            13 if world.roll(3) == 0 => world.end_without_master(job).await,
             _ => world.next_leader().await,
         }
         if kill.is_some() {

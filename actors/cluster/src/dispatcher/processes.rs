@@ -12,7 +12,7 @@ use crate::process::launch::JobLaunch;
 use crate::process::placement::ProcessEvent;
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, JobFailure, JobResult};
-use crate::wire::{Claim, ClaimJob, Courier, Delivery, Inbox, JobMasterRpc, RecordCheckpoint};
+use crate::wire::{BeginEnd, Claim, ClaimJob, Courier, Delivery, Inbox, JobMasterRpc, RecordCheckpoint};
 use hurtig_core::Fault;
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{CheckpointId, JobId};
@@ -38,6 +38,8 @@ pub(crate) enum DispatcherCall {
     Claim(Call<ClaimJob>),
     /// A checkpoint is durable.
     Record(Call<RecordCheckpoint>),
+    /// A job comes to an end.
+    BeginEnd(Call<BeginEnd>),
     /// Messages of a JobMaster.
     Delivered(Call<Delivery<DispatcherMessage>>),
     /// From the ResourceManager, or after a while from the way to it: a JobMaster is gone.
@@ -310,14 +312,18 @@ impl Dispatcher {
                 self.write(job, Write::Claim(call), cx);
             }
             DispatcherCall::Record(call) => {
-                let (job, stamp) = (call.message.job, call.context.stamp);
-                if self.job(job).is_none() {
-                    let unknown = stamp.map_or(FenceError::Unstamped, |stamp| {
-                        FenceError::Unregistered(stamp.scope)
-                    });
-                    return call.reply.settle(Err(RpcError::Fence(unknown)));
+                let job = call.message.job;
+                match self.unknown(job, call.context.stamp) {
+                    Some(unknown) => call.reply.settle(Err(RpcError::Fence(unknown))),
+                    None => self.write(job, Write::Record(call), cx),
                 }
-                self.write(job, Write::Record(call), cx);
+            }
+            DispatcherCall::BeginEnd(call) => {
+                let job = call.message.result.job;
+                match self.unknown(job, call.context.stamp) {
+                    Some(unknown) => call.reply.settle(Err(RpcError::Fence(unknown))),
+                    None => self.write(job, Write::BeginEnd(call), cx),
+                }
             }
             DispatcherCall::Delivered(call) => self.on_delivered(call, cx),
             DispatcherCall::MasterEnded { job, epoch, cause } => {
@@ -403,6 +409,7 @@ impl Dispatcher {
             age,
             stopped: begins.stopped,
             requirements,
+            ending: begins.ending,
         }
     }
 
@@ -433,6 +440,14 @@ impl Dispatcher {
             }
             None => call.reply.send(()),
         }
+    }
+
+    /// Why what is said of a job is not heard, if nobody knows it here.
+    fn unknown(&mut self, job: JobId, stamp: Option<Stamp>) -> Option<FenceError> {
+        let unknown = stamp.map_or(FenceError::Unstamped, |stamp| {
+            FenceError::Unregistered(stamp.scope)
+        });
+        self.job(job).is_none().then_some(unknown)
     }
 
     fn is_current(&self, message: &DispatcherMessage, stamp: Option<Stamp>) -> bool {

@@ -1,13 +1,13 @@
 //! What is written down about a job: one thing at a time, in the order in which it was decided.
 
-use super::durable::{Begins, Digests, Durable, NotWritten, archive_of};
+use super::durable::{Archive, Begins, Digests, Durable, NotWritten, archive_of};
 use super::intents::Asked;
 use super::processes::{DispatcherCall, Job};
 use super::shell::{Answer, Dispatcher, DispatcherInput, Submitted};
 use crate::error::ClusterError;
 use crate::process::placement::ProcessEvent;
 use crate::result::JobResult;
-use crate::wire::{Claim, ClaimJob, RecordCheckpoint};
+use crate::wire::{BeginEnd, Claim, ClaimJob, RecordCheckpoint};
 use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_dataflow::graph::Requirements;
 use hurtig_ha::records::{EpochToken, Failure, IntentOutcome, JobIntent, ProcessExit};
@@ -31,6 +31,8 @@ pub(crate) enum Write {
     Claim(Call<ClaimJob>),
     /// A checkpoint is complete.
     Record(Call<RecordCheckpoint>),
+    /// It comes to an end, and what it has stored is deleted.
+    BeginEnd(Call<BeginEnd>),
     /// Its JobMaster, which has this right, says how it has ended.
     Finish(Box<JobResult>, EpochToken),
     /// It ends without a JobMaster.
@@ -47,6 +49,7 @@ pub(crate) enum Written {
     Raised(Result<EpochToken, NotWritten>),
     Claimed(Call<ClaimJob>, Result<Begins, NotWritten>),
     Recorded(Call<RecordCheckpoint>, Result<CheckpointId, NotWritten>),
+    EndBegun(Call<BeginEnd>, Result<(), NotWritten>),
     Finished(Box<JobResult>, Option<EpochToken>, Result<(), NotWritten>),
     Learned(Result<JobResult, NotWritten>),
     Cancelled(Answer<()>, Result<(), NotWritten>),
@@ -82,6 +85,7 @@ impl Dispatcher {
             match what {
                 Write::Claim(_) => known.queue.retain(|queued| !matches!(queued, Write::Claim(_))),
                 Write::Record(_) => known.queue.retain(|queued| !matches!(queued, Write::Record(_))),
+                Write::BeginEnd(_) => known.queue.retain(|queued| !matches!(queued, Write::BeginEnd(_))),
                 _ => {}
             }
             known.queue.push_back(what);
@@ -145,8 +149,9 @@ impl Dispatcher {
             }
             Write::Claim(call) => known.begin_claim(durable, call, cx),
             Write::Record(call) => known.begin_record((job, durable), call, wall_ms, cx),
-            Write::Finish(result, token) => self.begin_end(durable, result, Some(token), cx),
-            Write::End(result) => self.begin_end(durable, result, None, cx),
+            Write::BeginEnd(call) => self.say_how_it_ends(durable, call, cx),
+            Write::Finish(result, token) => self.end_with(durable, result, Some(token), cx),
+            Write::End(result) => self.end_with(durable, result, None, cx),
             Write::Answer(trigger, outcome, epoch) => {
                 let current = known.lives.epoch() == Some(epoch);
                 let token = known.lives.token().filter(|_| current);
@@ -167,7 +172,28 @@ impl Dispatcher {
         }
     }
 
-    fn begin_end(
+    fn say_how_it_ends(&mut self, durable: Durable, call: Call<BeginEnd>, cx: Cx<'_, '_>) -> bool {
+        let (wall_ms, stamp) = (self.wall_ms, call.context.stamp);
+        let BeginEnd { result, deletions } = call.message.clone();
+        let job = result.job;
+        let times = self.brain.times_of(job, result.status, wall_ms);
+        let archive = times.map(|(graph, times)| Archive {
+            deletions,
+            ..archive_of(graph, &result, &times)
+        });
+        let known = self.job(job).map(|known| &*known);
+        let token = known.and_then(|known| known.token_of(job, stamp));
+        let digests = known.and_then(|known| known.digests);
+        let (Some(archive), Some(token), Some(digests)) = (archive, token, digests) else {
+            call.reply.settle(Err(RpcError::Fence(fenced(job, stamp, known))));
+            return false;
+        };
+        let begun = async move { durable.begin_end(&token, digests, &archive, wall_ms).await };
+        write(job, begun, |outcome| Written::EndBegun(call, outcome), cx);
+        true
+    }
+
+    fn end_with(
         &mut self,
         durable: Durable,
         result: Box<JobResult>,
@@ -215,6 +241,7 @@ impl Dispatcher {
             Written::Raised(outcome) => self.on_raised(job, outcome, cx),
             Written::Claimed(call, outcome) => self.on_claimed(call, outcome, cx),
             Written::Recorded(call, outcome) => self.on_recorded(call, outcome),
+            Written::EndBegun(call, outcome) => self.on_end_begun(call, outcome),
             Written::Finished(result, token, outcome) => self.on_finished(result, token, outcome, cx),
             Written::Learned(outcome) => self.on_learned(job, outcome, cx),
             Written::Answered(said, outcome) => self.on_answered(job, said, outcome, cx),
@@ -322,6 +349,23 @@ impl Dispatcher {
         }
     }
 
+    fn on_end_begun(&mut self, call: Call<BeginEnd>, outcome: Result<(), NotWritten>) {
+        let job = call.message.result.job;
+        match outcome {
+            Ok(()) => call.reply.send(()),
+            Err(NotWritten::Record(Failure::Fenced { .. })) => {
+                let known = self.job(job).map(|known| &*known);
+                let why = fenced(job, call.context.stamp, known);
+                call.reply.settle(Err(RpcError::Fence(why)));
+            }
+            Err(error) => {
+                tracing::error!(%job, %error, "the end that it comes to is not recorded");
+                let refused = format!("its end is not recorded: {error}");
+                call.reply.fail(&hurtig_core::Error::internal(refused));
+            }
+        }
+    }
+
     fn on_finished(
         &mut self,
         result: Box<JobResult>,
@@ -421,6 +465,12 @@ impl Job {
         true
     }
 
+    /// The right of who has sent this, if it still has the job.
+    fn token_of(&self, job: JobId, stamp: Option<Stamp>) -> Option<EpochToken> {
+        let current = self.lives.epoch().map(|epoch| Stamp::job(job, epoch));
+        self.lives.token().filter(|_| stamp.is_some() && stamp == current)
+    }
+
     /// The epoch is looked at again: it may have been raised while the message waited.
     fn begin_record(
         &self,
@@ -430,9 +480,7 @@ impl Job {
         cx: Cx<'_, '_>,
     ) -> bool {
         let stamp = call.context.stamp;
-        let current = self.lives.epoch().map(|epoch| Stamp::job(job, epoch));
-        let token = self.lives.token().filter(|_| stamp.is_some() && stamp == current);
-        let Some(token) = token else {
+        let Some(token) = self.token_of(job, stamp) else {
             call.reply
                 .settle(Err(RpcError::Fence(fenced(job, stamp, Some(self)))));
             return false;

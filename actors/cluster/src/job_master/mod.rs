@@ -7,6 +7,7 @@ mod brain;
 mod checkpointing;
 pub mod checkpoints;
 mod descriptors;
+mod ending;
 mod enumerators;
 mod events;
 mod failover;

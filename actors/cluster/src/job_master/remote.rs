@@ -11,7 +11,7 @@ use crate::error::ClusterError;
 use crate::messages::JobMasterMessage;
 use crate::process::security::ExchangeAuthority;
 use crate::resource_manager::ResourceManagerEvent;
-use crate::result::{FailureEntry, VertexOverview};
+use crate::result::{FailureEntry, JobResult, VertexOverview};
 use crate::wire::{
     AskAccumulators, AskCheckpoints, AskExceptions, AskMetrics, AskVertex, AskVertices, Courier, Delivery,
     DispatcherRpc, OpenWorker, RecordCheckpoint, StopsWith, TakeCheckpoint, TakeSavepoint, WorkerOpened,
@@ -28,11 +28,11 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 /// How long the leader is waited for before it is asked again to record a checkpoint.
-const RECORDING: Duration = Duration::from_secs(10);
+pub(super) const RECORDING: Duration = Duration::from_secs(10);
 /// How long a worker's launcher has to say how it has ended: it knows more than who does not reach it any more.
 const WITNESS: Duration = Duration::from_millis(300);
 /// How long nobody is asked after a refusal.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const PAUSE: Duration = Duration::from_millis(100);
 
 /// The ways of a JobMaster that has a process of its own.
 #[derive(Clone)]
@@ -90,6 +90,8 @@ pub(crate) enum JobMasterCall {
     GiveUp(TaskManagerId, String),
     /// The leader has recorded a checkpoint, or never will.
     Recorded(Option<Box<JobEvent>>, Result<(), RpcError>),
+    /// The leader has recorded the end that the job comes to, or never will.
+    EndBegun(Box<JobResult>, Result<(), RpcError>),
 }
 
 impl JobMaster {
@@ -135,6 +137,7 @@ impl JobMaster {
             }
             JobMasterCall::GiveUp(worker, cause) => self.give_up_worker(worker, cause, cx),
             JobMasterCall::Recorded(event, recorded) => self.on_recorded(event, recorded, cx),
+            JobMasterCall::EndBegun(result, begun) => self.on_end_begun(result, begun, cx),
         }
     }
 

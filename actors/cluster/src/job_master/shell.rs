@@ -15,6 +15,7 @@ use crate::messages::{DispatcherMessage, JobMasterMessage, TaskId, TaskManagerMe
 use crate::resource_manager::ResourceManagerEvent;
 use crate::result::{FailureEntry, JobResult, VertexOverview};
 use crate::task_manager::TaskManagerInput;
+use crate::wire::BeginEnd;
 use crate::wire::Inbox;
 use futures_util::future::join_all;
 use hurtig_core::accumulators::AccumulatorValues;
@@ -138,7 +139,9 @@ pub(crate) struct JobMaster {
     pub(super) askers: Askers,
     fatal: Option<String>,
     /// The job's result, told when the checkpoint store is left as it should be.
-    result: Option<Box<JobResult>>,
+    pub(super) result: Option<Box<JobResult>>,
+    /// A predecessor has brought the job to this end.
+    begun: Option<BeginEnd>,
     ended: bool,
 }
 
@@ -168,8 +171,14 @@ impl JobMaster {
             askers: Askers::default(),
             fatal: None,
             result: None,
+            begun: None,
             ended: false,
         }
+    }
+
+    /// As it is, of a job that has come to its end already.
+    pub(crate) fn ending(self, begun: Option<BeginEnd>) -> Self {
+        Self { begun, ..self }
     }
 
     /// As it is, with somebody who waits for its end.
@@ -190,6 +199,7 @@ impl JobMaster {
             brain.handle(cx.now(), event, &mut effects);
         }
         effects.into_iter().for_each(|effect| self.carry_out(effect, cx));
+        self.go_on_in_store(cx);
     }
 
     fn carry_out(&mut self, effect: JobEffect, cx: &mut ShellCx<'_, Self>) {
@@ -249,10 +259,7 @@ impl JobMaster {
                 let task = TaskId { job, execution };
                 self.tell(to, TaskManagerMessage::NotifyCheckpoint { task, event });
             }
-            JobEffect::Store(work) => {
-                self.queue.push(work);
-                self.work_in_store(cx);
-            }
+            JobEffect::Store(work) => self.queue.push(work),
             JobEffect::Deploy { to, descriptor } => self.tell(to, TaskManagerMessage::Deploy(descriptor)),
             JobEffect::CancelTask { to, execution } => {
                 self.tell(to, TaskManagerMessage::CancelTask(TaskId { job, execution }));
@@ -297,8 +304,7 @@ impl JobMaster {
                 result.vertices = self.vertices(cx);
                 result.details = self.details(cx);
                 result.checkpoints = Some(Box::new(self.statistics(cx)));
-                self.result = Some(result);
-                self.end_when_stored();
+                self.end(result, cx);
             }
             JobEffect::Fatal(message) => self.fatal = Some(message),
         }
@@ -313,6 +319,12 @@ impl JobMaster {
             self.links.status.send_replace(status);
             self.ended = true;
         }
+    }
+
+    /// Begins what is next in the store; the job's end is told when that was all.
+    pub(super) fn go_on_in_store(&mut self, cx: &mut ShellCx<'_, Self>) {
+        self.work_in_store(cx);
+        self.end_when_stored();
     }
 
     fn work_in_store(&mut self, cx: &mut ShellCx<'_, Self>) {
@@ -343,11 +355,10 @@ impl JobMaster {
 
     pub(super) fn stored(&mut self, done: Option<JobEvent>, cx: &mut ShellCx<'_, Self>) {
         self.queue.done();
-        if let Some(event) = done {
-            self.decide(event, cx);
+        match done {
+            Some(event) => self.decide(event, cx),
+            None => self.go_on_in_store(cx),
         }
-        self.work_in_store(cx);
-        self.end_when_stored();
     }
 
     /// Says what state the job is in. Its end is seen with its result.
@@ -717,7 +728,11 @@ impl Component for JobMaster {
                 OUTBOX,
             ),
         });
-        self.handle(JobMasterEvent::Job(JobEvent::Start), cx)
+        match self.begun.take() {
+            Some(begun) => self.end_as_begun(begun, cx),
+            None => self.decide(JobEvent::Start, cx),
+        }
+        self.settled(cx)
     }
 
     fn handle(&mut self, event: JobMasterEvent, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
@@ -749,6 +764,12 @@ impl Component for JobMaster {
             JobMasterEvent::Said | JobMasterEvent::Dropped => {}
             JobMasterEvent::Remote(call) => self.on_call(call, cx),
         }
+        self.settled(cx)
+    }
+}
+
+impl JobMaster {
+    fn settled(&mut self, cx: &mut ShellCx<'_, Self>) -> Result<(), ExitReason> {
         match self.fatal.take() {
             Some(message) => Err(ExitReason::failed(Error::user(message))),
             None if self.ended => {

@@ -215,7 +215,11 @@ impl JobStorage {
             }
             StorageWork::DiscardState(handle, None) => Ok(store.delete(&handle.path)?),
             StorageWork::SweepShared { up_to, kept } => sweep_shared(store, layout, (*up_to, kept)),
-            StorageWork::DiscardJob => Ok(store.delete_all(&layout.root())?),
+            StorageWork::DiscardJob => {
+                store.delete_all(&layout.root())?;
+                reached(Step::Cleared);
+                Ok(())
+            }
             StorageWork::DiscardJobBut(stopped) => discard_all_but(store, layout, *stopped),
             StorageWork::Load(_) | StorageWork::Publish { .. } => Ok(()),
         }
@@ -323,6 +327,7 @@ pub(super) struct StorageQueue {
     waiting: VecDeque<StorageWork>,
     pub(super) postponed: Postponed,
     busy: bool,
+    held: bool,
 }
 
 impl StorageQueue {
@@ -332,7 +337,7 @@ impl StorageQueue {
 
     /// The piece whose turn it is.
     pub(super) fn next(&mut self) -> Option<StorageWork> {
-        if self.busy {
+        if self.busy || self.held {
             return None;
         }
         let work = self.waiting.pop_front()?;
@@ -343,6 +348,20 @@ impl StorageQueue {
     /// The piece that was under way is done.
     pub(super) fn done(&mut self) {
         self.busy = false;
+    }
+
+    /// What is still to be done.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &StorageWork> {
+        self.waiting.iter()
+    }
+
+    /// Nothing is begun until [`Self::release`].
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    pub(super) fn release(&mut self) {
+        self.held = false;
     }
 
     pub(super) fn is_idle(&self) -> bool {

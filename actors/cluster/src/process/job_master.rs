@@ -8,7 +8,9 @@ use crate::config::{ClusterConfig, JobOptions, RestoreFrom, RestoreTarget};
 use crate::dispatcher::DispatcherInput;
 use crate::job_master::{JobMaster, JobMasterCall, JobMasterEvent, JobMasterLinks, JobSettings, RemoteLinks};
 use crate::resource_manager::ResourceManagerEvent;
-use crate::wire::{Claim, ClaimJob, Courier, DispatcherRpc, JobMasterRpc, ResourceManagerRpc, StopsWith};
+use crate::wire::{
+    BeginEnd, Claim, ClaimJob, Courier, DispatcherRpc, JobMasterRpc, ResourceManagerRpc, StopsWith,
+};
 use hurtig_core::ids::{CheckpointId, TaskManagerId};
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::graph::{JobGraph, JobStatus};
@@ -123,14 +125,15 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
             Ok(claimed) => break claimed,
         }
     };
-    let (begins, age, stopped, requirements) = match claimed {
+    let (begins, age, stopped, requirements, ending) = match claimed {
         Claim::Granted {
             restore,
             first_checkpoint,
             age,
             stopped,
             requirements,
-        } => ((restore, first_checkpoint), age, stopped, requirements),
+            ending,
+        } => ((restore, first_checkpoint), age, stopped, requirements, ending),
         Claim::Refused(why) => return Ok(refused(&why)),
     };
     let (dispatcher, dispatcher_way) = watch::channel(peer.gateway("dispatcher").stamped(stamp));
@@ -145,7 +148,7 @@ async fn lead_job(obeys: Obeys, epoch: NonZeroU64, code: JobCodeHere, env: &Acto
     };
     let mut settings = settings(&code, begins, remote.stopped.as_ref())?;
     (settings.age, settings.requirements) = (age, requirements);
-    let (mut running, master) = start(remote, resources_way, settings, code, env)?;
+    let (mut running, master) = start((remote, resources_way), (settings, ending), code, env)?;
     if !obeys.jobmanagers.is_empty() {
         running.farewell = LEADERLESS;
     }
@@ -283,9 +286,8 @@ fn settings(
 }
 
 fn start(
-    remote: RemoteLinks,
-    resources: watch::Receiver<Gateway<ResourceManagerRpc>>,
-    settings: JobSettings,
+    (remote, resources): (RemoteLinks, watch::Receiver<Gateway<ResourceManagerRpc>>),
+    (settings, ending): (JobSettings, Option<BeginEnd>),
     code: JobCodeHere,
     env: &ActorEnv,
 ) -> Result<(Running, Mailbox<JobMasterEvent>), String> {
@@ -310,7 +312,8 @@ fn start(
     if let Some(group) = code.factory.job_metrics() {
         measure(&group, "job-master");
     }
-    let master = JobMaster::new(Arc::new(code.graph), settings, code.factory, links).watched(alive);
+    let master = JobMaster::new(Arc::new(code.graph), settings, code.factory, links);
+    let master = master.ending(ending).watched(alive);
     let (mailbox, probe) = Shell::start(master, env.clone());
     let fences = Fences::open();
     fences.hold(stamp).map_err(|error| error.to_string())?;

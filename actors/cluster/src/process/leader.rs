@@ -246,6 +246,7 @@ fn register_dispatcher(
         routes: Routes::<DispatcherRpc, _>::new()
             .on(move |claim| call(DispatcherCall::Claim(claim)))
             .on(move |record| call(DispatcherCall::Record(record)))
+            .on(move |end| call(DispatcherCall::BeginEnd(end)))
             .on(move |delivery| call(DispatcherCall::Delivered(delivery))),
         fences,
         probe: Some(probe),

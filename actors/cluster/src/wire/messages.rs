@@ -10,7 +10,7 @@ use crate::job_master::{CheckpointStatistics, TakenCheckpoint};
 use crate::messages::{DispatcherMessage, JobMasterMessage, ResourceManagerMessage, TaskManagerMessage};
 use crate::process::MachineFacts;
 use crate::process::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
-use crate::result::{FailureEntry, VertexOverview};
+use crate::result::{FailureEntry, JobResult, VertexOverview};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{AllocationId, CheckpointId, JobId, TaskManagerId, VertexId};
 use hurtig_core::metrics::MetricSample;
@@ -19,6 +19,7 @@ use hurtig_dataflow::graph::{JobGraph, Requirements};
 use hurtig_rpc::{TlsGiven, rpc_endpoint, rpc_message};
 use hurtig_storage::SavepointFormat;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 use std::time::Duration;
 use uuid::Uuid;
@@ -111,6 +112,9 @@ pub(crate) enum Claim {
         /// Between which bounds its vertices run; `None`: nobody has declared any.
         #[serde(default)]
         requirements: Option<Requirements>,
+        /// It has come to this end already: what is to be deleted is deleted, and no more.
+        #[serde(default)]
+        ending: Option<BeginEnd>,
     },
     /// It is somebody else's, or over.
     Refused(String),
@@ -137,6 +141,33 @@ pub(crate) struct RecordCheckpoint {
     /// It is a savepoint, and the job stops with it.
     #[serde(default)]
     pub(crate) stop: Option<StopsWith>,
+}
+
+/// From a JobMaster: the job comes to this end, and then this is deleted. *Reply*: it is recorded. *Repeated*: what was said first stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BeginEnd {
+    /// The end.
+    pub(crate) result: Box<JobResult>,
+    /// What nobody needs then.
+    pub(crate) deletions: Vec<Deletion>,
+}
+
+/// What is deleted in the checkpoint store when a job ends. To delete it again does nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Deletion {
+    /// All that the job has stored.
+    Everything,
+    /// The same, but the record that the job has stopped with this savepoint.
+    EverythingBut(CheckpointId),
+    /// What the job began with, and was given.
+    Claimed(String),
+    /// Files that no retained checkpoint names.
+    Shared {
+        /// The last checkpoint whose files may be among them.
+        up_to: CheckpointId,
+        /// What is named.
+        kept: BTreeSet<String>,
+    },
 }
 
 /// A part of a blob. *Reply*: its bytes, empty at the end. *Repeated*: the same.
@@ -315,6 +346,7 @@ rpc_message!(RegisterTaskManager => (), "register-task-manager", Control, since 
 rpc_message!(ProcessEnded => (), "process-ended", Report, since 1);
 rpc_message!(ClaimJob => Claim, "claim-job", Control, since 1);
 rpc_message!(RecordCheckpoint => (), "record-checkpoint", Control, since 1);
+rpc_message!(BeginEnd => (), "begin-end", Report, since 1);
 rpc_message!(ReadBlob => BlobPart, "read-blob", Bulk, since 1);
 rpc_message!(StartJobMaster => (), "start-job-master", Bulk, since 1);
 rpc_message!(StartWorker => (), "start-worker", Bulk, since 1);
@@ -340,7 +372,7 @@ rpc_message!(Delivery<TaskManagerMessage> => (), "to-task-manager", Control, sin
 
 rpc_endpoint!(
     /// The Dispatcher.
-    pub(crate) DispatcherRpc = "dispatcher" { ClaimJob, RecordCheckpoint, Delivery<DispatcherMessage> }
+    pub(crate) DispatcherRpc = "dispatcher" { ClaimJob, RecordCheckpoint, BeginEnd, Delivery<DispatcherMessage> }
 );
 rpc_endpoint!(
     /// The ResourceManager.

@@ -43,6 +43,11 @@ pub(super) fn result_owner(job: JobId) -> String {
     format!("result-{job}")
 }
 
+/// Who needs what an end names that has begun.
+pub(super) fn ending_owner(job: JobId) -> String {
+    format!("ending-{job}")
+}
+
 impl Reclaim {
     /// Which blob.
     #[must_use]
@@ -96,7 +101,8 @@ impl Records {
         let mut named = self.referenced_blobs().await?;
         for view in self.jobs().await?.values() {
             named.extend(view.record.iter().flat_map(|record| record.value.blobs()));
-            named.extend(view.result.iter().filter_map(|result| result.value.archive));
+            let ends = view.ending.iter().chain(&view.result);
+            named.extend(ends.filter_map(|end| end.value.archive));
         }
         named.extend(self.artifacts().await?.values().map(|artifact| artifact.digest));
         let mut states = BTreeMap::new();

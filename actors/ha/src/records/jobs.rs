@@ -1,6 +1,6 @@
 //! What the leader does with jobs.
 
-use super::blobs::{Reclaim, job_owner, result_owner};
+use super::blobs::{Reclaim, ending_owner, job_owner, result_owner};
 use super::codec::{Record, Stored};
 use super::error::Failure;
 use super::model::{
@@ -40,6 +40,8 @@ pub struct JobView {
     pub latest: Option<Stored<LatestCheckpoint>>,
     /// What it was asked, by trigger id.
     pub intents: BTreeMap<String, Stored<IntentRecord>>,
+    /// The end that it comes to.
+    pub ending: Option<Stored<ResultRecord>>,
     /// How it ended.
     pub result: Option<Stored<ResultRecord>>,
 }
@@ -170,6 +172,8 @@ impl Records {
         let listing = self.store.list(&self.keys.job(job)).await?;
         let mut result = read_in::<ResultRecord>(&listing, &key)?.ok_or(Failure::NoJob(job))?;
         let kept = self.keys.intents(job);
+        let ending = self.keys.ending(job);
+        let begun = read_in::<ResultRecord>(&listing, &ending)?.and_then(|begun| begun.value.archive);
         let doomed = listing
             .entries
             .iter()
@@ -179,6 +183,9 @@ impl Records {
             let mut write = Write::under(leader).replace(&key, Some(&result), &result.value.clone())?;
             for entry in some {
                 write = write.delete(entry.key.clone());
+                if let Some(archive) = begun.filter(|_| entry.key == ending) {
+                    write = write.delete(self.keys.blob_references(archive).join(ending_owner(job)));
+                }
             }
             self.write_unraced(write).await?;
             result = self.read(&key).await?.ok_or(Failure::NoJob(job))?;
@@ -289,6 +296,7 @@ impl JobView {
                 "epoch" => self.epoch = Some(Stored::read(entry)?),
                 "deployment" => self.deployment = Some(Stored::read(entry)?),
                 "latest" => self.latest = Some(Stored::read(entry)?),
+                "ending" => self.ending = Some(Stored::read(entry)?),
                 "result" => self.result = Some(Stored::read(entry)?),
                 _ => {}
             },

@@ -103,6 +103,12 @@ impl Keys {
         self.job(job).join("intents")
     }
 
+    /// The end that it comes to, while its files are deleted.
+    #[must_use]
+    pub fn ending(&self, job: JobId) -> Key {
+        self.job(job).join("ending")
+    }
+
     /// Its result.
     #[must_use]
     pub fn result(&self, job: JobId) -> Key {

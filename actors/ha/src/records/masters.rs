@@ -1,6 +1,6 @@
 //! What a JobMaster writes for its job, under its epoch.
 
-use super::blobs::{Reclaim, result_owner};
+use super::blobs::{Reclaim, ending_owner, result_owner};
 use super::codec::Stored;
 use super::error::Failure;
 use super::model::{
@@ -216,6 +216,42 @@ impl Records {
         let listing = self.store.list(&self.keys.checkpoints(job)).await?;
         let pointers = listing.entries.iter().map(|entry| Ok(Stored::read(entry)?.value));
         pointers.collect()
+    }
+
+    /// The job comes to this end: whoever has it next deletes what its checkpoints are, and finishes it so. When that was said before,
+    /// what was said first stands.
+    ///
+    /// # Errors
+    /// [`Failure::Fenced`] when somebody else has the job, [`Failure::Ended`], [`Failure::NoJob`], and [`Failure::Condemned`] when the
+    /// archive is to be stored again.
+    pub async fn begin_end(
+        &self,
+        token: &EpochToken,
+        end: &ResultRecord,
+        archive: Option<&Reclaim>,
+    ) -> Result<(), Failure> {
+        let key = self.keys.ending(token.job);
+        let write = self.of_a_job(Write::under(token), token.job).create(&key, end)?;
+        let write = self.refer_from(write, archive, &ending_owner(token.job), end.ended_ms)?;
+        match self.write(write).await? {
+            Written::At(_) => Ok(()),
+            Written::Refused(seen) if seen.get(&key).is_some() => Ok(()),
+            Written::Refused(seen) => match self.no_job(token.job, &seen, &key) {
+                Failure::Changed(key) => {
+                    Err(self.not_stored(archive, &seen).unwrap_or(Failure::Changed(key)))
+                }
+                failure => Err(failure),
+            },
+        }
+    }
+
+    /// The end that a job comes to, if it does.
+    ///
+    /// # Errors
+    /// When the store does not answer, or what is there cannot be read.
+    pub async fn ending(&self, job: JobId) -> Result<Option<ResultRecord>, Failure> {
+        let begun = self.read::<ResultRecord>(&self.keys.ending(job)).await?;
+        Ok(begun.map(|begun| begun.value))
     }
 
     /// Writes the job's result. Nobody is told before. When the outcome is unknown, finish again with the same result. What it names is known

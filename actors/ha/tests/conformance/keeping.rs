@@ -276,6 +276,14 @@ pub(crate) async fn blobs_live_as_long_as_a_record_names_them(world: &World) {
     house.has_all(&["artifact", "graph"]);
     let raised = records.raise_epoch(&leader, one.job).await.unwrap();
     let token = records.claim(one.job, raised.epoch, "process 1").await.unwrap();
+    let begun = house.keep("begun").await;
+    let ends = ResultRecord {
+        archive: Some(begun.digest()),
+        ..result(&one, FinalStatus::Finished)
+    };
+    records.begin_end(&token, &ends, Some(&begun)).await.unwrap();
+    collector.collect(LATER).await.unwrap();
+    house.has_all(&["begun"]);
     let kept = house.keep("archive").await;
     let ended = ResultRecord {
         archive: Some(kept.digest()),
@@ -285,8 +293,8 @@ pub(crate) async fn blobs_live_as_long_as_a_record_names_them(world: &World) {
     collector.collect(LATER).await.unwrap();
     house.has_all(&["artifact", "graph", "archive"]);
     records.clean_job(&leader, one.job).await.unwrap();
-    assert_eq!(collector.collect(LATER).await.unwrap().deleted, 2);
-    assert!(!house.has("artifact") && !house.has("graph"));
+    assert_eq!(collector.collect(LATER).await.unwrap().deleted, 3);
+    assert!(!house.has("artifact") && !house.has("graph") && !house.has("begun"));
     house.has_all(&["archive"]);
     records.forget_job(&leader, one.job).await.unwrap();
     assert_eq!(collector.collect(LATER).await.unwrap().deleted, 1);

@@ -100,6 +100,9 @@ pub(crate) async fn an_epoch_is_claimed_once_and_fences_the_one_before(world: &W
         records
             .finish(&token, &result(&one, FinalStatus::Finished), None)
             .await,
+        records
+            .begin_end(&token, &result(&one, FinalStatus::Finished), None)
+            .await,
         records.claim(id, Epoch(1), "process 1").await.map(drop),
     ];
     for write in writes {
@@ -130,8 +133,18 @@ pub(crate) async fn a_job_with_a_result_is_never_run_again(world: &World) {
     );
     assert_eq!(records.finish(&token, &failed, None).await, Err(token.fenced()));
     let finished = result(&one, FinalStatus::Finished);
+    assert_eq!(records.ending(one.job).await, Ok(None));
+    // The end that was said first stands.
+    records.begin_end(&again, &finished, None).await.unwrap();
+    records.begin_end(&again, &failed, None).await.unwrap();
+    assert_eq!(records.ending(one.job).await, Ok(Some(finished.clone())));
     records.finish(&again, &finished, None).await.unwrap();
     records.finish(&again, &finished, None).await.unwrap();
+    assert_eq!(
+        records.begin_end(&again, &failed, None).await,
+        Ok(()),
+        "it is there"
+    );
     let ended = Err(Failure::Ended(one.job));
     assert_eq!(records.finish(&again, &failed, None).await, ended.clone());
     assert_eq!(

@@ -12,6 +12,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "a failing run must tell its seed")]
 
+mod ending;
 #[path = "../../../../actors/ha/tests/conformance/etcd_process.rs"]
 #[allow(
     dead_code,

@@ -7,7 +7,7 @@ use hurtig_end_to_end::{Random, built_example, number};
 use std::time::Duration;
 
 /// Begins the job, and says its id.
-fn submit(trial: &Trial, count: u64, settings: &[String]) -> String {
+pub(super) fn submit(trial: &Trial, (count, more): (u64, &[String]), settings: &[String]) -> String {
     println!("{settings:?}");
     let settings = settings
         .iter()
@@ -18,7 +18,7 @@ fn submit(trial: &Trial, count: u64, settings: &[String]) -> String {
         count.to_string(),
         RATE.to_string(),
     ];
-    let args: Vec<String> = settings.chain(job).collect();
+    let args: Vec<String> = settings.chain(job).chain(more.iter().cloned()).collect();
     until("a submission", || {
         trial.stand.ask(&["run", "--detached"], &args).ok()
     });
@@ -26,7 +26,7 @@ fn submit(trial: &Trial, count: u64, settings: &[String]) -> String {
     list["jobs"][0]["jid"].as_str().unwrap().to_owned()
 }
 
-fn settings(trial: &Trial, backend: &str, unaligned: bool) -> Vec<String> {
+pub(super) fn settings(trial: &Trial, backend: &str, unaligned: bool) -> Vec<String> {
     let mut settings = vec![
         "parallelism.default=2".to_owned(),
         format!("state.backend.type={backend}"),
@@ -92,7 +92,7 @@ fn rescale(backend: &str, unaligned: bool, seed: u64) {
     println!("CHAOS_SEED={seed} {backend} unaligned={unaligned}");
     let mut trial = Trial::new(seed, None);
     let count = RATE * number("RESCALE_SECONDS", 60);
-    let job = submit(&trial, count, &settings(&trial, backend, unaligned));
+    let job = submit(&trial, (count, &[]), &settings(&trial, backend, unaligned));
     trial.stand.await_parallelism(&job, 2);
     for (wanted, killed) in [
         (4, None),
@@ -145,7 +145,7 @@ fn an_adaptive_job_follows_the_task_managers_that_there_are() {
     // Two of the three TaskManagers are gone before it comes, two slots are left.
     trial.stand.remove(2);
     trial.stand.remove(1);
-    let job = submit(&trial, count, &settings);
+    let job = submit(&trial, (count, &[]), &settings);
     trial.stand.await_parallelism(&job, 2);
     trial.stand.add(1);
     trial.stand.await_parallelism(&job, 4);
