@@ -8,12 +8,13 @@ use crate::dispatcher::{
     Dispatcher, DispatcherInput, DispatcherSetup, JobCode, JobQuery, SubmitJob, Submitted,
 };
 use crate::error::ClusterError;
+use crate::gateway::DispatcherGateway;
 use crate::job_master::{CheckpointCall, CheckpointStatistics, SavepointCall, TakenCheckpoint};
 use crate::programs::Programs;
 use crate::resource_manager::ResourceManager;
 use crate::result::{FailureEntry, JobDetail, JobOverview, JobResult};
 use crate::task_manager::{TaskManager, TaskManagerSetup};
-use actix::{Arbiter, ArbiterHandle, System};
+use actix::{Addr, Arbiter, ArbiterHandle, System};
 use hurtig_core::accumulators::AccumulatorValues;
 use hurtig_core::ids::{JobId, TaskManagerId, VertexId};
 use hurtig_core::metrics::MetricSample;
@@ -225,6 +226,21 @@ impl ClusterHandle {
         })
     }
 
+    /// The cluster's Dispatcher, for actors: it takes the messages of [`crate::gateway`]. The address keeps the cluster as a handle does.
+    pub fn dispatcher(&self) -> Addr<DispatcherGateway> {
+        DispatcherGateway::start(self.clone())
+    }
+
+    pub(crate) fn thread(&self) -> &ArbiterHandle {
+        &self.arbiter
+    }
+
+    /// The states of a job as they change, by its id.
+    pub(crate) async fn job_statuses(&self, job: JobId) -> Result<watch::Receiver<JobStatus>, ClusterError> {
+        let asked = self.ask("job status", move |reply| DispatcherInput::Watch(job, reply));
+        asked.await
+    }
+
     pub(crate) async fn submit_job(&self, job: Box<SubmitJob>) -> Result<Submitted, ClusterError> {
         self.ask("submit", |reply| DispatcherInput::Submit(job, reply))
             .await
@@ -424,7 +440,7 @@ impl ClusterHandle {
         question: impl FnOnce(Reply<Result<T, ClusterError>>) -> DispatcherInput + Send + 'static,
     ) -> Result<T, ClusterError> {
         let (reply, answer) = oneshot::channel();
-        let (dispatcher, deadline) = (self.dispatcher()?, self.ask_timeout);
+        let (dispatcher, deadline) = (self.way()?, self.ask_timeout);
         self.arbiter.spawn(async move {
             // The asker may have given up.
             let _ = reply.send(dispatcher.ask(question, deadline).await);
@@ -442,7 +458,7 @@ impl ClusterHandle {
         question: impl FnOnce(Reply<Result<T, ClusterError>>) -> DispatcherInput,
     ) -> Result<T, ClusterError> {
         let (reply, answer) = Reply::new();
-        match self.dispatcher()?.tell(question(reply)) {
+        match self.way()?.tell(question(reply)) {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(self.ending())),
             Err(TellError::Closed) => Err(self.ending()),
             Err(refused) => Err(ClusterError::Ask {
@@ -452,7 +468,7 @@ impl ClusterHandle {
         }
     }
 
-    fn dispatcher(&self) -> Result<Mailbox<DispatcherInput>, ClusterError> {
+    fn way(&self) -> Result<Mailbox<DispatcherInput>, ClusterError> {
         if let Some(fault) = self.kill.fault() {
             return Err(ClusterError::Fatal(fault));
         }

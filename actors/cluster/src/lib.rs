@@ -13,6 +13,7 @@ mod details;
 mod dispatcher;
 mod embedded;
 mod error;
+pub mod gateway;
 mod job_master;
 pub mod messages;
 pub mod process;

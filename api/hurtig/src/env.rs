@@ -9,20 +9,20 @@ use crate::listener::JobListener;
 use crate::place::{Mistake, Place, ProgramId, STRANGER};
 use crate::role::{Built, ProgramRole};
 use crate::stream::{DataStream, Upstream};
+use crate::submission::{Linked, Taken};
+use hurtig_cluster::gateway::SubmitJob;
 use hurtig_cluster::{ClusterHandle, EmbeddedCluster};
 use hurtig_connector_datagen::{CollectionSource, SequenceSource};
 use hurtig_connector_socket::SocketSource;
 use hurtig_core::config::{BufferTimeout, Configuration, VertexDescriptionMode, options};
 use hurtig_core::ids::{JobId, NodeId};
 use hurtig_core::str::Str;
-use hurtig_core::time::SystemClock;
 use hurtig_dataflow::graph::{
     DescriptionMode, GraphSettings, JobGraph, NodeKind, OperatorId, StreamGraph, StreamNode,
 };
 use hurtig_dataflow::operators::{WatermarkStrategy, Watermarks};
 use hurtig_dataflow::program::{EdgeName, NodeCode, Program, TypedSource};
 use hurtig_dataflow::source::Source;
-use hurtig_task::LinkedProgram;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -461,57 +461,62 @@ impl StreamEnv {
         submitted
     }
 
-    async fn submit(&self, name: &str) -> Result<JobClient, Error> {
-        let (graph, program, config, interrupt, (shared_cluster, role), without_uid) = {
-            let mut shared = self.lock();
-            let graph = Self::graph_of(&shared, name)?;
-            let without_uid: Vec<String> = shared
-                .graph
-                .stateful_without_uid()
-                .map(|node| format!("'{}'", node.name))
-                .collect();
-            shared.graph = StreamGraph::new();
-            shared.side_types.clear();
-            shared.id = ProgramId::default();
-            let program = std::mem::take(&mut shared.program);
-            let (config, interrupt) = (shared.config.clone(), shared.interrupt.clone());
-            let place = (shared.cluster.clone(), shared.role.clone());
-            (graph, program, config, interrupt, place, without_uid)
-        };
+    /// The program as a message to a Dispatcher: `dispatcher.send(env.submission("name")?)`. Whoever sends it decides where the job runs;
+    /// [`Self::execute_async`] does the same for a program that has no actors of its own. Signals and listeners do not concern it.
+    ///
+    /// # Errors
+    /// When the program is wrong or an input is missing. In a process that a cluster has started for the program, which runs what
+    /// `execute` is called for.
+    pub fn submission(&self, name: &str) -> Result<SubmitJob, Error> {
+        if self.role().is_some() {
+            let cause = "job '{name}' is to be sent as a message, but this process was started by a cluster, which runs the jobs that \
+                         are executed: call execute instead";
+            return Err(Error::program(cause.replace("{name}", name)));
+        }
+        Ok(self.take(name)?.link()?.job)
+    }
+
+    /// Everything that was built since the last time.
+    fn take(&self, name: &str) -> Result<Taken, Error> {
+        let mut shared = self.lock();
+        let graph = Self::graph_of(&shared, name)?;
+        let without_uid = shared.graph.stateful_without_uid();
+        let without_uid = without_uid.map(|node| format!("'{}'", node.name)).collect();
+        shared.graph = StreamGraph::new();
+        shared.side_types.clear();
+        shared.id = ProgramId::default();
+        let program = std::mem::take(&mut shared.program);
+        let config = shared.config.clone();
+        drop(shared);
         let backend = crate::backend::state_backend(&config).map_err(|error| Error::Config(error.chain()))?;
         let setup = crate::settings::job_setup(&config, &backend)?;
-        if let Some(role) = role {
-            let name = name.to_owned();
-            let built = Built {
-                name,
-                graph,
-                program,
-                config,
-                backend,
-                setup,
-            };
-            match role.take_over(built).await? {}
-        }
-        program.validate(setup.goes_on(name)).map_err(Error::job)?;
-        crate::settings::check_slots(&config, &graph)?;
-        if setup.takes_checkpoints && !without_uid.is_empty() {
-            tracing::warn!(
-                "job '{name}' takes checkpoints, and operators with state have no uid: {}. A program that has changed may \
-                 not find their state again; give each one by .uid(\"…\")",
-                without_uid.join(", ")
-            );
-        }
-        let starting = interrupt.starting(name, crate::settings::on_signal(&config)?)?;
-        let settings = crate::settings::task_settings(&config);
-        let parameters = graph.parameters.clone();
-        let linked = LinkedProgram::new(graph.clone(), program, settings, SystemClock::new())
-            .keeping_state_in(backend);
-        let linked = if setup.takes_checkpoints {
-            linked.with_checkpoints(setup.storage)
-        } else {
-            linked.with_savepoints(setup.storage)
+        let built = Built {
+            name: name.to_owned(),
+            graph,
+            program,
+            config,
+            backend,
+            setup,
         };
-        let metrics = linked.metrics().clone();
+        Ok(Taken { built, without_uid })
+    }
+
+    async fn submit(&self, name: &str) -> Result<JobClient, Error> {
+        let taken = self.take(name)?;
+        let (interrupt, shared_cluster, role) = {
+            let shared = self.lock();
+            (
+                shared.interrupt.clone(),
+                shared.cluster.clone(),
+                shared.role.clone(),
+            )
+        };
+        if let Some(role) = role {
+            match role.take_over(taken.built).await? {}
+        }
+        let Linked { job, config, metrics } = taken.link()?;
+        let starting = interrupt.starting(name, crate::settings::on_signal(&config)?)?;
+        let parameters = job.graph.parameters.clone();
         let (cluster, own) = match shared_cluster {
             Some(cluster) => (cluster, None),
             None => {
@@ -519,7 +524,7 @@ impl StreamEnv {
                 (cluster.clone(), Some(cluster))
             }
         };
-        let job = cluster.submit(graph, Arc::new(linked), setup.options).await?;
+        let job = cluster.submit(job.graph, job.code, job.options).await?;
         let client = JobClient::new(own, job, parameters, metrics);
         starting.started(client.job()).await;
         Ok(client)

@@ -49,6 +49,7 @@ mod role;
 mod settings;
 mod stores;
 mod stream;
+mod submission;
 mod window;
 
 pub use aggregates::{Average, Count, Sum};
@@ -134,6 +135,8 @@ pub mod prelude {
 mod book {
     #[doc = include_str!("../../../README.md")]
     mod readme {}
+    #[doc = include_str!("../../../actors/README.md")]
+    mod actors {}
     #[doc = include_str!("../../../docs/getting-started.md")]
     mod getting_started {}
     #[doc = include_str!("../../../docs/programs/README.md")]

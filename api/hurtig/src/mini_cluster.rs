@@ -1,6 +1,7 @@
 //! A cluster in this process that many programs share, for tests of programs that run side by side.
 
 use crate::{Error, StreamEnv};
+use hurtig_cluster::gateway::DispatcherGateway;
 use hurtig_cluster::{ClusterHandle, EmbeddedCluster, JobOverview};
 use hurtig_core::config::{Configuration, options};
 
@@ -57,6 +58,11 @@ impl MiniCluster {
     /// A new program, which will run on this cluster.
     pub fn env(&self) -> StreamEnv {
         StreamEnv::on_cluster(self.config.clone(), self.handle.clone())
+    }
+
+    /// Its Dispatcher, for actors: it takes the messages of [`hurtig_cluster::gateway`], such as [`StreamEnv::submission`] makes one.
+    pub fn dispatcher(&self) -> actix::Addr<DispatcherGateway> {
+        self.handle.dispatcher()
     }
 
     /// The jobs that run and those that ended lately.

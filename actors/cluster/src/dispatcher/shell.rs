@@ -58,6 +58,8 @@ pub(crate) enum DispatcherInput {
     Cancel(JobId, Answer<()>),
     /// A job's state.
     Status(JobId, Answer<JobStatus>),
+    /// A job's state as it changes.
+    Watch(JobId, Answer<watch::Receiver<JobStatus>>),
     /// All jobs.
     List(Answer<Vec<JobOverview>>),
     /// How a job ends; answered when it has ended.
@@ -153,14 +155,14 @@ impl Dispatcher {
             self.brain.note_start(id, cx.env().clock.wall_ms());
             self.start_master(job, cx);
         }
-        let known = self.brain.status(id)?;
-        let status = self
-            .statuses
-            .entry(id)
-            .or_insert_with(|| watch::Sender::new(known));
-        Ok(Submitted {
-            status: status.subscribe(),
-        })
+        let status = self.watch(id)?;
+        Ok(Submitted { status })
+    }
+
+    fn watch(&mut self, job: JobId) -> Result<watch::Receiver<JobStatus>, ClusterError> {
+        let known = self.brain.status(job)?;
+        let status = self.statuses.entry(job);
+        Ok(status.or_insert_with(|| watch::Sender::new(known)).subscribe())
     }
 
     /// A job that has no JobMaster yet, or has this one.
@@ -362,6 +364,7 @@ impl Component for Dispatcher {
                 None => self.cancel(job, answer, cx),
             },
             DispatcherInput::Status(job, answer) => answer.send(self.brain.status(job)),
+            DispatcherInput::Watch(job, answer) => answer.send(self.watch(job)),
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),
             DispatcherInput::Query(job, query) => self.answer(job, query, cx),

@@ -109,6 +109,10 @@ impl Program {
         self
     }
 
+    pub(crate) fn graph(&self) -> &JobGraph {
+        &self.graph
+    }
+
     pub(crate) fn read<T>(&self, look: impl FnOnce(&Log) -> T) -> T {
         look(&self.log.lock().unwrap())
     }
