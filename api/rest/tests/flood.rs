@@ -373,8 +373,9 @@ fn silent_connections() {
     (0..20).for_each(|_| slowest = slowest.max(serve(&server)));
     let more = resident().saturating_sub(before);
     let opened = begin.elapsed();
+    // Before the silent ones are sent away, which is after five seconds.
     assert!(
-        slowest < Duration::from_secs(2),
+        slowest < Duration::from_secs(4),
         "others were served after {slowest:?}"
     );
     assert!(more <= SILENT_BYTES, "{more} bytes more");

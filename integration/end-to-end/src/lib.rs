@@ -4,6 +4,7 @@
 //! Holds what the tests share. It knows the examples by name and Hurtig not at all.
 
 pub mod all_round;
+pub mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

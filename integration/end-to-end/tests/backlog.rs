@@ -9,10 +9,10 @@ use hurtig::core::metrics::{MetricSample, MetricValue};
 use hurtig::dataflow::operator::Budget;
 use hurtig::dataflow::source::{Assignment, EnumeratorContext, Split, SplitEnumerator};
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use hurtig_state::snapshot::{decode, encode};
 use hurtig_state::{OperatorSnapshot, Redistribution};
 use std::collections::{BTreeSet, VecDeque};
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -28,22 +28,6 @@ const SPLITS: u64 = 2;
 const NEW: u64 = 10_000;
 /// The first record of another source.
 const OTHER: u64 = 1_000_000;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(future)
-}
-
-/// Waits until a condition holds, for a minute.
-async fn until(mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..12_000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("it did not come true within a minute");
-}
 
 /// What a test has in its hands.
 #[derive(Default)]
@@ -328,21 +312,29 @@ fn no_checkpoint_is_taken_during_backlog_and_what_follows_is_live() {
         let job = env.execute_async("history").await.unwrap();
         let history = 0..SPLITS * EACH;
         // A hundred records of the other source take 25 intervals.
-        until(async || hands.distinct(history.clone()) == 1_000 && hands.distinct(OTHER..u64::MAX) > 100)
-            .await;
+        until("the history and the other source", async || {
+            hands.distinct(history.clone()) == 1_000 && hands.distinct(OTHER..u64::MAX) > 100
+        })
+        .await;
         assert_eq!(job.checkpoint_statistics().await.unwrap().triggered, 0);
         let all = hands.seen(0..u64::MAX);
         assert!(
             all.iter().all(|(_, _, backlog)| *backlog),
             "all of it, as long as one input is in backlog"
         );
-        until(async || gauge(&job.metrics(), "isBacklog", "looks") == [1, 1]).await;
+        until("a gauge that says backlog", async || {
+            gauge(&job.metrics(), "isBacklog", "looks") == [1, 1]
+        })
+        .await;
         assert_eq!(gauge(&job.metrics(), "isBacklog", "history"), [1, 1]);
         assert_eq!(gauge(&job.metrics(), "numSourcesInBacklog", ""), [1]);
 
         hands.set(&hands.over);
-        until(async || job.checkpoint_statistics().await.unwrap().completed >= 2).await;
-        until(async || {
+        until("two checkpoints", async || {
+            job.checkpoint_statistics().await.unwrap().completed >= 2
+        })
+        .await;
+        until("new records behind the backlog", async || {
             let (new, other) = (hands.seen(NEW..OTHER), hands.seen(OTHER..u64::MAX));
             new.len() == 1_000 && other.iter().any(|(_, _, backlog)| !backlog)
         })
@@ -353,7 +345,10 @@ fn no_checkpoint_is_taken_during_backlog_and_what_follows_is_live() {
             let own: Vec<bool> = seen.filter(|one| one.0 == subtask).map(|one| one.2).collect();
             assert!(own.is_sorted_by(|earlier, later| earlier >= later), "{own:?}");
         }
-        until(async || gauge(&job.metrics(), "isBacklog", "looks") == [0, 0]).await;
+        until("a gauge that says no backlog", async || {
+            gauge(&job.metrics(), "isBacklog", "looks") == [0, 0]
+        })
+        .await;
         assert_eq!(gauge(&job.metrics(), "numSourcesInBacklog", ""), [0]);
         job.cancel().await.unwrap();
     });
@@ -377,9 +372,12 @@ fn backlog_is_backlog_again_after_restarts_and_ends_with_its_source() {
         wait(async {
             let job = env.execute_async("history").await.unwrap();
             let restarted = async || hands.fail.load(SeqCst) == 0;
-            until(async || restarted().await && hands.distinct(0..SPLITS * EACH) == 1_000).await;
+            until("a restart and the history", async || {
+                restarted().await && hands.distinct(0..SPLITS * EACH) == 1_000
+            })
+            .await;
             hands.set(&hands.over);
-            until(async || hands.distinct(NEW..OTHER) == 1_000).await;
+            until("what is new", async || hands.distinct(NEW..OTHER) == 1_000).await;
             hands.set(&hands.end);
             let result = job.result().await.unwrap();
             assert_eq!(result.restarts, 3);
@@ -408,11 +406,11 @@ fn files_that_were_there_at_the_start_are_backlog() {
     looks(&numbers, &hands);
     wait(async {
         let job = env.execute_async("files").await.unwrap();
-        until(async || hands.distinct(0..NEW) == 1_500).await;
+        until("the longer history", async || hands.distinct(0..NEW) == 1_500).await;
         assert!(hands.seen(0..NEW).iter().all(|(_, _, backlog)| *backlog));
         std::fs::write(dir.path().join(".new"), lines(NEW)).unwrap();
         std::fs::rename(dir.path().join(".new"), dir.path().join("new")).unwrap();
-        until(async || hands.distinct(NEW..OTHER) == 500).await;
+        until("what is new", async || hands.distinct(NEW..OTHER) == 500).await;
         assert!(hands.seen(NEW..OTHER).iter().all(|(_, _, backlog)| !backlog));
         job.cancel().await.unwrap();
     });

@@ -12,8 +12,8 @@
 use hurtig::core::config::Configuration;
 use hurtig::core::metrics::MetricValue;
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::wait;
 use hurtig_end_to_end::{Random, number};
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -26,11 +26,6 @@ const GENERATED: u64 = 30_000;
 const RATE: u64 = 25_000;
 const KEYS: u64 = 7;
 const FAILURES: u32 = 5;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(future)
-}
 
 /// What the subtasks of a pipeline have been through.
 #[derive(Default)]

@@ -121,7 +121,8 @@ fn memory(field: &str) -> u64 {
     kilobytes.parse::<u64>().unwrap() * 1_024
 }
 
-/// Waits until the source has made something and then nothing for a quarter of a second.
+/// Waits until the source has made something and then nothing for a quarter of a second: that nothing happens is the
+/// subject. A machine that stalls for as long ends the wait early, and less waits than may.
 async fn stopped(made: &AtomicU64) -> u64 {
     let (mut last, mut quiet) = (0, 0);
     while quiet < 250 {

@@ -9,16 +9,8 @@
 use hurtig::prelude::*;
 #[cfg(unix)]
 use hurtig_end_to_end::example_of_os;
+use hurtig_end_to_end::waiting::wait;
 use hurtig_end_to_end::{example, example_with, sample};
-use std::future::Future;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 /// The message of a program that must fail.
 fn message(env: &StreamEnv) -> String {

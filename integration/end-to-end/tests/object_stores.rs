@@ -7,24 +7,15 @@
 
 use hurtig::core::config::Configuration;
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use hurtig_s3_server::{ACCESS_KEY, S3Server, SECRET_KEY};
 use hurtig_state_processor::Savepoint;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 const KEYS: u64 = 12;
 const COUNT: u64 = 6_000;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 struct Bench {
     server: S3Server,
@@ -147,12 +138,6 @@ impl KeyedProcessFunction<u64, u64, String> for Number {
     }
 }
 
-async fn until(what: impl AsyncFn() -> bool) {
-    while !what().await {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
 const ROCKSDB: [&str; 2] = [
     "state.backend.type=rocksdb",
     "execution.checkpointing.incremental=true",
@@ -167,21 +152,25 @@ fn a_store_that_goes_away_costs_checkpoints_and_nothing_else() {
         wait(async {
             let job = env.execute_async("outage").await.unwrap();
             let statistics = async || job.checkpoint_statistics().await.unwrap();
-            until(async || statistics().await.completed >= 2).await;
+            until("two checkpoints", async || statistics().await.completed >= 2).await;
             bench.server.stop();
             let (before, records) = (statistics().await, made.load(Ordering::Relaxed));
-            until(async || statistics().await.failed > before.failed).await;
+            until("a checkpoint fails", async || {
+                statistics().await.failed > before.failed
+            })
+            .await;
             let down = statistics().await;
             assert!(
                 down.completed <= before.completed + 1,
                 "it cannot complete: {down:?}"
             );
             // A checkpoint fails at once; the next records of a loaded machine may take longer than that.
-            let more = until(async || made.load(Ordering::Relaxed) > records);
-            let flows = tokio::time::timeout(Duration::from_secs(10), more).await;
-            assert!(flows.is_ok(), "records flow on");
+            until("records flow on", async || made.load(Ordering::Relaxed) > records).await;
             bench.server.start_again().unwrap();
-            until(async || statistics().await.completed > down.completed + 1).await;
+            until("checkpoints again", async || {
+                statistics().await.completed > down.completed + 1
+            })
+            .await;
             let result = job.result().await.unwrap();
             assert_eq!(result.restarts, 0, "the job is unharmed");
         });
@@ -204,7 +193,7 @@ fn a_savepoint_in_an_object_store_goes_on_at_another_parallelism_and_backend() {
         let made = program(&env, &bench.out(), 3_000);
         let path = wait(async {
             let job = env.execute_async("stops").await.unwrap();
-            until(async || made.load(Ordering::Relaxed) > 300).await;
+            until("records", async || made.load(Ordering::Relaxed) > 300).await;
             let path = job.stop(Some("s3://jobs/savepoints/"), false).await.unwrap();
             job.result().await.unwrap();
             path

@@ -10,8 +10,9 @@
 #[allow(dead_code, reason = "shared with other tests")]
 mod common;
 
-use common::{Random, sorted, wait};
+use common::{Random, sorted};
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use hurtig_end_to_end::{example, malformed, reference, sorted_lines};
 use std::io::Write;
 use std::path::Path;
@@ -320,14 +321,11 @@ fn a_file_that_cannot_be_read_is_named() {
 
 /// Reads a folder for ever and returns the lines so far, sorted, once there are as many as expected.
 async fn lines_until(handle: &hurtig::CollectHandle<Str>, seen: &mut Vec<String>, count: usize) {
-    let enough = async {
-        while seen.len() < count {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            seen.extend(handle.take().iter().map(ToString::to_string));
-        }
-    };
-    let waited = tokio::time::timeout(Duration::from_secs(60), enough).await;
-    assert!(waited.is_ok(), "{} of {count} lines", seen.len());
+    until("as many lines", async || {
+        seen.extend(handle.take().iter().map(ToString::to_string));
+        seen.len() >= count
+    })
+    .await;
 }
 
 fn append(path: &Path, text: &str) {

@@ -8,18 +8,10 @@
 use hurtig::JobListener;
 use hurtig::core::metrics::{Counter, Gauge, Histogram, Meter, MetricValue};
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::wait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::sync::{Arc, Mutex};
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 /// Which remainders there were.
 #[derive(Debug, Default, Serialize, Deserialize)]

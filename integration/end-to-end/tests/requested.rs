@@ -11,13 +11,12 @@ use hurtig::core::config::Configuration;
 use hurtig::core::key::hash_int;
 use hurtig::prelude::*;
 use hurtig::{CheckpointKind, SavepointFormat, TakenCheckpoint};
+use hurtig_end_to_end::waiting::{until, wait};
 use hurtig_storage::{BlobStores, CheckpointMetadata, SnapshotFolder, checkpoint_of};
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 const KEYS: u64 = 500;
 const COUNT: u64 = 12_000;
@@ -25,14 +24,6 @@ const COUNT: u64 = 12_000;
 const PADDING: u64 = 50;
 const ROCKSDB: &str = "state.backend.type=rocksdb";
 const SMALL: &str = "taskmanager.memory.managed.size=2kb";
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 fn env(parallelism: u32, settings: &[&str]) -> StreamEnv {
     let definitions: Vec<String> = settings.iter().map(ToString::to_string).collect();
@@ -88,9 +79,7 @@ impl KeyedProcessFunction<u64, u64, (u64, u64)> for Counts {
 
 async fn at_least(made: &AtomicU64, records: u64) {
     assert!(records < COUNT, "the job ends before");
-    while made.load(Ordering::Relaxed) < records {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    until("records", async || made.load(Ordering::Relaxed) >= records).await;
 }
 
 /// A job that begins with this checkpoint counts the rest, and everything once.

@@ -8,23 +8,14 @@
 
 use hurtig::core::config::Configuration;
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 const KEYS: u64 = 12;
 const COUNT: u64 = 6_000;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 fn env(parallelism: u32, definitions: &[String]) -> StreamEnv {
     let config = Configuration::builder().definitions(definitions).build().unwrap();
@@ -100,9 +91,7 @@ impl Made {
 
     /// Waits until there are so many.
     async fn at_least(&self, records: u64) {
-        while self.now() < records {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until("records", async || self.now() >= records).await;
     }
 }
 
@@ -513,9 +502,8 @@ fn a_savepoint_is_disposed_of_and_a_checkpoint_is_not() {
         let job = env.execute_async("counting").await.unwrap();
         made.at_least(300).await;
         let savepoint = job.savepoint(dir.to_str()).await.unwrap();
-        while job.checkpoint_statistics().await.unwrap().completed < 2 {
-            tokio::task::yield_now().await;
-        }
+        let completed = async || job.checkpoint_statistics().await.unwrap().completed;
+        until("two checkpoints", async || completed().await >= 2).await;
         job.cancel().await.unwrap();
         savepoint
     });

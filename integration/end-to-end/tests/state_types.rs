@@ -9,9 +9,9 @@
 use hurtig::core::config::Configuration;
 use hurtig::prelude::*;
 use hurtig::state::{OperatorListState, OperatorSnapshot, StateValue};
+use hurtig_end_to_end::waiting::{until, wait};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -208,11 +208,6 @@ impl<C: Counter> AggregateFunction for Windowed<C> {
     }
 }
 
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(future)
-}
-
 /// One start of the program.
 #[derive(Clone)]
 struct Life<'a> {
@@ -315,18 +310,15 @@ impl<'a> Life<'a> {
         let (_, made) = self.program::<K, W, L>(&env);
         wait(async {
             let job = env.execute_async("types").await.unwrap();
-            while made.load(Ordering::Relaxed) < 300 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            until("some records", async || made.load(Ordering::Relaxed) >= 300).await;
             if self.checkpoints.is_none() {
                 let path = job.stop(folder.to_str(), false).await.unwrap();
                 job.result().await.unwrap();
                 return path;
             }
-            let wanted = job.checkpoint_statistics().await.unwrap().completed + 2;
-            while job.checkpoint_statistics().await.unwrap().completed < wanted {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            let completed = async || job.checkpoint_statistics().await.unwrap().completed;
+            let wanted = completed().await + 2;
+            until("two checkpoints more", async || completed().await >= wanted).await;
             job.cancel().await.unwrap();
             let _canceled = job.result().await;
             "latest".to_owned()

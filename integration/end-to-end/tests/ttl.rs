@@ -8,8 +8,8 @@
 
 use hurtig::core::config::Configuration;
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +17,6 @@ use std::time::Duration;
 
 const KEYS: u64 = 12;
 const COUNT: u64 = 6_000;
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(future)
-}
 
 /// One start of the program.
 struct Life<'a> {
@@ -79,9 +74,7 @@ impl Life<'_> {
         let made = self.program(&env);
         wait(async {
             let job = env.execute_async(self.name).await.unwrap();
-            while made.load(Ordering::Relaxed) < 300 {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            until("some records", async || made.load(Ordering::Relaxed) >= 300).await;
             let path = job.stop(savepoints.to_str(), false).await.unwrap();
             job.result().await.unwrap();
             path

@@ -8,6 +8,7 @@
 use hurtig::core::config::Configuration;
 use hurtig::core::key::OwnedKey;
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -17,14 +18,6 @@ const KEYS: u64 = 60;
 const COUNT: u64 = 300_000;
 /// So slow a reader that the channels before it are full.
 const SLOW: Duration = Duration::from_micros(100);
-
-fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 fn env(parallelism: u32, dir: &Path) -> StreamEnv {
     let config = Configuration::builder().definitions([
@@ -93,13 +86,11 @@ where
     let _ = counts(&first, &seen, true, key_of);
     wait(async {
         let job = first.execute_async("unaligned").await.unwrap();
-        loop {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        until("a checkpoint behind some records", async || {
             let statistics = job.checkpoint_statistics().await.unwrap();
-            if statistics.last_checkpoint.is_some() && seen.counted.load(SeqCst) > 100 {
-                break;
-            }
-        }
+            statistics.last_checkpoint.is_some() && seen.counted.load(SeqCst) > 100
+        })
+        .await;
         job.cancel().await.unwrap();
         let _ = job.result().await;
     });

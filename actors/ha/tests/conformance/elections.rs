@@ -105,7 +105,7 @@ pub(crate) async fn one_leads_and_the_next_one_follows_under_a_greater_term(worl
     let mut first = started(world);
     let one = first.elected().await;
     let mut second = started(world);
-    // The second one has time for a campaign.
+    // Time for a campaign of the second one: that it is not elected is the subject.
     let none = tokio::time::timeout(Duration::from_millis(300), second.signal()).await;
     assert!(none.is_err(), "{none:?}");
     assert_eq!(first.leadership.leading(), Some(one));

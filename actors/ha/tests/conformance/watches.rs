@@ -65,6 +65,7 @@ pub(crate) async fn a_watch_tells_every_change_in_order(world: &World) {
             [("/w/a".into(), None), ("/w/b".into(), Some(b"2".to_vec()))]
         );
     }
+    // That nothing more comes is the subject.
     let waiting = tokio::time::timeout(Duration::from_millis(50), live.next()).await;
     assert!(waiting.is_err(), "{waiting:?}");
 }

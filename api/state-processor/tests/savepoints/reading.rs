@@ -1,7 +1,7 @@
 //! What a job has left is read back, and is what its records come to.
 
 use crate::common::{
-    BACKENDS, KEYS, OfKey, env, env_with, expected, program, rules, stopped, stopped_of, wait,
+    BACKENDS, KEYS, OfKey, env, env_with, expected, program, rules, stopped, stopped_of, until, wait,
 };
 use hurtig::core::key::OwnedKey;
 use hurtig::prelude::*;
@@ -243,9 +243,8 @@ fn checkpointed(folder: &Path, backend: &str, more: &[&str]) -> String {
     let _outputs = program(&env, records.set_parallelism(1).uid("records"));
     wait(async {
         let job = env.execute_async("remembering").await.unwrap();
-        while job.checkpoint_statistics().await.unwrap().completed < 3 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let completed = async || job.checkpoint_statistics().await.unwrap().completed;
+        until("three checkpoints", async || completed().await >= 3).await;
         job.cancel().await.unwrap();
     });
     let job = std::fs::read_dir(&dir).unwrap().next().unwrap().unwrap().path();

@@ -1,13 +1,12 @@
 //! Savepoints as sources of jobs.
 
-use crate::common::{env, expected, stopped, wait};
+use crate::common::{env, expected, stopped, until, wait};
 use crate::reading::records;
 use hurtig::prelude::*;
 use hurtig_state_processor::{OperatorBuilder, Savepoint, SavepointWriter};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 fn collected(env: &StreamEnv, savepoint: &Savepoint) -> Vec<(String, u64)> {
     let counts = savepoint.value::<String, u64>("remember", "count").unwrap();
@@ -76,9 +75,7 @@ fn a_job_that_was_stopped_goes_on_where_it_was_in_the_savepoint() {
     let read = counting(&first, &of, &out);
     let path = wait(async {
         let job = first.execute_async("numbers").await.unwrap();
-        while read.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        until("a record is read", async || read.load(Ordering::Relaxed) > 0).await;
         job.stop(folder.path().to_str(), false).await
     });
     match path {

@@ -1,7 +1,8 @@
 //! Functions over a stream and one that is broadcast.
 
-use crate::common::{env, env_with, multiset, run, sorted, wait};
+use crate::common::{env, env_with, multiset, run, sorted};
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -121,9 +122,7 @@ fn rules_are_in_savepoints_at_any_parallelism() {
         let (priced, made) = priced(&env, 1_000);
         let path = wait(async {
             let job = env.execute_async("priced").await.unwrap();
-            while made.load(Ordering::Relaxed) < 300 {
-                tokio::task::yield_now().await;
-            }
+            until("some records", async || made.load(Ordering::Relaxed) >= 300).await;
             job.stop(Some(&dir), false).await.unwrap()
         });
         assert!(priced.take().is_empty(), "nothing fires at a stop");

@@ -1,19 +1,10 @@
-//! What the tests of operators share: environments, waiting, random numbers, and the operator that
+//! What the tests of operators share: environments, random numbers, and the operator that
 //! says where it is.
 
 use hurtig::core::config::Configuration;
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::wait;
 use std::collections::BTreeMap;
-use std::future::Future;
-
-/// Waits on a runtime of its own.
-pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(future)
-}
 
 /// An environment whose operators have this parallelism.
 pub(crate) fn env(parallelism: u32) -> StreamEnv {

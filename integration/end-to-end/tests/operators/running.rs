@@ -1,27 +1,16 @@
 //! How jobs run: accumulators, failures, cancellation, parallelism, slots, chains, collecting.
 
-use crate::common::{Here, env, env_with, fails, multiset, run, same, sorted, wait};
+use crate::common::{Here, env, env_with, fails, multiset, run, same, sorted};
 use hurtig::core::accumulators::AccumulatorValue as Value;
 use hurtig::dataflow::graph::JobStatus;
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::{until, wait};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 type Done = std::result::Result<(), UserError>;
-
-/// Waits until something is true; the test fails when it never is.
-async fn until(what: &str, is: impl Fn() -> bool) {
-    let waiting = async {
-        while !is() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), waiting)
-        .await
-        .unwrap_or_else(|_| panic!("never: {what}"));
-}
 
 /// Keeps accounts of what passes.
 struct Accounts;
@@ -192,7 +181,7 @@ fn a_running_job_can_be_cancelled() {
         numbers.key_by(|n| n % 5).count().filter(|_| false).collect();
         wait(async {
             let client = env.execute_async("endless").await.unwrap();
-            until("records", || seen.load(SeqCst) > 1_000).await;
+            until("records", async || seen.load(SeqCst) > 1_000).await;
             assert_eq!(client.status().await.unwrap(), JobStatus::Running);
             client.cancel().await.unwrap();
             let error = client.result().await.unwrap_err();
@@ -220,14 +209,8 @@ fn a_job_that_waits_for_its_restart_can_be_cancelled() {
     records.collect();
     wait(async {
         let client = env.execute_async("restarting").await.unwrap();
-        let restarting = async {
-            while client.status().await.unwrap() != JobStatus::Restarting {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), restarting)
-            .await
-            .unwrap();
+        let status = async || client.status().await.unwrap();
+        until("it waits", async || status().await == JobStatus::Restarting).await;
         client.cancel().await.unwrap();
         let error = client.result().await.unwrap_err();
         assert!(matches!(error, hurtig::Error::JobCanceled { .. }), "{error}");
@@ -242,9 +225,9 @@ fn a_job_whose_last_handle_is_dropped_leaves_nothing_behind() {
         numbers.filter(|_| false).collect();
         wait(async {
             let client = env.execute_async("dropped").await.unwrap();
-            until("records", || seen.load(SeqCst) > 1_000).await;
+            until("records", async || seen.load(SeqCst) > 1_000).await;
             drop(client);
-            until("an end", || Arc::strong_count(&seen) == 1).await;
+            until("an end", async || Arc::strong_count(&seen) == 1).await;
         });
     }
 }
@@ -257,7 +240,7 @@ fn a_wait_that_is_given_up_ends_the_job() {
     wait(async {
         let waited = tokio::time::timeout(Duration::from_millis(50), env.execute("given up")).await;
         assert!(waited.is_err());
-        until("an end", || Arc::strong_count(&seen) == 1).await;
+        until("an end", async || Arc::strong_count(&seen) == 1).await;
     });
 }
 
@@ -417,10 +400,11 @@ fn collected_records_can_be_taken_while_the_job_runs() {
     wait(async {
         let client = env.execute_async("collect").await.unwrap();
         let mut taken = Vec::new();
-        while taken.len() < 10_000 {
+        until("many records", async || {
             taken.extend(results.take());
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+            taken.len() >= 10_000
+        })
+        .await;
         client.cancel().await.unwrap();
         assert!(client.result().await.is_err());
         taken.extend(results.take());

@@ -19,6 +19,7 @@ mod trouble;
 
 use common::{Random, env_with, multiset, same};
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::wait;
 use stand::Stand;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -135,7 +136,7 @@ fn one_run(seed: u64) {
     let env = env_with(parallelism, &definitions);
     let counts = word_count(&env, &lines, &mut random, &stand);
     let ended = stand.watched(2 * HANGS_AFTER, || {
-        common::wait(async { tokio::time::timeout(HANGS_AFTER, env.execute("stress")).await })
+        wait(async { tokio::time::timeout(HANGS_AFTER, env.execute("stress")).await })
     });
     let Ok(result) = ended else {
         panic!("no end after {HANGS_AFTER:?}: {}", stand.report());

@@ -1,10 +1,11 @@
 //! Jobs that are cancelled, fail, restart or are dropped at any moment, with two inputs and side
 //! outputs under back pressure: all of them end.
 
-use crate::common::{self, Random, env_with, multiset, same};
+use crate::common::{Random, env_with, multiset, same};
 use crate::stand::{Counter, Stand};
 use crate::{HANGS_AFTER, setting, settings};
 use hurtig::prelude::*;
+use hurtig_end_to_end::waiting::wait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -158,7 +159,7 @@ fn one_run(seed: u64) {
     let results = build(&env, ends, &mut random, &stand);
     let seen = stand.counter_named("arrived");
     let ended = stand.watched(2 * HANGS_AFTER, || {
-        common::wait(async { tokio::time::timeout(HANGS_AFTER, run(env, ends, seen)).await })
+        wait(async { tokio::time::timeout(HANGS_AFTER, run(env, ends, seen)).await })
     });
     let Ok(ended) = ended else {
         panic!("no end after {HANGS_AFTER:?}: {}", stand.report());
