@@ -146,7 +146,8 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     }
     // Another one leads at once, and not when nobody has renewed what this one has.
     jobmanager.resign();
-    let _ = actix_rt::System::new().block_on(tokio::time::timeout(LEAVING, jobmanager.ended()));
+    let left = async { tokio::time::timeout(LEAVING, jobmanager.ended()).await };
+    let _ = actix_rt::System::new().block_on(left);
     match jobmanager.cluster().fault().filter(|_| ended.is_some()) {
         Some(fault) => Err(fault.to_string().into()),
         None => Ok(ExitCode::SUCCESS),

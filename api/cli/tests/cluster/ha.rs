@@ -5,7 +5,7 @@ use crate::kit::*;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -104,6 +104,13 @@ impl Servers {
         let mut child = self.all.remove(at);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Asks a process to end, and says how it has.
+    fn end(&mut self, process: u32) -> ExitStatus {
+        let at = self.all.iter().position(|child| child.id() == process).unwrap();
+        kill(process, "TERM");
+        self.all.remove(at).wait().unwrap()
     }
 
     /// What a command of the program says, when it succeeds.
@@ -229,6 +236,20 @@ fn a_job_runs_on_while_its_jobmanager_is_killed_and_started_again() {
     // It has its slots, and what becomes of a worker is known.
     kill(after[0][0], "KILL");
     finishes(&servers, place, &out, count);
+}
+
+#[test]
+fn servers_that_are_asked_to_end_do_so_well() {
+    let mut servers = Servers::new(&file_store());
+    let place = Place::any();
+    let jobmanager = servers.jobmanager("jobmanager", place);
+    let task_manager = servers.task_manager("taskmanager", &[place], 2);
+    until("a TaskManager", || servers.log("registered stamp").then_some(()));
+    for (name, process) in [("jobmanager", jobmanager), ("taskmanager", task_manager)] {
+        let ended = servers.end(process);
+        let log = std::fs::read_to_string(servers.path(name)).unwrap();
+        assert!(ended.success() && !log.contains("panicked"), "{ended}: {log}");
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! The all-round job goes from one parallelism to another while its workers are killed; and follows TaskManagers that come and
 //! go.
 
-use super::{RATE, Trial};
+use super::Fault::{KillJobMaster, KillLeader, KillWorker};
+use super::etcd_process::Etcd;
+use super::{Fault, RATE, Trial};
 use crate::stand::{Stand, sleep, until};
 use hurtig_end_to_end::{Random, built_example, number};
 use std::time::Duration;
@@ -86,30 +88,29 @@ impl Stand {
     }
 }
 
-/// 2 → 4 → 1 → 3, with a worker or the JobMaster killed at some moment of each change but the first.
-fn rescale(backend: &str, unaligned: bool, seed: u64) {
+/// From 2 to each of these, with a process of this role killed at some moment of the change.
+fn rescale(
+    (backend, unaligned, seed): (&str, bool, u64),
+    etcd: Option<Etcd>,
+    changes: &[(u64, Option<Fault>)],
+) {
     let _one = super::alone();
     println!("CHAOS_SEED={seed} {backend} unaligned={unaligned}");
-    let mut trial = Trial::new(seed, None);
+    let mut trial = Trial::new(seed, etcd);
     let count = RATE * number("RESCALE_SECONDS", 60);
     let job = submit(&trial, (count, &[]), &settings(&trial, backend, unaligned));
     trial.stand.await_parallelism(&job, 2);
-    for (wanted, killed) in [
-        (4, None),
-        (1, Some("worker")),
-        (3, Some("job-master")),
-        (2, Some("worker")),
-    ] {
+    for (wanted, fault) in changes.iter().copied() {
         let before = trial.stand.checkpoint();
         until("a checkpoint", || {
             (trial.stand.checkpoint() > before).then_some(())
         });
         let width = wanted.to_string();
         trial.stand.ask(&["rescale", "-p", &width, &job], &[]).unwrap();
-        if let Some(role) = killed {
+        if let Some(fault) = fault {
             let pause = trial.millis(600);
             sleep(pause);
-            trial.hit(role, "KILL");
+            trial.happen(fault);
         }
         trial.stand.await_parallelism(&job, wanted);
     }
@@ -124,8 +125,26 @@ fn seed() -> u64 {
 fn nothing_is_lost_or_repeated_at_any_parallelism() {
     let mut random = Random::new(seed());
     let unaligned = random.below(2) == 1;
-    rescale("hashmap", unaligned, seed());
-    rescale("rocksdb", !unaligned, seed() + 1);
+    let changes = [
+        (4, None),
+        (1, Some(KillWorker)),
+        (3, Some(KillJobMaster)),
+        (2, Some(KillWorker)),
+    ];
+    rescale(("hashmap", unaligned, seed()), None, &changes);
+    rescale(("rocksdb", !unaligned, seed() + 1), None, &changes);
+}
+
+#[test]
+fn a_change_goes_on_under_the_next_leader() {
+    if let Some(etcd) = Etcd::start() {
+        let changes = [
+            (4, Some(KillLeader)),
+            (1, Some(KillLeader)),
+            (3, Some(KillJobMaster)),
+        ];
+        rescale(("hashmap", false, seed()), Some(etcd), &changes);
+    }
 }
 
 #[test]
