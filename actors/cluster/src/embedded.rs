@@ -264,6 +264,18 @@ impl ClusterHandle {
         asked.await
     }
 
+    /// Says that the client of a job is there, with which the job ends: it will be heard of again before this time of day, in milliseconds
+    /// since 1970, or within `client.heartbeat.timeout` of the job's submission. A job that goes on without its client takes no note of it.
+    ///
+    /// # Errors
+    /// When the job is not known, or the cluster has ended.
+    pub async fn client_heartbeat(&self, job: JobId, until_ms: Option<i64>) -> Result<(), ClusterError> {
+        let asked = self.ask("heartbeat", move |reply| {
+            DispatcherInput::Heartbeat(job, until_ms, reply)
+        });
+        asked.await
+    }
+
     /// Waits for the end of a job, by its id.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Programs on a cluster: what they would do, and running them.
 
+use crate::attached::{self, Attachment};
 use crate::client::{Rest, with};
 use crate::failure::{CANCELLED, Failure, Kind};
 use crate::plan;
@@ -8,8 +9,10 @@ use crate::session::{At, Session};
 use crate::table::{Table, cell, time};
 use awc::http::Method;
 use clap::{Args, Subcommand, ValueEnum};
+use hurtig_core::config::options;
 use hurtig_rest::RunRequest;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,6 +39,10 @@ pub(crate) struct Begin {
     /// Return as soon as the job is accepted.
     #[arg(short, long)]
     detached: bool,
+    /// Cancel the job when this command ends before it: at once when it is interrupted, and after `client.heartbeat.timeout` when it is
+    /// killed or cut off.
+    #[arg(long, visible_alias = "shutdownOnAttachedExit", conflicts_with = "detached")]
+    shutdown_on_attached_exit: bool,
     /// The checkpoint or savepoint that the job begins with; `latest`: the last one of its checkpoint directory.
     #[arg(short = 's', long, visible_alias = "fromSavepoint", value_name = "PATH")]
     restore: Option<String>,
@@ -125,6 +132,24 @@ pub(crate) enum ArtifactsCommand {
     },
 }
 
+impl Begin {
+    /// Whether the job's end is waited for, and whether the job ends with who does: what the cluster has to know of that goes into the
+    /// settings of the job.
+    fn attachment(&self, settings: &mut BTreeMap<String, String>) -> Result<Attachment, Failure> {
+        if self.detached && settings.contains_key(options::ATTACHED.key()) {
+            settings.insert(options::ATTACHED.key().to_owned(), false.to_string());
+        }
+        if self.shutdown_on_attached_exit {
+            let key = options::SHUTDOWN_ON_ATTACHED_EXIT.key().to_owned();
+            settings.insert(key, true.to_string());
+        }
+        match self.detached {
+            true => Ok(Attachment::Detached),
+            false => Attachment::of(settings),
+        }
+    }
+}
+
 fn definition(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("a setting is `key=value`")?;
     Ok((key.trim().to_owned(), value.to_owned()))
@@ -143,11 +168,11 @@ pub(crate) fn whole(path: Option<String>) -> Result<Option<String>, Failure> {
     text.map(Some)
 }
 
-fn request(options: JobOptions, begin: Option<&Begin>, args: Vec<String>) -> Result<RunRequest, Failure> {
+fn request(job: JobOptions, begin: Option<&Begin>, args: Vec<String>) -> Result<RunRequest, Failure> {
     let mut request = RunRequest {
         program_args_list: args,
-        parallelism: options.parallelism,
-        flink_configuration: options.definitions.into_iter().collect(),
+        parallelism: job.parallelism,
+        flink_configuration: job.definitions.into_iter().collect(),
         ..RunRequest::default()
     };
     let Some(begin) = begin else { return Ok(request) };
@@ -158,7 +183,7 @@ fn request(options: JobOptions, begin: Option<&Begin>, args: Vec<String>) -> Res
             Claim::Claim => "CLAIM",
             Claim::NoClaim => "NO_CLAIM",
         };
-        let key = hurtig_core::config::options::CLAIM_MODE.key().to_owned();
+        let key = options::CLAIM_MODE.key().to_owned();
         request.flink_configuration.insert(key, mode.to_owned());
     }
     Ok(request)
@@ -179,13 +204,14 @@ async fn forget(rest: &Rest, id: &str) {
 }
 
 pub(crate) fn run(args: RunArgs, session: &Session) -> Result<Answer, Failure> {
-    let request = request(args.options, Some(&args.begin), args.program.args)?;
+    let mut request = request(args.options, Some(&args.begin), args.program.args)?;
+    let attachment = args.begin.attachment(&mut request.flink_configuration)?;
     with(async {
         let rest = session.rest(&args.at)?;
         let id = upload(&rest, &args.program.artifact).await?;
         let begun = begin_job(&rest, &id, &request).await;
         forget(&rest, &id).await;
-        accepted(&rest, begun?, args.begin.detached, session).await
+        accepted(&rest, begun?, attachment, session).await
     })
 }
 
@@ -198,13 +224,22 @@ async fn begin_job(rest: &Rest, id: &str, request: &RunRequest) -> Result<String
         .to_owned())
 }
 
-async fn accepted(rest: &Rest, job: String, detached: bool, session: &Session) -> Result<Answer, Failure> {
+async fn accepted(
+    rest: &Rest,
+    job: String,
+    attachment: Attachment,
+    session: &Session,
+) -> Result<Answer, Failure> {
     let human = format!("job {job}");
-    if detached {
+    if attachment == Attachment::Detached {
         return Ok(Answer::new(json!({ "jobid": job }), human));
     }
     session.output.meanwhile(human);
-    wait(rest, &job).await
+    let waiting = wait(rest, &job);
+    match attachment {
+        Attachment::EndsWith { interval } => attached::wait((rest, &job), interval, waiting).await,
+        _ => waiting.await,
+    }
 }
 
 /// Waits for the end of a job, and says how it was. Jobs outlive jobmanagers: one that does not answer may be started again,
@@ -293,12 +328,13 @@ pub(crate) fn artifacts(command: ArtifactsCommand, session: &Session) -> Result<
             id,
             args,
         } => {
-            let request = request(options, Some(&begin), args)?;
+            let mut request = request(options, Some(&begin), args)?;
+            let attachment = begin.attachment(&mut request.flink_configuration)?;
             with(async {
                 let id = part_of_path(&id)?;
                 let rest = session.rest(&at)?;
                 let begun = begin_job(&rest, id, &request).await.map_err(who_lists);
-                accepted(&rest, begun?, begin.detached, session).await
+                accepted(&rest, begun?, attachment, session).await
             })
         }
     }

@@ -5,6 +5,7 @@
 //! `say`.
 
 mod artifacts;
+mod attached;
 mod client;
 mod cluster;
 mod config;

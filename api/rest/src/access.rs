@@ -53,7 +53,9 @@ pub(crate) fn needed(method: &Method, path: &str) -> (Role, Option<Switch>) {
         ("PATCH", ["jobs", _]) | ("POST", ["applications", _, "cancel"]) => {
             (Role::Operator, Some(Switch::Cancel))
         }
-        ("PUT", ["jobs", _, "resource-requirements"]) => (Role::Operator, None),
+        ("PUT", ["jobs", _, "resource-requirements"]) | ("PATCH", ["jobs", _, "clientHeartbeat"]) => {
+            (Role::Operator, None)
+        }
         ("POST", ["jobs", _, "stop" | "savepoints" | "checkpoints"]) => (Role::Operator, None),
         _ => (Role::Admin, None),
     }
@@ -64,8 +66,9 @@ mod tests {
     use super::*;
 
     /// By hand, for every operation that is served: nobody finds out by accident what a new one needs.
-    const OPERATORS: [&str; 6] = [
+    const OPERATORS: [&str; 7] = [
         "PATCH /jobs/{jobid}",
+        "PATCH /jobs/{jobid}/clientHeartbeat",
         "POST /applications/{applicationid}/cancel",
         "POST /jobs/{jobid}/checkpoints",
         "POST /jobs/{jobid}/savepoints",

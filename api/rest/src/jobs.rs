@@ -1,12 +1,12 @@
 //! `/jobs` and `/cluster`.
 
 use crate::error::RestError;
-use crate::request::job_id;
+use crate::request::{body, job_id};
 use crate::server::State;
 use crate::settings::Settings;
 use crate::shape;
 use actix_web::HttpResponse;
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::{Bytes, Data, Path, Query};
 use futures_util::future::join_all;
 use hurtig_cluster::ClusterError;
 use hurtig_dataflow::graph::JobStatus;
@@ -101,6 +101,28 @@ pub(crate) async fn plan(state: Data<State>, id: Path<String>) -> Result<HttpRes
 pub(crate) async fn status(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {
     let status = state.jobmanager.cluster().job_status(job_id(&id)?).await?;
     Ok(HttpResponse::Ok().json(json!({ "status": status.name() })))
+}
+
+/// What a client says of itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Heartbeat {
+    /// Before when it will be heard of again, in milliseconds since 1970; none: within the time that the submission has said, whatever the
+    /// clocks are.
+    expired_timestamp: Option<i64>,
+}
+
+/// Who waits for the job, and with whom it ends, is there.
+pub(crate) async fn client_heartbeat(
+    state: Data<State>,
+    id: Path<String>,
+    bytes: Bytes,
+) -> Result<HttpResponse, RestError> {
+    let job = job_id(&id)?;
+    let Heartbeat { expired_timestamp } = body(&bytes)?;
+    let cluster = state.jobmanager.cluster();
+    cluster.client_heartbeat(job, expired_timestamp).await?;
+    Ok(HttpResponse::Accepted().json(json!({})))
 }
 
 pub(crate) async fn result(state: Data<State>, id: Path<String>) -> Result<HttpResponse, RestError> {

@@ -155,6 +155,9 @@ const OF_JOBS: &[Route] = &[
     ("GET", "/jobs/metrics", || get().to(metrics::of_all_jobs)),
     ("GET", "/jobs/{jobid}", || get().to(jobs::detail)),
     ("PATCH", "/jobs/{jobid}", || patch().to(jobs::cancel)),
+    ("PATCH", "/jobs/{jobid}/clientHeartbeat", || {
+        patch().to(jobs::client_heartbeat)
+    }),
     ("GET", "/jobs/{jobid}/resource-requirements", || {
         get().to(rescaling::requirements)
     }),

@@ -1,6 +1,7 @@
 //! The Dispatcher: accepts jobs, starts their JobMasters, and remembers how they ended.
 
 mod brain;
+mod clients;
 mod durable;
 #[cfg(test)]
 mod durable_tests;

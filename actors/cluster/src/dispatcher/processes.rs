@@ -166,6 +166,7 @@ impl Dispatcher {
     /// A job that is not in the store was never there.
     pub(super) fn withdraw(&mut self, job: JobId) {
         self.brain.withdraw(job);
+        self.clients.forget(job);
         self.masters.remove(&job);
         self.statuses.remove(&job);
         if let Some(processes) = &mut self.setup.processes {
@@ -216,6 +217,7 @@ impl Dispatcher {
         self.expect(job, None, status);
         let known = Job::inherited(unfinished, (cx.now(), wall_ms));
         let launch = known.launch.clone();
+        self.expect_client(job, &launch, cx);
         let Some(processes) = &mut self.setup.processes else {
             return;
         };

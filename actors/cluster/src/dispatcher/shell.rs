@@ -1,6 +1,7 @@
 //! The Dispatcher's actor: starts JobMasters and owes answers to clients.
 
 use super::brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
+use super::clients::Clients;
 use super::processes::{DispatcherCall, MasterProcesses};
 use super::queries::JobQuery;
 use crate::config::{ClusterConfig, JobOptions};
@@ -62,6 +63,11 @@ pub(crate) enum DispatcherInput {
     Watch(JobId, Answer<watch::Receiver<JobStatus>>),
     /// All jobs.
     List(Answer<Vec<JobOverview>>),
+    /// The client that a job ends with is there, and will be heard of again before this time of day (in milliseconds since 1970), or
+    /// within the time that the job's submission has said.
+    Heartbeat(JobId, Option<i64>, Answer<()>),
+    /// Timer: which of them are gone.
+    LookAfterClients,
     /// How a job ends; answered when it has ended.
     Result(JobId, Answer<Arc<JobResult>>),
     /// A question about a job, running or ended.
@@ -106,6 +112,8 @@ pub(crate) struct Dispatcher {
     pub(super) statuses: BTreeMap<JobId, watch::Sender<JobStatus>>,
     /// What was declared of jobs that run in this process.
     pub(super) declared: BTreeMap<JobId, Requirements>,
+    /// Those that jobs end with.
+    pub(super) clients: Clients,
     shutting_down: Vec<Answer<()>>,
     /// The time of day of the present event, in milliseconds since 1970.
     pub(super) wall_ms: i64,
@@ -124,6 +132,7 @@ impl Dispatcher {
             masters,
             statuses,
             declared: BTreeMap::new(),
+            clients: Clients::default(),
             shutting_down: Vec::new(),
             wall_ms: 0,
         }
@@ -195,6 +204,7 @@ impl Dispatcher {
             }
             JobCode::Artifact(launch) => {
                 self.expect(id, None, JobStatus::Initializing);
+                self.expect_client(id, &launch, cx);
                 self.admit(id, *launch, cx);
             }
         }
@@ -248,6 +258,7 @@ impl Dispatcher {
             .into_iter()
             .for_each(|answer| answer.send(Ok(result.clone())));
         self.declared.remove(&result.job);
+        self.clients.forget(result.job);
         self.setup.programs.remove(result.job);
         self.forget_process(result);
         let brain = &self.brain;
@@ -365,6 +376,8 @@ impl Component for Dispatcher {
             },
             DispatcherInput::Status(job, answer) => answer.send(self.brain.status(job)),
             DispatcherInput::Watch(job, answer) => answer.send(self.watch(job)),
+            DispatcherInput::Heartbeat(job, until, answer) => answer.send(self.heartbeat(job, until)),
+            DispatcherInput::LookAfterClients => self.look_after_clients(cx),
             DispatcherInput::List(answer) => answer.send(Ok(self.brain.jobs())),
             DispatcherInput::Result(job, answer) => self.result(job, answer),
             DispatcherInput::Query(job, query) => self.answer(job, query, cx),

@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "figures are for people")]
 
+mod attached;
 mod commands;
 mod contract;
 mod document;

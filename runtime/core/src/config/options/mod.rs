@@ -4,6 +4,7 @@
 //! Flink's wherever Flink has the concept.
 
 mod checkpoints;
+mod client;
 mod cluster;
 mod high_availability;
 mod metrics;
@@ -18,6 +19,7 @@ mod security;
 mod state;
 
 pub use checkpoints::*;
+pub use client::*;
 pub use cluster::*;
 pub use high_availability::*;
 pub use metrics::*;
@@ -73,6 +75,14 @@ pub(super) static REGISTRY: &[Section] = &[
         doc: "When a job's state is made durable, where, and what a job begins with.",
         of_jobs: true,
         options: checkpoints::OPTIONS,
+    },
+    Section {
+        title: "Clients",
+        doc: "What becomes of a job when who has submitted it is gone. Read by `hurtig run`, from its command line, its environment and its \
+              configuration file; a cluster believes what the submission says. See \
+              [A job that ends with its client](../operations/cluster.md#a-job-that-ends-with-its-client).",
+        of_jobs: false,
+        options: client::OPTIONS,
     },
     Section {
         title: "Object stores",
