@@ -11,6 +11,7 @@ use hurtig_cluster::process::{
 use hurtig_cluster::{ClusterConfig, LoadBalance};
 use hurtig_core::config::{Configuration, options};
 use hurtig_rest::{Reporting, RestConfig, serve};
+use hurtig_storage::BlobStores;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -115,6 +116,7 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
         security: Security::of_jobmanager(&settings)?,
+        stores: stores(&settings),
         settings,
         port: args.port,
         storage_dir: args.storage_dir,
@@ -152,6 +154,16 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
         Some(fault) => Err(fault.to_string().into()),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Where savepoints may lie that are to be deleted: in directories and, as the settings and the environment say, at `s3://…`.
+fn stores(settings: &Configuration) -> BlobStores {
+    let stores = BlobStores::local();
+    #[cfg(feature = "s3")]
+    let stores = hurtig_object_store::with_s3(stores, settings);
+    #[cfg(not(feature = "s3"))]
+    let _ = settings;
+    stores
 }
 
 /// Each connection is a file, and a shell allows few by default.

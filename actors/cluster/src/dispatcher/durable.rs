@@ -18,6 +18,7 @@ use hurtig_ha::records::{
     Requirement, ResultRecord, Submission, cancels,
 };
 use hurtig_kit::BlockingThreads;
+use hurtig_storage::BlobStores;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,6 +72,8 @@ pub(crate) struct Durable {
     pub(crate) leader: LeaderToken,
     pub(crate) blobs: BlobDir,
     pub(crate) threads: BlockingThreads,
+    /// Where savepoints may lie.
+    pub(crate) stores: BlobStores,
 }
 
 /// How a job that has ended is remembered.

@@ -269,6 +269,7 @@ impl World {
             leader,
             blobs: self.blobs.clone(),
             threads: self.threads.clone(),
+            stores: hurtig_storage::BlobStores::local(),
         }
     }
 
@@ -705,6 +706,7 @@ async fn run(seed: u64, faults: u64, (blobs, threads): (BlobDir, BlockingThreads
         leader,
         blobs: blobs.clone(),
         threads: threads.clone(),
+        stores: hurtig_storage::BlobStores::local(),
     };
     let mut world = World {
         store,

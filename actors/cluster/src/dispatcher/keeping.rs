@@ -96,7 +96,8 @@ impl Durable {
         clock: &dyn Fn() -> i64,
     ) {
         let of = path.clone();
-        let deleted = self.threads.run(move || delete(&of, again)).await;
+        let stores = self.stores.clone();
+        let deleted = self.threads.run(move || delete(&of, again, &stores)).await;
         let deleted = deleted.unwrap_or_else(|error| Err(error.to_string()));
         tracing::info!(path, trigger, ?deleted, "disposal of a savepoint");
         let outcome = IntentOutcome {
@@ -164,20 +165,19 @@ impl Durable {
 }
 
 /// Deletes a savepoint. Who begins again finds what the first one has left. Blocks.
-fn delete(path: &str, again: bool) -> Result<(), String> {
+fn delete(path: &str, again: bool, stores: &BlobStores) -> Result<(), String> {
     if !is_whole(path) {
         return Err(format!("'{path}' is no whole path: name the savepoint by one"));
     }
-    let stores = BlobStores::local();
     let failed = |error: StorageError| error.to_string();
     let folder = SnapshotFolder::of_path(path).map_err(failed)?;
-    let store = folder.open(&stores).map_err(failed)?;
+    let store = folder.open(stores).map_err(failed)?;
     let metadata = match read_metadata(&*store, &folder.folder) {
         Err(error) if again => return left_over(&*store, &folder, &error),
         read => read.map_err(failed)?,
     };
     match metadata.kind {
-        SnapshotKind::Savepoint => folder.delete(&stores).map_err(failed),
+        SnapshotKind::Savepoint => folder.delete(stores).map_err(failed),
         SnapshotKind::Checkpoint => Err(format!(
             "'{path}' is a checkpoint, which belongs to its job: only savepoints are deleted"
         )),
@@ -206,6 +206,7 @@ mod tests {
 
     #[test]
     fn who_begins_again_to_delete_a_savepoint_says_what_is_left() {
+        let delete = |path: &str, again| super::delete(path, again, &BlobStores::local());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("savepoint-1");
         let text = path.to_str().unwrap();

@@ -29,6 +29,7 @@ use hurtig_ha::records::{Digest, Failure, LeaderRecord, Life, Records};
 use hurtig_ha::settings::HighAvailabilityServices;
 use hurtig_kit::{ActorEnv, Mailbox, Reply, Shell};
 use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc};
+use hurtig_storage::BlobStores;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,8 @@ pub struct JobManagerConfig {
     pub settings: Configuration,
     /// Where its REST API is, for other jobmanagers: `http://127.0.0.1:8081`.
     pub rest: Option<String>,
+    /// Where savepoints may lie that it is to delete.
+    pub stores: BlobStores,
     /// How it speaks with TaskManagers and JobMasters.
     pub security: Security,
 }
@@ -151,6 +154,7 @@ async fn start_actors(config: JobManagerConfig, env: &ActorEnv) -> Result<(Dispa
         life,
         leadership: leadership.clone(),
         blobs: artifacts.clone(),
+        stores: config.stores,
         config: ClusterConfig {
             jobs_outlive_the_cluster: outlived,
             ..config.cluster

@@ -19,6 +19,7 @@ use hurtig_ha::leader::{Leadership, Signal, Term};
 use hurtig_ha::records::{LeaderToken, Life, Records};
 use hurtig_kit::{ActorEnv, Component, ExitReason, Mailbox, Panicked, Probe, Shell, ShellCx};
 use hurtig_rpc::{ClusterId, Fences, Registration, Routes, Rpc, Stamp};
+use hurtig_storage::BlobStores;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub(super) struct LeaderSetup {
     pub(super) life: Life,
     pub(super) leadership: Leadership,
     pub(super) blobs: BlobDir,
+    /// Where savepoints may lie.
+    pub(super) stores: BlobStores,
     pub(super) config: ClusterConfig,
     pub(super) office: Office,
     /// Those of the cluster that its jobs may use.
@@ -85,6 +88,7 @@ impl Leader {
             leader: LeaderToken::new(term, setup.leadership.clone()),
             blobs: setup.blobs.clone(),
             threads: cx.env().blocking.clone(),
+            stores: setup.stores.clone(),
         };
         let remembered = setup.config.job_store_capacity;
         let read = async move {

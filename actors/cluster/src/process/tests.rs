@@ -302,6 +302,7 @@ fn cluster_with(
             .build()
             .unwrap(),
         rest: None,
+        stores: hurtig_storage::BlobStores::local(),
         security: Security::default(),
     };
     let handle = JobManager::start(config).unwrap();

@@ -1,6 +1,7 @@
 //! Savepoints from the command line, and what the REST API says of jobs.
 
 use crate::kit::*;
+use hurtig_s3_server::{ACCESS_KEY, S3Server, SECRET_KEY};
 use serde_json::json;
 
 #[test]
@@ -279,5 +280,71 @@ fn artifacts_are_listed_run_and_forgotten() {
     assert!(
         nothing["errors"][0].as_str().unwrap().contains("/nope"),
         "{nothing}"
+    );
+}
+
+/// Copies a savepoint to where the server keeps its objects.
+fn upload(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_savepoint_in_an_object_store_is_deleted_by_the_cluster() {
+    let cluster = Cluster::not_started();
+    let objects = cluster.path().join("objects");
+    let mut server = S3Server::start(&objects).unwrap();
+    server.make_bucket("jobs").unwrap();
+    let settings = [
+        format!("s3.endpoint={}", server.endpoint()),
+        format!("s3.access-key={ACCESS_KEY}"),
+        format!("s3.secret-key={SECRET_KEY}"),
+        "s3.request.timeout=500ms".to_owned(),
+    ];
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["-D", setting]).collect();
+    cluster.begin(1, 2, &settings);
+    let (out, checkpoints) = (cluster.path().join("out"), cluster.path().join("checkpoints"));
+    let args = [out.to_str().unwrap(), "100000000", "1000"];
+    let run = cluster.run(&with_checkpoints(&checkpoints), "numbered", &args);
+    checkpoint(&checkpoints, 0);
+    let job = cluster.job_in("RUNNING").unwrap();
+    let target = cluster.path().join("savepoints");
+    let stopped = cluster.hurtig(&["stop", &job, target.to_str().unwrap()]);
+    assert!(stopped.status.success(), "{}\n{}", text(&stopped), cluster.logs());
+    finished(&cluster, run);
+    let folder = std::fs::read_dir(&target).unwrap().next().unwrap().unwrap();
+    let name = folder.file_name().into_string().unwrap();
+    let uploaded = objects.join("jobs/savepoints").join(&name);
+    upload(&folder.path(), &uploaded);
+    std::fs::write(objects.join("jobs/savepoints/of-somebody-else"), "x").unwrap();
+
+    let place = format!("s3://jobs/savepoints/{name}");
+    let dispose = |path: &str| {
+        let said = cluster.hurtig(&["savepoint", "dispose", path]);
+        (said.status.success(), text(&said))
+    };
+    server.stop();
+    let (done, said) = dispose(&place);
+    assert!(!done && said.contains("jobs"), "nobody is there: {said}");
+    server.start_again().unwrap();
+    assert!(uploaded.join("_metadata").exists());
+    let (done, said) = dispose(&place);
+    assert!(done, "{said}\n{}", cluster.logs());
+    let left = std::fs::read_dir(&uploaded).map_or(0, Iterator::count);
+    assert_eq!(left, 0, "{said}");
+    assert!(objects.join("jobs/savepoints/of-somebody-else").exists());
+    let (done, said) = dispose(&place);
+    assert!(!done && said.contains(&name), "it is gone: {said}");
+    let (done, said) = dispose("gs://jobs/savepoints/savepoint-1");
+    assert!(
+        !done && said.contains("no scheme 'gs'") && said.contains("'s3'"),
+        "{said}"
+    );
+    assert!(
+        folder.path().join("_metadata").exists(),
+        "what it is a copy of is another one"
     );
 }

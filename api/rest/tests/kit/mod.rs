@@ -111,6 +111,7 @@ impl Server {
             cluster: ClusterConfig::default(),
             settings,
             rest: Some(address.clone()),
+            stores: hurtig_storage::BlobStores::local(),
             security: hurtig_cluster::process::Security::default(),
         };
         let jobmanager = JobManager::start(config).unwrap();
