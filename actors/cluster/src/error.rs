@@ -38,7 +38,7 @@ pub enum ClusterError {
         status: JobStatus,
     },
     /// Another job has this id.
-    #[error("job {0} was already submitted with another graph: give the job another id")]
+    #[error("job {0} was already submitted as something else: give the job another id")]
     Conflict(JobId),
     /// Its JobMaster is being started, or replaced.
     #[error("job {0} has no JobMaster at the moment: it is being started; ask again")]

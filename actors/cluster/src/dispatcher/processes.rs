@@ -6,6 +6,7 @@ use super::intents::Obeyed;
 use super::lives::{AfterExit, MasterLives};
 use super::shell::{Answer, Dispatcher, DispatcherInput, Submitted};
 use super::writes::{Write, Written};
+use crate::error::ClusterError;
 use crate::job_master::JobMasterEvent;
 use crate::messages::{DispatcherMessage, JobMasterMessage};
 use crate::process::launch::JobLaunch;
@@ -70,6 +71,8 @@ pub(crate) enum DispatcherCall {
     RaiseAfter(JobId, Box<ProcessExit>),
     /// Somebody asks something of a job. Answered when it is in the store.
     Intend(JobId, JobIntent, Answer<()>),
+    /// What a job was launched with that has not ended; none: the id is free.
+    Launched(JobId, Answer<Option<Arc<JobLaunch>>>),
     /// A JobMaster has done what it was asked under a trigger id, or nothing is heard of it.
     Obeyed((JobId, NonZeroU64), String, Obeyed),
     /// Timer: a JobMaster is asked again.
@@ -146,6 +149,24 @@ impl Dispatcher {
         };
         processes.jobs.insert(job, Job::new(launch, wall_ms));
         self.write(job, Write::Admit, cx);
+    }
+
+    fn launched(&self, job: JobId) -> Result<Option<Arc<JobLaunch>>, ClusterError> {
+        match self.brain.status(job) {
+            Err(_) => Ok(None),
+            Ok(status) if status.is_globally_terminal() => Err(ClusterError::Ended { job, status }),
+            Ok(_) => {
+                let processes = self.setup.processes.as_ref();
+                let known = processes.and_then(|processes| processes.jobs.get(&job));
+                let known = known.ok_or(ClusterError::Conflict(job))?;
+                match known.digests {
+                    Some(_) => Ok(Some(known.launch.clone())),
+                    None => Err(ClusterError::Unavailable(format!(
+                        "job {job} is being written down"
+                    ))),
+                }
+            }
+        }
     }
 
     /// Whether a submission is answered later, when its job is in the store.
@@ -341,6 +362,7 @@ impl Dispatcher {
             DispatcherCall::RaiseAfter(job, exit) => self.write(job, Write::Raise(Some(*exit)), cx),
             DispatcherCall::Written(job, written) => self.on_written(job, *written, cx),
             DispatcherCall::Intend(job, asked, answer) => self.intend(job, asked, answer, cx),
+            DispatcherCall::Launched(job, answer) => answer.send(self.launched(job)),
             DispatcherCall::Obeyed(who, trigger, obeyed) => self.on_obeyed(who, trigger, obeyed, cx),
             DispatcherCall::Obey(job, trigger) => self.obey(job, &trigger, cx),
         }

@@ -13,7 +13,7 @@ use super::placement::ProcessEvent;
 use super::runtime::listen;
 use super::security::Security;
 use crate::config::ClusterConfig;
-use crate::dispatcher::{Durable, JobCode, SubmitJob};
+use crate::dispatcher::{DispatcherCall, DispatcherInput, Durable, JobCode, SubmitJob};
 use crate::embedded::{ClusterHandle, DispatcherWay, start_thread};
 use crate::error::ClusterError;
 use crate::resource_manager::ResourceManagerEvent;
@@ -317,11 +317,20 @@ impl JobManagerHandle {
         self.run_as(launch, None).await
     }
 
-    /// The same under this id, or one that nobody else has.
+    /// The same under this id, or one that nobody else has. A job that has not ended and was submitted with the same is the same job: it is
+    /// not planned again, which is of no matter to it.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// As [`Self::run`]. When another job has the id, or one that has ended, whatever else is wrong.
     pub async fn run_as(&self, launch: JobLaunch, job: Option<JobId>) -> Result<JobId, SubmitError> {
+        if let Some(job) = job
+            && let Some(known) = self.launched(job).await?
+        {
+            return match known.is_as(&launch) {
+                true => Ok(job),
+                false => Err(ClusterError::Conflict(job).into()),
+            };
+        }
         let launch = self.with_defaults(launch);
         let mut graph = self.planned(launch.clone()).await?;
         let id = job.unwrap_or(graph.id);
@@ -336,6 +345,12 @@ impl JobManagerHandle {
         });
         self.cluster.submit_job(job).await?;
         Ok(id)
+    }
+
+    /// What a job was launched with that has not ended.
+    async fn launched(&self, job: JobId) -> Result<Option<Arc<JobLaunch>>, ClusterError> {
+        let question = move |reply| DispatcherInput::Processes(DispatcherCall::Launched(job, reply));
+        self.cluster.wait(question).await
     }
 
     /// Who is there.

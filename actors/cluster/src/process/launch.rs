@@ -36,6 +36,14 @@ pub struct JobLaunch {
     pub graph: Option<Box<JobGraph>>,
 }
 
+impl JobLaunch {
+    /// Whether the same is run in the same way, as far as whoever submits it says.
+    pub fn is_as(&self, other: &Self) -> bool {
+        (&self.artifact, &self.args, &self.config, self.parallelism)
+            == (&other.artifact, &other.args, &other.config, other.parallelism)
+    }
+}
+
 /// What a process is to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {

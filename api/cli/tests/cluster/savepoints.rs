@@ -137,6 +137,46 @@ fn the_rest_api_says_what_runs_where() {
     );
 }
 
+/// Who asks again for the same job gets it, and another one does not get its id, whatever is wrong with its program.
+fn taken_while_it_runs(cluster: &Cluster, id: &str, request: &serde_json::Value) {
+    let (job, out) = ("ffeeddccbbaa99887766554433221100", cluster.path().join("taken"));
+    let run = |how: &str, args: serde_json::Value| {
+        let mut body = request.clone();
+        body["programArgsList"] = args;
+        body["jobId"] = job.into();
+        let path = format!("/jars/{id}/{how}");
+        let (status, answer) = cluster.answer("POST", &path, &[], body.to_string().as_bytes());
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+        (status, answer)
+    };
+    let endless = json!([out, "100000000", "1000"]);
+    let (status, answer) = run("run", endless.clone());
+    assert_eq!((status, &answer["jobid"]), (200, &json!(job)), "{answer}");
+    until("it writes", || out.exists().then_some(()));
+    let (status, answer) = run("run", endless);
+    assert_eq!(
+        (status, &answer["jobid"]),
+        (200, &json!(job)),
+        "the same: {answer}"
+    );
+    for (how, args) in [
+        ("run", json!(["nothing that it understands"])),
+        ("run-application", json!([out, "1", "1"])),
+    ] {
+        let (status, answer) = run(how, args);
+        let text = answer["errors"][0].as_str().unwrap();
+        assert!(
+            status == 409 && text.contains("already submitted as something else"),
+            "{status} {answer}"
+        );
+    }
+    assert!(cluster.hurtig(&["cancel", job]).status.success());
+    until("CANCELED", || {
+        let status = cluster.get(&format!("/jobs/{job}/status"));
+        (status["status"] == "CANCELED").then_some(())
+    });
+}
+
 /// Under the id that was chosen, as an application too; what cannot be done is refused and not left out.
 fn runs_as_it_is_told(cluster: &Cluster, id: &str, request: &serde_json::Value) {
     let send = |how: &str, more: serde_json::Value| {
@@ -174,13 +214,20 @@ fn runs_as_it_is_told(cluster: &Cluster, id: &str, request: &serde_json::Value) 
         (status["status"] == "FINISHED").then_some(())
     });
     check_numbers(&cluster.path().join("chosen"), 1_000);
+    taken_while_it_runs(cluster, id, request);
     let settings = cluster.get(&format!("/jobs/{chosen}/jobmanager/config"));
     let claim = json!({ "key": "execution.state-recovery.claim-mode", "value": "NO_CLAIM" });
     assert!(settings.as_array().unwrap().contains(&claim), "{settings}");
-    // The id is taken, and the job is over. What it has written is away: a program that finds it refuses to run.
+    // The id is taken, and the job is over: that is said, and not that the program would refuse to run, because its output is there.
+    for how in ["run", "run-application"] {
+        let (status, answer) = send(how, told.clone());
+        let text = answer["errors"][0].as_str().unwrap();
+        assert!(
+            status == 409 && text.contains("has already ended: FINISHED"),
+            "{status} {answer}"
+        );
+    }
     std::fs::remove_dir_all(cluster.path().join("chosen")).unwrap();
-    let (status, answer) = send("run", told);
-    assert!(status == 409 || answer["jobid"] == chosen, "{status} {answer}");
     let (status, answer) = send("run-application", json!({}));
     assert_eq!(status, 202, "{answer}");
     let application = answer["applicationid"].as_str().unwrap();
