@@ -545,20 +545,14 @@ impl World {
             ..IntentOutcome::default()
         };
         let answered = self.durable.answer(Some(token), (job, &trigger), &outcome);
-        match killed_at(kill, answered).await {
-            Some(Ok(())) => {
-                known.requests.get_mut(&trigger).unwrap().answered = Some(outcome);
-                self.masters.get_mut(&job).unwrap().open.remove(&trigger);
-            }
-            Some(Err(error)) => panic!("it has the job: {error}"),
+        let answered = match killed_at(kill, answered).await {
+            Some(answered) => answered,
             // The same JobMaster says the same to the next leader.
-            None => {
-                let again = self.durable.answer(Some(token), (job, &trigger), &outcome).await;
-                again.unwrap();
-                known.requests.get_mut(&trigger).unwrap().answered = Some(outcome);
-                self.masters.get_mut(&job).unwrap().open.remove(&trigger);
-            }
-        }
+            None => self.durable.answer(Some(token), (job, &trigger), &outcome).await,
+        };
+        answered.unwrap_or_else(|error| panic!("it has the job: {error}"));
+        known.requests.get_mut(&trigger).unwrap().answered = Some(outcome);
+        self.masters.get_mut(&job).unwrap().open.remove(&trigger);
     }
 
     fn some_end(&self) -> JobStatus {

@@ -266,14 +266,16 @@ fn a_task_manager_with_the_wrong_certificates_is_refused_and_both_sides_say_why(
         "{log}"
     );
     // Both clusters go on.
-    for cluster in [cluster, clear] {
-        let out = cluster.path().join("out");
-        finished(
-            &cluster,
-            cluster.run(&[], "numbered", &[out.to_str().unwrap(), "1000", "4000"]),
-        );
-        check_numbers(&out, 1_000);
-    }
+    [cluster, clear].iter().for_each(runs_a_job);
+}
+
+fn runs_a_job(cluster: &Cluster) {
+    let out = cluster.path().join("out");
+    finished(
+        cluster,
+        cluster.run(&[], "numbered", &[out.to_str().unwrap(), "1000", "4000"]),
+    );
+    check_numbers(&out, 1_000);
 }
 
 #[test]
@@ -323,12 +325,7 @@ fn https_is_spoken_to_who_believes_the_authority_and_shows_what_is_asked_for() {
     assert!(code != Some(0) && text.contains("does not answer"), "{text}");
     let (code, text) = said(&[&address.replace("https", "http")], true);
     assert!(code != Some(0) && text.contains("does not answer"), "{text}");
-    let out = cluster.path().join("out");
-    finished(
-        &cluster,
-        cluster.run(&[], "numbered", &[out.to_str().unwrap(), "1000", "4000"]),
-    );
-    check_numbers(&out, 1_000);
+    runs_a_job(&cluster);
 }
 
 #[test]

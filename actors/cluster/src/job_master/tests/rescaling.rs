@@ -61,6 +61,28 @@ fn running(parallelism: u32, slots: u128, elasticity: Elasticity) -> Bench {
     bench
 }
 
+/// A job that wants four slots, and runs with two after it has waited for more.
+fn running_with_two_of_four() -> Bench {
+    let mut bench = Bench::of_job(wide(4), scaled(Elasticity::Down));
+    offer(&mut bench, HOST, 0..2);
+    due(&mut bench, is_settled);
+    bench.started(true);
+    bench.run_all();
+    bench
+}
+
+/// A job that runs with two slots, is to have one, and waits 7 s for its checkpoint.
+fn changing_within_seven_seconds() -> Bench {
+    let mut settings = scaled(Elasticity::None);
+    settings.scaling.max_delay = Some(Duration::from_secs(7));
+    let mut bench = Bench::of_job(wide(2), settings);
+    offer(&mut bench, HOST, 0..2);
+    bench.started(true);
+    bench.run_all();
+    declare(&mut bench, 1, 1);
+    bench
+}
+
 fn declare(bench: &mut Bench, lower: u32, upper: u32) {
     let declared = bounds(bench.brain.graph().job_graph(), lower, upper);
     bench.message(JobMasterMessage::RequirementsDeclared(declared));
@@ -266,11 +288,7 @@ fn a_job_takes_what_there_is_when_nothing_more_comes() {
 
 #[test]
 fn a_job_grows_when_slots_come_after_it_has_rested() {
-    let mut bench = Bench::of_job(wide(4), scaled(Elasticity::Down));
-    offer(&mut bench, HOST, 0..2);
-    due(&mut bench, is_settled);
-    bench.started(true);
-    bench.run_all();
+    let mut bench = running_with_two_of_four();
     bench.take();
     offer(&mut bench, NEXT, 2..3);
     assert_eq!(
@@ -483,13 +501,7 @@ fn a_change_waits_for_the_next_checkpoint_where_none_is_taken_for_it() {
 
 #[test]
 fn a_change_waits_no_longer_than_it_may() {
-    let mut settings = scaled(Elasticity::None);
-    settings.scaling.max_delay = Some(Duration::from_secs(7));
-    let mut bench = Bench::of_job(wide(2), settings);
-    offer(&mut bench, HOST, 0..2);
-    bench.started(true);
-    bench.run_all();
-    declare(&mut bench, 1, 1);
+    let mut bench = changing_within_seven_seconds();
     assert_eq!(due(&mut bench, is_change), Duration::from_secs(7));
     bench.is(JobStatus::Restarting);
 }
@@ -507,11 +519,7 @@ fn a_reactive_job_uses_all_there_is() {
 
 #[test]
 fn a_failure_within_the_slots_that_there_are_waits_for_no_others() {
-    let mut bench = Bench::of_job(wide(4), scaled(Elasticity::Down));
-    offer(&mut bench, HOST, 0..2);
-    due(&mut bench, is_settled);
-    bench.started(true);
-    bench.run_all();
+    let mut bench = running_with_two_of_four();
     bench.take();
     let first = bench.executions()[0];
     bench.state(first, TaskState::Failed);
@@ -522,13 +530,7 @@ fn a_failure_within_the_slots_that_there_are_waits_for_no_others() {
 
 #[test]
 fn a_checkpoint_that_comes_after_its_change_holds_up_no_other() {
-    let mut settings = scaled(Elasticity::None);
-    settings.scaling.max_delay = Some(Duration::from_secs(7));
-    let mut bench = Bench::of_job(wide(2), settings);
-    offer(&mut bench, HOST, 0..2);
-    bench.started(true);
-    bench.run_all();
-    declare(&mut bench, 1, 1);
+    let mut bench = changing_within_seven_seconds();
     // It goes over before its checkpoint has begun, and once more before the next one has.
     due(&mut bench, is_change);
     start_again(&mut bench);
