@@ -1,7 +1,7 @@
 //! Numbers that each key counts by itself, written once each, for tests that kill the processes of a cluster.
 //!
 //! `OUT` gets lines `key count`, of which no key has one twice or misses one. With `FORK`, each task that counts starts a program that
-//! would outlive it; with `ORPHAN`, one whose parent ends at once.
+//! would outlive it; with `ORPHAN`, one whose parent ends at once. With `LAST`, each key says `key last` when event time ends.
 
 use hurtig::prelude::*;
 use std::process::{Command, Stdio};
@@ -12,11 +12,17 @@ const KEYS: u64 = 20;
 #[hurtig::main]
 async fn main(env: StreamEnv) -> Result {
     let args = env.args();
-    let (out, count, rate, fork) = match &args[..] {
-        [_, out, count, rate] => (out, count, rate, None),
-        [_, out, count, rate, fork] if fork == "FORK" => (out, count, rate, Some("--wait")),
-        [_, out, count, rate, fork] if fork == "ORPHAN" => (out, count, rate, Some("--fork")),
-        _ => return Err("usage: numbered OUT COUNT RECORDS_PER_SECOND [FORK|ORPHAN]".into()),
+    let usage = "usage: numbered OUT COUNT RECORDS_PER_SECOND [FORK|ORPHAN|LAST]";
+    let [_, out, count, rate, more @ ..] = &args[..] else {
+        return Err(usage.into());
+    };
+    let more: Vec<&str> = more.iter().map(AsRef::as_ref).collect();
+    let (fork, last) = match more[..] {
+        [] => (None, false),
+        ["FORK"] => (Some("--wait"), false),
+        ["ORPHAN"] => (Some("--fork"), false),
+        ["LAST"] => (None, true),
+        _ => return Err(usage.into()),
     };
     env.from_source(
         GeneratorSource::new(count.parse()?, |i| i % KEYS).rate(rate.parse()?),
@@ -30,6 +36,7 @@ async fn main(env: StreamEnv) -> Result {
         }
         Ok(Counting {
             count: ctx.value("count")?,
+            last,
         })
     })
     .uid("count")
@@ -41,6 +48,7 @@ async fn main(env: StreamEnv) -> Result {
 
 struct Counting {
     count: ValueState<u64>,
+    last: bool,
 }
 
 impl KeyedProcessFunction<u64, u64, String> for Counting {
@@ -52,7 +60,21 @@ impl KeyedProcessFunction<u64, u64, String> for Counting {
     ) -> std::result::Result<(), UserError> {
         let count = self.count.get_cloned(cx).unwrap_or(0);
         self.count.set(cx, count + 1);
+        if self.last && count == 0 {
+            cx.register_event_timer(i64::MAX - 1);
+        }
         out.emit(format!("{key} {count}"));
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        _: i64,
+        _: TimeDomain,
+        cx: KeyedCx<'_, u64>,
+        out: &mut Emitter<'_, String>,
+    ) -> std::result::Result<(), UserError> {
+        out.emit(format!("{} last", cx.key()));
         Ok(())
     }
 }

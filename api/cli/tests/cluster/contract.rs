@@ -513,6 +513,15 @@ fn what_is_said_of_a_job_is_true() {
             "{entry}"
         );
     }
+    for (query, wanted) in [
+        ("failureLabelFilter=TYPE:USER", 2),
+        ("failureLabelFilter=TYPE:SYSTEM", 0),
+        ("maxExceptions=1", 1),
+    ] {
+        let history = get(&format!("{failed}/exceptions?{query}"));
+        let found = history["exceptionHistory"]["entries"].as_array().unwrap();
+        assert_eq!(found.len(), wanted, "{query}");
+    }
     let watch = get(&failed)["vertices"][1]["id"].as_str().unwrap().to_owned();
     let subtasks = get(&format!("{failed}/vertices/{watch}"));
     assert_eq!(

@@ -262,22 +262,13 @@ fn artifacts_are_listed_run_and_deleted_under_another_leader() {
     let mut jobmanager = servers.jobmanager("jobmanager", place);
     servers.task_manager("taskmanager", &[place], 2);
     until("a TaskManager", || servers.log("registered stamp").then_some(()));
-    let head = "--end\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"numbered\"\r\n\r\n";
-    let mut form = head.as_bytes().to_vec();
-    form.extend(std::fs::read(artifact("numbered")).unwrap());
-    form.extend(b"\r\n--end--\r\n");
+    let form = upload_of("numbered", "numbered");
     let multipart = "Content-Type: multipart/form-data; boundary=end\r\n";
     let (status, uploaded) = until("an upload", || {
         ask(place, "POST", "/jars/upload", multipart, &form)
     });
     assert_eq!(status, 200, "{uploaded}");
-    let id = uploaded["filename"]
-        .as_str()
-        .unwrap()
-        .rsplit('/')
-        .next()
-        .unwrap()
-        .to_owned();
+    let id = uploaded_id(&uploaded);
     let before = get(place, "/jars").unwrap();
     assert_eq!(before["files"][0]["id"], json!(id));
     servers.kill(jobmanager);
@@ -353,5 +344,30 @@ fn without_its_store_a_jobmanager_says_so_at_once() {
     });
     until("it is cancelled", || {
         (servers.state(place).as_deref() == Some("CANCELED")).then_some(())
+    });
+}
+
+/// What the JobMaster never heard of.
+#[test]
+fn what_is_required_of_a_job_holds_when_everything_was_killed() {
+    let mut running = Running::begin(100_000_000);
+    let path = running.of_job("/resource-requirements");
+    let mut wanted = get(running.place, &path).unwrap();
+    for (_, vertex) in wanted.as_object_mut().unwrap() {
+        assert_eq!(vertex["parallelism"], json!({ "lowerBound": 2, "upperBound": 2 }));
+        vertex["parallelism"] = json!({ "lowerBound": 1, "upperBound": 1 });
+    }
+    kill(running.servers.processes("job-master")[0], "STOP");
+    let body = wanted.to_string();
+    let (status, answer) = ask(running.place, "PUT", &path, "", body.as_bytes()).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    running.restart_everything();
+    let known = until("it is known", || get(running.place, &path));
+    assert_eq!(known, wanted);
+    until("it runs so", || {
+        let detail = get(running.place, &running.of_job(""))?;
+        let mut vertices = detail["vertices"].as_array()?.iter();
+        let narrow = vertices.all(|vertex| vertex["parallelism"] == 1 && vertex["status"] == "RUNNING");
+        (narrow && detail["state"] == "RUNNING").then_some(())
     });
 }

@@ -21,6 +21,21 @@ pub(crate) fn artifact(name: &str) -> PathBuf {
         .join(name)
 }
 
+/// The form that uploads an artifact under a name, of `multipart/form-data; boundary=end`.
+pub(crate) fn upload_of(artifact_name: &str, as_name: &str) -> Vec<u8> {
+    let head = "--end\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=";
+    let mut form = format!("{head}\"{as_name}\"\r\n\r\n").into_bytes();
+    form.extend(std::fs::read(artifact(artifact_name)).unwrap());
+    form.extend(b"\r\n--end--\r\n");
+    form
+}
+
+/// The id that was given to what was uploaded.
+pub(crate) fn uploaded_id(answer: &serde_json::Value) -> String {
+    let path = answer["filename"].as_str().unwrap();
+    path.rsplit('/').next().unwrap().to_owned()
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the test measures what a user waits for"

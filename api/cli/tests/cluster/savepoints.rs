@@ -50,6 +50,32 @@ fn a_job_stops_with_a_savepoint_and_goes_on_from_it() {
     check_numbers(&out, count);
 }
 
+/// A stop leaves event time where it is; with a drain it ends.
+#[test]
+fn a_drain_over_rest_fires_what_waits_for_its_time() {
+    let cluster = Cluster::start(1, 2);
+    for (name, how, last) in [("suspended", &[][..], 0), ("drained", &["--drain"], 20)] {
+        let (out, checkpoints) = (
+            cluster.path().join(name),
+            cluster.path().join(format!("{name}-c")),
+        );
+        let args = [out.to_str().unwrap(), "100000000", "4000", "LAST"];
+        let run = cluster.run(&with_checkpoints(&checkpoints), "numbered", &args);
+        checkpoint(&checkpoints, 0);
+        let job = cluster.job_in("RUNNING").unwrap();
+        until("every key was there", || {
+            let there = lines(&out).into_iter().filter(|line| line.ends_with(" 0"));
+            (there.count() == 20).then_some(())
+        });
+        let target = cluster.path().join("savepoints");
+        let stopped = cluster.hurtig(&[&["stop"], how, &[&*job, target.to_str().unwrap()]].concat());
+        assert!(stopped.status.success(), "{}\n{}", text(&stopped), cluster.logs());
+        finished(&cluster, run);
+        let said = lines(&out).into_iter().filter(|line| line.ends_with(" last"));
+        assert_eq!(said.count(), last, "{name}");
+    }
+}
+
 #[test]
 fn a_savepoint_without_a_place_says_what_to_do() {
     let cluster = Cluster::start(1, 1);
@@ -231,30 +257,22 @@ fn runs_as_it_is_told(cluster: &Cluster, id: &str, request: &serde_json::Value) 
     let (status, answer) = send("run-application", json!({}));
     assert_eq!(status, 202, "{answer}");
     let application = answer["applicationid"].as_str().unwrap();
-    until("the application", || {
+    until("the application has done what it is for", || {
         let known = cluster.get(&format!("/applications/{application}"));
-        (known["id"] == application).then_some(())
+        (known["id"] == application && known["status"] == "FINISHED").then_some(())
     });
+    check_numbers(&cluster.path().join("chosen"), 1_000);
 }
 
 #[test]
 fn artifacts_are_listed_run_and_forgotten() {
     let cluster = Cluster::start(1, 2);
     let out = cluster.path().join("out");
-    let head = "--end\r\nContent-Disposition: form-data; name=\"jarfile\"; filename=\"../num bered\"\r\n\r\n";
-    let mut form = head.as_bytes().to_vec();
-    form.extend(std::fs::read(artifact("numbered")).unwrap());
-    form.extend(b"\r\n--end--\r\n");
+    let form = upload_of("numbered", "../num bered");
     let multipart = [("Content-Type", "multipart/form-data; boundary=end")];
     let uploaded = cluster.request("POST", "/jars/upload", &multipart, &form);
     assert_eq!(uploaded["status"], "success");
-    let id = uploaded["filename"]
-        .as_str()
-        .unwrap()
-        .rsplit('/')
-        .next()
-        .unwrap()
-        .to_owned();
+    let id = uploaded_id(&uploaded);
     assert!(
         id.ends_with("_.._num_bered"),
         "of the name, what can stand in a path: {id}"
@@ -394,4 +412,57 @@ fn a_savepoint_in_an_object_store_is_deleted_by_the_cluster() {
         folder.path().join("_metadata").exists(),
         "what it is a copy of is another one"
     );
+}
+
+/// What is asked for in the query counts as what a body says.
+#[test]
+fn a_run_begins_with_the_savepoint_that_its_request_names() {
+    let cluster = Cluster::start(1, 2);
+    let (out, checkpoints) = (cluster.path().join("out"), cluster.path().join("checkpoints"));
+    let args = [out.to_str().unwrap(), "20000", "4000"];
+    let run = cluster.run(&with_checkpoints(&checkpoints), "numbered", &args);
+    checkpoint(&checkpoints, 0);
+    let job = cluster.job_in("RUNNING").unwrap();
+    let target = cluster.path().join("savepoints");
+    let stopped = text(&cluster.hurtig(&["stop", &job, target.to_str().unwrap()]));
+    let (_, savepoint) = stopped.trim().split_once("with savepoint ").unwrap();
+    finished(&cluster, run);
+    let upload = |name: &str| {
+        let multipart = [("Content-Type", "multipart/form-data; boundary=end")];
+        let form = upload_of(name, name);
+        uploaded_id(&cluster.request("POST", "/jars/upload", &multipart, &form))
+    };
+    let run = |id: &str, query: &str| {
+        let path = format!("/jars/{id}/run?savepointPath={savepoint}&{query}");
+        let begun = cluster.request("POST", &path, &[], b"");
+        let job = begun["jobid"]
+            .as_str()
+            .unwrap_or_else(|| panic!("{begun}"))
+            .to_owned();
+        until("an end", || {
+            let detail = cluster.get(&format!("/jobs/{job}"));
+            detail["end-time"]
+                .as_i64()
+                .is_some_and(|end| end > 0)
+                .then_some(detail)
+        })
+    };
+    let query = format!(
+        "entry-class=main&parallelism=1&programArg={},20000,100000",
+        args[0]
+    );
+    let detail = run(&upload("numbered"), &query);
+    assert_eq!(detail["state"], "FINISHED", "{}", cluster.logs());
+    let mut vertices = detail["vertices"].as_array().unwrap().iter();
+    assert!(vertices.all(|vertex| vertex["parallelism"] == 1), "{detail}");
+    check_numbers(&out, 20_000);
+    // Another program has no operator for what was counted.
+    let other = upload("watched");
+    let refused = run(&other, "programArg=20000,100000");
+    assert_eq!(refused["state"], "FAILED");
+    let job = refused["jid"].as_str().unwrap();
+    let why = cluster.get(&format!("/jobs/{job}/exceptions")).to_string();
+    assert!(why.contains("ignore-unclaimed-state"), "{why}");
+    let allowed = run(&other, "programArg=20000,100000&allowNonRestoredState=true");
+    assert_eq!(allowed["state"], "FINISHED", "{}", cluster.logs());
 }
