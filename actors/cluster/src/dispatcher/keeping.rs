@@ -7,6 +7,7 @@ use hurtig_ha::collect::{Collected, Collector, NotCollected};
 use hurtig_ha::records::{ArtifactRecord, DisposalRecord, Failure, IntentOutcome, Token as _};
 use hurtig_storage::{BlobStores, SnapshotFolder, SnapshotKind, StorageError, is_whole, read_metadata};
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -169,7 +170,7 @@ fn delete(path: &str, again: bool, stores: &BlobStores) -> Result<(), String> {
     if !is_whole(path) {
         return Err(format!("'{path}' is no whole path: name the savepoint by one"));
     }
-    let failed = |error: StorageError| error.to_string();
+    let failed = |error: StorageError| chain(&error);
     let folder = SnapshotFolder::of_path(path).map_err(failed)?;
     let store = folder.open(stores).map_err(failed)?;
     let metadata = match read_metadata(&*store, &folder.folder) {
@@ -184,13 +185,23 @@ fn delete(path: &str, again: bool, stores: &BlobStores) -> Result<(), String> {
     }
 }
 
+/// What has failed, and why.
+fn chain(error: &StorageError) -> String {
+    let (mut text, mut cause) = (error.to_string(), error.source());
+    while let Some(known) = cause {
+        text = format!("{text}: {known}");
+        cause = known.source();
+    }
+    text
+}
+
 /// The metadata go first: somebody may have been killed behind that.
 fn left_over(
     store: &dyn hurtig_storage::BlobStore,
     folder: &SnapshotFolder,
     error: &StorageError,
 ) -> Result<(), String> {
-    let left = store.list(&folder.folder).map_err(|error| error.to_string())?;
+    let left = store.list(&folder.folder).map_err(|error| chain(&error))?;
     match left.len() {
         0 => Ok(()),
         files => Err(format!(
