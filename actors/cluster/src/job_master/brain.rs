@@ -3,7 +3,7 @@
 use super::accumulators::AccumulatorKinds;
 use super::checkpointing::JobCheckpoints;
 use super::descriptors::{Beginning, describe};
-use super::events::{Effects, JobEffect, JobEvent, JobSettings, Restarts, StorageWork};
+use super::events::{Effects, JobEffect, JobEvent, JobSettings, Restarts};
 use super::failover::Failover;
 use super::failures::{FailureHistory, locate};
 use super::overview::Observed;
@@ -295,9 +295,8 @@ impl JobMasterBrain {
         }
         self.set_status(JobStatus::Created, now, out);
         self.require_slots(out);
-        match self.settings.restore.clone() {
-            Some(from) => out.push(JobEffect::Store(StorageWork::Load(from))),
-            None => self.begin(now, out),
+        if !self.look_for_checkpoint(out) {
+            self.begin(now, out);
         }
     }
 
@@ -322,6 +321,9 @@ impl JobMasterBrain {
 
     /// Deploys what has every slot and every enumerator.
     pub(super) fn proceed(&mut self, now: Time, out: &mut Effects) {
+        if self.may_not_begin() {
+            return;
+        }
         let graph = self.graph.job_graph().clone();
         let Some(slots) = self.slots.assign(&graph) else {
             return self.look_at_shortage(now, out);

@@ -35,6 +35,8 @@ pub(super) struct JobCheckpoints {
     publishing: Option<Arc<CheckpointMetadata>>,
     /// What the job begins with after a failure.
     latest: Option<Latest>,
+    /// Whether that is known: as long as it is not, nothing begins.
+    restoring: Restoring,
     /// Complete ones that are kept, oldest first.
     retained: VecDeque<CheckpointId>,
     shared: SharedFiles,
@@ -46,6 +48,20 @@ pub(super) struct JobCheckpoints {
     started: bool,
     /// Whether anything may have been stored.
     pub(super) any: bool,
+}
+
+/// How far it is with what the job begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Restoring {
+    /// It is known, or there is nothing.
+    Known,
+    /// It is to be looked for.
+    Wanted,
+    /// It is being looked for.
+    Asked {
+        /// Everything else is ready to begin.
+        held: bool,
+    },
 }
 
 /// What tasks and enumerators begin with.
@@ -76,6 +92,7 @@ impl JobCheckpoints {
             current: None,
             publishing: None,
             latest: None,
+            restoring: Restoring::Wanted,
             retained: VecDeque::new(),
             shared: SharedFiles::default(),
             claimed: Vec::new(),
@@ -115,6 +132,33 @@ impl JobCheckpoints {
 impl JobMasterBrain {
     // Restoring.
 
+    /// Looks for what the job begins with; false when that is known, or nothing.
+    pub(super) fn look_for_checkpoint(&mut self, out: &mut Effects) -> bool {
+        let Some(from) = self.settings.restore.clone() else {
+            return false;
+        };
+        if self.checkpoints.restoring == Restoring::Wanted {
+            self.checkpoints.restoring = Restoring::Asked { held: false };
+            out.push(JobEffect::Store(StorageWork::Load(from)));
+        }
+        self.may_not_begin()
+    }
+
+    /// Whether it is not known yet what the job begins with.
+    pub(super) fn may_not_begin(&self) -> bool {
+        self.settings.restore.is_some() && self.checkpoints.restoring != Restoring::Known
+    }
+
+    /// Whether a start has to wait for what the job begins with. An earlier JobMaster's tasks have committed what they did:
+    /// to begin without it would do that again.
+    pub(super) fn is_held(&mut self, out: &mut Effects) -> bool {
+        let held = self.look_for_checkpoint(out);
+        if held {
+            self.checkpoints.restoring = Restoring::Asked { held };
+        }
+        held
+    }
+
     /// The checkpoint that the job was to begin with is known, or cannot be.
     pub(super) fn on_checkpoint_loaded(
         &mut self,
@@ -125,21 +169,31 @@ impl JobMasterBrain {
         let Some(from) = self.settings.restore.clone() else {
             return;
         };
-        if self.status() != JobStatus::Created {
+        let Restoring::Asked { held } = self.checkpoints.restoring else {
+            return;
+        };
+        self.checkpoints.restoring = Restoring::Wanted;
+        if !matches!(self.status(), JobStatus::Created | JobStatus::Restarting) {
             return;
         }
         match loaded {
-            Ok(found) => {
-                let adopted = found.map_or(Ok(()), |found| self.adopt(now, &from, found));
-                match adopted {
-                    Ok(()) => self.begin(now, out),
-                    Err(problem) => self.refuse(
-                        now,
-                        JobFailure::of_job(Fault::User, problem, self.after(now)),
-                        out,
-                    ),
+            Ok(found) => match found.map_or(Ok(()), |found| self.adopt(now, &from, found)) {
+                Ok(()) => {
+                    self.checkpoints.restoring = Restoring::Known;
+                    match held {
+                        true => self.prepare(now, &self.all_regions(), out),
+                        false if self.status() == JobStatus::Created => self.begin(now, out),
+                        // The delay of a restart is not over.
+                        false => {}
+                    }
                 }
-            }
+                Err(problem) => {
+                    // It will not do any better the next time.
+                    let mut failure = JobFailure::of_job(Fault::User, problem, self.after(now));
+                    failure.cause = failure.cause.for_good();
+                    self.refuse(now, failure, out);
+                }
+            },
             Err(cause) => {
                 let mut failure = JobFailure::of_job(cause.fault.into(), String::new(), self.after(now));
                 failure.cause = cause;

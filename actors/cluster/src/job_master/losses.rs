@@ -35,6 +35,11 @@ impl JobMasterBrain {
         self.fail(now, failure, Hit::Job, out);
     }
 
+    /// Whether nothing is expected of a worker any more, though its process may still run.
+    pub fn has_given_up(&self, worker: TaskManagerId) -> bool {
+        self.lost.contains(&worker)
+    }
+
     pub(super) fn note_lost(&mut self, lost: TaskManagerId) {
         if self.lost.contains(&lost) {
             return;

@@ -270,6 +270,9 @@ impl JobMasterBrain {
     /// Lets these regions begin where the latest checkpoint stood: enumerators all of whose readers are among them
     /// are made anew, others are given back what they have dealt out since.
     pub(super) fn prepare(&mut self, now: Time, regions: &BTreeSet<RegionId>, out: &mut Effects) {
+        if self.is_held(out) {
+            return;
+        }
         let mut starts = Vec::new();
         for source in self.sources() {
             let readers: Vec<SubtaskId> = (0..source.parallelism)

@@ -128,7 +128,7 @@ impl JobMaster {
             }
             JobMasterCall::Savepoint(call) => self.on_savepoint(call, cx),
             JobMasterCall::Checkpoint(call) => self.on_checkpoint(call, cx),
-            JobMasterCall::Workers(reply) => reply.send(self.task_managers.keys().copied().collect()),
+            JobMasterCall::Workers(reply) => reply.send(self.workers()),
             JobMasterCall::Lost(worker, cause) => {
                 cx.after(
                     WITNESS,
@@ -139,6 +139,16 @@ impl JobMaster {
             JobMasterCall::Recorded(event, recorded) => self.on_recorded(event, recorded, cx),
             JobMasterCall::EndBegun(result, begun) => self.on_end_begun(result, begun, cx),
         }
+    }
+
+    /// Those that it counts on: the leader ends all others, and has their slots free.
+    fn workers(&self) -> Vec<TaskManagerId> {
+        let given_up = |worker| {
+            let brain = self.brain.as_ref();
+            brain.is_some_and(|brain| brain.has_given_up(worker))
+        };
+        let known = self.task_managers.keys().copied();
+        known.filter(|worker| !given_up(*worker)).collect()
     }
 
     /// Dials the worker: a refused connection tells of its end sooner than silence.

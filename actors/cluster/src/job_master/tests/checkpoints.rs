@@ -415,6 +415,91 @@ fn a_checkpoint_of_the_job_itself_is_kept_until_there_is_another() {
     assert_eq!(bench.discarded(), [gone], "and not all that the job has");
 }
 
+/// As when its JobMaster was replaced: what the job goes on from cannot be read at first.
+fn a_later_life() -> (Bench, FoundCheckpoint) {
+    let mut metadata = Bench::checkpointed().collect(ONE).unwrap();
+    metadata.checkpoint_id = CheckpointId(7);
+    let folder = hurtig_storage::CheckpointLayout::new(metadata.job_id).checkpoint(CheckpointId(7));
+    let mut settings = checkpointed();
+    settings.restart = fixed(5);
+    settings.first_checkpoint = CheckpointId(1_000);
+    settings.restore = Some(RestoreFrom {
+        checkpoint: RestoreTarget::Latest,
+        allow_non_restored_state: false,
+        claim: true,
+    });
+    let found = FoundCheckpoint {
+        store: None,
+        folder,
+        metadata,
+        record: None,
+        declared: [].into(),
+    };
+    (Bench::with(settings), found)
+}
+
+fn loads(bench: &Bench) -> usize {
+    let loads = |effect: &&JobEffect| matches!(effect, JobEffect::Store(StorageWork::Load(_)));
+    bench.effects.iter().filter(loads).count()
+}
+
+#[test]
+fn a_job_never_begins_without_the_checkpoint_that_it_cannot_read() {
+    let (mut bench, found) = a_later_life();
+    bench.offer(3);
+    for tries in 2..=3 {
+        bench.event(JobEvent::CheckpointLoaded(Err(failure("the store is away"))));
+        bench.is(JobStatus::Restarting);
+        bench.restart();
+        assert_eq!(loads(&bench), tries, "it is read again");
+        bench.started(true);
+        bench.is(JobStatus::Restarting);
+    }
+    bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(found)))));
+    bench.started(true);
+    let deployed = bench.deployments();
+    assert_eq!(deployed.len(), 5);
+    assert!(deployed.iter().all(|task| task.restore.is_some()));
+}
+
+#[test]
+fn a_failure_while_the_checkpoint_is_being_read_does_not_begin_without_it() {
+    let (mut bench, found) = a_later_life();
+    bench.message(JobMasterMessage::WorkerEnded {
+        task_manager: HOST,
+        cause: "killed".to_owned(),
+    });
+    bench.is(JobStatus::Restarting);
+    bench.restart();
+    assert_eq!(loads(&bench), 1, "it is being read");
+    let other = TaskManagerId::from_u128(8);
+    bench.message(JobMasterMessage::SlotsOffered {
+        task_manager: other,
+        allocations: (0..3).map(AllocationId::from_u128).collect(),
+        exchange: None,
+        of: None,
+    });
+    assert!(
+        !bench
+            .effects
+            .iter()
+            .any(|effect| matches!(effect, JobEffect::Deploy { .. }))
+    );
+    bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(found)))));
+    bench.started(true);
+    let deployed = bench.deployments();
+    assert_eq!(deployed.len(), 5);
+    assert!(deployed.iter().all(|task| task.restore.is_some()));
+}
+
+#[test]
+fn a_later_life_that_cannot_use_its_checkpoint_fails_for_good() {
+    let (mut bench, mut found) = a_later_life();
+    found.metadata.operators[1].max_parallelism = 64;
+    bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(found)))));
+    bench.is(JobStatus::Failed);
+}
+
 #[test]
 fn a_checkpoint_that_was_not_claimed_stays_as_it_is() {
     let found = Bench::checkpointed().collect(ONE).unwrap();

@@ -139,3 +139,15 @@ fn a_later_job_master_does_not_take_the_job_for_one_that_never_ran() {
     end_worker(&mut bench, NEXT);
     bench.is(JobStatus::Restarting);
 }
+
+/// The leader asks which workers there are: one that runs on, behind a TaskManager that was taken for lost, holds slots that nobody uses.
+#[test]
+fn who_was_taken_for_lost_is_counted_on_no_more() {
+    let mut bench = Bench::running(fixed(1));
+    assert!(!bench.brain.has_given_up(HOST));
+    bench.message(JobMasterMessage::TaskManagerLost {
+        task_manager: HOST,
+        cause: "silent".to_owned(),
+    });
+    assert!(bench.brain.has_given_up(HOST));
+}
