@@ -20,6 +20,8 @@ pub mod process;
 mod programs;
 mod resource_manager;
 mod result;
+#[doc(hidden)]
+pub mod simulation;
 mod task_manager;
 mod wire;
 

@@ -10,7 +10,7 @@ use std::{fmt, io};
 
 /// Every crate and its floor. A crate may depend only on crates of lower floors, so two on one floor
 /// never depend on each other.
-const FLOORS: [(&str, u8); 28] = [
+const FLOORS: [(&str, u8); 29] = [
     ("hurtig-core", 0),
     ("hurtig-state", 1),
     ("hurtig-exchange", 1),
@@ -39,6 +39,7 @@ const FLOORS: [(&str, u8); 28] = [
     ("hurtig-house", 9),
     ("hurtig-bench", 9),
     ("hurtig-end-to-end", 9),
+    ("hurtig-simulation", 9),
     // For tests: an S3 server of somebody else's.
     ("hurtig-s3-server", 9),
 ];

@@ -17,7 +17,7 @@ const DELAY: Duration = Duration::from_secs(1);
 
 /// What follows from the end of a JobMaster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AfterExit {
+pub enum AfterExit {
     /// It was replaced before, or its job is over.
     Nothing,
     /// Another one, in the next epoch.
@@ -34,7 +34,7 @@ pub(super) enum AfterExit {
 
 /// The JobMasters of one job.
 #[derive(Clone, Debug, Default)]
-pub(super) struct MasterLives {
+pub struct MasterLives {
     /// The epoch that counts; none while the next one is being raised.
     epoch: Option<NonZeroU64>,
     /// The last one that counted.
@@ -44,12 +44,12 @@ pub(super) struct MasterLives {
     /// The last checkpoint that was recorded, by id and path.
     latest: Option<(CheckpointId, String)>,
     /// Somebody has cancelled the job, which no JobMaster undoes.
-    pub(super) cancelled: bool,
+    pub cancelled: bool,
 }
 
 impl MasterLives {
     /// Of a job of an earlier term, whose JobMasters have ended so long ago.
-    pub(super) fn inherited(exits: impl IntoIterator<Item = Time>, cancelled: bool) -> Self {
+    pub fn inherited(exits: impl IntoIterator<Item = Time>, cancelled: bool) -> Self {
         Self {
             exits: exits.into_iter().collect(),
             cancelled,
@@ -58,18 +58,18 @@ impl MasterLives {
     }
 
     /// An epoch was raised: it counts from now on.
-    pub(super) fn raised(&mut self, epoch: NonZeroU64) {
+    pub fn raised(&mut self, epoch: NonZeroU64) {
         (self.epoch, self.last) = (Some(epoch), Some(epoch));
         self.claimed = None;
     }
 
     /// The last epoch that counted, over or not.
-    pub(super) fn last_epoch(&self) -> Option<NonZeroU64> {
+    pub fn last_epoch(&self) -> Option<NonZeroU64> {
         self.last
     }
 
     /// Nothing was heard of the JobMaster of an epoch since another jobmanager leads, which is not its fault. Whether that epoch counted.
-    pub(super) fn silent(&mut self, epoch: NonZeroU64) -> bool {
+    pub fn silent(&mut self, epoch: NonZeroU64) -> bool {
         let counted = self.epoch == Some(epoch);
         if counted {
             (self.epoch, self.claimed) = (None, None);
@@ -77,12 +77,13 @@ impl MasterLives {
         counted
     }
 
-    pub(super) fn epoch(&self) -> Option<NonZeroU64> {
+    /// The epoch that counts.
+    pub fn epoch(&self) -> Option<NonZeroU64> {
         self.epoch
     }
 
     /// Why a claim is refused without asking the store.
-    pub(super) fn refuses(&self, epoch: NonZeroU64, process: Uuid) -> Option<String> {
+    pub fn refuses(&self, epoch: NonZeroU64, process: Uuid) -> Option<String> {
         match (self.epoch, &self.claimed) {
             (None, _) => Some(format!("epoch {epoch} is over")),
             (Some(current), _) if current != epoch => Some(format!(
@@ -96,7 +97,7 @@ impl MasterLives {
     }
 
     /// A claim is in the store. False when it is not the first time that this is heard of.
-    pub(super) fn claimed(
+    pub fn claimed(
         &mut self,
         process: Uuid,
         token: EpochToken,
@@ -108,27 +109,28 @@ impl MasterLives {
         first_time
     }
 
-    pub(super) fn is_claimed(&self) -> bool {
+    /// Whether a process has claimed it.
+    pub fn is_claimed(&self) -> bool {
         self.claimed.is_some()
     }
 
     /// The right of the process that has claimed the present epoch.
-    pub(super) fn token(&self) -> Option<EpochToken> {
+    pub fn token(&self) -> Option<EpochToken> {
         self.claimed.as_ref().map(|(_, token)| *token)
     }
 
     /// The checkpoint that the job goes on from.
-    pub(super) fn latest(&self) -> Option<&(CheckpointId, String)> {
+    pub fn latest(&self) -> Option<&(CheckpointId, String)> {
         self.latest.as_ref()
     }
 
     /// A checkpoint is in the store.
-    pub(super) fn recorded(&mut self, checkpoint: CheckpointId, path: String) {
+    pub fn recorded(&mut self, checkpoint: CheckpointId, path: String) {
         self.latest = Some((checkpoint, path));
     }
 
     /// The JobMaster of an epoch is gone.
-    pub(super) fn ended(&mut self, now: Time, epoch: NonZeroU64) -> AfterExit {
+    pub fn ended(&mut self, now: Time, epoch: NonZeroU64) -> AfterExit {
         if self.epoch != Some(epoch) {
             return AfterExit::Nothing;
         }

@@ -16,6 +16,7 @@ mod writes;
 
 pub use brain::{DispatcherBrain, DispatcherEffect, DispatcherEvent, Submission};
 pub(crate) use durable::{Durable, Inheritance, NotWritten};
+pub use lives::{AfterExit, MasterLives};
 pub(crate) use processes::{DispatcherCall, MasterProcesses};
 pub(crate) use queries::JobQuery;
 pub(crate) use shell::{Dispatcher, DispatcherInput, DispatcherSetup, JobCode, SubmitJob, Submitted};

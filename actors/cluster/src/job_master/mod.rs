@@ -47,3 +47,4 @@ pub use statistics::{
     CheckpointRecord, CheckpointStatistics, CheckpointStatus, RestoredCheckpoint, SnapshotType, Spread,
     StoreBytes, SubtaskCheckpoint, VertexCheckpoint,
 };
+pub use storage::{JobStorage, Postponed, StorageQueue};

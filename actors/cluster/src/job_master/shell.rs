@@ -328,7 +328,9 @@ impl JobMaster {
     }
 
     fn work_in_store(&mut self, cx: &mut ShellCx<'_, Self>) {
-        let Some(work) = self.queue.next() else { return };
+        let Some(work) = self.queue.begin_next() else {
+            return;
+        };
         let storage = JobStorage {
             job: self.job(),
             name: self.graph.name.clone(),

@@ -20,18 +20,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whose checkpoints they are, and where they lie.
 #[derive(Clone)]
-pub(super) struct JobStorage {
-    pub(super) job: JobId,
-    pub(super) name: String,
-    pub(super) storage: Option<CheckpointStorage>,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) factory: Arc<dyn TaskFactory>,
-    pub(super) postponed: Postponed,
+pub struct JobStorage {
+    /// The job.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
+    /// The store.
+    pub storage: Option<CheckpointStorage>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Its program.
+    pub factory: Arc<dyn TaskFactory>,
+    /// What could not be deleted.
+    pub postponed: Postponed,
 }
 
 impl JobStorage {
     /// Does one piece of work. Blocks.
-    pub(super) fn carry_out(&self, work: StorageWork) -> Option<JobEvent> {
+    pub fn carry_out(&self, work: StorageWork) -> Option<JobEvent> {
         match work {
             StorageWork::Load(from) => Some(JobEvent::CheckpointLoaded(self.load(&from))),
             StorageWork::Publish {
@@ -293,7 +299,7 @@ const MAX_POSTPONED: usize = 256;
 
 /// What could not be deleted. No name is used twice, so it may be deleted at any later time.
 #[derive(Clone, Default)]
-pub(super) struct Postponed(Arc<Mutex<VecDeque<StorageWork>>>);
+pub struct Postponed(Arc<Mutex<VecDeque<StorageWork>>>);
 
 impl Postponed {
     fn push(&self, work: StorageWork) {
@@ -323,20 +329,22 @@ impl Postponed {
 
 /// Work that waits for its turn.
 #[derive(Default)]
-pub(super) struct StorageQueue {
+pub struct StorageQueue {
     waiting: VecDeque<StorageWork>,
-    pub(super) postponed: Postponed,
+    /// What could not be deleted.
+    pub postponed: Postponed,
     busy: bool,
     held: bool,
 }
 
 impl StorageQueue {
-    pub(super) fn push(&mut self, work: StorageWork) {
+    /// A piece of work, to be done after all others.
+    pub fn push(&mut self, work: StorageWork) {
         self.waiting.push_back(work);
     }
 
     /// The piece whose turn it is.
-    pub(super) fn next(&mut self) -> Option<StorageWork> {
+    pub fn begin_next(&mut self) -> Option<StorageWork> {
         if self.busy || self.held {
             return None;
         }
@@ -346,25 +354,27 @@ impl StorageQueue {
     }
 
     /// The piece that was under way is done.
-    pub(super) fn done(&mut self) {
+    pub fn done(&mut self) {
         self.busy = false;
     }
 
     /// What is still to be done.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &StorageWork> {
+    pub fn waiting(&self) -> impl Iterator<Item = &StorageWork> {
         self.waiting.iter()
     }
 
     /// Nothing is begun until [`Self::release`].
-    pub(super) fn hold(&mut self) {
+    pub fn hold(&mut self) {
         self.held = true;
     }
 
-    pub(super) fn release(&mut self) {
+    /// What waits goes on.
+    pub fn release(&mut self) {
         self.held = false;
     }
 
-    pub(super) fn is_idle(&self) -> bool {
+    /// Whether nothing is to be done.
+    pub fn is_idle(&self) -> bool {
         !self.busy && self.waiting.is_empty()
     }
 }

@@ -7,25 +7,25 @@ use uuid::Uuid;
 
 /// Messages that follow one another.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Delivery<M> {
+pub struct Delivery<M> {
     /// Names the sender's way to this receiver.
-    pub(crate) sender: Uuid,
+    pub sender: Uuid,
     /// The number of the first message; those of one sender are numbered from 0.
-    pub(crate) first: u64,
+    pub first: u64,
     /// The messages, in order.
-    pub(crate) messages: Vec<M>,
+    pub messages: Vec<M>,
 }
 
 /// What a receiver has had of each sender.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Inbox(BTreeMap<Uuid, u64>);
+pub struct Inbox(BTreeMap<Uuid, u64>);
 
 /// A delivery that does not follow upon what its receiver has had of the sender.
 ///
 /// A courier sends what follows only after an answer to what came before, so one of the two has lost messages, and nothing can bring them
 /// back: the sender is told, and takes its peer for lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MissingMessages {
+pub struct MissingMessages {
     sender: Uuid,
     first: u64,
     next: u64,
@@ -43,7 +43,7 @@ impl From<MissingMessages> for Error {
 
 impl Inbox {
     /// The messages that are new, in order; none of a delivery before which others are missing.
-    pub(crate) fn accept<M>(
+    pub fn accept<M>(
         &mut self,
         delivery: Delivery<M>,
     ) -> Result<impl Iterator<Item = M> + use<M>, MissingMessages> {

@@ -9,5 +9,5 @@ mod delivery;
 mod messages;
 
 pub(crate) use courier::Courier;
-pub(crate) use delivery::{Delivery, Inbox};
+pub use delivery::{Delivery, Inbox, MissingMessages};
 pub(crate) use messages::*;

@@ -225,7 +225,8 @@ fn ask(cx: &mut ShellCx<'_, LeaderElection>, question: impl Future<Output = Inpu
     });
 }
 
-async fn grant(store: &dyn Store, ttl: std::time::Duration, sent: Time) -> Input {
+/// Asks for a lease.
+pub async fn grant(store: &dyn Store, ttl: std::time::Duration, sent: Time) -> Input {
     match store.grant(ttl).await {
         Ok(lease) => Input::Granted(lease.id, sent),
         Err(error) => {
@@ -235,7 +236,8 @@ async fn grant(store: &dyn Store, ttl: std::time::Duration, sent: Time) -> Input
     }
 }
 
-async fn renew(store: &dyn Store, lease: LeaseId, sent: Time) -> Input {
+/// Renews a lease.
+pub async fn renew(store: &dyn Store, lease: LeaseId, sent: Time) -> Input {
     match store.renew(lease).await {
         Ok(()) => Input::Renewed(lease, sent),
         Err(StoreError::LeaseGone(_)) => Input::LeaseGone(lease),
@@ -246,7 +248,8 @@ async fn renew(store: &dyn Store, lease: LeaseId, sent: Time) -> Input {
     }
 }
 
-async fn campaign(store: &dyn Store, key: Key, value: Vec<u8>, lease: LeaseId) -> Input {
+/// Creates the election key, if nobody has it.
+pub async fn campaign(store: &dyn Store, key: Key, value: Vec<u8>, lease: LeaseId) -> Input {
     let put = Change::Put(key.clone(), value, Some(lease));
     let transaction = Transaction::new(vec![Guard::Absent(key.clone())], vec![put]);
     match settle(store, transaction, false).await {
@@ -261,7 +264,8 @@ async fn campaign(store: &dyn Store, key: Key, value: Vec<u8>, lease: LeaseId) -
     }
 }
 
-async fn confirm(store: &dyn Store, key: Key, term: Term, sent: Time) -> Input {
+/// Finds out whether a term holds.
+pub async fn confirm(store: &dyn Store, key: Key, term: Term, sent: Time) -> Input {
     let alive = Guard::CreatedAt(key, term.revision);
     match store.commit(Transaction::new(vec![alive], vec![])).await {
         Outcome::Done(_) => Input::Confirmed(term, sent),

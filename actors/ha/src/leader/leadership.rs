@@ -81,7 +81,8 @@ impl Leadership {
     }
 
     /// The term holds until then; or none does.
-    pub(crate) fn set(&self, term: Option<Term>, until: Time) {
+    #[doc(hidden)]
+    pub fn set(&self, term: Option<Term>, until: Time) {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Held { term, until };
     }
 }

@@ -9,5 +9,7 @@ mod leadership;
 mod session;
 
 pub use election::{Candidate, ElectionEvent, LeaderElection, current_leader};
+#[doc(hidden)]
+pub use election::{campaign, confirm, grant, renew};
 pub use leadership::{Leadership, Standing, Term};
 pub use session::{Effect, Input, LeaderSession, Signal, Timing};
