@@ -60,7 +60,7 @@ pub(super) enum LeaderEvent {
     /// From the election.
     Signal(Signal),
     /// What earlier terms have left was read.
-    Read(Term, Result<(Durable, Inheritance), String>),
+    Read(Term, Box<Result<(Durable, Inheritance), String>>),
     /// Timer: what was kept long enough is forgotten.
     Tidy,
     /// That was done, as far as it could be.
@@ -101,7 +101,7 @@ impl Leader {
         };
         cx.drive(read, move |read| {
             let read = read.unwrap_or_else(|Panicked { message }| Err(message));
-            LeaderEvent::Read(term, read)
+            LeaderEvent::Read(term, Box::new(read))
         });
     }
 
@@ -200,16 +200,16 @@ impl Component for Leader {
             // Whatever is written asks whether the term holds at that moment.
             LeaderEvent::Signal(Signal::Suspended(_) | Signal::Resumed(_)) => {}
             LeaderEvent::Signal(Signal::Deposed(term)) => return Err(self.deposed(term)),
-            LeaderEvent::Read(term, Ok((durable, left))) => {
-                self.begin(term, durable, left, cx.env()).map_err(wrong)?;
-                self.keep_house(cx);
-                tracing::info!(%term, "leads");
-            }
-            // Whoever leads now may have written what looked strange.
-            LeaderEvent::Read(term, Err(_)) if self.setup.leadership.leading() != Some(term) => {
-                return Err(self.deposed(term));
-            }
-            LeaderEvent::Read(_, Err(why)) => return Err(wrong(why)),
+            LeaderEvent::Read(term, read) => match *read {
+                Ok((durable, left)) => {
+                    self.begin(term, durable, left, cx.env()).map_err(wrong)?;
+                    self.keep_house(cx);
+                    tracing::info!(%term, "leads");
+                }
+                // Whoever leads now may have written what looked strange.
+                Err(_) if self.setup.leadership.leading() != Some(term) => return Err(self.deposed(term)),
+                Err(why) => return Err(wrong(why)),
+            },
             LeaderEvent::Tidy => self.tidy(cx),
             LeaderEvent::Tidied => _ = cx.after(TIDY[1], LeaderEvent::Tidy),
         }
