@@ -225,6 +225,10 @@ impl Placement {
                 (Proc::Worker { worker, .. }, Some(job)) if job.settling.is_some() => {
                     let kept = allocations.iter().filter(|slot| !job.returned.contains(slot));
                     let allocations: Vec<AllocationId> = kept.copied().collect();
+                    if allocations.is_empty() {
+                        self.end_process(at, *process, kernel);
+                        continue;
+                    }
                     held.push(allocations.clone());
                     job.workers.insert(
                         *worker,

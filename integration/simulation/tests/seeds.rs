@@ -26,6 +26,9 @@ fn run(seed: u64, scenario: &Scenario) -> Outcome {
     outcome
 }
 
+/// Seeds that have found something, with their rounds of faults.
+const FOUND: [(u64, u32); 1] = [(2741, 5)];
+
 /// Runs seeds, and says what they have covered.
 fn run_all(seeds: impl Iterator<Item = u64>) -> Vec<Outcome> {
     let scenario = Scenario::standard(ROUNDS);
@@ -44,6 +47,13 @@ fn run_all(seeds: impl Iterator<Item = u64>) -> Vec<Outcome> {
         total(|outcome| outcome.replaced),
     );
     outcomes
+}
+
+#[test]
+fn what_seeds_have_found_is_mended() {
+    for (seed, rounds) in FOUND {
+        run(seed, &Scenario::standard(rounds));
+    }
 }
 
 #[test]

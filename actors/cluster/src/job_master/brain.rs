@@ -168,7 +168,9 @@ impl JobMasterBrain {
                 of,
             } => {
                 // Whoever is given up gets nothing to do, and offers nothing that could stand in for another.
-                if !self.lost.contains(&task_manager) {
+                if self.lost.contains(&task_manager) {
+                    self.refuse_slots(task_manager, allocations, out);
+                } else {
                     let place = TaskPlace {
                         task_manager: of.unwrap_or(task_manager),
                         exchange: exchange.clone(),

@@ -1,12 +1,12 @@
 //! What a JobMaster does when a TaskManager is gone: nobody there will ever report anything.
 
 use super::brain::JobMasterBrain;
-use super::events::Effects;
+use super::events::{Effects, JobEffect};
 use super::failures::locate;
 use super::recovery::Hit;
 use crate::result::JobFailure;
 use hurtig_core::Fault;
-use hurtig_core::ids::{ExecutionId, TaskManagerId};
+use hurtig_core::ids::{AllocationId, ExecutionId, TaskManagerId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{JobStatus, RegionId, TaskState};
 use hurtig_task::interface::TaskFailure;
@@ -27,7 +27,7 @@ impl JobMasterBrain {
     ) {
         self.rescaling.ended(ended);
         if self.slots.task_managers().contains(&ended) || self.lost.contains(&ended) {
-            return self.on_task_manager_lost(now, ended, cause, out);
+            return self.lose(now, ended, cause, out);
         }
         self.note_lost(ended);
         let message = format!("the process of a worker could not begin: {cause}");
@@ -45,13 +45,16 @@ impl JobMasterBrain {
             return;
         }
         if self.lost.len() == REMEMBERED {
-            self.lost.pop_front();
+            let forgotten = self.lost.pop_front();
+            forgotten
+                .into_iter()
+                .for_each(|worker| self.rescaling.ended(worker));
         }
         self.lost.push_back(lost);
     }
 
-    /// All that ran on a TaskManager has ended, as one failure however many tasks and regions it hits. What was being
-    /// stopped there has stopped.
+    /// Nothing is expected of a TaskManager any more. Who says so may be a leader that is none any more, and its worker may run:
+    /// to the present leader its slots are the job's until it hears that the job does without them.
     pub(super) fn on_task_manager_lost(
         &mut self,
         now: Time,
@@ -59,7 +62,25 @@ impl JobMasterBrain {
         cause: &str,
         out: &mut Effects,
     ) {
-        self.rescaling.ended(lost);
+        self.rescaling.leave(lost, self.slots.of(lost));
+        self.lose(now, lost, cause, out);
+    }
+
+    /// Slots of a worker that was given up stand in for no others, which the leader has to know: to it they are the job's.
+    pub(super) fn refuse_slots(
+        &mut self,
+        worker: TaskManagerId,
+        offered: Vec<AllocationId>,
+        out: &mut Effects,
+    ) {
+        if self.rescaling.leave(worker, offered) && !self.status().is_terminal() {
+            out.push(JobEffect::RequireSlots(self.slot_need()));
+        }
+    }
+
+    /// All that ran on a TaskManager has ended, as one failure however many tasks and regions it hits. What was being
+    /// stopped there has stopped.
+    fn lose(&mut self, now: Time, lost: TaskManagerId, cause: &str, out: &mut Effects) {
         self.note_lost(lost);
         if !self.slots.remove(lost) {
             return;

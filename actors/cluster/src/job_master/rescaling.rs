@@ -14,7 +14,7 @@ use crate::messages::SlotNeed;
 use hurtig_core::ids::{AllocationId, TaskManagerId};
 use hurtig_core::time::Time;
 use hurtig_dataflow::graph::{JobGraph, JobStatus, Parallelisms, Requirements};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,8 +57,8 @@ pub(super) struct Rescaling {
     change: Option<Change>,
     /// When the job began to run as it does.
     began: Time,
-    /// Slots that were given back, of workers that are not known to have ended.
-    returned: BTreeMap<TaskManagerId, Vec<AllocationId>>,
+    /// Slots that were given back, or given up with their workers, which are not known to have ended.
+    returned: BTreeMap<TaskManagerId, BTreeSet<AllocationId>>,
 }
 
 /// Everything is to be started, and more slots may come.
@@ -106,6 +106,17 @@ impl Rescaling {
     /// The job restarts or ends: what was to be done is not any more.
     pub(super) fn drop_plans(&mut self) {
         (self.beginning, self.wait, self.change) = (false, None, None);
+    }
+
+    /// The job does without these slots of a worker, which may still run. False when that is known of all of them.
+    pub(super) fn leave(&mut self, worker: TaskManagerId, slots: Vec<AllocationId>) -> bool {
+        if slots.is_empty() {
+            return false;
+        }
+        let known = self.returned.entry(worker).or_default();
+        let before = known.len();
+        known.extend(slots);
+        known.len() > before
     }
 
     /// A worker has ended, and what it had.
@@ -263,12 +274,8 @@ impl JobMasterBrain {
         if surplus.is_empty() {
             return;
         }
-        for (worker, mut slots) in surplus {
-            self.rescaling
-                .returned
-                .entry(worker)
-                .or_default()
-                .append(&mut slots);
+        for (worker, slots) in surplus {
+            self.rescaling.leave(worker, slots);
             if !self.slots.task_managers().contains(&worker) {
                 self.note_lost(worker);
                 out.push(JobEffect::Dismiss(worker));

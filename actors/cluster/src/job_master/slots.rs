@@ -41,6 +41,12 @@ impl SlotPool {
         }
     }
 
+    /// The slots that a TaskManager has offered.
+    pub(super) fn of(&self, task_manager: TaskManagerId) -> Vec<AllocationId> {
+        let there = self.slots().filter(|slot| slot.0 == task_manager);
+        there.map(|slot| slot.1).collect()
+    }
+
     /// Takes away the slots of a TaskManager that is gone; false if it had none.
     pub(super) fn remove(&mut self, task_manager: TaskManagerId) -> bool {
         let before = self.len();

@@ -268,9 +268,13 @@ impl Placement {
             match (process, known) {
                 (ProcessId::JobMaster { .. }, Some(known)) => known.master_at = Some(at),
                 (ProcessId::Worker { worker, job, .. }, Some(known)) if known.settling.is_some() => {
-                    tracing::info!(%process, "goes on");
                     let kept = allocations.iter().filter(|slot| !known.returned.contains(slot));
                     let allocations: Vec<AllocationId> = kept.copied().collect();
+                    if allocations.is_empty() {
+                        self.end_process(at, *process, cx);
+                        continue;
+                    }
+                    tracing::info!(%process, "goes on");
                     let back = Worker {
                         at,
                         since: cx.now(),

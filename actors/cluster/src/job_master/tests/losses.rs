@@ -25,11 +25,12 @@ fn what_ran_on_a_lost_task_manager_starts_again_on_another_as_one_failure() {
     let mut bench = Bench::running(fixed(1));
     lose(&mut bench, HOST);
     bench.is(JobStatus::Restarting);
-    assert!(
-        bench
-            .effects
-            .contains(&JobEffect::RequireSlots(SlotNeed::exactly(3)))
-    );
+    let returned = (0..3).map(AllocationId::from_u128).collect();
+    let need = SlotNeed {
+        returned,
+        ..SlotNeed::exactly(3)
+    };
+    assert!(bench.effects.contains(&JobEffect::RequireSlots(need)));
     let failures = bench.brain.exceptions();
     assert!(
         failures.len() == 1 && failures[0].root.cause.message.contains("signal 9"),
@@ -150,4 +151,45 @@ fn who_was_taken_for_lost_is_counted_on_no_more() {
         cause: "silent".to_owned(),
     });
     assert!(bench.brain.has_given_up(HOST));
+}
+
+/// A leader that is none any more may say so, of a worker that the present one counts as the job's.
+#[test]
+fn slots_of_a_worker_that_was_taken_for_lost_are_returned_until_it_has_ended() {
+    let mut bench = Bench::running(fixed(1));
+    lose(&mut bench, HOST);
+    let slots: Vec<_> = (0..3).map(AllocationId::from_u128).collect();
+    assert_eq!(bench.brain.slot_need().returned, slots);
+    end_worker(&mut bench, HOST);
+    assert_eq!(bench.brain.slot_need(), SlotNeed::exactly(3));
+}
+
+#[test]
+fn slots_that_a_worker_offers_after_it_was_given_up_are_returned_once() {
+    let mut bench = Bench::running(fixed(1));
+    lose(&mut bench, NEXT);
+    bench.take();
+    offer_anew(&mut bench);
+    let returned = (10..13).map(AllocationId::from_u128).collect();
+    let need = SlotNeed {
+        returned,
+        ..SlotNeed::exactly(3)
+    };
+    assert_eq!(bench.take(), [JobEffect::RequireSlots(need)]);
+    offer_anew(&mut bench);
+    assert!(bench.take().is_empty());
+}
+
+/// What is said of workers long gone does not grow with the job.
+#[test]
+fn workers_that_are_forgotten_return_nothing() {
+    let mut bench = Bench::running(fixed(1));
+    lose(&mut bench, NEXT);
+    offer_anew(&mut bench);
+    for worker in 100..163 {
+        lose(&mut bench, TaskManagerId::from_u128(worker));
+    }
+    assert_eq!(bench.brain.slot_need().returned.len(), 3);
+    lose(&mut bench, TaskManagerId::from_u128(163));
+    assert_eq!(bench.brain.slot_need(), SlotNeed::exactly(3));
 }
