@@ -2,18 +2,17 @@
 
 use super::launch::{JobLaunch, ProcessExit, ProcessId, RunningProcess};
 use super::overview::{MachineQuestion, TaskManagers};
-use crate::config::elasticity;
 use crate::dispatcher::{DispatcherCall, DispatcherInput};
 use crate::job_master::JobMasterEvent;
 use crate::messages::{JobMasterMessage, ResourceManagerMessage};
 use crate::resource_manager::{ResourceManager, ResourceManagerEvent};
 use crate::wire::{
-    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, MachineRpc, Plan, PlanJob, ProcessEnded,
+    Delivery, EndProcess, EndProcesses, Inbox, LauncherRpc, MachineRpc, Plan, ProcessEnded,
     RegisterTaskManager, StartJobMaster, StartWorker,
 };
 use hurtig_core::ids::{AllocationId, JobId, TaskManagerId};
 use hurtig_core::time::Time;
-use hurtig_dataflow::graph::{JobGraph, Requirements};
+use hurtig_dataflow::graph::JobGraph;
 use hurtig_kit::{Mailbox, Reply, ShellCx};
 use hurtig_rpc::{Call, Connectivity, Gateway, Peer, Rpc, RpcError, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,16 +24,8 @@ use std::time::Duration;
 const COMMAND: Duration = Duration::from_secs(60);
 /// How long the processes of an epoch may take to end: they are killed.
 const ENDING: Duration = Duration::from_secs(10);
-/// How long a plan may take: two runs, and fetching the artifact.
-const PLANNING: Duration = Duration::from_secs(120);
-/// How long the processes of a job that is over may take to end by themselves.
-const GRACE: Duration = Duration::from_secs(10);
 /// How long who was led by another jobmanager has to come back.
 const SETTLING: Duration = Duration::from_secs(10);
-/// A worker that ended so soon after its start is not replaced at once.
-const SOON: Duration = Duration::from_secs(2);
-/// But after this.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// What reaches the ResourceManager of a cluster of processes.
 pub(crate) enum ProcessEvent {
@@ -121,26 +112,26 @@ pub(crate) enum ProcessEvent {
 pub(super) struct Starter {
     pub(super) address: String,
     pub(super) slots: u32,
-    gateway: Gateway<LauncherRpc>,
+    pub(super) gateway: Gateway<LauncherRpc>,
     pub(super) machine: Gateway<MachineRpc>,
 }
 
 /// The processes of a job.
 pub(super) struct JobProcesses {
     launch: Arc<JobLaunch>,
-    epoch: NonZeroU64,
+    pub(super) epoch: NonZeroU64,
     /// The Dispatcher waits for a JobMaster of this epoch, and none has been placed.
     wanted: bool,
     /// The TaskManager that runs the JobMaster.
-    master_at: Option<TaskManagerId>,
+    pub(super) master_at: Option<TaskManagerId>,
     /// Where the JobMaster listens, and the way to it.
-    master: Option<(String, Mailbox<JobMasterEvent>)>,
+    pub(super) master: Option<(String, Mailbox<JobMasterEvent>)>,
     pub(super) workers: BTreeMap<TaskManagerId, Worker>,
     /// Earlier epochs are being ended: nothing is started.
-    clearing: bool,
-    over: bool,
+    pub(super) clearing: bool,
+    pub(super) over: bool,
     /// Of an earlier term, whose workers may still come back: it gets no slots beside those that they have. What it requires meanwhile.
-    settling: Option<Option<ResourceManagerMessage>>,
+    pub(super) settling: Option<Option<ResourceManagerMessage>>,
     /// Slots that its JobMaster has given back.
     pub(super) returned: BTreeSet<AllocationId>,
     /// The workers that its JobMaster brings along from an earlier term; it knows no others.
@@ -149,7 +140,7 @@ pub(super) struct JobProcesses {
 
 pub(super) struct Worker {
     pub(super) at: TaskManagerId,
-    since: Time,
+    pub(super) since: Time,
     pub(super) allocations: Vec<AllocationId>,
 }
 
@@ -164,10 +155,10 @@ pub(crate) struct Placement {
     /// Whether all jobs of earlier terms are known.
     taken_on: bool,
     /// Passwords and keys of the cluster that its jobs may use. Their processes are told, and nothing is recorded.
-    secrets: BTreeMap<String, String>,
+    pub(super) secrets: BTreeMap<String, String>,
 }
 
-type Cx<'a, 'b> = &'a mut ShellCx<'b, ResourceManager>;
+pub(super) type Cx<'a, 'b> = &'a mut ShellCx<'b, ResourceManager>;
 
 pub(super) fn event(event: ProcessEvent) -> ResourceManagerEvent {
     ResourceManagerEvent::Processes(Box::new(event))
@@ -225,7 +216,7 @@ impl Placement {
         command(taken_up, task_manager, process, cx);
     }
 
-    fn place_masters(&mut self, cx: Cx<'_, '_>) {
+    pub(super) fn place_masters(&mut self, cx: Cx<'_, '_>) {
         let mut load: BTreeMap<TaskManagerId, usize> = self.starters.keys().map(|id| (*id, 0)).collect();
         for at in self.jobs.values().filter_map(|job| job.master_at) {
             load.entry(at).and_modify(|count| *count += 1);
@@ -289,7 +280,7 @@ impl Placement {
         held
     }
 
-    fn end_process(&self, at: TaskManagerId, process: ProcessId, cx: Cx<'_, '_>) {
+    pub(super) fn end_process(&self, at: TaskManagerId, process: ProcessId, cx: Cx<'_, '_>) {
         let Some(starter) = self.starters.get(&at) else {
             return;
         };
@@ -304,7 +295,7 @@ impl Placement {
     }
 
     /// Ends all processes of a job up to an epoch, wherever they may be.
-    fn end_processes(&self, job: JobId, epoch: NonZeroU64) -> impl Future<Output = ()> + use<> {
+    pub(super) fn end_processes(&self, job: JobId, epoch: NonZeroU64) -> impl Future<Output = ()> + use<> {
         let asks: Vec<_> = self
             .starters
             .values()
@@ -320,7 +311,7 @@ impl Placement {
         }
     }
 
-    fn tell_dispatcher(&self, call: DispatcherCall) {
+    pub(super) fn tell_dispatcher(&self, call: DispatcherCall) {
         if let Some(dispatcher) = &self.dispatcher
             && let Err(error) = dispatcher.tell(DispatcherInput::Processes(call))
         {
@@ -329,7 +320,7 @@ impl Placement {
     }
 
     /// The JobMaster's way, where one has claimed the job.
-    fn tell_master(&self, job: JobId, message: JobMasterMessage) {
+    pub(super) fn tell_master(&self, job: JobId, message: JobMasterMessage) {
         let known = self.jobs.get(&job).and_then(|job| job.master.as_ref());
         if let Some((_, master)) = known
             && let Err(error) = master.tell(message.into())
@@ -584,23 +575,6 @@ impl ResourceManager {
         matches!(message, ResourceManagerMessage::Require { .. })
     }
 
-    /// Whoever runs it reports its end, which frees its slots.
-    pub(super) fn end_worker(&mut self, job: JobId, worker: TaskManagerId, cx: Cx<'_, '_>) {
-        let Some(placement) = &self.placement else { return };
-        let Some(known) = placement.jobs.get(&job) else {
-            return;
-        };
-        let process = ProcessId::Worker {
-            job,
-            epoch: known.epoch,
-            worker,
-        };
-        if let Some(at) = known.workers.get(&worker).map(|worker| worker.at) {
-            tracing::info!(%process, "its JobMaster does not need it, or does not reach it; it is ended");
-            placement.end_process(at, process, cx);
-        }
-    }
-
     fn start_master(&mut self, (job, epoch): (JobId, NonZeroU64), launch: Arc<JobLaunch>, cx: Cx<'_, '_>) {
         let Some(placement) = &mut self.placement else {
             return;
@@ -621,156 +595,10 @@ impl ResourceManager {
         (known.epoch, known.wanted) = (epoch, true);
         placement.place_masters(cx);
     }
-
-    /// Ends what is left of an epoch; what belongs to the next one waits for that.
-    fn clear(&mut self, job: JobId, epoch: NonZeroU64, cx: Cx<'_, '_>) {
-        let Some(placement) = &mut self.placement else {
-            return;
-        };
-        let cleared = placement.end_processes(job, epoch);
-        if let Some(known) = placement.jobs.get_mut(&job) {
-            known.clearing = true;
-            known.settling = None;
-            known.master_at = None;
-            known.master = None;
-            known.workers.clear();
-        }
-        cx.drive(cleared, move |_| event(ProcessEvent::Cleared(job, epoch)));
-        // Slots are taken away now and granted to the next epoch, which comes later.
-        self.decide(ResourceManagerMessage::Release { job }, cx);
-    }
-
-    fn on_cleared(&mut self, job: JobId, epoch: NonZeroU64, cx: Cx<'_, '_>) {
-        let Some(placement) = &mut self.placement else {
-            return;
-        };
-        let Some(known) = placement.jobs.get_mut(&job) else {
-            return;
-        };
-        known.clearing = false;
-        if known.over && known.epoch <= epoch {
-            placement.jobs.remove(&job);
-            return;
-        }
-        placement.place_masters(cx);
-    }
-
-    /// Its processes end by themselves. Who does not is ended.
-    fn on_job_ended(&mut self, job: JobId, epoch: NonZeroU64, cx: Cx<'_, '_>) {
-        let Some(known) = self.job(job) else { return };
-        (known.over, known.settling) = (true, None);
-        cx.after(GRACE, event(ProcessEvent::Expired(job, epoch)));
-        self.decide(ResourceManagerMessage::Release { job }, cx);
-    }
-
-    fn on_ended(&mut self, process: ProcessId, exit: &ProcessExit, cx: Cx<'_, '_>) {
-        let job = process.job();
-        let Some(placement) = &mut self.placement else {
-            return;
-        };
-        match process {
-            ProcessId::JobMaster { job, epoch } => {
-                let cause = exit.to_string();
-                placement.tell_dispatcher(DispatcherCall::MasterEnded { job, epoch, cause });
-            }
-            ProcessId::Worker { worker, .. } => {
-                let Some(known) = placement.jobs.get_mut(&job) else {
-                    return;
-                };
-                let Some(ended) = known.workers.remove(&worker) else {
-                    return;
-                };
-                tracing::warn!(%process, %exit, "ended");
-                let (task_manager, cause) = (worker, exit.to_string());
-                placement.tell_master(job, JobMasterMessage::WorkerEnded { task_manager, cause });
-                let freed = ProcessEvent::Freed(ended.at, job, ended.allocations);
-                if cx.now().since(ended.since) < SOON {
-                    cx.after(PAUSE, event(freed));
-                } else {
-                    self.on_process_event(freed, cx);
-                }
-            }
-        }
-    }
-
-    fn on_lost(&mut self, lost: TaskManagerId, cause: &str, cx: Cx<'_, '_>) {
-        let Some(placement) = &mut self.placement else {
-            return;
-        };
-        if placement.starters.remove(&lost).is_none() {
-            return;
-        }
-        tracing::warn!(task_manager = %lost, cause, "lost");
-        let cause = format!("its TaskManager {lost} is gone: {cause}");
-        let mut ended = Vec::new();
-        for (job, known) in &mut placement.jobs {
-            let (job, epoch) = (*job, known.epoch);
-            if known.master_at == Some(lost) {
-                ended.push((job, epoch));
-            }
-            let there = known.workers.iter().filter(|(_, worker)| worker.at == lost);
-            let there: BTreeSet<TaskManagerId> = there.map(|(worker, _)| *worker).collect();
-            known.workers.retain(|worker, _| !there.contains(worker));
-            if let Some((_, master)) = &known.master {
-                for task_manager in there {
-                    let cause = cause.clone();
-                    // A JobMaster that cannot be told is gone too, or sees it by itself.
-                    let _ = master.tell(JobMasterMessage::TaskManagerLost { task_manager, cause }.into());
-                }
-            }
-        }
-        for (job, epoch) in ended {
-            let cause = cause.clone();
-            placement.tell_dispatcher(DispatcherCall::MasterEnded { job, epoch, cause });
-        }
-        self.decide(ResourceManagerMessage::Lost { task_manager: lost }, cx);
-    }
-
-    fn plan(&mut self, launch: JobLaunch, reply: Reply<Result<JobGraph, String>>, cx: Cx<'_, '_>) {
-        let Some(placement) = &self.placement else { return };
-        let Some(starter) = placement.starters.values().next() else {
-            let nobody = "the cluster has no TaskManager, and only those run artifacts: start one with `hurtig taskmanager`";
-            return reply.send(Err(nobody.to_owned()));
-        };
-        let launch = with_secrets(&launch, &placement.secrets);
-        let planned = starter.gateway.ask(PlanJob { launch }, PLANNING);
-        cx.drive(planned, |planned| {
-            let planned = planned.unwrap_or_else(|panicked| Ok(Plan::Refused(panicked.to_string())));
-            event(ProcessEvent::Planned(reply, planned))
-        });
-    }
-
-    fn on_planned(&self, reply: Reply<Result<JobGraph, String>>, planned: Result<Plan, RpcError>) {
-        reply.send(match planned {
-            Ok(Plan::Graph(graph)) => self.check_slots(*graph),
-            Ok(Plan::Refused(why)) => Err(why),
-            Err(error) => Err(format!("the TaskManager that was to plan the job: {error}")),
-        });
-    }
-
-    /// A job that will never get its slots is refused.
-    fn check_slots(&self, graph: JobGraph) -> Result<JobGraph, String> {
-        let least = Requirements::initial(&graph, elasticity(&graph.config))
-            .slots(&graph)
-            .0;
-        let (needed, (there, _)) = (least.min(graph.slots_required()), self.brain.totals());
-        if needed > there {
-            let starters = self
-                .placement
-                .as_ref()
-                .map_or(0, |placement| placement.starters.len());
-            return Err(format!(
-                "job '{}' needs {needed} slots, and the cluster has {there}, in {starters} TaskManagers: lower the job's \
-                 parallelism, raise taskmanager.numberOfTaskSlots, or start more with `hurtig taskmanager`",
-                graph.name
-            ));
-        }
-        Ok(graph)
-    }
 }
 
 /// What a process of a job is told.
-fn with_secrets(launch: &JobLaunch, secrets: &BTreeMap<String, String>) -> JobLaunch {
+pub(super) fn with_secrets(launch: &JobLaunch, secrets: &BTreeMap<String, String>) -> JobLaunch {
     let mut launch = launch.clone();
     launch.defaults.extend(secrets.clone());
     launch
