@@ -15,6 +15,7 @@
 
 mod change;
 mod directory;
+mod home;
 mod scan;
 mod segment;
 mod span;
@@ -29,6 +30,7 @@ pub use change::Change;
 pub use scan::{EncodeEntries, ScanBudget};
 
 use directory::Directory;
+use home::Home;
 use hurtig_core::key::{OwnedKey, StableKey};
 use scan::Scan;
 use segment::{Slot, Slots, shrink, shrinks, split, split_at};
@@ -52,6 +54,8 @@ pub struct GroupedTable<K, V> {
     popped: Vec<Slot<K, V>>,
     /// The segments of the hashes at hand, see [`Self::change_each`]; kept for its memory.
     located: Vec<u32>,
+    /// Where segments are in memory, as far as that is known; see [`Self::change_each`].
+    homes: Vec<Home>,
     len: usize,
     /// A snapshot that is being taken.
     scan: Option<Box<Scan<K, V>>>,
@@ -71,6 +75,7 @@ impl<K, V> GroupedTable<K, V> {
             used: 0,
             popped: Vec::new(),
             located: Vec::new(),
+            homes: Vec::new(),
             len: 0,
             scan: None,
         }
@@ -107,7 +112,8 @@ impl<K, V> GroupedTable<K, V> {
         let segments = self.segments.capacity() * size_of::<Slots<K, V>>();
         let popped = self.popped.capacity() * size_of::<Slot<K, V>>();
         let located = self.located.capacity() * size_of::<u32>();
-        slots.sum::<usize>() + segments + popped + located + self.directory.bytes()
+        let homes = self.homes.capacity() * size_of::<Home>();
+        slots.sum::<usize>() + segments + popped + located + homes + self.directory.bytes()
     }
 }
 
