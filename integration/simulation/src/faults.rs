@@ -116,7 +116,7 @@ impl World {
     /// Nothing goes wrong any more, but for processes that stand still: those are waited for.
     pub(crate) fn heal(&mut self) {
         self.kernel.tell(0, format_args!("all is well again"));
-        self.kernel.cuts.clear();
+        self.kernel.mend_cuts();
         self.kernel.loss = 0;
         self.kernel.blobs.fail(0, 0);
         let mut store = locked(&self.kernel.store);

@@ -46,6 +46,25 @@ pub(crate) enum Happening {
     Plan,
 }
 
+/// What becomes of a message.
+enum Carried {
+    /// It arrives so much later.
+    After(Duration),
+    /// Its connection breaks, or there is nobody.
+    Lost,
+    /// It is sent again and again, until it arrives or the connection is given up.
+    Held,
+}
+
+/// A question or an answer between hosts that do not hear each other.
+struct Held {
+    between: (Pid, Pid),
+    /// The question that it is part of.
+    id: u64,
+    since: Time,
+    arrives: Happening,
+}
+
 pub(crate) type Work = Pin<Box<dyn Future<Output = Done>>>;
 
 /// What is counted of a run, beside the checks.
@@ -68,6 +87,7 @@ pub(crate) struct Kernel {
     pub(crate) paused: BTreeMap<Pid, Time>,
     /// Pairs of hosts that do not hear each other, the lower one first.
     pub(crate) cuts: BTreeSet<(Host, Host)>,
+    held: Vec<Held>,
     /// One message in a hundred, so often, is lost with its connection.
     pub(crate) loss: u64,
     links: BTreeMap<(Pid, Pid), Time>,
@@ -109,6 +129,7 @@ impl Kernel {
             hosts: BTreeMap::new(),
             paused: BTreeMap::new(),
             cuts: BTreeSet::new(),
+            held: Vec::new(),
             loss: 0,
             links: BTreeMap::new(),
             calls: BTreeMap::new(),
@@ -253,15 +274,19 @@ impl Kernel {
     }
 
     /// Whether a message arrives, and when.
-    fn carry(&mut self, from: Pid, to: Pid) -> Option<Duration> {
+    fn carry(&mut self, from: Pid, to: Pid) -> Carried {
         self.counts.messages += 1;
         let lost = self.loss > 0 && self.random.percent(self.loss);
-        if lost || !self.hears(from, to) {
-            self.counts.lost_messages += 1;
-            return None;
+        if !lost && self.hears(from, to) {
+            let slow = self.random.percent(2);
+            return Carried::After(self.random.millis(0, if slow { 400 } else { 12 }));
         }
-        let slow = self.random.percent(2);
-        Some(self.random.millis(0, if slow { 400 } else { 12 }))
+        self.counts.lost_messages += 1;
+        if !self.lives(to) || self.hears(from, to) {
+            Carried::Lost
+        } else {
+            Carried::Held
+        }
     }
 
     /// Asks another process. Exactly one answer comes, if only that there was none.
@@ -275,23 +300,9 @@ impl Kernel {
         self.sequence += 1;
         let id = self.sequence;
         self.calls.insert(id, (from, then));
-        match self.carry(from, to) {
-            Some(delay) => {
-                let call = Input::Call { from, id, stamp, ask };
-                self.after(delay, Happening::To(to, call));
-                self.after(patience, Happening::To(from, Input::Missing(id)));
-            }
-            None => {
-                // A refused or broken connection is seen soon, one that is cut only by silence.
-                let gone = !self.lives(to) || self.hears(from, to);
-                let wait = if gone {
-                    self.random.millis(1, BROKEN)
-                } else {
-                    patience
-                };
-                self.after(wait, Happening::To(from, Input::Missing(id)));
-            }
-        }
+        self.after(patience, Happening::To(from, Input::Missing(id)));
+        let call = Happening::To(to, Input::Call { from, id, stamp, ask });
+        self.convey((from, to), id, call);
     }
 
     pub(crate) fn answer(&mut self, from: Pid, id: u64, answer: Result<Reply, Refused>) {
@@ -299,13 +310,52 @@ impl Kernel {
             return;
         };
         let asker = *asker;
-        match self.carry(from, asker) {
-            Some(delay) => self.after(delay, Happening::To(asker, Input::Answered(id, Box::new(answer)))),
-            None if self.hears(from, asker) => {
-                let wait = self.random.millis(1, BROKEN);
-                self.after(wait, Happening::To(asker, Input::Missing(id)));
-            }
-            None => {}
+        let answered = Happening::To(asker, Input::Answered(id, Box::new(answer)));
+        self.convey((from, asker), id, answered);
+    }
+
+    /// Sends a question or an answer. Who asked hears of a connection that breaks.
+    fn convey(&mut self, (from, to): (Pid, Pid), id: u64, arrives: Happening) {
+        match self.carry(from, to) {
+            Carried::After(delay) => self.after(delay, arrives),
+            Carried::Lost => self.miss(id),
+            Carried::Held => self.held.push(Held {
+                between: (from, to),
+                id,
+                since: self.now,
+                arrives,
+            }),
+        }
+    }
+
+    /// Who asked this is told soon that there is no answer.
+    fn miss(&mut self, id: u64) {
+        if let Some((asker, _)) = self.calls.get(&id) {
+            let asker = *asker;
+            let delay = self.random.millis(1, BROKEN);
+            self.after(delay, Happening::To(asker, Input::Missing(id)));
+        }
+    }
+
+    /// All hosts hear each other. What was sent meanwhile is sent once more, after at most as long as it has waited.
+    pub(crate) fn mend_cuts(&mut self) {
+        self.cuts.clear();
+        for held in std::mem::take(&mut self.held) {
+            let waited = u64::try_from(self.now.since(held.since).as_millis()).unwrap_or(u64::MAX);
+            let delay = self.random.millis(0, waited.max(1));
+            self.after(delay, held.arrives);
+        }
+    }
+
+    /// What is on its way between these two does not arrive: their connection is closed.
+    fn close(&mut self, a: Pid, b: Pid) {
+        let (closed, held) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|held| held.between == (a, b) || held.between == (b, a));
+        self.held = held;
+        let closed: Vec<Held> = closed;
+        for held in closed {
+            self.miss(held.id);
         }
     }
 
@@ -347,6 +397,7 @@ impl Kernel {
             *last = now;
         } else if refused || now.since(*last) > SILENCE {
             self.links.remove(&(watcher, target));
+            self.close(watcher, target);
             // The connection is closed: the other end, if there is one, sees that when it can.
             if self.links.remove(&(target, watcher)).is_some() {
                 self.at(now, Happening::To(target, Input::Lost(watcher)));
@@ -372,7 +423,7 @@ impl Kernel {
         if self.is_broken((from, to), lane.generation) {
             return;
         }
-        let Some(delay) = self.carry(from, to) else {
+        let Carried::After(delay) = self.carry(from, to) else {
             let newest = self.broken.entry((from, to)).or_insert(lane.generation);
             *newest = lane.generation.max(*newest);
             let delay = self.random.millis(1, BROKEN);

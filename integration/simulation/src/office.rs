@@ -482,11 +482,9 @@ impl Office {
                     kernel.answer(self.own, call, Ok(Reply::Done));
                     return false;
                 }
-                let before = latest.map(|(id, _)| *id);
                 let pointer = pointer(checkpoint, path.clone(), wall_ms);
                 kernel.drive(self.own, async move {
-                    let subsumed = before.as_slice();
-                    let commit = async || records.commit_checkpoint(&token, &pointer, subsumed).await;
+                    let commit = async || records.commit_checkpoint(&token, &pointer).await;
                     Done::Recorded(Box::new(what), insist(&store, commit).await)
                 });
             }

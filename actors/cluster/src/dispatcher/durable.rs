@@ -366,7 +366,7 @@ impl Durable {
         &self,
         token: &EpochToken,
         (id, location, stop): (CheckpointId, String, Option<StopsWith>),
-        (before, ids_end): (Option<CheckpointId>, CheckpointId),
+        ids_end: CheckpointId,
         completed_ms: i64,
     ) -> Result<CheckpointId, NotWritten> {
         let ids_end = if id.0 + IDS_OF_AN_EPOCH / 2 >= ids_end.0 {
@@ -384,12 +384,11 @@ impl Durable {
             completed_ms,
             drain: stop.as_ref().is_some_and(|stop| stop.drain),
         };
-        let subsumed = before.as_slice();
         let committed = insist("a checkpoint", token.job, async || match &stop {
-            None => self.records.commit_checkpoint(token, &pointer, subsumed).await,
+            None => self.records.commit_checkpoint(token, &pointer).await,
             Some(StopsWith { trigger, .. }) => {
                 let trigger = trigger.as_deref();
-                self.records.commit_stop(token, trigger, &pointer, subsumed).await
+                self.records.commit_stop(token, trigger, &pointer).await
             }
         });
         committed.await?;

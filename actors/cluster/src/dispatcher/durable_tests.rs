@@ -451,9 +451,8 @@ impl World {
             drain: false,
         });
         let pointer = (id, format!("/c/{id}"), stops);
-        let before = (master.latest, master.ids_end);
-        let token = master.token;
-        let committed = killed_at(kill, self.durable.commit(&token, pointer, before, 1)).await;
+        let (token, ids_end) = (master.token, master.ids_end);
+        let committed = killed_at(kill, self.durable.commit(&token, pointer, ids_end, 1)).await;
         match committed {
             Some(Ok(ids_end)) => {
                 let known = self.known.get_mut(&job).unwrap();

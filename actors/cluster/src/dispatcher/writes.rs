@@ -486,14 +486,13 @@ impl Job {
             return false;
         };
         let pointer = (call.message.checkpoint, call.message.path.clone());
-        let latest = self.lives.latest();
-        if latest == Some(&pointer) {
+        if self.lives.latest() == Some(&pointer) {
             call.reply.send(());
             return false;
         }
-        let before = (latest.map(|(id, _)| *id), self.ids_end);
+        let ids_end = self.ids_end;
         let pointer = (pointer.0, pointer.1, call.message.stop.clone());
-        let committed = async move { durable.commit(&token, pointer, before, wall_ms).await };
+        let committed = async move { durable.commit(&token, pointer, ids_end, wall_ms).await };
         write(job, committed, |outcome| Written::Recorded(call, outcome), cx);
         true
     }

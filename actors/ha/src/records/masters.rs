@@ -120,8 +120,9 @@ impl Records {
         Ok(IdBlock { first, end })
     }
 
-    /// Commits a checkpoint: from here on the job recovers from it. Pointers to `subsumed` ones go in the same transaction. Files are deleted
-    /// only after this has returned `Ok`; when the outcome is unknown, [`Records::settle`] it.
+    /// Commits a checkpoint: from here on the job recovers from it. The pointer to the latest one before it goes in the same transaction,
+    /// whoever has committed that: a leader of before may have, after the present one has read which is the latest. Files are deleted only
+    /// after this has returned `Ok`; when the outcome is unknown, [`Records::settle`] it.
     ///
     /// # Errors
     /// [`Failure::Fenced`]; [`Failure::Conflict`] when a later one was committed.
@@ -129,9 +130,8 @@ impl Records {
         &self,
         token: &EpochToken,
         pointer: &CheckpointPointer,
-        subsumed: &[CheckpointId],
     ) -> Result<(), Failure> {
-        self.commit((token, None), pointer, subsumed).await
+        self.commit((token, None), pointer).await
     }
 
     /// Commits the savepoint that a job stops with, because it was asked to under this trigger id. In the same transaction that is noted
@@ -144,20 +144,18 @@ impl Records {
         token: &EpochToken,
         trigger: Option<&str>,
         pointer: &CheckpointPointer,
-        subsumed: &[CheckpointId],
     ) -> Result<(), Failure> {
         assert!(
             pointer.kind == PointerKind::Savepoint,
             "a job stops with a savepoint"
         );
-        self.commit((token, trigger), pointer, subsumed).await
+        self.commit((token, trigger), pointer).await
     }
 
     async fn commit(
         &self,
         (token, trigger): (&EpochToken, Option<&str>),
         pointer: &CheckpointPointer,
-        subsumed: &[CheckpointId],
     ) -> Result<(), Failure> {
         let (job, id) = (token.job, pointer.id);
         let latest = self.keys.latest(job);
@@ -173,12 +171,11 @@ impl Records {
                 )))
             };
         }
-        assert!(!subsumed.contains(&id), "a checkpoint does not subsume itself");
         let mut write = Write::under(token)
             .replace(&latest, seen.as_ref(), &LatestCheckpoint { id })?
             .create(&self.keys.checkpoint(job, id), pointer)?;
-        for old in subsumed {
-            write = write.delete(self.keys.checkpoint(job, *old));
+        if let Some(before) = before {
+            write = write.delete(self.keys.checkpoint(job, before));
         }
         if let Some(trigger) = trigger {
             let key = self.keys.intents(job).join(trigger);
@@ -208,7 +205,7 @@ impl Records {
         self.read(&self.keys.checkpoint(job, id)).await
     }
 
-    /// Pointers to all retained checkpoints, oldest first. The last one is what the job recovers from.
+    /// Pointers to the committed checkpoints, oldest first. The last one is what the job recovers from, and the only one.
     ///
     /// # Errors
     /// When one cannot be read; it is never left out.

@@ -193,12 +193,12 @@ fn a_checkpoint_whose_answer_was_lost_is_neither_lost_nor_deleted() {
         records.submit(&leader, &one).await.unwrap();
         let raised = records.raise_epoch(&leader, one.job).await.unwrap();
         let token = records.claim(one.job, raised.epoch, "process 1").await.unwrap();
-        records.commit_checkpoint(&token, &pointer(1), &[]).await.unwrap();
+        records.commit_checkpoint(&token, &pointer(1)).await.unwrap();
         // What was read before etcd dies is the guard of what is written.
         let latest = world.keys().latest(one.job);
         assert!(world.store.get(&latest).await.unwrap().is_some());
         etcd.kill();
-        let lost = records.commit_checkpoint(&token, &pointer(2), &[]).await;
+        let lost = records.commit_checkpoint(&token, &pointer(2)).await;
         assert!(
             matches!(
                 lost,
@@ -208,11 +208,8 @@ fn a_checkpoint_whose_answer_was_lost_is_neither_lost_nor_deleted() {
         );
         etcd.restart();
         etcd.ready().await;
-        records.commit_checkpoint(&token, &pointer(2), &[]).await.unwrap();
-        assert_eq!(
-            records.checkpoints(one.job).await.unwrap(),
-            [pointer(1), pointer(2)]
-        );
+        records.commit_checkpoint(&token, &pointer(2)).await.unwrap();
+        assert_eq!(records.checkpoints(one.job).await.unwrap(), [pointer(2)]);
     });
 }
 

@@ -52,7 +52,7 @@ fn records_outlive_a_process_and_leases_do_not_and_terms_grow() {
         records.submit(&leader, &one).await.unwrap();
         let raised = records.raise_epoch(&leader, one.job).await.unwrap();
         let token = records.claim(one.job, raised.epoch, "process 1").await.unwrap();
-        records.commit_checkpoint(&token, &pointer(1), &[]).await.unwrap();
+        records.commit_checkpoint(&token, &pointer(1)).await.unwrap();
         let second = FileStore::open(dir.path(), SystemClock::new(), pool.threads());
         assert!(matches!(second, Err(OpenError::InUse(_))));
         drop((records, world));
@@ -65,9 +65,9 @@ fn records_outlive_a_process_and_leases_do_not_and_terms_grow() {
             Err(Failure::Deposed(leader.term()))
         );
         // The JobMaster did not die with the jobmanager.
-        records.commit_checkpoint(&token, &pointer(2), &[]).await.unwrap();
+        records.commit_checkpoint(&token, &pointer(2)).await.unwrap();
         records.raise_epoch(&next, one.job).await.unwrap();
-        let late = records.commit_checkpoint(&token, &pointer(3), &[]).await;
+        let late = records.commit_checkpoint(&token, &pointer(3)).await;
         assert_eq!(late, Err(token.fenced()));
     });
     drop(pool);

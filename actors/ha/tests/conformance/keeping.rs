@@ -43,20 +43,19 @@ pub(crate) async fn a_stop_is_recorded_with_its_savepoint_and_ends_with_the_job(
     let token = claimed(&records, &leader, &one).await;
     records.intend(&leader, one.job, &stop()).await.unwrap();
     let trigger = Some("stop-1");
-    records.commit_checkpoint(&token, &pointer(1), &[]).await.unwrap();
+    records.commit_checkpoint(&token, &pointer(1)).await.unwrap();
     let raised = records.raise_epoch(&leader, one.job).await.unwrap();
     // Who has lost the job says neither.
-    let late = records.commit_stop(&token, trigger, &savepoint(2), &[]).await;
+    let late = records.commit_stop(&token, trigger, &savepoint(2)).await;
     assert_eq!(late, Err(token.fenced()));
     assert_eq!(
         records.intent(one.job, "stop-1").await.unwrap().unwrap().taken,
         None
     );
     let token = records.claim(one.job, raised.epoch, "process 2").await.unwrap();
-    let subsumed = [CheckpointId(1)];
     for _ in 0..2 {
         records
-            .commit_stop(&token, trigger, &savepoint(70), &subsumed)
+            .commit_stop(&token, trigger, &savepoint(70))
             .await
             .unwrap();
     }

@@ -42,7 +42,6 @@ enum Op {
     Commit {
         token: usize,
         id: u64,
-        subsume: bool,
     },
     Intend {
         leader: usize,
@@ -75,7 +74,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (0..3usize, 0..2u8).prop_map(|(leader, job)| Op::Raise { leader, job }),
         4 => (0..4usize, 0..2u8).prop_map(|(raised, process)| Op::Claim { raised, process }),
         3 => (0..3usize).prop_map(|token| Op::Reserve { token }),
-        5 => (0..3usize, 1..20u64, any::<bool>()).prop_map(|(token, id, subsume)| Op::Commit { token, id, subsume }),
+        5 => (0..3usize, 1..20u64).prop_map(|(token, id)| Op::Commit { token, id }),
         2 => (0..3usize, 0..2u8, 0..2u8, any::<bool>())
             .prop_map(|(leader, job, trigger, cancel)| Op::Intend { leader, job, trigger, cancel }),
         2 => (0..3usize, 0..2u8).prop_map(|(token, trigger)| Op::Answer { token, trigger }),
@@ -277,7 +276,7 @@ impl Pair {
             Op::Raise { leader, job } => self.raise(leader, job).await,
             Op::Claim { raised, process } => self.claim(raised, process).await,
             Op::Reserve { token } => self.reserve(token).await,
-            Op::Commit { token, id, subsume } => self.commit(token, id, subsume).await,
+            Op::Commit { token, id } => self.commit(token, id).await,
             Op::Intend {
                 leader,
                 job,
@@ -431,41 +430,24 @@ impl Pair {
         matches!(result, Some((.., Cleanup::Clean)))
     }
 
-    async fn commit(&mut self, token: usize, number: u64, subsume: bool) -> (End, End) {
+    async fn commit(&mut self, token: usize, number: u64) -> (End, End) {
         let Some(claimed) = pick(&self.claimed, token) else {
             return (End::Nothing, End::Nothing);
         };
         let holds = self.holds(&claimed) && !self.is_clean(claimed.job);
         let model = self.model(claimed.job);
-        let subsumed: Vec<u64> = if subsume {
-            model
-                .checkpoints
-                .iter()
-                .copied()
-                .filter(|old| *old < number)
-                .collect()
-        } else {
-            vec![]
-        };
         let expected = match model.latest {
             latest if latest >= number && model.checkpoints.contains(&number) => End::Done,
             latest if latest >= number => End::Conflict,
             _ if !holds => End::Fenced,
             _ => {
-                subsumed.iter().for_each(|old| {
-                    model.checkpoints.remove(old);
-                });
-                model.checkpoints.insert(number);
+                model.checkpoints = [number].into();
                 model.latest = number;
                 End::Done
             }
         };
-        let subsumed: Vec<CheckpointId> = subsumed.into_iter().map(CheckpointId).collect();
         let pointer = pointer(number);
-        let commit = || {
-            self.records
-                .commit_checkpoint(&claimed.token, &pointer, &subsumed)
-        };
+        let commit = || self.records.commit_checkpoint(&claimed.token, &pointer);
         let answer = match known!(self, commit()) {
             Ok(answer) => end_of(answer, |()| End::Done),
             Err(Ok(_)) => End::Done,

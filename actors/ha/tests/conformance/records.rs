@@ -92,7 +92,7 @@ pub(crate) async fn an_epoch_is_claimed_once_and_fences_the_one_before(world: &W
             .record_deployment(&token, &DeploymentRecord::default())
             .await,
         records.consume_restore(&token).await,
-        records.commit_checkpoint(&token, &pointer(1), &[]).await,
+        records.commit_checkpoint(&token, &pointer(1)).await,
         records
             .reserve_checkpoint_ids(&token, CheckpointId(0), 64)
             .await
@@ -215,25 +215,16 @@ pub(crate) async fn a_checkpoint_is_committed_once_and_goes_forward(world: &Worl
     let (records, leader, one) = (world.records(), world.lead().await, job(1, 1));
     let token = claimed(&records, &leader, &one).await;
     for id in [1, 2, 5] {
-        records
-            .commit_checkpoint(&token, &pointer(id), &[])
-            .await
-            .unwrap();
+        records.commit_checkpoint(&token, &pointer(id)).await.unwrap();
     }
-    records.commit_checkpoint(&token, &pointer(5), &[]).await.unwrap();
+    records.commit_checkpoint(&token, &pointer(5)).await.unwrap();
     for id in [3, 4] {
-        let late = records.commit_checkpoint(&token, &pointer(id), &[]).await;
+        let late = records.commit_checkpoint(&token, &pointer(id)).await;
         assert!(matches!(late, Err(Failure::Conflict(_))), "{late:?}");
     }
-    let subsumed = [CheckpointId(1), CheckpointId(2)];
-    records
-        .commit_checkpoint(&token, &pointer(6), &subsumed)
-        .await
-        .unwrap();
-    assert_eq!(
-        records.checkpoints(one.job).await.unwrap(),
-        [pointer(5), pointer(6)]
-    );
+    assert_eq!(records.checkpoints(one.job).await.unwrap(), [pointer(5)]);
+    records.commit_checkpoint(&token, &pointer(6)).await.unwrap();
+    assert_eq!(records.checkpoints(one.job).await.unwrap(), [pointer(6)]);
     let latest = records.jobs().await.unwrap()[&one.job].latest.clone().unwrap();
     assert_eq!(latest.value.id, CheckpointId(6));
 }
@@ -306,10 +297,7 @@ pub(crate) async fn cleaning_deletes_everything_but_the_result(world: &World) {
         .unwrap();
     // More than one transaction deletes.
     for id in 1..120 {
-        records
-            .commit_checkpoint(&token, &pointer(id), &[])
-            .await
-            .unwrap();
+        records.commit_checkpoint(&token, &pointer(id)).await.unwrap();
     }
     assert_eq!(
         records.clean_job(&leader, one.job).await,

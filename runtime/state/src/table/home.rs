@@ -44,11 +44,8 @@ pub(super) fn prefetch(address: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        #[allow(unsafe_code, reason = "it has no safe name, and decision 54 the measurement")]
         // SAFETY: the instruction changes nothing that a program sees, and takes any address, mapped or not.
-        #[allow(
-            unsafe_code,
-            reason = "there is no safe name for it; see the measurement in decision 54"
-        )]
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address));
         }
