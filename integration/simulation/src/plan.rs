@@ -13,6 +13,9 @@ const ENDING: Duration = Duration::from_secs(60);
 /// How long it is watched after its end.
 const AFTERWARDS: Duration = Duration::from_secs(15);
 
+/// A run has at least so many checkpoints.
+const CHECKPOINTS: u64 = 10;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
     /// All is well, and the job is to run and to have a checkpoint newer than this one.
@@ -37,6 +40,8 @@ pub(crate) struct Plan {
     phase: Phase,
     rounds: u32,
     allowed: Vec<Fault>,
+    /// What has to happen in one of the rounds.
+    due: Vec<Fault>,
     pub(crate) faults: Vec<Fault>,
     /// Quiet phases at whose end all was well.
     pub(crate) recoveries: u64,
@@ -44,11 +49,15 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// So many rounds of faults of these kinds.
+    /// So many rounds of faults of these kinds. The leader is replaced in one of them and the JobMaster in another one, if there are as many.
     pub(crate) fn new(rounds: u32, allowed: &[Fault]) -> Self {
+        let mut due = vec![Fault::KillLeader, Fault::KillJobMaster];
+        due.truncate(rounds as usize);
+        due.retain(|fault| allowed.contains(fault));
         Self {
             rounds,
             allowed: allowed.to_vec(),
+            due,
             ..Self::default()
         }
     }
@@ -107,22 +116,43 @@ impl Plan {
     fn go_on(&mut self, world: &mut World) {
         let now = world.kernel.now;
         if self.rounds == 0 || self.allowed.is_empty() {
+            if world.kernel.checks.checkpoints < CHECKPOINTS {
+                self.phase = Phase::Well(now.after(Duration::from_secs(1)));
+                return;
+            }
             world.kernel.splits_end = Some(world.kernel.splits() + 3);
             self.phase = Phase::Ending(now);
             return;
         }
-        self.rounds -= 1;
         let faults = 1 + world.kernel.random.below(2);
+        if let Some(fault) = self.due(world) {
+            self.inflict(fault, world);
+        }
         for _ in 0..faults {
-            if let Some(fault) = world.kernel.random.pick(&self.allowed)
-                && world.inflict(fault)
-            {
-                self.faults.push(fault);
+            if let Some(fault) = world.kernel.random.pick(&self.allowed) {
+                self.inflict(fault, world);
             }
         }
+        self.rounds -= 1;
         let lasts = world.kernel.random.millis(500, 14_000);
         let still = world.kernel.paused.values().max().copied().unwrap_or(now);
         self.phase = Phase::Faulty(still.max(now.after(lasts)));
+    }
+
+    /// What has to happen in this round: at some time, and at last when there are no more rounds than that.
+    fn due(&mut self, world: &mut World) -> Option<Fault> {
+        let last = self.due.len() == self.rounds as usize;
+        if self.due.is_empty() || !(last || world.kernel.random.percent(40)) {
+            return None;
+        }
+        let which = world.kernel.random.below(self.due.len() as u64);
+        Some(self.due.swap_remove(usize::try_from(which).unwrap_or(0)))
+    }
+
+    fn inflict(&mut self, fault: Fault, world: &mut World) {
+        if world.inflict(fault) {
+            self.faults.push(fault);
+        }
     }
 
     fn look_at_end(&mut self, world: &mut World, since: Time) {

@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seeds that are always run.
-const FIXED: std::ops::Range<u64> = 1..61;
+const FIXED: std::ops::Range<u64> = 1..101;
+/// As many are drawn from the date.
+const OF_THE_DAY: u64 = 100;
 /// Rounds of faults of each run.
-const ROUNDS: u32 = 4;
+const ROUNDS: u32 = 5;
 
 fn run(seed: u64, scenario: &Scenario) -> Outcome {
     let outcome = simulate(seed, scenario).unwrap_or_else(|why| panic!("{why}"));
@@ -26,13 +28,16 @@ fn run(seed: u64, scenario: &Scenario) -> Outcome {
     outcome
 }
 
-/// Seeds that have found something, with their rounds of faults.
-const FOUND: [(u64, u32); 2] = [(2365, 5), (2741, 5)];
-
-/// Runs seeds, and says what they have covered.
+/// Runs seeds, says what they have covered, and sees that each has covered what the standard scenario is to.
 fn run_all(seeds: impl Iterator<Item = u64>) -> Vec<Outcome> {
     let scenario = Scenario::standard(ROUNDS);
     let outcomes: Vec<Outcome> = seeds.map(|seed| run(seed, &scenario)).collect();
+    for outcome in outcomes.iter().filter(|outcome| !outcome.gave_up) {
+        let faults: u64 = outcome.faults.values().sum();
+        assert!(outcome.checkpoints >= 10 && faults >= 5, "{outcome:#?}");
+        assert!(outcome.terms > 1 && outcome.replaced > 0, "{outcome:#?}");
+        assert!(outcome.steps > 0 && outcome.checks > 0 && outcome.recoveries > 0);
+    }
     let total = |what: fn(&Outcome) -> u64| outcomes.iter().map(what).sum::<u64>();
     let faults = |outcome: &Outcome| outcome.faults.values().sum();
     println!(
@@ -47,13 +52,6 @@ fn run_all(seeds: impl Iterator<Item = u64>) -> Vec<Outcome> {
         total(|outcome| outcome.replaced),
     );
     outcomes
-}
-
-#[test]
-fn what_seeds_have_found_is_mended() {
-    for (seed, rounds) in FOUND {
-        run(seed, &Scenario::standard(rounds));
-    }
 }
 
 #[test]
@@ -88,7 +86,6 @@ fn fixed_seeds_keep_every_promise() {
             .faults
             .iter()
             .for_each(|(fault, times)| *faults.entry(*fault).or_default() += times);
-        assert!(outcome.steps > 0 && outcome.checks > 0 && outcome.gave_up | (outcome.recoveries > 0));
     }
     for fault in Fault::ALL {
         assert!(
@@ -97,8 +94,6 @@ fn fixed_seeds_keep_every_promise() {
         );
     }
     let any = |what: fn(&Outcome) -> bool| outcomes.iter().any(what);
-    assert!(any(|outcome| outcome.terms > 1), "no leader was replaced");
-    assert!(any(|outcome| outcome.replaced > 0), "no JobMaster was replaced");
     assert!(
         any(|outcome| outcome.repeated_commits > 0),
         "nothing was committed again"
@@ -120,5 +115,5 @@ fn seeds_of_the_day_keep_every_promise() {
         .unwrap_or(Duration::ZERO);
     let first = 1_000_000 + now.as_secs() / 86_400 * 1_000;
     println!("seeds from {first}");
-    run_all(first..first + 20);
+    run_all(first..first + OF_THE_DAY);
 }
