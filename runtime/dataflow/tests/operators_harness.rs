@@ -167,6 +167,66 @@ fn processing_timers_survive_a_restore() {
     assert_eq!(restored.records(), [((7, 3), NO_TIMESTAMP)]);
 }
 
+/// Plans a timer of each time 10 later; a negative record takes back those of the positive one.
+struct Plans;
+
+impl KeyedProcessFunction<u64, i64, (u64, TimeDomain, i64)> for Plans {
+    fn process(
+        &mut self,
+        n: i64,
+        cx: KeyedCx<'_, u64>,
+        _: &mut Emitter<'_, (u64, TimeDomain, i64)>,
+    ) -> Result<(), UserError> {
+        if n < 0 {
+            cx.delete_event_timer(10 - n);
+            cx.delete_processing_timer(10 - n);
+        } else {
+            cx.register_event_timer(n + 10);
+            cx.register_event_timer(n + 10);
+            cx.register_processing_timer(n + 10);
+            cx.register_processing_timer(n + 10);
+        }
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        time: i64,
+        domain: TimeDomain,
+        cx: KeyedCx<'_, u64>,
+        out: &mut Emitter<'_, (u64, TimeDomain, i64)>,
+    ) -> Result<(), UserError> {
+        out.emit((*cx.key(), domain, time));
+        Ok(())
+    }
+}
+
+#[test]
+fn timers_fire_once_for_a_key_and_time_and_not_when_they_were_taken_back() {
+    use TimeDomain::{Event, Processing};
+    let make = || {
+        let by_half = Arc::new(ByValue::new(|n: &i64| n.unsigned_abs() % 2));
+        KeyedProcess::new(by_half, || Plans)
+    };
+    let mut harness = Harness::new(make).unwrap();
+    // 4 and 6 are of one key, 5 and 7 of the other; -9 has nothing to take back.
+    harness
+        .push_all([4, 5, 6, 7, -4, -7, -9].map(|n| (n, 0)))
+        .unwrap();
+    harness.watermark(100).unwrap();
+    harness.processing_time(100).unwrap();
+    let fired: Vec<_> = harness.records().into_iter().map(|(fired, _)| fired).collect();
+    assert_eq!(
+        fired,
+        [
+            (1, Event, 15),
+            (0, Event, 16),
+            (1, Processing, 15),
+            (0, Processing, 16)
+        ]
+    );
+}
+
 /// State and timers of a snapshot are divided by key group: two new subtasks have each key once.
 #[test]
 fn a_snapshot_is_divided_between_more_subtasks() {

@@ -106,6 +106,8 @@ enum Step {
     Idle(usize),
     Active(usize),
     End(usize),
+    /// Another merger goes on where this one stands.
+    GoOn,
 }
 
 /// Which planted bug a merger has.
@@ -196,6 +198,7 @@ impl Model {
                 }
             }
             Step::End(i) => self.end(i),
+            Step::GoOn => WatermarkUpdate::NONE,
         }
     }
 
@@ -245,6 +248,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => input.clone().prop_map(Step::Idle),
         4 => input.clone().prop_map(Step::Active),
         1 => input.prop_map(Step::End),
+        1 => Just(Step::GoOn),
     ]
 }
 
@@ -254,6 +258,13 @@ fn apply(merger: &mut WatermarkMerger, step: Step) -> WatermarkUpdate {
         Step::Idle(i) => merger.status(i, Idle),
         Step::Active(i) => merger.status(i, Active),
         Step::End(i) => merger.end(i),
+        // What has ended is known to the one that it ended for alone.
+        Step::GoOn if merger.inputs.iter().any(|input| input.ended) => WatermarkUpdate::NONE,
+        Step::GoOn => {
+            let inputs: Vec<_> = (0..INPUTS).map(|i| merger.input(i)).collect();
+            *merger = WatermarkMerger::going_on(merger.current(), inputs.into_iter());
+            WatermarkUpdate::NONE
+        }
     }
 }
 

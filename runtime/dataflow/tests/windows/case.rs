@@ -38,13 +38,15 @@ pub(crate) enum Assign {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Trig {
     Default,
+    /// That of windows in the other kind of time.
+    Foreign,
     Count(u64),
     ContinuousEvent(i64),
     ContinuousProcessing(i64),
     Delta(f64),
     EndOfStream,
     Never,
-    /// Custom: fires at every second element and registers a timer at the element's time.
+    /// Custom: fires at every second element, purges at others, and registers a timer at the element's time.
     Odd,
 }
 
@@ -68,6 +70,27 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// The trigger that windows have of their own.
+    pub(crate) fn by_default(assign: Assign, event_time: bool, (lateness, side): (i64, bool)) -> Self {
+        Self {
+            assign,
+            event_time,
+            trig: Trig::Default,
+            purging: false,
+            evict: Evict::None,
+            lateness,
+            side,
+        }
+    }
+
+    /// Whether an aggregate of such windows has an operator of its own.
+    pub(crate) fn is_fast(&self) -> bool {
+        self.trig == Trig::Default
+            && !self.purging
+            && self.evict == Evict::None
+            && !matches!(self.assign, Assign::Parity { .. })
+    }
+
     pub(crate) fn is_merging(&self) -> bool {
         matches!(self.assign, Assign::Session { .. } | Assign::DynamicSession)
     }
@@ -138,6 +161,7 @@ pub(crate) fn assign() -> impl Strategy<Value = Assign> {
 pub(crate) fn trig() -> impl Strategy<Value = Trig> {
     prop_oneof![
         3 => Just(Trig::Default),
+        1 => Just(Trig::Foreign),
         2 => (1_u64..4).prop_map(Trig::Count),
         2 => (1_i64..7).prop_map(Trig::ContinuousEvent),
         1 => (1_i64..7).prop_map(Trig::ContinuousProcessing),

@@ -8,6 +8,7 @@ use hurtig_dataflow::key::ByValue;
 use hurtig_dataflow::operator::{
     Budget, Collector, OpenContext, Operator, Progress, Services, SideOutputs, SubtaskInfo,
 };
+use hurtig_dataflow::timers::TimeDomain;
 use hurtig_dataflow::windows::*;
 use std::time::Duration;
 
@@ -186,4 +187,56 @@ fn late_records_that_nobody_takes_are_counted() {
         &[(9, rec(1, 1)), (10, rec(1, 1)), (-1, rec(1, 1))],
     );
     assert_eq!(op.late_records_dropped(), 2);
+}
+
+/// A window as long as the element's value; two merge when the pause between them is shorter than
+/// the longer one.
+struct Bouts;
+
+impl WindowAssigner<Rec> for Bouts {
+    type Window = TimeWindow;
+
+    fn assign(&self, rec: &Rec, time: i64, windows: &mut Vec<TimeWindow>) -> hurtig_core::Result<()> {
+        windows.push(TimeWindow::new(time, time + rec.value));
+        Ok(())
+    }
+
+    fn domain(&self) -> TimeDomain {
+        TimeDomain::Event
+    }
+
+    fn default_trigger(&self) -> DefaultTrigger {
+        DefaultTrigger::EventTime
+    }
+
+    fn is_merging(&self) -> bool {
+        true
+    }
+
+    fn merge(&self, a: &TimeWindow, b: &TimeWindow) -> Option<TimeWindow> {
+        let pause = a.start.max(b.start) - a.end.min(b.end);
+        let longer = (a.end - a.start).max(b.end - b.start);
+        (pause < longer).then(|| TimeWindow::new(a.start.min(b.start), a.end.max(b.end)))
+    }
+}
+
+/// What a window grows to by merging with one may merge with another that it passed over.
+#[test]
+fn windows_of_a_custom_assigner_merge_until_no_two_do() {
+    let spec = WindowSpec::new(Bouts);
+    let mut op = spec.reduce(selector(), |into: &mut Rec, rec| into.value += rec.value);
+    let op = &mut **op.as_mut().unwrap();
+    let services = services();
+    op.open(&mut OpenContext::new(&services, None)).unwrap();
+    // [0, 1) and [7, 10) stay apart; [4, 6) is too far from the first, but what it makes of the
+    // second, [4, 10), is not. [40, 41) is far from all.
+    feed(
+        op,
+        &services,
+        &[(0, rec(7, 1)), (7, rec(7, 3)), (4, rec(7, 2)), (40, rec(7, 1))],
+    );
+    // Neither of the windows that have become one fires.
+    assert_eq!(advance(op, &services, 8), []);
+    assert_eq!(advance(op, &services, 9), [(rec(7, 6), 9)]);
+    assert_eq!(advance(op, &services, 40), [(rec(7, 1), 40)]);
 }

@@ -123,13 +123,15 @@ impl<'a> Driver<'a> {
         }
     }
 
-    pub(crate) fn restore(&mut self) {
+    /// Goes on with a new operator from a snapshot, which it returns.
+    pub(crate) fn restore(&mut self) -> OperatorSnapshot {
         let snapshot = snapshot_of(&mut *self.operator, &self.services);
         self.operator = (self.make)();
         self.services.clear_schedule();
         self.operator
             .open(&mut OpenContext::new(&self.services, Some(&snapshot)))
             .unwrap();
+        snapshot
     }
 
     /// Restores with event time back at its beginning.

@@ -12,8 +12,10 @@ mod model;
 mod stagger;
 mod subject;
 
-use case::{Case, Drive, Evict, Step, Trig};
+use case::{Case, Drive, Step, Trig};
 use driver::Driver;
+use hurtig_dataflow::timers::{EVENT_SECTION, PROCESSING_SECTION};
+use hurtig_state::OperatorSnapshot;
 use model::{Fired, Model};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -37,6 +39,26 @@ fn summed(fired: &Fired) -> Fired {
         vec![values.len() as i64, values.iter().sum()],
         *time,
     )
+}
+
+/// What a reducing function would make of them; nothing of none.
+fn reduced(fired: &Fired) -> Option<Fired> {
+    let (key, window, values, time) = fired;
+    let value = values.iter().copied().reduce(|sum, value| sum + value)?;
+    Some((*key, *window, vec![value], *time))
+}
+
+/// The general operator remembers no window and no timer longer than it has to.
+fn check_remembered(model: &Model, snapshot: &OperatorSnapshot) -> Result<(), TestCaseError> {
+    let (windows, timers) = model.remembered();
+    let stored = snapshot.section("windows").len();
+    prop_assert!(windows.contains(&stored), "{} windows of {:?}", stored, windows);
+    // The custom trigger leaves its timers behind.
+    if model.case.trig != Trig::Odd {
+        let stored = [EVENT_SECTION, PROCESSING_SECTION].map(|section| snapshot.section(section).len());
+        prop_assert_eq!(stored, timers, "timers");
+    }
+    Ok(())
 }
 
 fn check_against_model(case: &Case, kind: Kind, steps: &[Step], drive: Drive) -> Result<(), TestCaseError> {
@@ -63,7 +85,14 @@ fn check_against_model(case: &Case, kind: Kind, steps: &[Step], drive: Drive) ->
                 model.clock(clock);
                 driver.clock(clock);
             }
-            Step::Restore | Step::Restart => driver.restore(),
+            Step::Restore | Step::Restart => {
+                let snapshot = driver.restore();
+                let fast =
+                    matches!(kind, Kind::Fast { .. } | Kind::Aggregate | Kind::Reducing) && case.is_fast();
+                if !fast {
+                    check_remembered(&model, &snapshot)?;
+                }
+            }
         }
         // Timers of a time that has passed already are due at once.
         model.clock(clock);
@@ -71,6 +100,7 @@ fn check_against_model(case: &Case, kind: Kind, steps: &[Step], drive: Drive) ->
             Kind::Fast { shareable: true } | Kind::General { shareable: true } => {
                 model.out.iter().map(summed).collect()
             }
+            Kind::Reducing => model.out.iter().filter_map(reduced).collect(),
             _ => model.out.clone(),
         };
         prop_assert_eq!(sorted(&driver.out), sorted(&expected), "after {:?}", step);
@@ -105,7 +135,7 @@ fn check_same(case: &Case, shareable: bool, steps: &[Step], drives: [Drive; 2]) 
                 }
                 Step::Watermark(by) => driver.watermark(wm.saturating_add(*by)),
                 Step::Clock(by) => driver.clock(clock + by),
-                Step::Restore => driver.restore(),
+                Step::Restore => drop(driver.restore()),
                 Step::Restart => driver.restart(),
             }
         }
@@ -138,11 +168,19 @@ proptest! {
     }
 
     #[test]
+    fn aggregates_do_what_the_definitions_say_whatever_fires_and_evicts(
+        case in case::case(), reducing: bool, steps in case::steps(false), drive in case::drive(),
+    ) {
+        let kind = if reducing { Kind::Reducing } else { Kind::Aggregate };
+        check_against_model(&case, kind, &steps, drive)?;
+    }
+
+    #[test]
     fn grid_windows_with_an_aggregate_do_what_the_definitions_say(
         assign in case::grid(), event_time in prop::bool::weighted(0.8), shareable: bool, lateness in case::lateness(),
         side: bool, steps in case::steps(false), drive in case::drive(),
     ) {
-        let case = Case { assign, event_time, trig: Trig::Default, purging: false, evict: Evict::None, lateness, side };
+        let case = Case::by_default(assign, event_time, (lateness, side));
         check_against_model(&case, Kind::Fast { shareable }, &steps, drive)?;
     }
 
@@ -151,7 +189,7 @@ proptest! {
         assign in case::session(), event_time in prop::bool::weighted(0.8), shareable: bool, lateness in case::lateness(),
         side: bool, steps in case::steps(false), drive in case::drive(),
     ) {
-        let case = Case { assign, event_time, trig: Trig::Default, purging: false, evict: Evict::None, lateness, side };
+        let case = Case::by_default(assign, event_time, (lateness, side));
         check_against_model(&case, Kind::Fast { shareable }, &steps, drive)?;
     }
 
@@ -160,7 +198,7 @@ proptest! {
         assign in prop_oneof![case::grid(), case::session()], event_time in prop::bool::weighted(0.9), shareable: bool,
         lateness in case::lateness(), side: bool, steps in case::steps(true), drives in [case::drive(), case::drive()],
     ) {
-        let case = Case { assign, event_time, trig: Trig::Default, purging: false, evict: Evict::None, lateness, side };
+        let case = Case::by_default(assign, event_time, (lateness, side));
         check_same(&case, shareable, &steps, drives)?;
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::case::{Assign, Case, Evict, Rec, Trig};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// A result: key, window, its values, its timestamp.
 pub(crate) type Fired = (u64, (i64, i64), Vec<i64>, i64);
@@ -18,6 +19,9 @@ struct Win {
     event_timers: BTreeSet<i64>,
     clock_timers: BTreeSet<i64>,
 }
+
+/// The values after which [`Trig::Odd`] purges.
+pub(crate) const PURGING: [i64; 2] = [2, 5];
 
 pub(crate) struct Model {
     pub(crate) case: Case,
@@ -114,6 +118,7 @@ impl Model {
             win.elements.push((time, rec.value));
             let fire = self.on_element(&mut win, time, rec.value);
             self.fired(&mut win, rec.key, fire);
+            self.purge(&mut win, rec.value);
             let cleanup = self.cleanup(win.max());
             if cleanup != i64::MAX {
                 self.timers(&mut win).insert(cleanup);
@@ -171,10 +176,10 @@ impl Model {
         }
         let max = win.max();
         match self.case.trig {
-            Trig::Default if self.case.event_time => {
+            Trig::Default | Trig::Foreign if self.fires_by_watermark() => {
                 win.event_timers.extend((max > self.wm).then_some(max));
             }
-            Trig::Default => win.clock_timers.extend((max > self.clock).then_some(max)),
+            Trig::Default | Trig::Foreign => win.clock_timers.extend((max > self.clock).then_some(max)),
             Trig::ContinuousEvent(_) => win.event_timers.extend(win.next),
             Trig::ContinuousProcessing(_) => win.clock_timers.extend(win.next),
             _ => {}
@@ -185,13 +190,13 @@ impl Model {
     fn on_element(&self, win: &mut Win, time: i64, value: i64) -> bool {
         let max = win.max();
         match self.case.trig {
-            Trig::Default if self.case.event_time => {
+            Trig::Default | Trig::Foreign if self.fires_by_watermark() => {
                 if max > self.wm {
                     win.event_timers.insert(max);
                 }
                 max <= self.wm
             }
-            Trig::Default => {
+            Trig::Default | Trig::Foreign => {
                 win.clock_timers.insert(max);
                 false
             }
@@ -243,9 +248,43 @@ impl Model {
         }
     }
 
+    /// Whether the default trigger, or the one of the other kind of time, asks for event time.
+    fn fires_by_watermark(&self) -> bool {
+        self.case.event_time == (self.case.trig == Trig::Default)
+    }
+
+    /// The custom trigger purges without firing, after elements with some values.
+    fn purge(&self, win: &mut Win, value: i64) {
+        if self.case.trig == Trig::Odd && PURGING.contains(&value) && win.count.is_multiple_of(2) {
+            win.elements.clear();
+        }
+    }
+
+    /// How many windows are to be remembered, at least and at most, and how many timers of either kind.
+    pub(crate) fn remembered(&self) -> (RangeInclusive<usize>, [usize; 2]) {
+        let wins = || self.wins.values().flatten();
+        let forgotten = |win: &&Win| self.is_forgotten(win);
+        let full = wins().filter(|win| !win.elements.is_empty()).count();
+        let timers = [
+            wins().map(|win| win.event_timers.len()).sum(),
+            wins().map(|win| win.clock_timers.len()).sum(),
+        ];
+        (full..=wins().count() - wins().filter(forgotten).count(), timers)
+    }
+
+    /// A window that was purged and would be remembered for ever.
+    fn is_forgotten(&self, win: &Win) -> bool {
+        self.case.purging
+            && self.case.evict == Evict::None
+            && !self.case.is_merging()
+            && self.cleanup(win.max()) == i64::MAX
+            && win.elements.is_empty()
+            && (win.count, win.next, win.last) == (0, None, None)
+    }
+
     fn on_event_timer(&self, win: &mut Win, time: i64) -> bool {
         match self.case.trig {
-            Trig::Default => self.case.event_time && time == win.max(),
+            Trig::Default | Trig::Foreign => self.fires_by_watermark() && time == win.max(),
             Trig::ContinuousEvent(every) => {
                 if time == win.max() {
                     return true;
@@ -266,7 +305,7 @@ impl Model {
 
     fn on_clock_timer(&self, win: &mut Win, time: i64) -> bool {
         match self.case.trig {
-            Trig::Default => !self.case.event_time,
+            Trig::Default | Trig::Foreign => !self.fires_by_watermark() && time == win.max(),
             Trig::ContinuousProcessing(every) if win.next == Some(time) => {
                 let next = (time + every).min(win.max());
                 win.next = None;

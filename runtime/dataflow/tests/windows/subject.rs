@@ -1,7 +1,7 @@
 //! The operators under test, built from a case.
 
 use crate::case::{Assign, Case, Evict, Rec, Trig};
-use crate::model::Fired;
+use crate::model::{Fired, PURGING};
 use hurtig_core::{Result, UserError};
 use hurtig_dataflow::key::ByValue;
 use hurtig_dataflow::operator::{Collector, Operator, OutputTag};
@@ -126,7 +126,7 @@ pub(crate) struct AnyTrigger {
     default: DefaultTrigger,
 }
 
-#[derive(Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct AnyState {
     unit: (),
     count: u64,
@@ -140,7 +140,7 @@ type Delta = fn(&Rec, &Rec) -> f64;
 macro_rules! ask {
     ($self:ident, $cx:ident, $call:ident($($arg:expr),*), $odd:expr) => {
         match $self.trig {
-            Trig::Default => Trigger::<Rec, _>::$call(&$self.default, $($arg,)* &mut $cx.project(|s| &mut s.unit)),
+            Trig::Default | Trig::Foreign => Trigger::<Rec, _>::$call(&$self.default, $($arg,)* &mut $cx.project(|s| &mut s.unit)),
             Trig::Count(n) => Trigger::<Rec, _>::$call(&CountTrigger::of(n).unwrap(), $($arg,)* &mut $cx.project(|s| &mut s.count)),
             Trig::ContinuousEvent(i) => Trigger::<Rec, _>::$call(
                 &ContinuousEventTimeTrigger::of(ms(i)).unwrap(), $($arg,)* &mut $cx.project(|s| &mut s.next)),
@@ -166,6 +166,8 @@ impl Trigger<Rec, TimeWindow> for AnyTrigger {
             cx.state.count += 1;
             if cx.state.count % 2 == 1 {
                 TriggerResult::Fire
+            } else if PURGING.contains(&rec.value) {
+                TriggerResult::Purge
             } else {
                 TriggerResult::Continue
             }
@@ -209,7 +211,7 @@ impl Trigger<Rec, TimeWindow> for AnyTrigger {
     }
     fn as_default(&self) -> Option<TimeDomain> {
         match self.trig {
-            Trig::Default => Trigger::<Rec, TimeWindow>::as_default(&self.default),
+            Trig::Default | Trig::Foreign => Trigger::<Rec, TimeWindow>::as_default(&self.default),
             _ => None,
         }
     }
@@ -298,6 +300,10 @@ impl AggregateFunction for Sum {
     }
 }
 
+fn add(into: &mut Rec, rec: Rec) {
+    into.value += rec.value;
+}
+
 type Pcx<'a> = WindowContext<'a, TimeWindow>;
 
 fn all(
@@ -359,6 +365,10 @@ impl ProcessWindowFunction<Vec<i64>, u64, TimeWindow, Fired> for OneGenerally {
 pub(crate) enum Kind {
     /// All elements, evicting if the case says so.
     Elements,
+    /// An aggregate with whatever the case says.
+    Aggregate,
+    /// The same with a reducing function, which has no result of nothing.
+    Reducing,
     /// An aggregate whose operator is chosen.
     Fast { shareable: bool },
     /// The same by the general operator.
@@ -372,9 +382,13 @@ pub(crate) fn late_tag() -> OutputTag<Rec> {
 pub(crate) fn build(case: &Case, kind: Kind) -> Subject {
     let selector = ByValue::new(|rec: &Rec| rec.key);
     let assigner = assigner(case);
+    let default = match case.event_time == (case.trig != Trig::Foreign) {
+        true => DefaultTrigger::EventTime,
+        false => DefaultTrigger::ProcessingTime,
+    };
     let trigger = AnyTrigger {
         trig: case.trig,
-        default: assigner.default_trigger(),
+        default,
     };
     let mut spec = WindowSpec::new(assigner).allowed_lateness(ms(case.lateness));
     if case.side {
@@ -402,6 +416,18 @@ where
         Kind::Elements => spec
             .evictor(AnyEvictor(case.evict))
             .process(selector, ProcessFn(all)),
+        Kind::Aggregate if case.evict == Evict::None => {
+            spec.aggregate_then(selector, Listing, ProcessFn(one))
+        }
+        Kind::Aggregate => {
+            let spec = spec.evictor(AnyEvictor(case.evict));
+            spec.aggregate_then(selector, Listing, ProcessFn(one))
+        }
+        Kind::Reducing if case.evict == Evict::None => spec.reduce_then(selector, add, ProcessFn(all)),
+        Kind::Reducing => {
+            let spec = spec.evictor(AnyEvictor(case.evict));
+            spec.reduce_then(selector, add, ProcessFn(all))
+        }
         Kind::Fast { shareable: true } => spec.aggregate_then(selector, Sum, ProcessFn(one)),
         Kind::Fast { shareable: false } => spec.aggregate_then(selector, Listing, ProcessFn(one)),
         Kind::General { shareable: true } => spec.aggregate_then(selector, Sum, OneGenerally),

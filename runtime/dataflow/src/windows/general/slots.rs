@@ -142,7 +142,8 @@ where
     }
 
     /// Joins the windows at `merged` (ascending) into one: contents and trigger states are merged in
-    /// window order, the timers of the old windows deleted.
+    /// window order. The timers of the old windows are deleted before the new one's are registered,
+    /// which may be one of the old.
     fn merge<C, L: Default>(
         &mut self,
         slots: &mut Slots<A::Window, C, T::State, L>,
@@ -159,9 +160,14 @@ where
         // Removed from the back, so that the remaining positions stay right.
         let mut old: Vec<_> = merged.iter().rev().map(|&i| slots.remove(i)).collect();
         old.reverse();
-        for slot in &mut old {
-            self.trigger
-                .merge_state(&mut joined.trigger, std::mem::take(&mut slot.trigger));
+        for slot in old {
+            self.retire(&slot.window, slot.trigger.clone());
+            self.trigger.merge_state(&mut joined.trigger, slot.trigger);
+            match (&mut joined.contents, slot.contents) {
+                (Some(into), Some(from)) => merge_contents(into, from),
+                (None, from) => joined.contents = from,
+                (Some(_), None) => {}
+            }
         }
         let trigger = self.trigger;
         ask(
@@ -173,14 +179,6 @@ where
                 TriggerResult::Continue
             },
         );
-        for slot in old {
-            self.retire(&slot.window, slot.trigger);
-            match (&mut joined.contents, slot.contents) {
-                (Some(into), Some(from)) => merge_contents(into, from),
-                (None, from) => joined.contents = from,
-                (Some(_), None) => {}
-            }
-        }
         let at = position(slots, &joined.window).unwrap_or_else(|at| at);
         slots.insert(at, joined);
         at

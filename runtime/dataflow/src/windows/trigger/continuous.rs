@@ -101,6 +101,7 @@ impl<T, W: Window> Trigger<T, W> for ContinuousEventTimeTrigger {
     }
 
     fn clear(&self, cx: &mut TriggerContext<'_, W, NextFire>) {
+        cx.delete_event_time_timer(cx.window.max_timestamp());
         if let Some(next) = cx.state.take() {
             cx.delete_event_time_timer(next);
         }

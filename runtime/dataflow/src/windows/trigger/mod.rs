@@ -133,7 +133,7 @@ impl<W: Window, S> TriggerContext<'_, W, S> {
 /// Decides when a window of elements `T` is processed.
 pub trait Trigger<T, W: Window>: Send + 'static {
     /// What the trigger remembers for each key and window.
-    type State: WindowValue;
+    type State: WindowValue + Clone;
 
     /// An element was added to the window.
     fn on_element(
@@ -164,7 +164,8 @@ pub trait Trigger<T, W: Window>: Send + 'static {
         let _ = cx;
     }
 
-    /// The window is gone: deletes its timers. The state is dropped by the operator.
+    /// The window is gone: deletes its timers. The state is dropped by the operator, and merged before
+    /// that when the window has become part of another.
     fn clear(&self, cx: &mut TriggerContext<'_, W, Self::State>) {
         let _ = cx;
     }
