@@ -16,6 +16,7 @@
 mod change;
 mod directory;
 mod home;
+mod noted;
 mod scan;
 mod segment;
 mod span;
@@ -352,7 +353,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
             .insert_unique(hash, slot, |slot| slot.key.stable_hash())
             .bucket_index();
         if let Some(scan) = &mut self.scan {
-            scan.added(at, index, slots);
+            scan.added(at, index);
         }
         (at, index)
     }

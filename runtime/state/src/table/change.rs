@@ -8,13 +8,15 @@ use std::hint::black_box;
 use std::mem::needs_drop;
 
 /// Records whose places are read at once.
-const READ_AHEAD: usize = 128;
+pub(super) const READ_AHEAD: usize = 128;
 /// A table of so many segments is larger than a core's caches: what it has of a batch's keys is read ahead. Tests
 /// see that of smaller ones.
 const FAR: usize = if cfg!(test) { 4 } else { 64 };
 
-/// Where the entry of a hash probably is: a segment and a bucket of it.
-type Guess = (u32, u32);
+/// Where the entry of a hash probably is: a segment and a bucket of it, or [`NOWHERE`].
+pub(super) type Guess = (u32, u32);
+/// The bucket of a hash without an entry, or with one so far behind that its number does not fit.
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// What becomes of the value of a record's key, and what comes out of that.
 pub trait Change<T, K, V> {
@@ -57,10 +59,12 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         out: &mut impl Extend<C::Out>,
     ) {
         self.settle();
-        if self.scan.is_some() {
-            return self.change_each_scanned(hashes, records, change, out);
-        }
-        if self.segments.len() == 1 {
+        if self.segments.len() >= FAR && !needs_drop::<K>() {
+            // Keys without anything to drop can be read by copying them.
+            self.change_each_far(hashes, records, change, out);
+        } else if self.scan.is_some() {
+            self.change_each_scanned(hashes, records, change, out);
+        } else if self.segments.len() == 1 {
             let mut small = Small::of(self);
             out.extend(
                 hashes
@@ -68,9 +72,6 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
                     .zip(records)
                     .map(|(&hash, record)| small.change(hash, record, change)),
             );
-        } else if self.segments.len() >= FAR && !needs_drop::<K>() {
-            // Keys without anything to drop can be read by copying them.
-            self.change_each_far(hashes, records, change, out);
         } else {
             self.change_each_near(hashes, records, change, out);
         }
@@ -118,6 +119,9 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
     /// An update waits for two cache misses, one behind the other, and while it waits the processor has room for
     /// some ten more. So some records' places are fetched ahead, in loops that wait for nothing: first the buckets'
     /// tags, then the slots behind them.
+    ///
+    /// A scan keeps the entries that are guessed before any of them changes. One that is not of a record's key is kept
+    /// earlier than it had to be, and a record whose key is elsewhere looks for itself.
     #[inline(never)]
     pub(super) fn change_each_far<T, C: Change<T, K, V>>(
         &mut self,
@@ -129,6 +133,9 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         let mut guesses = [Guess::default(); READ_AHEAD];
         for some in hashes.chunks(READ_AHEAD) {
             self.guess(some, &mut guesses);
+            if let Some(scan) = &mut self.scan {
+                scan.keep_each(&self.span, &guesses[..some.len()], &self.segments);
+            }
             let records = some.iter().zip(&guesses).zip(records.by_ref());
             out.extend(
                 records.map(|((&hash, &guess), record)| self.change_guessed(guess, hash, record, change)),
@@ -146,9 +153,9 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         }
         for (&hash, (at, bucket)) in hashes.iter().zip(&mut *guesses) {
             let segment = &self.segments[*at as usize];
-            // The first whose tag fits, whatever its key. One that does not fit 32 bits is a bad guess.
+            // The first whose tag fits, whatever its key.
             let first = segment.find_bucket_index(hash, |_| true);
-            *bucket = first.map_or(u32::MAX, |bucket| bucket as u32);
+            *bucket = first.map_or(NOWHERE, |bucket| u32::try_from(bucket).unwrap_or(NOWHERE));
             if let Some(slot) = segment.get_bucket(*bucket as usize) {
                 prefetch(address(slot));
                 self.homes[*at as usize] = Home::of(segment, *bucket as usize, slot);
@@ -176,7 +183,7 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         }
     }
 
-    /// [`Self::change_at`] where a guess was wrong.
+    /// [`Self::change_guessed`] where the guess was wrong.
     #[inline(never)]
     fn change_misplaced<T, C: Change<T, K, V>>(
         &mut self,
@@ -185,6 +192,9 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         record: T,
         change: &C,
     ) -> C::Out {
+        if self.scan.is_some() {
+            return self.change_scanned(hash, record, change);
+        }
         self.change_at(at, hash, record, change)
     }
 
@@ -200,21 +210,10 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
         change: &C,
         out: &mut impl Extend<C::Out>,
     ) {
-        let far = self.segments.len() >= FAR && !needs_drop::<K>();
-        let mut guesses = [Guess::default(); READ_AHEAD];
         for some in hashes.chunks(READ_AHEAD) {
-            if far {
-                self.guess(some, &mut guesses);
-                self.touch_guesses(&guesses[..some.len()]);
-                let records = some.iter().zip(&guesses).zip(records.by_ref());
-                out.extend(records.map(|((&hash, &guess), record)| {
-                    self.change_guessed_scanned(guess, hash, record, change)
-                }));
-            } else {
-                self.touch(some);
-                let records = some.iter().zip(records.by_ref());
-                out.extend(records.map(|(&hash, record)| self.change_scanned(hash, record, change)));
-            }
+            self.touch(some);
+            let records = some.iter().zip(records.by_ref());
+            out.extend(records.map(|(&hash, record)| self.change_scanned(hash, record, change)));
         }
     }
 
@@ -227,52 +226,6 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
             bucket.is_some_and(|bucket| scan.touch(at, bucket))
         });
         black_box(touched.count());
-    }
-
-    /// Reads what the scan will read at these places.
-    fn touch_guesses(&self, guesses: &[Guess]) {
-        let Some(scan) = &self.scan else { return };
-        let touched = guesses
-            .iter()
-            .filter(|(at, bucket)| scan.touch(*at as usize, *bucket as usize));
-        black_box(touched.count());
-    }
-
-    /// [`Self::change_guessed`] while a scan goes on.
-    #[inline(always)]
-    fn change_guessed_scanned<T, C: Change<T, K, V>>(
-        &mut self,
-        (at, bucket): Guess,
-        hash: u64,
-        record: T,
-        change: &C,
-    ) -> C::Out {
-        let (at, bucket) = (at as usize, bucket as usize);
-        let found = {
-            let key = change.key_of(&record);
-            let slot = self.segments[at].get_bucket(bucket);
-            slot.is_some_and(|slot| change.is_key(&slot.key, &key))
-        };
-        if found {
-            if let Some(scan) = &mut self.scan {
-                scan.keep(&self.span, at, bucket, &self.segments[at]);
-            }
-            if let Some(slot) = self.segments[at].get_bucket_mut(bucket) {
-                return change.change(&slot.key, &mut slot.value, record);
-            }
-        }
-        self.change_misplaced_scanned(hash, record, change)
-    }
-
-    /// [`Self::change_scanned`] where a guess was wrong.
-    #[inline(never)]
-    fn change_misplaced_scanned<T, C: Change<T, K, V>>(
-        &mut self,
-        hash: u64,
-        record: T,
-        change: &C,
-    ) -> C::Out {
-        self.change_scanned(hash, record, change)
     }
 
     /// Changes the value of a key while a scan goes on.

@@ -10,6 +10,8 @@
 //! That costs at most a segment's entries at once.
 
 use super::GroupedTable;
+use super::change::{Guess, NOWHERE, READ_AHEAD};
+use super::noted::{Noted, WORD};
 use super::segment::{Slot, Slots};
 use super::span::Span;
 use crate::encoded::EncodedEntries;
@@ -61,14 +63,10 @@ struct Images {
 struct Part<K, V> {
     /// Before-images that are still to be encoded.
     kept: Vec<Slot<K, V>>,
-    /// Buckets below are encoded or were added since.
+    /// Buckets below are noted.
     next: usize,
-    /// So are these, bit by bit; empty while there are none.
-    encoded: Vec<u64>,
     /// By group; one or two in a large table.
     images: Vec<Images>,
-    /// All of its entries are encoded.
-    complete: bool,
 }
 
 impl<K, V> Default for Part<K, V> {
@@ -76,28 +74,12 @@ impl<K, V> Default for Part<K, V> {
         Self {
             kept: Vec::new(),
             next: 0,
-            encoded: Vec::new(),
             images: Vec::new(),
-            complete: false,
         }
     }
 }
 
 impl<K, V> Part<K, V> {
-    /// Notes that a bucket needs no image from now on. False when it had needed none before.
-    fn note(&mut self, bucket: usize, buckets: usize) -> bool {
-        if bucket < self.next {
-            return false;
-        }
-        if self.encoded.is_empty() {
-            self.encoded = vec![0; buckets.div_ceil(64)];
-        }
-        let (word, bit) = (&mut self.encoded[bucket / 64], 1 << (bucket % 64));
-        let new = *word & bit == 0;
-        *word |= bit;
-        new
-    }
-
     /// What is encoded of a group.
     fn images_of(&mut self, group: u16) -> &mut Images {
         let found = self.images.binary_search_by_key(&group, |images| images.group);
@@ -112,19 +94,14 @@ impl<K, V> Part<K, V> {
         });
         &mut self.images[place]
     }
-
-    /// Whether a bucket above [`Self::next`] needs no image.
-    fn is_noted(&self, bucket: usize) -> bool {
-        self.encoded
-            .get(bucket / 64)
-            .is_some_and(|word| word & (1 << (bucket % 64)) != 0)
-    }
 }
 
 pub(super) struct Scan<K, V> {
     encode: EncodeEntries<K, V>,
     /// How an entry is copied, if that is cheaper than to encode it at once.
     copy: Option<fn(&Slot<K, V>) -> Slot<K, V>>,
+    /// The buckets whose entries are encoded or kept, or were added since.
+    noted: Noted,
     /// By segment; segments beyond were made since and have no entries of the scan but encoded ones.
     parts: Vec<Part<K, V>>,
     /// The segments in key-group order, the next one last.
@@ -149,16 +126,37 @@ impl<K: StableKey, V> Scan<K, V> {
     /// Copies or encodes an entry as it is, unless the scan has it. Call it before a change.
     #[inline]
     pub(super) fn keep(&mut self, span: &Span, at: usize, bucket: usize, slots: &Slots<K, V>) {
-        if let Some(part) = self.parts.get_mut(at)
-            && !part.complete
-            && part.note(bucket, slots.num_buckets())
-            && let Some(slot) = slots.get_bucket(bucket)
-        {
-            match self.copy {
-                Some(copy) => part.kept.push(copy(slot)),
-                None => {
-                    self.image(span, at, slot);
-                }
+        if self.noted.note(at, bucket) {
+            self.keep_new(span, at, bucket, slots);
+        }
+    }
+
+    /// [`Self::keep`] for the entries at up to [`READ_AHEAD`] places.
+    ///
+    /// Those that have to be kept are found first, in a loop without a branch that depends on it.
+    #[inline]
+    pub(super) fn keep_each(&mut self, span: &Span, places: &[Guess], segments: &[Slots<K, V>]) {
+        let (mut new, mut len) = ([Guess::default(); READ_AHEAD], 0);
+        for &(at, bucket) in places {
+            if bucket != NOWHERE {
+                new[len] = (at, bucket);
+                len += usize::from(self.noted.note(at as usize, bucket as usize));
+            }
+        }
+        for &(at, bucket) in &new[..len] {
+            self.keep_new(span, at as usize, bucket as usize, &segments[at as usize]);
+        }
+    }
+
+    #[inline]
+    fn keep_new(&mut self, span: &Span, at: usize, bucket: usize, slots: &Slots<K, V>) {
+        let Some(slot) = slots.get_bucket(bucket) else {
+            return;
+        };
+        match self.copy {
+            Some(copy) => self.parts[at].kept.push(copy(slot)),
+            None => {
+                self.image(span, at, slot);
             }
         }
     }
@@ -166,16 +164,12 @@ impl<K: StableKey, V> Scan<K, V> {
     /// Reads what [`Self::keep`] will read.
     #[inline]
     pub(super) fn touch(&self, at: usize, bucket: usize) -> bool {
-        self.parts.get(at).is_some_and(|part| part.is_noted(bucket))
+        self.noted.is_noted(at, bucket)
     }
 
     /// Notes that a bucket holds an entry that the scan does not have.
-    pub(super) fn added(&mut self, at: usize, bucket: usize, slots: &Slots<K, V>) {
-        if let Some(part) = self.parts.get_mut(at)
-            && !part.complete
-        {
-            part.note(bucket, slots.num_buckets());
-        }
+    pub(super) fn added(&mut self, at: usize, bucket: usize) {
+        self.noted.note(at, bucket);
     }
 
     fn image(&mut self, span: &Span, at: usize, slot: &Slot<K, V>) -> usize {
@@ -197,48 +191,49 @@ impl<K: StableKey, V> Scan<K, V> {
 
     /// Whether a segment has entries that may still have to be encoded.
     pub(super) fn is_pending(&self, at: usize) -> bool {
-        self.parts.get(at).is_some_and(|part| !part.complete)
+        self.noted.is_pending(at)
     }
 
     /// Goes through a segment until the budget is spent.
     pub(super) fn segment(&mut self, span: &Span, at: usize, slots: &Slots<K, V>, budget: &mut ScanBudget) {
-        let buckets = slots.num_buckets();
-        loop {
-            if budget.is_spent() {
+        while !budget.is_spent() {
+            if let Some(slot) = self.parts[at].kept.pop() {
+                budget.spend(self.image(span, at, &slot));
+            } else if self.parts[at].next < slots.num_buckets() {
+                self.some_buckets(span, at, slots, budget);
+            } else {
+                self.noted.complete(at);
+                self.parts[at].kept = Vec::new();
                 return;
             }
-            if let Some(slot) = self.parts[at].kept.pop() {
-                let bytes = self.image(span, at, &slot);
-                budget.spend(bytes);
-                continue;
-            }
-            if self.parts[at].next == buckets {
-                break;
-            }
-            let bucket = self.parts[at].next;
-            self.parts[at].next += 1;
-            if self.parts[at].is_noted(bucket) {
-                continue;
-            }
+        }
+    }
+
+    /// Encodes what is not noted of the next few buckets, until the budget is spent.
+    fn some_buckets(&mut self, span: &Span, at: usize, slots: &Slots<K, V>, budget: &mut ScanBudget) {
+        let first = self.parts[at].next;
+        let mut left = self.noted.unnoted(at, first);
+        while left != 0 && !budget.is_spent() {
+            let bucket = first + left.trailing_zeros() as usize;
+            left &= left - 1;
+            self.noted.note(at, bucket);
+            // There may be fewer buckets than bits.
             if let Some(slot) = slots.get_bucket(bucket) {
-                let bytes = self.image(span, at, slot);
-                budget.spend(bytes);
+                budget.spend(self.image(span, at, slot));
             }
         }
-        let part = &mut self.parts[at];
-        part.complete = true;
-        part.encoded = Vec::new();
-        part.kept = Vec::new();
+        if left == 0 {
+            self.parts[at].next += WORD;
+        }
     }
 
     /// Moves complete segments to the end of what is done. False while one is not.
     fn collect(&mut self) -> bool {
         while let Some(&at) = self.order.last() {
-            let part = &mut self.parts[at as usize];
-            if !part.complete {
+            if self.noted.is_pending(at as usize) {
                 return false;
             }
-            for images in std::mem::take(&mut part.images) {
+            for images in std::mem::take(&mut self.parts[at as usize].images) {
                 if images.entries > 0 {
                     self.done.push(images.group, images.entries, &images.bytes);
                 }
@@ -253,7 +248,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
     /// Begins a scan of the table as it is now, whose entries `encode` makes. What is about to change is encoded at
     /// once.
     ///
-    /// *Cost*: nothing an entry, a few bytes for each thousand.
+    /// *Cost*: nothing an entry but a bit of memory that comes zeroed.
     ///
     /// # Panics
     /// When another scan has not ended.
@@ -281,6 +276,7 @@ impl<K: StableKey, V> GroupedTable<K, V> {
         self.scan = Some(Box::new(Scan {
             encode,
             copy,
+            noted: Noted::new(self.segments.iter().map(Slots::num_buckets)),
             parts,
             order,
             done: EncodedEntries::default(),
