@@ -153,13 +153,23 @@ impl ObjectBlobs {
         check_path(path).ok().map(|()| path.to_owned())
     }
 
-    fn delete_keys(&self, folder: &str, keys: Vec<Path>) -> Result<()> {
+    /// Deletes objects, a thousand in a request where the store can. Errors name `path`.
+    fn delete_keys(&self, path: &str, keys: Vec<Path>) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         let objects = self.objects.clone();
         let requests = keys.len() as u64;
-        self.run(("delete", folder), requests, async move {
+        self.run(("delete", path), requests, async move {
             let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
-            let deleted = objects.delete_stream(keys);
-            deleted.try_for_each(|_| async { Ok(()) }).await
+            let mut deleted = objects.delete_stream(keys);
+            while let Some(deleted) = deleted.next().await {
+                match deleted {
+                    Ok(_) | Err(Error::NotFound { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
         })
     }
 
@@ -307,11 +317,13 @@ impl BlobStore for ObjectBlobs {
         }
     }
 
+    fn delete_each(&self, paths: &[String]) -> Result<()> {
+        let keys: Result<Vec<Path>> = paths.iter().map(|path| self.key(path)).collect();
+        self.delete_keys(paths.first().map_or("", String::as_str), keys?)
+    }
+
     fn delete_all(&self, folder: &str) -> Result<()> {
         let keys = self.list_keys(folder)?;
-        if keys.is_empty() {
-            return Ok(());
-        }
         self.delete_keys(folder, keys)
     }
 

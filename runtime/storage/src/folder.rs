@@ -129,11 +129,11 @@ pub fn delete_snapshot(store: &dyn BlobStore, folder: &str) -> Result<()> {
     }
     let metadata = read_metadata(store, folder)?;
     store.delete(&join(folder, METADATA_NAME))?;
-    for file in metadata.state_files() {
-        if below(folder, file).is_some() {
-            store.delete(file)?;
-        }
-    }
+    let files = metadata
+        .state_files()
+        .filter(|file| below(folder, file).is_some());
+    let files: Vec<String> = files.map(str::to_owned).collect();
+    store.delete_each(&files)?;
     if store.list(folder)?.is_empty() {
         store.delete_all(folder)?;
     }

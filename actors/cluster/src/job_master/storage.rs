@@ -216,8 +216,8 @@ impl JobStorage {
             StorageWork::DiscardState(handle, Some(other)) => {
                 let other = self.places().open(other)?;
                 // All that a savepoint names is its own.
-                let mut files = handle.shared.iter().chain([&handle.path]);
-                Ok(files.try_for_each(|path| other.delete(path))?)
+                let files: Vec<String> = handle.shared.iter().chain([&handle.path]).cloned().collect();
+                Ok(other.delete_each(&files)?)
             }
             StorageWork::DiscardState(handle, None) => Ok(store.delete(&handle.path)?),
             StorageWork::SweepShared { up_to, kept } => sweep_shared(store, layout, (*up_to, kept)),
@@ -246,13 +246,12 @@ fn sweep_shared(
     layout: CheckpointLayout,
     (up_to, kept): (CheckpointId, &BTreeSet<String>),
 ) -> Result<(), Error> {
-    for path in store.list(&layout.shared())? {
-        let old = checkpoint_of(&path).is_some_and(|checkpoint| checkpoint <= up_to.0);
-        if old && !kept.contains(&path) {
-            store.delete(&path)?;
-        }
-    }
-    Ok(())
+    let mut files = store.list(&layout.shared())?;
+    files.retain(|path| {
+        let old = checkpoint_of(path).is_some_and(|checkpoint| checkpoint <= up_to.0);
+        old && !kept.contains(path)
+    });
+    Ok(store.delete_each(&files)?)
 }
 
 /// Deletes all that a job has stored but the record of the savepoint that it has stopped with.

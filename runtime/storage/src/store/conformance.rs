@@ -48,6 +48,10 @@ pub const REQUIREMENTS: &[Requirement] = &[
         delete_is_idempotent_and_takes_one_object,
     ),
     (
+        "delete_each takes what is named, however many, there or not",
+        delete_each_takes_what_is_named,
+    ),
+    (
         "delete_all takes a folder and nothing beside it",
         delete_all_takes_a_folder_and_nothing_beside_it,
     ),
@@ -209,6 +213,20 @@ fn delete_is_idempotent_and_takes_one_object(store: &dyn BlobStore) {
     assert_eq!(store.list("").unwrap(), ["a/b2", "a/c/d"]);
 }
 
+fn delete_each_takes_what_is_named(store: &dyn BlobStore) {
+    let mut paths: Vec<String> = (0..1_200).map(|n| format!("a/{n:04}")).collect();
+    for path in &paths {
+        store.put_new(path, b"1").unwrap();
+    }
+    let kept = paths.split_off(1_100);
+    paths.extend(["none".to_owned(), "a".to_owned()]);
+    store.delete_each(&[]).unwrap();
+    for _ in 0..2 {
+        store.delete_each(&paths).unwrap();
+        assert_eq!(store.list("").unwrap(), kept);
+    }
+}
+
 fn delete_all_takes_a_folder_and_nothing_beside_it(store: &dyn BlobStore) {
     for path in [
         "job/chk-1/a",
@@ -255,6 +273,7 @@ fn bad_paths_are_refused_by_every_call(store: &dyn BlobStore) {
         refused("get_range", store.get_range(bad, 0..1).map(drop));
         refused("exists", store.exists(bad).map(drop));
         refused("delete", store.delete(bad));
+        refused("delete each", store.delete_each(&[bad.to_owned()]));
         if !bad.is_empty() {
             refused("list", store.list(bad).map(drop));
             refused("delete_all", store.delete_all(bad));

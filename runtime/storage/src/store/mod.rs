@@ -77,6 +77,14 @@ pub trait BlobStore: Send + Sync {
     /// `Io` when it may still be there.
     fn delete(&self, path: &str) -> Result<()>;
 
+    /// [`Self::delete`] for each of several objects, many at once where each would take a request. In no order.
+    ///
+    /// # Errors
+    /// `Io` when some may still be there.
+    fn delete_each(&self, paths: &[String]) -> Result<()> {
+        paths.iter().try_for_each(|path| self.delete(path))
+    }
+
     /// Deletes all objects of a folder, unfinished ones too, and the folder where there are such.
     ///
     /// # Errors
