@@ -73,7 +73,7 @@ pub(crate) fn with_stores(
 
 #[cfg(feature = "rocksdb")]
 fn stores(config: &Configuration) -> Result<StoreBackend> {
-    use hurtig_rocksdb::{RocksFactory, RocksMemory};
+    use hurtig_rocksdb::{RocksFactory, RocksMemory, RocksSettings};
     use hurtig_state::{CacheMemory, ScratchDir};
     use std::path::PathBuf;
 
@@ -82,6 +82,8 @@ fn stores(config: &Configuration) -> Result<StoreBackend> {
     let root = ScratchDir::in_dir(&base).map_err(|error| error.context(options::ROCKSDB_LOCAL_DIR.key()))?;
     // Half of the memory for values, half for what RocksDB keeps of its files and has not written yet.
     let half = config.get(&options::MANAGED_MEMORY).as_usize() / 2;
-    let factory = Arc::new(RocksFactory::new(RocksMemory::new(half)));
+    let settings = RocksSettings::of(config);
+    let memory = RocksMemory::with(half, &settings);
+    let factory = Arc::new(RocksFactory::with(memory, settings));
     Ok(StoreBackend::new(factory, root, CacheMemory::new(half)))
 }

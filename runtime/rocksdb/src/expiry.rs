@@ -97,7 +97,11 @@ mod tests {
     }
 
     fn open(dir: &Path) -> RocksStore {
-        RocksStore::open(dir, Tuning::new(&RocksMemory::new(1 << 20), dir).unwrap()).unwrap()
+        RocksStore::open(
+            dir,
+            Tuning::new(&RocksMemory::new(1 << 20), &RocksSettings::default(), dir).unwrap(),
+        )
+        .unwrap()
     }
 
     fn fill(store: &RocksStore, state: StateId, values: Range<u64>) {

@@ -9,6 +9,7 @@
 //! | Room | Holds |
 //! |---|---|
 //! | [`options`] | [`RocksMemory`], [`RocksFactory`]: how stores are tuned and bounded |
+//! | `settings` | [`RocksSettings`]: what a configuration says of them |
 //! | `store` | the store |
 //! | `expiry` | compactions that drop what has expired |
 //! | `files` | directories of stores and checkpoints |
@@ -18,7 +19,9 @@ pub mod error;
 mod expiry;
 mod files;
 pub mod options;
+mod settings;
 mod store;
 
 pub use error::RocksError;
 pub use options::{RocksFactory, RocksMemory};
+pub use settings::RocksSettings;

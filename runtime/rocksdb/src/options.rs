@@ -2,36 +2,25 @@
 
 use crate::error::{Result, RocksError};
 use crate::files;
+use crate::settings::RocksSettings;
 use crate::store::RocksStore;
 use hurtig_state::store::{ByteStore, ByteStoreFactory};
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, LogLevel,
-    Options, ReadOptions, WriteBufferManager, WriteOptions,
+    BlockBasedOptions, Cache, DataBlockIndexType, Env, Options, ReadOptions, WriteBufferManager, WriteOptions,
 };
 use std::path::Path;
 use std::sync::Arc;
 
 /// The least that a budget may be.
 pub const MIN_MEMORY_BYTES: usize = 1 << 20;
-/// A memtable is flushed when it has this size, or its share of a small budget.
-const MEMTABLE_BYTES: usize = 64 << 20;
-/// Blocks of a table file before compression. Small, since most reads are for one key.
-const BLOCK_BYTES: usize = 4 << 10;
-/// 10 bits for a key make about one filter in a hundred wrong.
-const BLOOM_BITS: f64 = 10.0;
 /// Share of a memtable that its own filter may take.
 const MEMTABLE_BLOOM_SHARE: f64 = 0.02;
-/// Files that one store keeps open.
-const MAX_OPEN_FILES: i32 = 1_024;
-/// Flushes and compactions of one store at a time.
-const BACKGROUND_JOBS: i32 = 2;
-/// RocksDB's own log: two files of this size.
-const LOG_BYTES: usize = 1 << 20;
 
 /// The memory that stores share: one cache of blocks, and one bound on what is not written yet.
 ///
-/// As in Flink, of a budget *M* the cache has 5/6 *M* and memtables, which are charged to it, *M*/3: half
-/// of them may be full and waiting to be written while the others fill, so that together they stay near *M*.
+/// As in Flink, of a budget *M* and a share *r* of memtables the cache has (1 - *r*/3) *M* and memtables, which are
+/// charged to it, 2*rM*/3: half of them may be full and waiting to be written while the others fill, so that
+/// together they stay near *M*. With the usual half these are 5/6 and 1/3 of *M*.
 /// Not counted are blocks that a running scan holds and what opened files keep in mind (see
 /// [`ByteStore::memory_used`]).
 #[derive(Clone)]
@@ -44,10 +33,16 @@ pub struct RocksMemory {
 impl RocksMemory {
     /// A budget of `bytes`; at least [`MIN_MEMORY_BYTES`].
     pub fn new(bytes: usize) -> Self {
+        Self::with(bytes, &RocksSettings::default())
+    }
+
+    /// A budget of `bytes` that is divided as `settings` say.
+    pub fn with(bytes: usize, settings: &RocksSettings) -> Self {
         let budget = bytes.max(MIN_MEMORY_BYTES);
-        let cache = Cache::new_lru_cache(budget / 6 * 5);
+        let third = budget as f64 * settings.write_buffer_ratio / 3.0;
+        let cache = Cache::new_lru_cache(budget - third as usize);
         let memtables =
-            WriteBufferManager::new_write_buffer_manager_with_cache(budget / 3, false, cache.clone());
+            WriteBufferManager::new_write_buffer_manager_with_cache(third as usize * 2, false, cache.clone());
         Self {
             cache,
             memtables,
@@ -66,8 +61,8 @@ impl RocksMemory {
     }
 
     /// When a memtable of one state is flushed.
-    fn memtable_bytes(&self) -> usize {
-        (self.budget / 6).min(MEMTABLE_BYTES)
+    fn memtable_bytes(&self, settings: &RocksSettings) -> usize {
+        (self.budget / 6).min(settings.write_buffer.as_usize())
     }
 }
 
@@ -83,16 +78,25 @@ impl std::fmt::Debug for RocksMemory {
 #[derive(Clone, Debug)]
 pub struct RocksFactory {
     memory: RocksMemory,
+    settings: RocksSettings,
 }
 
 impl RocksFactory {
     /// Stores within `memory`.
     pub fn new(memory: RocksMemory) -> Self {
-        Self { memory }
+        Self::with(memory, RocksSettings::default())
+    }
+
+    /// Stores within `memory`, tuned as `settings` say.
+    pub fn with(memory: RocksMemory, settings: RocksSettings) -> Self {
+        Self { memory, settings }
     }
 
     fn open(&self, dir: &Path) -> Result<Arc<dyn ByteStore>> {
-        Ok(Arc::new(RocksStore::open(dir, Tuning::new(&self.memory, dir)?)?))
+        Ok(Arc::new(RocksStore::open(
+            dir,
+            Tuning::new(&self.memory, &self.settings, dir)?,
+        )?))
     }
 }
 
@@ -125,12 +129,12 @@ pub(crate) struct Tuning {
 }
 
 impl Tuning {
-    pub(crate) fn new(memory: &RocksMemory, dir: &Path) -> Result<Self> {
+    pub(crate) fn new(memory: &RocksMemory, settings: &RocksSettings, dir: &Path) -> Result<Self> {
         let mut write = WriteOptions::default();
         write.disable_wal(true);
-        let taken_in = options(memory).map_err(RocksError::rocks("set up a store", dir))?;
+        let taken_in = options(memory, settings).map_err(RocksError::rocks("set up a store", dir))?;
         let mut options = taken_in.clone();
-        options.set_bottommost_compression_type(DBCompressionType::Zstd);
+        settings.compress_levels(&mut options);
         Ok(Self {
             options,
             taken_in,
@@ -145,7 +149,7 @@ impl Tuning {
     }
 }
 
-fn options(memory: &RocksMemory) -> std::result::Result<Options, rocksdb::Error> {
+fn options(memory: &RocksMemory, settings: &RocksSettings) -> std::result::Result<Options, rocksdb::Error> {
     // A store that ends without a checkpoint is lost, so nothing is written when it is closed.
     let mut options = Options::default().get_options_from_string("avoid_flush_during_shutdown=true")?;
     let mut env = Env::new()?;
@@ -155,16 +159,12 @@ fn options(memory: &RocksMemory) -> std::result::Result<Options, rocksdb::Error>
     options.create_if_missing(true);
     options.create_missing_column_families(true);
     options.set_paranoid_checks(true);
-    options.set_max_open_files(MAX_OPEN_FILES);
-    options.set_max_background_jobs(BACKGROUND_JOBS);
-    options.set_log_level(LogLevel::Warn);
-    options.set_keep_log_file_num(2);
-    options.set_max_log_file_size(LOG_BYTES);
+    settings.apply(&mut options);
     options.set_stats_dump_period_sec(0);
     options.set_write_buffer_manager(&memory.memtables);
-    tune_memtables(&mut options, memory.memtable_bytes());
-    options.set_block_based_table_factory(&tables(memory));
-    options.set_compression_type(DBCompressionType::Lz4);
+    tune_memtables(&mut options, memory.memtable_bytes(settings));
+    options.set_block_based_table_factory(&tables(memory, settings));
+    settings.compress(&mut options);
     Ok(options)
 }
 
@@ -176,16 +176,13 @@ fn tune_memtables(options: &mut Options, bytes: usize) {
     options.set_memtable_whole_key_filtering(true);
 }
 
-fn tables(memory: &RocksMemory) -> BlockBasedOptions {
+fn tables(memory: &RocksMemory, settings: &RocksSettings) -> BlockBasedOptions {
     let mut tables = BlockBasedOptions::default();
     tables.set_block_cache(&memory.cache);
-    tables.set_block_size(BLOCK_BYTES);
-    tables.set_bloom_filter(BLOOM_BITS, false);
+    settings.lay_out(&mut tables);
     tables.set_whole_key_filtering(true);
     tables.set_optimize_filters_for_memory(true);
-    // Indexes and filters are read in parts and live in the cache, so that the budget holds for them too.
-    tables.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
-    tables.set_partition_filters(true);
+    // Indexes and filters live in the cache, so that the budget holds for them too.
     tables.set_cache_index_and_filter_blocks(true);
     tables.set_cache_index_and_filter_blocks_with_high_priority(true);
     tables.set_pin_l0_filter_and_index_blocks_in_cache(true);

@@ -39,6 +39,7 @@ mod option;
 pub mod options;
 mod redaction;
 mod registry;
+mod rocksdb;
 mod source;
 mod structured;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use kinds::{
 pub use option::{AnyOption, ConfigOption, Scope};
 pub use redaction::{HIDDEN, Redaction};
 pub use registry::{all, find};
+pub use rocksdb::{RocksDbCompaction, RocksDbCompression, RocksDbLogLevel, RocksDbProfile};
 pub use source::Source;
 pub use units::ByteSize;
 pub use value::{ConfigValue, Shape};

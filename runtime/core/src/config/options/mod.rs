@@ -14,6 +14,7 @@ mod pipeline;
 mod processes;
 mod rest;
 mod restart;
+mod rocksdb;
 mod scheduling;
 mod security;
 mod state;
@@ -29,6 +30,7 @@ pub use pipeline::*;
 pub use processes::*;
 pub use rest::*;
 pub use restart::*;
+pub use rocksdb::*;
 pub use scheduling::*;
 pub use security::*;
 pub use state::*;
@@ -69,6 +71,13 @@ pub(super) static REGISTRY: &[Section] = &[
         doc: "Where keyed state is kept while a job runs.",
         of_jobs: true,
         options: state::OPTIONS,
+    },
+    Section {
+        title: "RocksDB",
+        doc: "How the state backend `rocksdb` is tuned. Most jobs need none of it. See \
+              [State backends](../operations/state-backends.md#tuning).",
+        of_jobs: true,
+        options: rocksdb::OPTIONS,
     },
     Section {
         title: "Checkpoints",
