@@ -78,6 +78,7 @@ impl CompactionFilter for Compaction {
 mod tests {
     use super::*;
     use crate::RocksMemory;
+    use crate::RocksSettings;
     use crate::options::Tuning;
     use crate::store::RocksStore;
     use hurtig_state::store::{ByteStore, RunBuilder, StateId};
