@@ -13,9 +13,11 @@ use hurtig_core::config::{Configuration, options};
 use hurtig_rest::{Reporting, RestConfig, serve};
 use hurtig_storage::BlobStores;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long a jobmanager that leaves takes to say so.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -113,6 +115,10 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     let rest_config = RestConfig::new(args.rest_port, &settings).map_err(|error| error.to_string())?;
     let listening = rest_config.listen().map_err(taken)?;
     raise_file_limit();
+    let system = actix_rt::System::new();
+    // Before anybody can know that it is there: what it is told then must not end it by the signal itself.
+    let told_to_end = system.block_on(async { told_to_end() });
+    let told_to_end = told_to_end.map_err(|error| format!("signals cannot be waited for: {error}"))?;
     let rest = listening.address().to_owned();
     let config = JobManagerConfig {
         security: Security::of_jobmanager(&settings)?,
@@ -135,9 +141,9 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
         let written = write_addresses(&path, &rpc, &rest);
         written.map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let (served, ended) = actix_rt::System::new().block_on(async {
+    let (served, ended) = system.block_on(async {
         tokio::select! {
-            served = serve(listening, jobmanager.clone(), shown, reporting) => (served, None),
+            served = serve(listening, jobmanager.clone(), shown, reporting, told_to_end) => (served, None),
             deposed = jobmanager.ended() => (Ok(()), Some(deposed)),
         }
     });
@@ -149,11 +155,25 @@ pub(crate) fn jobmanager(args: JobmanagerArgs) -> Result<ExitCode, Failure> {
     // Another one leads at once, and not when nobody has renewed what this one has.
     jobmanager.resign();
     let left = async { tokio::time::timeout(LEAVING, jobmanager.ended()).await };
-    let _ = actix_rt::System::new().block_on(left);
+    let _ = system.block_on(left);
     match jobmanager.cluster().fault().filter(|_| ended.is_some()) {
         Some(fault) => Err(fault.to_string().into()),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// What returns when the process is told to end by SIGTERM, SIGINT or SIGQUIT, which it is from now on not ended by.
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = quit.recv() => {}
+        }
+    })
 }
 
 /// Where savepoints may lie that are to be deleted: in directories and, as the settings and the environment say, at `s3://…`.
@@ -212,7 +232,7 @@ fn shown_settings(config: &JobManagerConfig, rest_port: u16) -> BTreeMap<String,
 }
 
 /// Whoever reads them sees all of them or nothing.
-fn write_addresses(path: &Path, rpc: &str, rest: &str) -> std::io::Result<()> {
+fn write_addresses(path: &Path, rpc: &str, rest: &str) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let text = serde_json::json!({ "rpc": rpc, "rest": rest }).to_string();
     std::fs::write(&temporary, text)?;

@@ -53,8 +53,7 @@ impl State {
 }
 
 /// Serves the REST API of a jobmanager, which was configured with `settings`, and tells its reporters what the cluster measures,
-/// until the cluster is shut down. Must be called inside an
-/// actix system.
+/// until the cluster is shut down or `told_to_end` returns: it listens to no signals itself. Must be called inside an actix system.
 ///
 /// # Errors
 /// When the system has no threads for it.
@@ -63,6 +62,7 @@ pub async fn serve(
     jobmanager: JobManagerHandle,
     settings: BTreeMap<String, String>,
     reporting: Reporting,
+    told_to_end: impl Future<Output = ()> + 'static,
 ) -> io::Result<()> {
     let Listening {
         listener,
@@ -116,13 +116,17 @@ pub async fn serve(
             .max_connections(max_connections)
             .client_request_timeout(HEADERS)
             .shutdown_timeout(1)
+            .disable_signals()
             .listen(listener)?
             .run(),
     };
     let handle = server.handle();
     actix_web::rt::spawn(async move {
-        // The sender lives as long as the server.
-        let _ = stopped.wait_for(|stop| *stop).await;
+        tokio::select! {
+            // The sender lives as long as the server.
+            _ = stopped.wait_for(|stop| *stop) => {}
+            () = told_to_end => {}
+        }
         handle.stop(true).await;
     });
     tokio::select! {

@@ -128,6 +128,7 @@ where
         .workers(1)
         .max_concurrent_connections(connections)
         .shutdown_timeout(1)
+        .disable_signals()
         .listen("rest", listener, service)?;
     Ok(server.run())
 }

@@ -64,14 +64,16 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
         }
     };
     let ours = groups.clone();
-    let code = run(
-        async move |env| match Registering::begin(config, (starter, groups), &env).await {
+    let code = run(async move |env| {
+        // Before anybody can know that it is there.
+        let told_to_end = told_to_end();
+        match Registering::begin(config, (starter, groups), &env).await {
             Ok(registering) => tokio::select! {
                 why = registering.until_nobody_leads() => {
                     tracing::error!(why, "the TaskManager ends");
                     ORPHANED
                 }
-                () = terminated() => {
+                () = told_to_end => {
                     tracing::info!("the TaskManager is told to end, with all that it has started");
                     DONE
                 }
@@ -80,8 +82,8 @@ pub fn run_task_manager(config: TaskManagerConfig, launcher: &[&str]) -> u8 {
                 tracing::error!(why, "the TaskManager cannot begin");
                 FAILED
             }
-        },
-    );
+        }
+    });
     launcher.await_it();
     ours.inspect(Groups::remove_own);
     code
@@ -104,13 +106,16 @@ fn find_groups(limits: &ProcessLimits) -> Result<Option<Groups>, String> {
     }
 }
 
-/// Waits for SIGTERM. A TaskManager outlives what it has started, so it must not end by the signal itself.
-async fn terminated() {
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => _ = terminate.recv().await,
-        Err(error) => {
-            tracing::warn!(%error, "SIGTERM ends it at once");
-            std::future::pending::<()>().await;
+/// What returns at SIGTERM. A TaskManager outlives what it has started, so from now on it does not end by the signal itself.
+fn told_to_end() -> impl Future<Output = ()> {
+    let terminate = signal(SignalKind::terminate());
+    async {
+        match terminate {
+            Ok(mut terminate) => _ = terminate.recv().await,
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM ends it at once");
+                std::future::pending::<()>().await;
+            }
         }
     }
 }

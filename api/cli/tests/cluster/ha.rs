@@ -253,6 +253,20 @@ fn servers_that_are_asked_to_end_do_so_well() {
 }
 
 #[test]
+fn a_jobmanager_can_be_asked_to_end_as_soon_as_it_leads() {
+    for _ in 0..5 {
+        let mut servers = Servers::new(&file_store());
+        let jobmanager = servers.jobmanager("jobmanager", Place::any());
+        let begin = now();
+        while !servers.log("leads term=") {
+            assert!(begin.elapsed() < PATIENCE, "{}", servers.logs());
+        }
+        let ended = servers.end(jobmanager);
+        assert!(ended.success(), "{ended}");
+    }
+}
+
+#[test]
 fn who_waits_for_a_job_waits_while_its_jobmanager_is_started_again() {
     let mut servers = Servers::new(&file_store());
     let (place, count) = (Place::any(), 20_000);

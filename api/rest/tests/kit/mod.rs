@@ -123,6 +123,7 @@ impl Server {
                 served,
                 shown,
                 hurtig_rest::Reporting::default(),
+                std::future::pending(),
             ))
         });
         let address = address.strip_prefix("http://").unwrap().to_owned();
