@@ -14,7 +14,7 @@ use rocksdb::{
 use std::fs;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 type Db = DBWithThreadMode<MultiThreaded>;
@@ -49,12 +49,26 @@ struct Family {
     name: String,
     /// Who tells what of it has expired.
     filter: FilterSlot,
+    /// Whether it may have had entries at some time.
+    written: AtomicBool,
 }
 
 impl Family {
-    fn new(name: String) -> Self {
-        let filter = FilterSlot::default();
-        Self { name, filter }
+    /// One that was there when the store was opened, with entries or not.
+    fn found(name: String) -> Self {
+        Self {
+            name,
+            filter: FilterSlot::default(),
+            written: AtomicBool::new(true),
+        }
+    }
+
+    /// One without entries.
+    fn unwritten(name: String) -> Self {
+        Self {
+            written: AtomicBool::new(false),
+            ..Self::found(name)
+        }
     }
 
     /// Its options, with those of all families.
@@ -75,7 +89,7 @@ impl RocksStore {
             _ => Vec::new(),
         };
         let own = |name: &String| name.starts_with(STATE) || name.starts_with(EXPIRING);
-        let families: Vec<_> = known.into_iter().filter(own).map(Family::new).collect();
+        let families: Vec<_> = known.into_iter().filter(own).map(Family::found).collect();
         let with_options = families
             .iter()
             .map(|family| (family.name.as_str(), family.options(&tuning.options)));
@@ -109,13 +123,23 @@ impl RocksStore {
         })
     }
 
+    /// The family of a state that is about to be written to.
+    fn family_to_write(&self, state: StateId) -> Result<Arc<BoundColumnFamily<'_>>> {
+        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(family) = families.get(state.index()) {
+            family.written.store(true, Ordering::Release);
+        }
+        drop(families);
+        self.family(state)
+    }
+
     /// Holds checkpoints back while something is written.
     fn writing(&self) -> RwLockReadGuard<'_, ()> {
         self.cut.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_run(&self, state: StateId, run: &Run<'_>) -> Result<()> {
-        let family = self.family(state)?;
+        let family = self.family_to_write(state)?;
         let mut batch = WriteBatch::with_capacity_bytes(run.bytes() + 16 * run.len());
         for (key, op) in run.iter() {
             match op {
@@ -133,7 +157,7 @@ impl RocksStore {
         if run.is_empty() {
             return Ok(());
         }
-        self.ingest_file(&self.family(state)?, |table| write_run(table, run))
+        self.ingest_file(&self.family_to_write(state)?, |table| write_run(table, run))
     }
 
     /// Has RocksDB take in a file, with what `fill` puts into it.
@@ -199,7 +223,7 @@ impl RocksStore {
     }
 
     fn create_family(&self, kind: &str, name: &str) -> Result<Family> {
-        let family = Family::new(family_name(kind, name));
+        let family = Family::unwritten(family_name(kind, name));
         let _writing = self.writing();
         let made = self
             .db
@@ -211,6 +235,8 @@ impl RocksStore {
     /// Moves a state into a family whose compactions drop what has expired. A family's options cannot be changed.
     fn move_family(&self, from: &Family, name: &str) -> Result<Family> {
         let to = self.create_family(EXPIRING, name)?;
+        to.written
+            .store(from.written.load(Ordering::Acquire), Ordering::Release);
         let handle = |family: &Family| {
             self.db
                 .cf_handle(&family.name)
@@ -391,6 +417,12 @@ impl ByteStore for RocksStore {
         let found = found.map_err(self.failed("read"))?;
         value.extend_from_slice(found.as_deref().unwrap_or_default());
         Ok(found.is_some())
+    }
+
+    fn is_unwritten(&self, state: StateId) -> bool {
+        let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
+        let family = families.get(state.index());
+        family.is_some_and(|family| !family.written.load(Ordering::Acquire))
     }
 
     fn multi_get(

@@ -101,6 +101,14 @@ pub trait ByteStore: Send + Sync {
     /// When the store fails or finds itself damaged.
     fn get(&self, state: StateId, key: &[u8], value: &mut Vec<u8>) -> Result<bool>;
 
+    /// Whether no key of the state has a value for sure: nothing was written to it yet. False is never wrong.
+    ///
+    /// *Cost*: far less than [`Self::get`], in place of which it is asked.
+    fn is_unwritten(&self, state: StateId) -> bool {
+        let _ = state;
+        false
+    }
+
     /// Looks for many keys at once and calls `found` once for each, with its place in `keys`, in
     /// their order.
     ///

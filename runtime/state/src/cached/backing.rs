@@ -106,6 +106,9 @@ impl<V> Backing<V> {
     pub(super) fn read<Q: StableKey + ?Sized>(&self, hash: u64, key: &Q) -> Entry<V> {
         let mut bytes = self.key.borrow_mut();
         write_key(&mut bytes, self.group_of(hash), key, &[], &[]);
+        if self.store.is_unwritten(self.state) {
+            return self.entry::<Q>(&bytes, None);
+        }
         self.count_reads(1);
         let mut value = self.value.borrow_mut();
         let found = self.store.get(self.state, &bytes, &mut value);

@@ -135,7 +135,12 @@ fn scan_view(view: &dyn StoreView, state: StateId, prefix: &[u8]) -> Contents {
 
 fn get(store: &dyn ByteStore, state: StateId, key: &[u8]) -> Option<Vec<u8>> {
     let mut value = b"left over".to_vec();
+    let unwritten = store.is_unwritten(state);
     let found = store.get(state, key, &mut value).unwrap();
+    assert!(
+        !found || !unwritten,
+        "a state that was not written to has a value"
+    );
     assert!(found || value.is_empty(), "bytes of no value");
     found.then_some(value)
 }

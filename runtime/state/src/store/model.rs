@@ -97,6 +97,11 @@ impl ByteStore for ModelStore {
         })
     }
 
+    fn is_unwritten(&self, state: StateId) -> bool {
+        self.with(state, |entries| entries.is_empty())
+            .is_ok_and(|empty| empty)
+    }
+
     fn multi_get(
         &self,
         state: StateId,

@@ -1,6 +1,6 @@
 //! Changing the values of many keys in one loop.
 
-use super::home::{Home, address, prefetch};
+use super::home::{Home, address, prefetch, spans_lines};
 use super::segment::{Slot, Slots};
 use super::{GroupedTable, locate};
 use hurtig_core::key::OwnedKey;
@@ -158,6 +158,9 @@ impl<K: OwnedKey, V> GroupedTable<K, V> {
             *bucket = first.map_or(NOWHERE, |bucket| u32::try_from(bucket).unwrap_or(NOWHERE));
             if let Some(slot) = segment.get_bucket(*bucket as usize) {
                 prefetch(address(slot));
+                if spans_lines::<Slot<K, V>>() {
+                    prefetch(address(slot) + size_of::<Slot<K, V>>() - 1);
+                }
                 self.homes[*at as usize] = Home::of(segment, *bucket as usize, slot);
             }
         }

@@ -35,6 +35,15 @@ pub(super) fn address<T>(of: &T) -> usize {
     std::ptr::from_ref(of).addr()
 }
 
+/// The bytes of a cache's line on most processors.
+const LINE: usize = 64;
+
+/// Whether some of these lie in two lines, if they lie side by side.
+#[inline(always)]
+pub(super) const fn spans_lines<T>() -> bool {
+    !LINE.is_multiple_of(size_of::<T>())
+}
+
 /// Has a line fetched into the cache; does nothing on processors without such an instruction that Rust has a name for.
 ///
 /// A loop that reads instead waits: what it has read has to arrive before instructions behind it retire, and the processor only holds so
