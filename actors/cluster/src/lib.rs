@@ -40,8 +40,8 @@ pub use job_master::{
     StoreBytes, SubtaskCheckpoint, TakenCheckpoint, VertexCheckpoint,
 };
 pub use job_master::{
-    EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobMasterBrain, JobSettings, RestartStrategy,
-    Restarts, ScalingTimer, StorageWork, WantedCheckpoint,
+    EnumeratorStart, FoundCheckpoint, FoundRecord, JobEffect, JobEvent, JobMasterBrain, JobSettings,
+    RestartStrategy, Restarts, ScalingTimer, StorageWork, WantedCheckpoint,
 };
 pub use resource_manager::{ResourceBrain, ResourceEffect};
 pub use result::{FailureEntry, JobDetail, JobFailure, JobOverview, JobResult, VertexOverview};

@@ -5,7 +5,10 @@
 //! `CHAOS_KILLS` says how many kills at random moments (default 6), `CHAOS_STEP_KILLS` how many at each named step of
 //! the checkpoint and commit protocols (default 1), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state
 //! backend (default: either, by chance), `CHAOS_BARRIERS` after how many milliseconds barriers overtake, or `never`
-//! (default: by chance).
+//! (default: by chance), `CHAOS_STOPS` how many jobs die when they have stopped (default 2).
+//!
+//! In release, where each example takes minutes to link, with the only one that it needs:
+//! `cargo build --release --workspace --example all_round`, and `BUILT_EXAMPLES` names its folder.
 
 #![cfg(unix)]
 #![allow(
@@ -39,13 +42,16 @@ struct Trial {
     rate: u64,
     /// How long a life may last that is to end at a step, in milliseconds.
     life_ms: u64,
+    /// Lives take no checkpoints, and stop with a savepoint at once.
+    only_stops: bool,
 }
 
 impl Trial {
     /// A life begins; `pause` is how many microseconds the keyed operator rests at every sixteenth record.
     fn args(&mut self, pause: u64) -> Vec<String> {
         let parallelism = 1 + self.random.below(4);
-        let interval = 20 + self.random.below(80);
+        let by_chance = 20 + self.random.below(80);
+        let interval = if self.only_stops { 3_600_000 } else { by_chance };
         let checkpoints = self.place("checkpoints");
         let local = self.folder.path().join("state");
         // So little that all but the newest values are in RocksDB's files.
@@ -182,12 +188,13 @@ impl Trial {
         // Each of these is reached once by a task, a job or a file.
         let times = match step {
             Step::Found | Step::SavepointComplete => 1,
+            _ if self.only_stops => 1,
             Step::Discarding | Step::HalfDiscarded => 1 + self.random.below(2),
             Step::Loaded | Step::Restored => 1 + self.random.below(4),
             _ => 1 + self.random.below(30),
         };
         let stop = Path::new(&self.out()).join("stop");
-        if step == Step::SavepointComplete {
+        if self.only_stops || step == Step::SavepointComplete {
             std::fs::write(&stop, self.place("savepoints")).unwrap();
         }
         let death = format!("{}:{times}", step.name());
@@ -247,6 +254,7 @@ impl Trial {
             hold: RATE * (lives + 3) / 2,
             rate: RATE,
             life_ms: LIFE_MS,
+            only_stops: false,
         }
     }
 
@@ -370,6 +378,22 @@ fn dies_at_each_step(new_trial: impl Fn(u64, u64) -> Trial) {
         println!("{}: {died} of {lives} lives", step.name());
     }
     trial.ends_well();
+}
+
+/// A job that stops before it has taken a checkpoint has not yet deleted that which it went on from. If it dies when its
+/// savepoint is recorded, its successor does.
+#[test]
+fn what_a_stopped_job_had_still_to_delete_is_deleted_by_its_successor() {
+    for seed in 1..=number("CHAOS_STOPS", 2) {
+        let mut trial = Trial::new(4, seed);
+        let begun = trial.die_at(Step::HalfDiscarded, 20 * LIFE_MS);
+        assert!(matches!(begun, Life::Died), "nothing was discarded");
+        trial.only_stops = true;
+        let stopped = trial.die_at(Step::Published, 20 * LIFE_MS);
+        assert!(matches!(stopped, Life::Died), "it has not stopped");
+        trial.only_stops = false;
+        trial.ends_well();
+    }
 }
 
 /// Files of savepoints that say that records were on their way: savepoints are always aligned. Names are legible

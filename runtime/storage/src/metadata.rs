@@ -255,6 +255,16 @@ fn versions(format: u32, key_hash: u32) -> [(&'static str, u32, u32, u32); 2] {
     ]
 }
 
+/// These folders will be deleted: the empty one would be the whole store.
+pub(crate) fn check_superseded(folders: &[String]) -> Result<(), String> {
+    for folder in folders {
+        let rest = scheme_of(folder).map(|scheme| &folder[scheme.len() + 3..]);
+        let path = rest.unwrap_or_else(|| folder.strip_prefix('/').unwrap_or(folder));
+        check_path(path).map_err(|e| format!("it supersedes a checkpoint: {e}"))?;
+    }
+    Ok(())
+}
+
 /// What the rest of the engine relies on.
 fn check(metadata: &CheckpointMetadata) -> Result<(), String> {
     for (what, found, _, known) in versions(metadata.format_version, metadata.key_hash_version) {
@@ -262,12 +272,7 @@ fn check(metadata: &CheckpointMetadata) -> Result<(), String> {
             return Err(format!("it is of {what} version {found}, and {known} is written"));
         }
     }
-    // Folders that will be deleted: the empty one would be the whole store.
-    for folder in &metadata.supersedes {
-        let rest = scheme_of(folder).map(|scheme| &folder[scheme.len() + 3..]);
-        let path = rest.unwrap_or_else(|| folder.strip_prefix('/').unwrap_or(folder));
-        check_path(path).map_err(|e| format!("it supersedes a checkpoint: {e}"))?;
-    }
+    check_superseded(&metadata.supersedes)?;
     let mut seen = BTreeMap::new();
     for operator in &metadata.operators {
         if let Some(other) = seen.insert(operator.operator, &operator.name) {

@@ -7,6 +7,7 @@ use crate::format::Compression;
 use crate::format::header::FileKind;
 use crate::format::reader::data_of;
 use crate::format::writer::FileWriter;
+use crate::metadata::{CheckpointMetadata, check_superseded};
 use crate::path::join;
 use crate::store::BlobStore;
 use hurtig_core::ids::{CheckpointId, JobId};
@@ -35,11 +36,15 @@ pub struct StopRecord {
     pub triggered_ms: u64,
     /// Where it is.
     pub savepoint: SnapshotFolder,
+    /// Checkpoints of other jobs that this one went on from, and had not deleted when it stopped; as
+    /// [`CheckpointMetadata::supersedes`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub supersedes: Vec<String>,
 }
 
 impl StopRecord {
     /// The record of a job that stops with a savepoint whose metadata are given.
-    pub fn of(metadata: &crate::metadata::CheckpointMetadata, savepoint: SnapshotFolder) -> Self {
+    pub fn of(metadata: &CheckpointMetadata, savepoint: SnapshotFolder) -> Self {
         Self {
             format_version: VERSION,
             job_id: metadata.job_id,
@@ -47,7 +52,13 @@ impl StopRecord {
             checkpoint_id: metadata.checkpoint_id,
             triggered_ms: metadata.triggered_ms,
             savepoint,
+            supersedes: Vec::new(),
         }
+    }
+
+    /// The same, of a job that has still to delete these checkpoints of others.
+    pub fn superseding(self, supersedes: Vec<String>) -> Self {
+        Self { supersedes, ..self }
     }
 
     /// Writes the record into a checkpoint's directory. When this returns, the savepoint is the job's
@@ -84,6 +95,7 @@ impl StopRecord {
                 record.format_version
             )));
         }
+        check_superseded(&record.supersedes).map_err(unusable)?;
         Ok(Some(record))
     }
 }

@@ -242,16 +242,23 @@ impl JobMasterBrain {
         let named = matches!(from.checkpoint, RestoreTarget::Folder(_));
         let own = from.claim && (named || record.is_none()) && !mine;
         let superseded = metadata.supersedes.iter().map(|folder| whole(folder));
+        // Who goes on from it, however it was found, makes the record of the stop untrue: nobody else learns of what
+        // the stopped job had still to delete.
+        let record = record.filter(|_| named || from.claim);
+        let (record, left) = record.map_or((None, Vec::new()), |record| {
+            (Some(record.folder), record.supersedes)
+        });
         let claimed = superseded
             .filter(|_| from.claim)
+            .chain(left.iter().cloned())
             .chain(own.then(|| dir.clone()))
-            .chain(record.filter(|_| named || from.claim));
+            .chain(record);
         self.checkpoints.claimed = claimed.collect();
         self.checkpoints.statistics.restored(now, &metadata, dir);
         let stopped = self.settings.stopped.is_some();
         if let (Some(mode), RestoreTarget::Folder(folder)) = (self.settings.stopped, &from.checkpoint) {
             // It belongs to who asked for it, and so does the record that leads to it.
-            self.checkpoints.claimed.clear();
+            self.checkpoints.claimed = left;
             self.checkpoints.any = true;
             self.savepoints
                 .has_stopped_before(metadata.checkpoint_id, folder.clone(), mode);
@@ -609,9 +616,8 @@ impl JobMasterBrain {
         let mut metadata = metadata::describe(self.graph.job_graph(), cut, enumerators.unwrap_or_default());
         if savepoint.is_some() {
             metadata.kind = SnapshotKind::Savepoint;
-        } else {
-            metadata.supersedes.clone_from(&self.checkpoints.claimed);
         }
+        metadata.supersedes.clone_from(&self.checkpoints.claimed);
         self.checkpoints.publishing = Some(Arc::new(metadata.clone()));
         out.push(JobEffect::Store(StorageWork::Publish {
             metadata: Box::new(metadata),

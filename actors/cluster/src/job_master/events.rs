@@ -208,11 +208,19 @@ pub struct FoundCheckpoint {
     pub folder: String,
     /// What it consists of.
     pub metadata: CheckpointMetadata,
-    /// The folder among the job's own checkpoints that led to it: to a savepoint that a job of the same
-    /// name had stopped with.
-    pub record: Option<String>,
+    /// What led to it among the job's own checkpoints, if it is a savepoint that a job of the same name has stopped with.
+    pub record: Option<FoundRecord>,
     /// What states the program's operators declare.
     pub declared: BTreeMap<NodeId, StateShapes>,
+}
+
+/// The record that a job has stopped with a savepoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundRecord {
+    /// Its folder.
+    pub folder: String,
+    /// Checkpoints of other jobs that the stopped one had still to delete.
+    pub supersedes: Vec<String>,
 }
 
 /// How often tasks of a job were started again.

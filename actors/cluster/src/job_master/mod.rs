@@ -34,7 +34,7 @@ mod tests;
 
 pub use brain::JobMasterBrain;
 pub use events::{
-    EnumeratorStart, FoundCheckpoint, JobEffect, JobEvent, JobSettings, Restarts, StorageWork,
+    EnumeratorStart, FoundCheckpoint, FoundRecord, JobEffect, JobEvent, JobSettings, Restarts, StorageWork,
     WantedCheckpoint,
 };
 pub(crate) use remote::{JobMasterCall, RemoteLinks};

@@ -1,7 +1,7 @@
 //! The JobMaster's work in the checkpoint store: one piece at a time, in the order of its decisions, on
 //! threads that may block. So what is deleted after it was written stays deleted.
 
-use super::events::{FoundCheckpoint, JobEvent, StorageWork};
+use super::events::{FoundCheckpoint, FoundRecord, JobEvent, StorageWork};
 use crate::config::{RestoreFrom, RestoreTarget};
 use hurtig_core::ids::{CheckpointId, JobId};
 use hurtig_core::steps::{Step, reached};
@@ -149,12 +149,15 @@ impl JobStorage {
         let store = self.store()?;
         let own = store.location();
         let record = CheckpointLayout::new(metadata.job_id).checkpoint(metadata.checkpoint_id);
-        let stopped = StopRecord::read(store, &record)?.is_some();
+        let stop = StopRecord::read(store, &record)?;
         Ok(FoundCheckpoint {
             store: (own.as_ref() != Some(&folder.store)).then(|| folder.store.clone()),
             folder: folder.folder.clone(),
             metadata,
-            record: stopped.then_some(record),
+            record: stop.map(|stop| FoundRecord {
+                folder: record,
+                supersedes: stop.supersedes,
+            }),
             declared: BTreeMap::new(),
         })
     }
@@ -166,8 +169,9 @@ impl JobStorage {
         };
         if let Some(stop) = StopRecord::read(store, &folder)? {
             let found = self.named(&stop.savepoint)?;
+            let supersedes = stop.supersedes;
             return Ok(Some(FoundCheckpoint {
-                record: Some(folder),
+                record: Some(FoundRecord { folder, supersedes }),
                 ..found
             }));
         }
@@ -195,12 +199,15 @@ impl JobStorage {
         let Some(SavepointOrder { folder, stop, format }) = savepoint else {
             return Ok(write_metadata(self.store()?, &dir, &metadata)?);
         };
+        // A savepoint is its owner's; what the job goes on from is not.
+        let supersedes = std::mem::take(&mut metadata.supersedes);
         metadata.native = (format == SavepointFormat::Native).then(|| self.backend().to_owned());
         write_metadata(&*folder.open(&self.places())?, &folder.folder, &metadata)?;
         if stop.is_some() {
             reached(Step::SavepointComplete);
             // Before anybody commits: a restore of the latest checkpoint must not go back behind that.
-            StopRecord::of(&metadata, folder).write(self.store()?, &dir)?;
+            let record = StopRecord::of(&metadata, folder).superseding(supersedes);
+            record.write(self.store()?, &dir)?;
         }
         Ok(())
     }

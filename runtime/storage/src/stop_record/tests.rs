@@ -14,6 +14,7 @@ fn record() -> StopRecord {
             store: "/savepoints".to_owned(),
             folder: "savepoint-1".to_owned(),
         },
+        supersedes: vec!["other/chk-3".to_owned()],
     }
 }
 
@@ -44,6 +45,11 @@ fn a_damaged_record_and_one_of_another_version_are_refused() {
         let error = StopRecord::read(&store, "a").unwrap_err();
         assert!(error.to_string().contains("a/_savepoint"), "{at}: {error}");
     }
+    let store = MemoryStore::new();
+    let all = record().superseding(vec![String::new()]);
+    all.write(&store, "a").unwrap();
+    let text = StopRecord::read(&store, "a").unwrap_err().to_string();
+    assert!(text.contains("it supersedes a checkpoint"), "{text}");
     let store = MemoryStore::new();
     let later = StopRecord {
         format_version: 2,

@@ -5,7 +5,7 @@ use super::checkpoints::checkpointed;
 use super::*;
 use crate::config::{RestoreFrom, RestoreTarget};
 use crate::job_master::checkpoints::{CheckpointTimer, RequestId};
-use crate::job_master::{FoundCheckpoint, StorageWork};
+use crate::job_master::{FoundCheckpoint, FoundRecord, StorageWork};
 use hurtig_core::ids::CheckpointId;
 use hurtig_dataflow::chain::StopMode;
 use hurtig_dataflow::operator::CheckpointEvent;
@@ -376,7 +376,10 @@ fn restored(target: RestoreTarget, claim: bool, record: Option<&str>) -> Bench {
         store: Some(store),
         folder,
         metadata,
-        record: record.map(str::to_owned),
+        record: record.map(|folder| FoundRecord {
+            folder: folder.to_owned(),
+            supersedes: vec!["other/chk-3".to_owned()],
+        }),
         declared: [].into(),
     };
     bench.event(JobEvent::CheckpointLoaded(Ok(Some(Box::new(found)))));
@@ -408,9 +411,14 @@ fn a_savepoint_is_deleted_only_if_it_was_named_and_claimed() {
     assert_eq!(claims(named(), true, None), [gone(whole)]);
     // Who goes on from it, however it was found, makes the record of the stop untrue.
     let record = Some("job/chk-1");
-    assert_eq!(claims(named(), false, record), [gone("job/chk-1")]);
-    assert_eq!(claims(named(), true, record), [gone(whole), gone("job/chk-1")]);
-    assert_eq!(claims(RestoreTarget::Latest, true, record), [gone("job/chk-1")]);
+    // What the stopped job had still to delete goes with it.
+    let [left, stop] = ["other/chk-3", "job/chk-1"];
+    assert_eq!(claims(named(), false, record), [left, stop].map(gone));
+    assert_eq!(claims(named(), true, record), [left, whole, stop].map(gone));
+    assert_eq!(
+        claims(RestoreTarget::Latest, true, record),
+        [left, stop].map(gone)
+    );
     assert_eq!(claims(RestoreTarget::Latest, false, record), []);
 }
 
@@ -575,7 +583,10 @@ fn a_stop_that_a_predecessor_has_begun_commits_and_ends_without_another_savepoin
         store: Some("/elsewhere".to_owned()),
         folder: "savepoint-1".to_owned(),
         metadata,
-        record: Some("job/chk-1".to_owned()),
+        record: Some(FoundRecord {
+            folder: "job/chk-1".to_owned(),
+            supersedes: vec!["other/chk-3".to_owned()],
+        }),
         declared: [].into(),
     })))));
     bench.offer(3);
@@ -610,7 +621,10 @@ fn a_stop_that_a_predecessor_has_begun_commits_and_ends_without_another_savepoin
     assert_eq!(bench.answers(), [(0, Ok("/elsewhere/savepoint-1".to_owned()))]);
     assert_eq!(
         bench.discarded(),
-        [StorageWork::DiscardJobBut(ONE)],
+        [
+            StorageWork::DiscardJobBut(ONE),
+            StorageWork::DiscardClaimed("other/chk-3".to_owned())
+        ],
         "the savepoint is not the job's"
     );
 }
