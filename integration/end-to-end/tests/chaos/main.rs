@@ -1,7 +1,7 @@
 //! The all-round job on a cluster of processes, whose workers, JobMasters, TaskManagers, leaders and etcd are killed and
 //! stopped while it runs: every record, window and timer is in its output once, and nothing is left behind.
 //!
-//! `CHAOS_EVENTS` says how many faults (default 5), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state backend
+//! `CHAOS_EVENTS` says how many faults (default 5, or 2), `CHAOS_SEED` where randomness begins, `CHAOS_BACKEND` the state backend
 //! and `CHAOS_BARRIERS` after how many milliseconds barriers overtake, or `never` (default: by chance). A run says how long
 //! it took from each kind of fault to the next complete checkpoint.
 
@@ -31,6 +31,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// Faults of a run, where nobody says how many.
+const EVENTS: u64 = 5;
 /// Records a second.
 const RATE: u64 = 4_000;
 /// More deaths of its JobMaster than this, within ten minutes, a job does not outlive.
@@ -49,6 +51,8 @@ enum Fault {
     KillJobmanager,
     KillEtcd,
     StopEtcd,
+    /// All processes of the cluster and its jobs at once.
+    KillEverything,
 }
 
 use Fault::*;
@@ -203,6 +207,7 @@ impl Trial {
             KillLeader => self.stand.kill(true, leader, short),
             StopLeader => self.stand.pause(true, leader, long),
             KillJobmanager => self.stand.kill(true, any % LEADERS, short),
+            KillEverything => self.stand.kill_everything(short),
             KillEtcd | StopEtcd => {
                 let Some(etcd) = &mut self.stand.etcd else {
                     return false;
@@ -279,10 +284,10 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run(etcd: Option<Etcd>, kinds: &[Fault]) {
+fn run(etcd: Option<Etcd>, kinds: &[Fault], events: u64) {
     let _one = alone();
     let (events, seed) = (
-        number("CHAOS_EVENTS", 5),
+        number("CHAOS_EVENTS", events),
         number("CHAOS_SEED", u64::from(std::process::id())),
     );
     println!("CHAOS_SEED={seed}");
@@ -301,12 +306,19 @@ fn run(etcd: Option<Etcd>, kinds: &[Fault]) {
 
 #[test]
 fn nothing_is_lost_or_repeated_whatever_of_a_cluster_dies_or_stops() {
-    run(None, WITHOUT_LEADERS);
+    run(None, WITHOUT_LEADERS, EVENTS);
 }
 
 #[test]
 fn nothing_is_lost_or_repeated_whoever_leads() {
     if let Some(etcd) = Etcd::start() {
-        run(Some(etcd), WITH_LEADERS);
+        run(Some(etcd), WITH_LEADERS, EVENTS);
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_everything_is_killed_at_once() {
+    if let Some(etcd) = Etcd::start() {
+        run(Some(etcd), &[KillEverything], 2);
     }
 }

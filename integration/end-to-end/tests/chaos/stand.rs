@@ -229,6 +229,28 @@ impl Stand {
         self.servers(leaders)[number].child = child;
     }
 
+    /// Kills jobmanagers, TaskManagers, launchers and the processes of jobs, and starts the cluster again after a while.
+    pub(crate) fn kill_everything(&mut self, pause: Duration) {
+        let roles = ["worker", "job-master", "launcher"].map(|role| self.processes(role));
+        let servers = self.jobmanagers.iter().chain(&self.task_managers);
+        let all: Vec<u32> = servers
+            .map(|server| server.child.id())
+            .chain(roles.into_iter().flatten())
+            .collect();
+        signal_all(&all, "KILL");
+        for server in self.jobmanagers.iter_mut().chain(&mut self.task_managers) {
+            server.child.wait().unwrap();
+        }
+        sleep(pause);
+        for leaders in [true, false] {
+            for number in 0..self.servers(leaders).len() {
+                let server = &self.servers(leaders)[number];
+                let (name, args) = (server.name.clone(), server.args.clone());
+                self.servers(leaders)[number].child = self.spawn(&name, &args);
+            }
+        }
+    }
+
     /// Ends a TaskManager for good, with all that it runs.
     pub(crate) fn remove(&mut self, number: usize) {
         let server = &mut self.task_managers[number];
@@ -274,8 +296,15 @@ impl Stand {
 
 /// Sends a signal to a process, which may have ended.
 pub(crate) fn signal(process: u32, name: &str) -> bool {
+    signal_all(&[process], name)
+}
+
+/// Sends a signal to processes at once. False when one of them has ended.
+fn signal_all(processes: &[u32], name: &str) -> bool {
+    let processes: Vec<String> = processes.iter().map(u32::to_string).collect();
+    let processes = processes.join(" ");
     let sent = Command::new("sh")
-        .args(["-c", &format!("kill -s {name} {process} 2>/dev/null")])
+        .args(["-c", &format!("kill -s {name} {processes} 2>/dev/null")])
         .status();
     sent.is_ok_and(|status| status.success())
 }
