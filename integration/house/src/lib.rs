@@ -5,6 +5,7 @@
 //! applies all of them to the workspace. This crate knows no other crate of the workspace: it reads
 //! them as text.
 
+pub mod book;
 pub mod functions;
 pub mod generated;
 pub mod layers;

@@ -1,7 +1,7 @@
 //! The rules of the house, applied to the workspace. Each finding says which file breaks which rule.
 #![allow(clippy::unwrap_used, reason = "a test stops where it cannot read")]
 
-use hurtig_house::{Findings, Tree, functions, layers, links, planted, sources, status};
+use hurtig_house::{Findings, Tree, book, functions, layers, links, planted, sources, status};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -59,6 +59,11 @@ fn the_median_function_is_short() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     holds(&links::check(&tree()));
+}
+
+#[test]
+fn every_page_is_in_the_book() {
+    holds(&book::check(&tree()));
 }
 
 #[test]
