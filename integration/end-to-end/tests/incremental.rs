@@ -40,12 +40,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        // A tenth of the values has room.
+        Self::with(8 << 20, KEYS as usize * 20)
+    }
+
+    /// With so much memory for RocksDB and for the cache before it.
+    fn with(rocksdb: usize, cache: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let blobs = LocalStore::open(dir.path().join("checkpoints").to_str().unwrap()).unwrap();
         let root = ScratchDir::in_dir(&dir.path().join("state")).unwrap();
-        let factory = Arc::new(RocksFactory::new(RocksMemory::new(8 << 20)));
-        // A tenth of the values has room.
-        let stores = StoreBackend::new(factory, root, CacheMemory::new(KEYS as usize * 20));
+        let factory = Arc::new(RocksFactory::new(RocksMemory::new(rocksdb)));
+        let stores = StoreBackend::new(factory, root, CacheMemory::new(cache));
         let copies = LocalCopies::in_dir(stores.new_path());
         Self {
             dir,
@@ -105,10 +110,8 @@ impl Bench {
             .shared
             .iter()
             .filter(|path| checkpoint_of(path) == Some(checkpoint));
-        handle.bytes
-            + own
-                .map(|path| self.blobs.get(path).unwrap().len() as u64)
-                .sum::<u64>()
+        let file = |path: &String| self.dir.path().join("checkpoints").join(path);
+        handle.bytes + own.map(|path| file(path).metadata().unwrap().len()).sum::<u64>()
     }
 
     fn hydrated(&self, handle: &StateHandle, groups: Range<u16>) -> Result<OperatorSnapshot, StorageError> {
@@ -232,6 +235,71 @@ fn a_checkpoint_writes_what_has_changed() {
         share < 0.4,
         "{rounds} checkpoints of 1 % of the keys wrote {share} of all state each"
     );
+}
+
+/// How much 20 checkpoints write of a large state, of which 1 % of the keys change from one to the next, anywhere or in one tenth of the
+/// key groups: `INCREMENTAL_KEYS=50000000` keys of 96 bytes, in release.
+#[test]
+#[ignore = "a measurement"]
+#[allow(clippy::print_stdout, reason = "it says what it has measured")]
+fn measure_what_checkpoints_of_a_large_state_write() {
+    let keys = hurtig_end_to_end::number("INCREMENTAL_KEYS", 2_000_000);
+    for (place, tenth) in [("anywhere", false), ("in a tenth of the groups", true)] {
+        let bench = Bench::with(256 << 20, 256 << 20);
+        let mut state = KeyedState::kept_in(
+            StateBackend::Store(bench.stores.clone()),
+            0..GROUPS as u16,
+            GROUPS,
+        );
+        let subtask = Subtask {
+            values: state.value("values").unwrap(),
+            map: state.map("map").unwrap(),
+            state,
+            model: BTreeMap::new(),
+        };
+        let set = |n: u64, key: u64, seed: u64| {
+            let cx = CurrentKey::new(&subtask.state, &key, key.stable_hash());
+            subtask.values.set(cx, value(seed));
+            if n.is_multiple_of(1_024) {
+                subtask.state.quiet_point().unwrap();
+            }
+        };
+        (0..keys).for_each(|key| set(key, key, key));
+        let mut last = bench.checkpoint(&subtask, 1, 0);
+        let full = bench.checkpoint(&subtask, 2, 0);
+        forget_files(&bench.blobs, CheckpointId(1), &last.shared);
+        let full_bytes = bench.written(&full, 2);
+        last = full;
+        let here = |key: u64| !tenth || key_group(key.stable_hash(), GROUPS).get() < GROUPS / 10;
+        let mut shares = Vec::new();
+        for round in 0..20 {
+            let random = (0..).map(|n| hurtig_core::key::hash_int((round + 1) * keys * 16 + n) % keys);
+            for (n, key) in random
+                .filter(|key| here(*key))
+                .take(keys as usize / 100)
+                .enumerate()
+            {
+                set(n as u64, key, (round + 2) * keys + key);
+            }
+            let checkpoint = 3 + round;
+            let handle = bench.checkpoint(&subtask, checkpoint, checkpoint - 1);
+            shares.push(bench.written(&handle, checkpoint) as f64 / full_bytes as f64);
+            // As the JobMaster does, which keeps one.
+            let gone = last.shared.iter().filter(|path| !handle.shared.contains(path));
+            gone.for_each(|path| bench.blobs.delete(path).unwrap());
+            last = handle;
+        }
+        let percent: Vec<String> = shares
+            .iter()
+            .map(|share| format!("{:.1}", share * 100.0))
+            .collect();
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64 * 100.0;
+        println!(
+            "{keys} keys, {:.2} GB; 1 % changed {place}: {mean:.2} % a checkpoint ({})",
+            full_bytes as f64 / 1e9,
+            percent.join(" ")
+        );
+    }
 }
 
 #[test]
