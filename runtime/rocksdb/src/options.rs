@@ -123,6 +123,9 @@ pub(crate) struct Tuning {
     /// is, which takes longer than everything else. They stay as they are until a compaction rewrites them.
     pub(crate) taken_in: Options,
     pub(crate) read: ReadOptions,
+    /// For many keys at once: whoever looks for them keeps what is found, and blocks with one such key each would push out
+    /// of the cache what every key needs (1,024 keys among 10 M: 8.5 us a key, past the cache 5.7).
+    pub(crate) read_many: ReadOptions,
     /// For scans, which would push out of the cache what is read again.
     pub(crate) scan: fn() -> ReadOptions,
     pub(crate) write: WriteOptions,
@@ -139,14 +142,18 @@ impl Tuning {
             options,
             taken_in,
             read: ReadOptions::default(),
-            scan: || {
-                let mut read = ReadOptions::default();
-                read.fill_cache(false);
-                read
-            },
+            read_many: past_the_cache(),
+            scan: past_the_cache,
             write,
         })
     }
+}
+
+/// Reads that leave the cache of blocks as it is.
+fn past_the_cache() -> ReadOptions {
+    let mut read = ReadOptions::default();
+    read.fill_cache(false);
+    read
 }
 
 fn options(memory: &RocksMemory, settings: &RocksSettings) -> std::result::Result<Options, rocksdb::Error> {

@@ -27,8 +27,9 @@ const EXPIRING: &str = "expiring.";
 const MOVED_FILE_BYTES: usize = 64 << 20;
 /// Where runs become files before RocksDB takes them in.
 const RUNS: &str = "runs";
-/// Keys looked up at a time: bounds the blocks that are held meanwhile.
-const MULTI_GET_KEYS: usize = 1_024;
+/// Keys looked up at a time: bounds the blocks that are held meanwhile. More take longer each (4,096 sorted keys in parts
+/// of 256: 5.5 us a key, of 1,024 or all at once: 6.5).
+const MULTI_GET_KEYS: usize = 256;
 
 /// A RocksDB in a directory of its own, without a log.
 ///
@@ -192,7 +193,7 @@ impl RocksStore {
         let keys = keys.iter().copied();
         let values = self
             .db
-            .batched_multi_get_cf_opt(&family, keys, true, &self.tuning.read);
+            .batched_multi_get_cf_opt(&family, keys, true, &self.tuning.read_many);
         for (at, value) in values.into_iter().enumerate() {
             found(first + at, value.map_err(self.failed("read"))?.as_deref());
         }

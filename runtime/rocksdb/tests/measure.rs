@@ -118,3 +118,62 @@ fn measure_beyond_the_cache() {
         rate(through)
     );
 }
+
+/// Keys in random order, read one by one and in sorted batches, from a store whose memory holds a tenth of the data and
+/// that has been written to.
+#[test]
+#[ignore = "a measurement"]
+fn measure_reads_beyond_the_cache() {
+    const KEYS: u64 = 10_000_000;
+    const READS: u64 = 400_000;
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(110_000_000, dir.path());
+    let state = store.open_state("s").unwrap();
+    let value = "x".repeat(100);
+    let mut run = RunBuilder::new();
+    for first in (0..KEYS).step_by(100_000) {
+        run.clear();
+        (first..first + 100_000).for_each(|key| run.put(&key.to_be_bytes(), value.as_bytes()));
+        store.ingest(state, &run.sort()).unwrap();
+    }
+    let key_of = |index: u64| hash_int(index) % KEYS;
+    for first in (0..1_000_000).step_by(40_000) {
+        run.clear();
+        let mut keys: Vec<u64> = (first..first + 40_000).map(key_of).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.iter()
+            .for_each(|key| run.put(&key.to_be_bytes(), value.as_bytes()));
+        store.write(state, &run.sort()).unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(5));
+    let mut index = 1 << 32;
+    let mut old = Vec::new();
+    for round in 0..3 {
+        let start = Instant::now();
+        for _ in 0..READS {
+            index += 1;
+            assert!(store.get(state, &key_of(index).to_be_bytes(), &mut old).unwrap());
+        }
+        let each = |start: Instant| start.elapsed().as_secs_f64() * 1e6 / READS as f64;
+        println!("round {round}: get {:.2} us", each(start));
+        for batch in [1_024, 4_096] {
+            let start = Instant::now();
+            let mut left = READS;
+            while left > 0 {
+                let count = batch.min(left);
+                left -= count;
+                let mut keys: Vec<[u8; 8]> =
+                    (index..index + count).map(|i| key_of(i).to_be_bytes()).collect();
+                index += count;
+                keys.sort_unstable();
+                keys.dedup();
+                let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+                store
+                    .multi_get(state, &keys, &mut |_, found| assert!(found.is_some()))
+                    .unwrap();
+            }
+            println!("round {round}: multi_get of {batch} {:.2} us", each(start));
+        }
+    }
+}

@@ -98,8 +98,8 @@ pub struct CachedTable<K, V> {
     cold: Arc<Mutex<RunBuilder>>,
     /// Nothing leaves below: what is here could not when that was last tried.
     stuck_at: usize,
-    /// Keys that were looked for in the store between the last two quiet points.
-    misses: usize,
+    /// Many keys were missing of late.
+    misses_many: bool,
 }
 
 impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
@@ -124,7 +124,7 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
             deltas: Deltas::default(),
             cold: Arc::default(),
             stuck_at: 0,
-            misses: 0,
+            misses_many: false,
         })
     }
 

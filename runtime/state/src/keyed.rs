@@ -189,7 +189,19 @@ impl<K: OwnedKey> KeyedState<K> {
     pub fn quiet_point(&self) -> Result<()> {
         match self.backend {
             StateBackend::Heap => Ok(()),
-            StateBackend::Store(_) => self.quiet_stored(),
+            StateBackend::Store(_) => self.quiet_stored(true),
+        }
+    }
+
+    /// [`Self::quiet_point`] without making room: what [`Self::prefetch`] has brought stays for the records that it is for.
+    ///
+    /// # Errors
+    /// As [`Self::quiet_point`].
+    #[inline]
+    pub fn check(&self) -> Result<()> {
+        match self.backend {
+            StateBackend::Heap => Ok(()),
+            StateBackend::Store(_) => self.quiet_stored(false),
         }
     }
 
@@ -223,16 +235,21 @@ impl<K: OwnedKey> KeyedState<K> {
     }
 
     /// Brings what the states hold for many keys from the store at once, for those states whose keys were missing
-    /// of late. `key_at` makes the key of a hash, by its place.
-    pub fn prefetch(&self, hashes: &[u64], key_at: &dyn Fn(usize) -> K) {
+    /// of late; for fewer keys than there are hashes where the caches have no room for more, and says for how many.
+    /// `key_at` makes the key of a hash, by its place.
+    pub fn prefetch(&self, hashes: &[u64], key_at: &dyn Fn(usize) -> K) -> usize {
         let cells = self.states.iter().map(|state| state.store.cell());
-        for cell in cells.filter(|cell| cell.wants_prefetch()) {
-            cell.prefetch(hashes, key_at);
+        let cells = cells.filter(|cell| cell.wants_prefetch());
+        let room = cells.clone().map(|cell| cell.prefetch_room()).min();
+        let keys = hashes.len().min(room.unwrap_or(usize::MAX));
+        for cell in cells {
+            cell.prefetch(&hashes[..keys], key_at);
         }
+        keys
     }
 
     #[inline(never)]
-    fn quiet_stored(&self) -> Result<()> {
+    fn quiet_stored(&self, make_room: bool) -> Result<()> {
         let outcome = self
             .stored
             .borrow()
@@ -243,7 +260,7 @@ impl<K: OwnedKey> KeyedState<K> {
             self.end_deltas(outcome)?;
         }
         let mut states = self.states.iter();
-        states.try_for_each(|state| state.store.cell().quiet_point())
+        states.try_for_each(|state| state.store.cell().quiet_point(make_room))
     }
 
     /// Ends the deltas of the snapshot before, whatever has become of them.

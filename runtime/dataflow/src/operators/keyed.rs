@@ -1,8 +1,9 @@
 //! What every operator with keys, state and timers consists of.
 
+use super::prefetch::Prefetched;
 use crate::broadcast::{EveryKey, KeyedBroadcastCx};
 use crate::function::{Emitter, KeyedCx, KeyedOpenContext, ProcessCx};
-use crate::key::{KeySelector, owned_key};
+use crate::key::KeySelector;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Progress};
 use crate::timers::{HashedKey, TimeDomain, TimerService};
 use hurtig_core::error::user_failure;
@@ -27,6 +28,7 @@ pub(super) struct Keyed<F, Q: ?Sized + ToOwned<Owned: OwnedKey>> {
     state: KeyedState<Q::Owned>,
     timers: RefCell<TimerService<Q::Owned, ()>>,
     key: Option<Q::Owned>,
+    prefetched: Prefetched,
     max_parallelism: u32,
 }
 
@@ -61,6 +63,7 @@ where
             state,
             timers: RefCell::new(timers),
             key: None,
+            prefetched: Prefetched::default(),
             max_parallelism,
         })
     }
@@ -146,11 +149,13 @@ where
         S: KeySelector<T, Key = Q::Owned, Borrowed = Q>,
     {
         ensure_hashes(selector, input);
-        self.state.quiet_point()?;
-        prefetch(&self.state, selector, input, input.len());
+        self.prefetched.quiet_point(&self.state)?;
+        let ahead = self.prefetched.ahead(&self.state, selector, input, at.cx);
         let waiting = input.len();
-        let progress = self.process_each(selector, input, at, each);
-        self.state.clean_up(waiting - input.len());
+        let progress = self.process_each(selector, (input, ahead), at, each);
+        let processed = waiting - input.len();
+        self.prefetched.processed(processed);
+        self.state.clean_up(processed);
         progress
     }
 
@@ -158,7 +163,7 @@ where
     fn process_each<T, Out, S>(
         &mut self,
         selector: &S,
-        input: &mut Batch<T>,
+        (input, mut ahead): (&mut Batch<T>, usize),
         At { cx, out, budget }: At<'_, '_, Out>,
         mut each: impl FnMut(&mut F, T, KeyedCx<'_, Q>, &mut Emitter<'_, Out>) -> Result<(), UserError>,
     ) -> Result<Progress>
@@ -166,9 +171,10 @@ where
         S: KeySelector<T, Key = Q::Owned, Borrowed = Q>,
     {
         while !input.is_empty() {
-            if out.full() || cx.side_full() || !budget.spend() {
+            if ahead == 0 || out.full() || cx.side_full() || !budget.spend() {
                 return Ok(Progress::More);
             }
+            ahead -= 1;
             let hash = input.hashes()[0];
             if let Some((record, time)) = input.pop_front() {
                 selector.with_key(&record, |key| self.set_key(key));
@@ -235,21 +241,6 @@ pub(super) struct At<'a, 'b, Out> {
 pub(super) fn ensure_hashes<T, S: KeySelector<T>>(selector: &S, input: &mut Batch<T>) {
     if input.hashes().is_empty() {
         input.set_hashes(|records, hashes| selector.hash_all(records, hashes));
-    }
-}
-
-/// Brings what state holds for the first `n` records from its store at once, where that pays.
-#[inline]
-pub(super) fn prefetch<T, S: KeySelector<T>>(
-    state: &KeyedState<S::Key>,
-    selector: &S,
-    input: &mut Batch<T>,
-    n: usize,
-) {
-    if state.wants_prefetch() {
-        let (hashes, records) = input.hashes_and_records_mut();
-        let key_at = |at: usize| owned_key(selector, &records[at]);
-        state.prefetch(&hashes[..n], &key_at);
     }
 }
 

@@ -16,6 +16,7 @@ mod broadcast;
 mod connected;
 mod flat_map_iter;
 mod keyed;
+mod prefetch;
 mod process;
 pub mod rolling;
 mod sink;

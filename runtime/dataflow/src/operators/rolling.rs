@@ -2,8 +2,9 @@
 //!
 //! One value a key; its table is found once a batch.
 
-use super::keyed::{ensure_hashes, not_open, prefetch};
-use super::{granted, when_empty};
+use super::keyed::{At, ensure_hashes, not_open};
+use super::prefetch::Prefetched;
+use super::when_empty;
 use crate::key::KeySelector;
 use crate::key::owned_key;
 use crate::operator::{Budget, Collector, Cx, OpenContext, Operator, Progress};
@@ -23,6 +24,7 @@ const VALUES: &str = "rolling";
 struct Values<K: OwnedKey, V> {
     state: KeyedState<K>,
     handle: ValueState<V>,
+    prefetched: Prefetched,
 }
 
 impl<K: OwnedKey, V: StateValue> Values<K, V> {
@@ -33,7 +35,11 @@ impl<K: OwnedKey, V: StateValue> Values<K, V> {
         if let Some(snapshot) = ctx.restored() {
             state.restore(snapshot)?;
         }
-        Ok(Self { state, handle })
+        Ok(Self {
+            state,
+            handle,
+            prefetched: Prefetched::default(),
+        })
     }
 }
 
@@ -41,10 +47,10 @@ impl<K: OwnedKey, V: StateValue> Values<K, V> {
 /// out.
 #[inline]
 fn roll<T, S, V, C>(
-    values: &Values<S::Key, V>,
+    values: &mut Values<S::Key, V>,
     selector: &S,
     input: &mut Batch<T>,
-    (out, b): (&mut Collector<C::Out>, &mut Budget),
+    At { cx, out, budget }: At<'_, '_, C::Out>,
     change: &C,
 ) -> Result<Progress>
 where
@@ -52,9 +58,10 @@ where
     V: StateValue,
     C: Change<T, S::Key, V>,
 {
-    let n = granted(input, out, b);
     ensure_hashes(selector, input);
-    prefetch(&values.state, selector, input, n);
+    let ahead = values.prefetched.ahead(&values.state, selector, input, cx);
+    let n = budget.take(input.len().min(out.room()).min(ahead));
+    values.prefetched.processed(n);
     let mut table = values.handle.table(&values.state);
     let Drained {
         records,
@@ -66,7 +73,7 @@ where
     });
     drop(table);
     input.reset_if_empty();
-    values.state.quiet_point()?;
+    values.prefetched.quiet_point(&values.state)?;
     Ok(when_empty(input))
 }
 
@@ -77,16 +84,17 @@ fn try_roll<T, S, V, Out>(
     values: &mut Values<S::Key, V>,
     selector: &S,
     input: &mut Batch<T>,
-    (out, b): (&mut Collector<Out>, &mut Budget),
+    At { cx, out, budget }: At<'_, '_, Out>,
     mut each: impl FnMut(&mut Table<S::Key, V>, u64, T) -> Result<Out>,
 ) -> Result<Progress>
 where
     S: KeySelector<T>,
     V: StateValue,
 {
-    let n = granted(input, out, b);
     ensure_hashes(selector, input);
-    prefetch(&values.state, selector, input, n);
+    let ahead = values.prefetched.ahead(&values.state, selector, input, cx);
+    let n = budget.take(input.len().min(out.room()).min(ahead));
+    values.prefetched.processed(n);
     let mut table = values.handle.table(&values.state);
     let Drained {
         records,
@@ -98,7 +106,7 @@ where
     }
     drop(table);
     input.reset_if_empty();
-    values.state.quiet_point()?;
+    values.prefetched.quiet_point(&values.state)?;
     Ok(when_empty(input))
 }
 
@@ -213,13 +221,13 @@ where
     fn process(
         &mut self,
         input: &mut Batch<T>,
-        _: Cx<'_>,
+        cx: Cx<'_>,
         out: &mut Collector<T>,
-        b: &mut Budget,
+        budget: &mut Budget,
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let change = Reducing(&*self.selector, &*self.reduce);
-        roll(values, &*self.selector, input, (out, b), &change)
+        roll(values, &*self.selector, input, At { cx, out, budget }, &change)
     }
 
     fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
@@ -278,17 +286,23 @@ where
     fn process(
         &mut self,
         input: &mut Batch<T>,
-        _: Cx<'_>,
+        cx: Cx<'_>,
         out: &mut Collector<T>,
-        b: &mut Budget,
+        budget: &mut Budget,
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let (selector, reduce) = (&*self.selector, &*self.reduce);
-        try_roll(values, selector, input, (out, b), |table, hash, record| {
-            reduce_into(table, selector, hash, record, |value, record| {
-                reduce(value, record).map_err(user_failure)
-            })
-        })
+        try_roll(
+            values,
+            selector,
+            input,
+            At { cx, out, budget },
+            |table, hash, record| {
+                reduce_into(table, selector, hash, record, |value, record| {
+                    reduce(value, record).map_err(user_failure)
+                })
+            },
+        )
     }
 
     fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {
@@ -393,13 +407,13 @@ where
     fn process(
         &mut self,
         input: &mut Batch<T>,
-        _: Cx<'_>,
+        cx: Cx<'_>,
         out: &mut Collector<Out>,
-        b: &mut Budget,
+        budget: &mut Budget,
     ) -> Result<Progress> {
         let values = self.values.as_mut().ok_or_else(not_open)?;
         let change = Folding(&*self.selector, &*self.init, &*self.fold);
-        roll(values, &*self.selector, input, (out, b), &change)
+        roll(values, &*self.selector, input, At { cx, out, budget }, &change)
     }
 
     fn snapshot(&mut self, _: &mut OperatorSnapshot) -> Result<()> {

@@ -163,6 +163,11 @@ impl<V> Backing<V> {
         u32::try_from(self.slot + encoded + encoded / 2).unwrap_or(u32::MAX)
     }
 
+    /// Memory of an entry with a value as they are on average; not zero.
+    pub(super) fn typical_cost(&self) -> usize {
+        (self.cost(self.typical.get()) as usize).max(1)
+    }
+
     fn charge_new(&self, encoded: usize) -> u32 {
         let cost = self.cost(encoded);
         self.charged.set(self.charged.get() + cost as usize);

@@ -9,7 +9,9 @@ use hurtig_core::error::Error;
 use hurtig_core::key::OwnedKey;
 
 /// Keys of a batch that were missing, from which on the next one's are read at once.
-const PREFETCH_FROM: usize = 8;
+pub(super) const PREFETCH_FROM: usize = 8;
+/// What is read at once has at most this part of the budget, as far as the size of values is known.
+const PREFETCH_SHARE: usize = 4;
 
 impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     /// Changes the values of the records' keys, as [`GroupedTable::change_each`](crate::GroupedTable::change_each)
@@ -48,6 +50,7 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
         }
         missing.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         missing.dedup_by(|a, b| a.0 == b.0);
+        self.misses_many = missing.len() >= PREFETCH_FROM;
         if !missing.is_empty() {
             self.fetch(&missing);
         }
@@ -56,7 +59,6 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     fn fetch(&mut self, missing: &[(Vec<u8>, u64, K)]) {
         let keys: Vec<&[u8]> = missing.iter().map(|(bytes, ..)| &bytes[..]).collect();
         let (backing, table) = (&self.backing, &mut self.table);
-        backing.count_reads(keys.len());
         let (store, state) = backing.store();
         let mut answered = 0;
         let read = store.multi_get(state, &keys, &mut |at, found| {
@@ -73,11 +75,17 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
         }
     }
 
-    /// Whether so many keys were missing between the last two quiet points that [`Self::prefetch`] is worth a
-    /// look-up for each key.
+    /// How many keys should be given to [`Self::prefetch`] at most: nothing leaves the cache until they were used.
+    pub fn prefetch_room(&self) -> usize {
+        let each = self.backing.typical_cost();
+        (self.share.bytes() / PREFETCH_SHARE / each).max(PREFETCH_FROM)
+    }
+
+    /// Whether so many keys were missing of late that [`Self::prefetch`] is worth a look-up for each key: when it was
+    /// last called, or between the last two quiet points.
     #[inline]
     pub fn wants_prefetch(&self) -> bool {
-        self.misses >= PREFETCH_FROM
+        self.misses_many
     }
 }
 

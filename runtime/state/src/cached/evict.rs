@@ -1,6 +1,7 @@
 //! What leaves the cache, and what is written back.
 
 use super::CachedTable;
+use super::batch::PREFETCH_FROM;
 use crate::store::StoreFile;
 use hurtig_core::error::Result;
 use hurtig_core::key::OwnedKey;
@@ -22,14 +23,23 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     /// # Errors
     /// The first failure since the table was made. Later calls fail too.
     pub fn quiet_point(&mut self) -> Result<()> {
-        self.settle();
-        self.backing.take_failure()?;
-        self.misses = self.backing.take_reads();
+        self.check()?;
         let (charged, budget) = (self.backing.charged(), self.share.bytes());
         match charged > budget.max(self.stuck_at) {
             true => self.evict(budget),
             false => Ok(()),
         }
+    }
+
+    /// [`Self::quiet_point`] without making room: what [`Self::prefetch`] has brought stays.
+    ///
+    /// # Errors
+    /// As [`Self::quiet_point`].
+    pub fn check(&mut self) -> Result<()> {
+        self.settle();
+        self.backing.take_failure()?;
+        self.misses_many |= self.backing.take_reads() >= PREFETCH_FROM;
+        Ok(())
     }
 
     fn evict(&mut self, budget: usize) -> Result<()> {

@@ -265,11 +265,14 @@ pub(super) trait AnyTable<K> {
     /// Whether a snapshot has begun and not been handed out.
     fn is_scanning(&self) -> bool;
 
-    /// To be called between batches; see [`CachedTable::quiet_point`].
-    fn quiet_point(&self) -> Result<()>;
+    /// To be called between batches; see [`CachedTable::quiet_point`] and [`CachedTable::check`], which makes no room.
+    fn quiet_point(&self, make_room: bool) -> Result<()>;
 
     /// Whether [`Self::prefetch`] is worth its while.
     fn wants_prefetch(&self) -> bool;
+
+    /// How many keys' values may be brought at once; see [`CachedTable::prefetch_room`].
+    fn prefetch_room(&self) -> usize;
 
     /// Brings the values of many keys from the store at once; see [`CachedTable::prefetch`].
     fn prefetch(&self, hashes: &[u64], key_at: &dyn Fn(usize) -> K);
@@ -336,10 +339,11 @@ impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
         }
     }
 
-    fn quiet_point(&self) -> Result<()> {
+    fn quiet_point(&self, make_room: bool) -> Result<()> {
         match &mut self.borrow_mut().place {
             Place::Heap(_) => Ok(()),
-            Place::Cached(table) => table.quiet_point(),
+            Place::Cached(table) if make_room => table.quiet_point(),
+            Place::Cached(table) => table.check(),
         }
     }
 
@@ -347,6 +351,13 @@ impl<K: OwnedKey, V: Send + 'static> AnyTable<K> for TableCell<K, V> {
         match &self.borrow().place {
             Place::Heap(_) => false,
             Place::Cached(table) => table.wants_prefetch(),
+        }
+    }
+
+    fn prefetch_room(&self) -> usize {
+        match &self.borrow().place {
+            Place::Heap(_) => usize::MAX,
+            Place::Cached(table) => table.prefetch_room(),
         }
     }
 
