@@ -123,9 +123,9 @@ pub(crate) struct Tuning {
     /// is, which takes longer than everything else. They stay as they are until a compaction rewrites them.
     pub(crate) taken_in: Options,
     pub(crate) read: ReadOptions,
-    /// For many keys at once: whoever looks for them keeps what is found, and blocks with one such key each would push out
+    /// For most of many keys: whoever looks for them keeps what is found, and blocks with one such key each would push out
     /// of the cache what every key needs (1,024 keys among 10 M: 8.5 us a key, past the cache 5.7).
-    pub(crate) read_many: ReadOptions,
+    pub(crate) read_past_cache: ReadOptions,
     /// For scans, which would push out of the cache what is read again.
     pub(crate) scan: fn() -> ReadOptions,
     pub(crate) write: WriteOptions,
@@ -142,7 +142,7 @@ impl Tuning {
             options,
             taken_in,
             read: ReadOptions::default(),
-            read_many: past_the_cache(),
+            read_past_cache: past_the_cache(),
             scan: past_the_cache,
             write,
         })

@@ -30,6 +30,8 @@ const RUNS: &str = "runs";
 /// Keys looked up at a time: bounds the blocks that are held meanwhile. More take longer each (4,096 sorted keys in parts
 /// of 256: 5.5 us a key, of 1,024 or all at once: 6.5).
 const MULTI_GET_KEYS: usize = 256;
+/// One of so many such parts fills the cache of blocks.
+const FILLING: u64 = 16;
 
 /// A RocksDB in a directory of its own, without a log.
 ///
@@ -43,6 +45,8 @@ pub(crate) struct RocksStore {
     families: RwLock<Vec<Family>>,
     cut: RwLock<()>,
     runs: AtomicU64,
+    /// Parts of look-ups for many keys.
+    chunks: AtomicU64,
 }
 
 /// The family of a state.
@@ -106,6 +110,7 @@ impl RocksStore {
             families: RwLock::new(families),
             cut: RwLock::new(()),
             runs: AtomicU64::new(0),
+            chunks: AtomicU64::new(0),
         })
     }
 
@@ -191,9 +196,16 @@ impl RocksStore {
     ) -> Result<()> {
         let family = self.family(state)?;
         let keys = keys.iter().copied();
-        let values = self
-            .db
-            .batched_multi_get_cf_opt(&family, keys, true, &self.tuning.read_many);
+        // Indexes and filters come into the cache with the blocks of some.
+        let fills = self
+            .chunks
+            .fetch_add(1, Ordering::Relaxed)
+            .is_multiple_of(FILLING);
+        let read = match fills {
+            true => &self.tuning.read,
+            false => &self.tuning.read_past_cache,
+        };
+        let values = self.db.batched_multi_get_cf_opt(&family, keys, true, read);
         for (at, value) in values.into_iter().enumerate() {
             found(first + at, value.map_err(self.failed("read"))?.as_deref());
         }
