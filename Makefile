@@ -24,7 +24,7 @@ export ROCKSDB_LIB_DIR ROCKSDB_STATIC
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check docs deps rocksdb etcd fmt sweep fuzz-rest
+.PHONY: help demo test bench soak check docs deps rocksdb etcd fmt sweep fuzz-rest
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,9 @@ test: deps rocksdb etcd ## Everything that CI checks: format, clippy, docs, all 
 
 bench: deps rocksdb ## Measure, each figure beside its baseline
 	$(compilers)cargo run $(LOCKED) --release -p hurtig-bench
+
+soak: deps rocksdb ## Measure what takes an hour and 40 GB of disk
+	$(compilers)cargo run $(LOCKED) --release -p hurtig-bench -- soak_
 
 check: deps rocksdb ## Format, clippy and, if cargo-deny is installed, licences and advisories
 	@$(compilers)scripts/check

@@ -4,6 +4,7 @@
 
 use crate::engine::{Folder, environment};
 use crate::measure::{Contender, Failure, Role, Sample, now};
+use crate::memory;
 use hurtig::prelude::*;
 use hurtig_core::Batch as Records;
 use hurtig_core::key::hash_int;
@@ -13,17 +14,22 @@ use hurtig_rocksdb::{RocksFactory, RocksMemory};
 use hurtig_state::store::{ByteStore, ByteStoreFactory, RunBuilder, StateId};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Bytes of a value.
-const VALUE_BYTES: usize = 100;
-/// What a value and its key take.
-const ENTRY_BYTES: u64 = VALUE_BYTES as u64 + 10;
+/// Bytes of a value's text; it has a number too.
+const TEXT_BYTES: usize = 92;
 /// Records a second that keep the job going while it is stopped.
 const TRICKLE: u64 = 2_000;
+/// The detail that says how much memory the process had at most while the job ran.
+const PEAK_MIB: &str = "peak_rss_mib";
+/// The state of the loop's store.
+const STATE: &str = "texts";
 /// Keys of a fill that the loop puts into its store at a time.
 const FILL: u64 = 100_000;
 
@@ -34,6 +40,8 @@ pub(crate) struct Updates {
     pub keys: u64,
     /// Updates of keys at random.
     pub updates: u64,
+    /// Bytes of memory for caches of all kinds.
+    pub memory: u64,
 }
 
 impl Updates {
@@ -42,12 +50,8 @@ impl Updates {
         Self {
             keys: self.keys / part,
             updates: self.updates / part,
+            memory: self.memory / part,
         }
-    }
-
-    /// Memory for caches of all kinds: a tenth of the data.
-    pub(crate) fn memory(self) -> u64 {
-        self.keys * ENTRY_BYTES / 10
     }
 
     /// The key of an update.
@@ -55,16 +59,15 @@ impl Updates {
         hash_int(index) % self.keys
     }
 
-    /// The sum of the counts that updates lead to, as an array has them: every key begins with one.
+    /// The sum of the counts that updates lead to, as a map has them: every key begins with one.
     fn checksum(self) -> u64 {
-        let mut counts = vec![1_u32; self.keys as usize];
-        let mut sum = 0;
-        for index in 0..self.updates {
-            let count = &mut counts[self.key(index) as usize];
+        let mut counts = HashMap::new();
+        let count = |index| {
+            let count = counts.entry(self.key(index)).or_insert(1_u64);
             *count += 1;
-            sum += u64::from(*count);
-        }
-        sum
+            *count
+        };
+        (0..self.updates).map(count).sum()
     }
 }
 
@@ -80,12 +83,22 @@ pub(crate) fn contenders(parallelism: u32, work: Updates) -> Vec<Contender> {
         let prepared = prepared.get().ok_or("nothing was prepared")?;
         prepared.update()
     };
+    let filled = Rc::new(OnceCell::new());
+    let loops = move |many| {
+        let filled = filled.clone();
+        move || {
+            if filled.get().is_none() {
+                let _ = filled.set(Filled::new(share)?);
+            }
+            at_once(many, filled.get().ok_or("nothing was filled")?)
+        }
+    };
     let mut contenders = vec![
         Contender::new("engine", Role::Engine, job),
-        Contender::new("get and put", Role::Loop, move || alone(share)),
+        Contender::new("get and put", Role::Loop, loops(1)),
     ];
     if parallelism > 1 {
-        let several = move || at_once(parallelism, share);
+        let several = loops(parallelism);
         contenders.push(Contender::new("get and put", Role::LoopAtOnce, several));
     }
     contenders
@@ -141,10 +154,14 @@ impl Prepared {
         env.set("execution.state-recovery.path", &self.savepoint)?;
         env.set("execution.state-recovery.claim-mode", "NO_CLAIM")?;
         env.set("execution.state-recovery.ignore-unclaimed-state", "true")?;
+        memory::forget_peak();
         wait(async { Ok(env.execute("rocksdb_beyond_cache").await?) })?;
+        let peak = memory::peak();
         let begun = *progress.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = begun.ok_or("no update arrived")?;
-        sampled(work, begun.elapsed(), progress.sum.load(Ordering::SeqCst))
+        let mut sample = sampled(work, begun.elapsed(), progress.sum.load(Ordering::SeqCst))?;
+        sample.details.extend(peak.map(|bytes| (PEAK_MIB, bytes as f64 / f64::from(1 << 20))));
+        Ok(sample)
     }
 }
 
@@ -164,7 +181,7 @@ fn program(
 ) -> Result<StreamEnv, Failure> {
     let env = environment(parallelism)?;
     env.set("state.backend.type", "rocksdb")?;
-    env.set("taskmanager.memory.managed.size", &work.memory().to_string())?;
+    env.set("taskmanager.memory.managed.size", &work.memory.to_string())?;
     let fill = GeneratorSource::new(work.keys, |index| (index, Kind::Fill));
     let fill = env.from_source(fill, Watermarks::none()).uid("fill");
     let more = env.from_source(more, Watermarks::none()).uid(uid);
@@ -176,24 +193,88 @@ fn program(
     Ok(env)
 }
 
-fn change(_: &u64, (count, text): &mut (u64, String), (_, kind): &Access) -> (u64, Kind) {
+fn change(key: &u64, (count, text): &mut (u64, String), (_, kind): &Access) -> (u64, Kind) {
     if *kind != Kind::Rest {
         *count += 1;
         text.clear();
-        text.push_str(text_of(*count));
+        text.push_str(text_of(*key, *count, &mut [0; TEXT_BYTES]));
     }
     (*count, *kind)
 }
 
-/// The text that a key has after so many records.
-fn text_of(count: u64) -> &'static str {
-    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz\
-        abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
-    let from = (count % 26) as usize;
-    &LETTERS[from..from + VALUE_BYTES - size_of::<u64>()]
+/// The text that a key has after so many records: letters at random, and the same again, so that it can be written as about
+/// half as many bytes.
+fn text_of(key: u64, count: u64, text: &mut [u8; TEXT_BYTES]) -> &str {
+    const LETTERS: [u8; 32] = *b"abcdefghijklmnopqrstuvwxyz234567";
+    const OF_HASH: usize = 12;
+    let (first, second) = text.split_at_mut(TEXT_BYTES / 2);
+    let mut hash = key.wrapping_mul(1 << 16).wrapping_add(count);
+    for letters in first.chunks_mut(OF_HASH) {
+        hash = hash_int(hash);
+        for (at, letter) in letters.iter_mut().enumerate() {
+            *letter = LETTERS[(hash >> (at * 5)) as usize % LETTERS.len()];
+        }
+    }
+    second.copy_from_slice(first);
+    std::str::from_utf8(text).unwrap_or_default()
 }
 
-/// One subtask's share, with its share of memory.
+/// One subtask's share, with its share of memory, as a store that was filled and put aside.
+struct Filled {
+    work: Updates,
+    checkpoint: PathBuf,
+    /// Where it is, until this is gone.
+    folder: Folder,
+}
+
+impl Filled {
+    fn new(work: Updates) -> Result<Self, Failure> {
+        let folder = Folder::new();
+        std::fs::create_dir_all(&folder.0)?;
+        let dir = folder.0.join("filled");
+        let store = factory(work).create(&dir)?;
+        let state = store.open_state(STATE)?;
+        let mut run = RunBuilder::new();
+        let mut value = Vec::new();
+        for first in (0..work.keys).step_by(FILL as usize) {
+            run.clear();
+            for key in first..work.keys.min(first + FILL) {
+                set(&mut value, key, 1);
+                run.put(&key.to_be_bytes(), &value);
+            }
+            store.ingest(state, &run.sort())?;
+        }
+        let checkpoint = folder.0.join("checkpoint");
+        store.checkpoint(&checkpoint)?;
+        drop(store);
+        std::fs::remove_dir_all(dir)?;
+        Ok(Self {
+            work,
+            checkpoint,
+            folder,
+        })
+    }
+
+    /// A store of its own that begins with every key.
+    fn share(&self, number: u32) -> Result<Share, Failure> {
+        let folder = Folder(self.folder.0.join(number.to_string()));
+        let store = factory(self.work).restore(&self.checkpoint, &folder.0)?;
+        let state = store.open_state(STATE)?;
+        Ok(Share {
+            work: self.work,
+            store,
+            state,
+            _folder: folder,
+        })
+    }
+}
+
+/// A factory with a share's memory; the least that a budget may be is less than any that is asked for here.
+fn factory(work: Updates) -> RocksFactory {
+    RocksFactory::new(RocksMemory::new(work.memory as usize))
+}
+
+/// A store that one thread works on.
 struct Share {
     work: Updates,
     store: Arc<dyn ByteStore>,
@@ -203,43 +284,19 @@ struct Share {
 }
 
 impl Share {
-    /// A store with every key.
-    fn new(work: Updates) -> Result<Self, Failure> {
-        let folder = Folder::new();
-        // The least that a budget may be is less than any that is asked for here.
-        let factory = RocksFactory::new(RocksMemory::new(work.memory() as usize));
-        let store = factory.create(&folder.0)?;
-        let state = store.open_state("texts")?;
-        let mut run = RunBuilder::new();
-        let mut value = Vec::new();
-        for first in (0..work.keys).step_by(FILL as usize) {
-            run.clear();
-            for key in first..work.keys.min(first + FILL) {
-                set(&mut value, 1);
-                run.put(&key.to_be_bytes(), &value);
-            }
-            store.ingest(state, &run.sort())?;
-        }
-        Ok(Self {
-            work,
-            store,
-            state,
-            _folder: folder,
-        })
-    }
-
     /// Gets and puts a value for each update; the sum of the counts.
     fn update(&self) -> Result<u64, Failure> {
         let mut run = RunBuilder::new();
         let mut value = Vec::new();
         let mut sum = 0;
         for index in 0..self.work.updates {
-            let key = self.work.key(index).to_be_bytes();
+            let number = self.work.key(index);
+            let key = number.to_be_bytes();
             if !self.store.get(self.state, &key, &mut value)? {
                 return Err(format!("key {key:?} is not there").into());
             }
             let count = value.first_chunk().map_or(0, |count| u64::from_le_bytes(*count)) + 1;
-            set(&mut value, count);
+            set(&mut value, number, count);
             sum += count;
             run.clear();
             run.put(&key, &value);
@@ -249,18 +306,10 @@ impl Share {
     }
 }
 
-/// The loop on one thread.
-fn alone(share: Updates) -> Result<Sample, Failure> {
-    let share_of_one = Share::new(share)?;
-    let start = now();
-    let sum = share_of_one.update()?;
-    sampled(share, start.elapsed(), sum)
-}
-
-/// The loop on as many threads at once as there are subtasks, each with a store of its own.
-fn at_once(parallelism: u32, share: Updates) -> Result<Sample, Failure> {
-    let shares = (0..parallelism)
-        .map(|_| Share::new(share))
+/// The loop on so many threads at once, each with a store of its own.
+fn at_once(many: u32, filled: &Filled) -> Result<Sample, Failure> {
+    let shares = (0..many)
+        .map(|number| filled.share(number))
         .collect::<Result<Vec<_>, _>>()?;
     let start = now();
     let sums: Vec<_> = std::thread::scope(|scope| {
@@ -274,16 +323,16 @@ fn at_once(parallelism: u32, share: Updates) -> Result<Sample, Failure> {
     let mut sample = Sample::default();
     for sum in sums {
         let sum = sum.map_err(|_| "a thread of the loop panicked")??;
-        sample = sampled(share, took, sum)?;
+        sample = sampled(filled.work, took, sum)?;
     }
-    sample.value *= f64::from(parallelism);
+    sample.value *= f64::from(many);
     Ok(sample)
 }
 
-fn set(value: &mut Vec<u8>, count: u64) {
+fn set(value: &mut Vec<u8>, key: u64, count: u64) {
     value.clear();
     value.extend_from_slice(&count.to_le_bytes());
-    value.extend_from_slice(text_of(count).as_bytes());
+    value.extend_from_slice(text_of(key, count, &mut [0; TEXT_BYTES]).as_bytes());
 }
 
 /// The rate of these updates, when their counts add up to what they should.
@@ -374,6 +423,7 @@ mod tests {
         let work = Updates {
             keys: 30_000,
             updates: 20_000,
+            memory: 1 << 20,
         };
         for contender in contenders(1, work).iter().chain(&contenders(2, work)) {
             let sample = contender.sample()?;

@@ -45,12 +45,27 @@ pub(crate) enum Kind {
     Checkpointed(Backend),
     /// Running counts in RocksDB with all values in its cache, beside those in memory.
     RocksDbCached,
-    /// Updates of ten million values in RocksDB with memory for a tenth of them.
-    RocksDbBeyondCache,
+    /// Updates of values in RocksDB with memory for a tenth of them.
+    RocksDbBeyondCache {
+        /// Values, each of some 110 bytes with its key.
+        keys: u64,
+        /// Bytes of memory for all caches.
+        memory: u64,
+    },
     /// Delay of each record of a running count with a checkpoint every second.
     CheckpointDelay,
     /// How fast a job is back that begins with a savepoint.
     Restore(Backend, Values),
+}
+
+impl Kind {
+    /// Rounds that are enough where one takes minutes.
+    pub(crate) fn most_rounds(self) -> usize {
+        match self {
+            Self::RocksDbBeyondCache { keys, .. } if keys > 10_000_000 => 3,
+            _ => usize::MAX,
+        }
+    }
 }
 
 /// What a job keeps for each key.
@@ -104,7 +119,7 @@ pub(crate) const PARALLELISMS: [u32; 2] = [1, 2];
 pub(crate) const TIMELY_BAR: (f64, u32) = (0.9, 2);
 
 /// All benches.
-pub(crate) const BENCHES: [Bench; 25] = [
+pub(crate) const BENCHES: [Bench; 27] = [
     bench("stateless_chain", Kind::StatelessChain, Some(Bar::LoopRatio(0.5))),
     bench(
         "keyed_count_1m",
@@ -161,7 +176,17 @@ pub(crate) const BENCHES: [Bench; 25] = [
     bench("rocksdb_cached", Kind::RocksDbCached, Some(Bar::PeerRatio(0.7))),
     bench(
         "rocksdb_beyond_cache",
-        Kind::RocksDbBeyondCache,
+        beyond_cache(10_000_000, 110_000_000),
+        Some(Bar::LoopRatio(2.0)),
+    ),
+    bench(
+        "rocksdb_5gb",
+        beyond_cache(49_000_000, 512 << 20),
+        Some(Bar::LoopRatio(2.0)),
+    ),
+    bench(
+        "soak_rocksdb_20gb",
+        beyond_cache(196_000_000, 2 << 30),
         Some(Bar::LoopRatio(2.0)),
     ),
     bench(
@@ -194,6 +219,10 @@ pub(crate) const BENCHES: [Bench; 25] = [
 
 const fn restore(backend: Backend, values: Values) -> Kind {
     Kind::Restore(backend, values)
+}
+
+const fn beyond_cache(keys: u64, memory: u64) -> Kind {
+    Kind::RocksDbBeyondCache { keys, memory }
 }
 
 const fn bench(name: &'static str, kind: Kind, bar: Option<Bar>) -> Bench {
@@ -236,7 +265,10 @@ impl fmt::Display for Bar {
     }
 }
 
-/// The benches and parallelisms whose id begins with one of `prefixes`; all for none.
+/// What the ids of benches begin with that take long and a lot of disk.
+const SOAK: &str = "soak_";
+
+/// The benches and parallelisms whose id begins with one of `prefixes`; for none all but the soaks.
 ///
 /// # Errors
 /// A prefix that no id has.
@@ -254,7 +286,8 @@ pub(crate) fn select(prefixes: &[String]) -> Result<Vec<(Bench, u32)>, String> {
         ));
     }
     let selected = |(bench, p): &(Bench, u32)| prefixes.iter().any(|prefix| fits(bench, *p, prefix));
-    Ok(all.filter(|one| prefixes.is_empty() || selected(one)).collect())
+    let usual = |(bench, _): &(Bench, u32)| prefixes.is_empty() && !bench.name.starts_with(SOAK);
+    Ok(all.filter(|one| usual(one) || selected(one)).collect())
 }
 
 #[cfg(test)]
@@ -271,7 +304,8 @@ mod tests {
 
     #[test]
     fn prefixes_select() {
-        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(50));
+        assert_eq!(ids(&[]).map(|ids| ids.len()), Ok(52));
+        assert_eq!(ids(&["soak"]).map(|ids| ids.len()), Ok(2));
         assert_eq!(
             ids(&["keyed_count_1k.p2"]),
             Ok(vec!["keyed_count_1k.p2".to_owned()])

@@ -10,6 +10,7 @@ mod crossing;
 mod engine;
 mod machine;
 mod measure;
+mod memory;
 mod probes;
 mod report;
 mod restore;
@@ -29,7 +30,7 @@ use suite::Scale;
 /// Measures the engine, each figure beside its baseline.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Only benches whose ids begin so, such as `keyed_count` or `latency_1m.p2`.
+    /// Only benches whose ids begin so, such as `keyed_count` or `latency_1m.p2`; all but `soak_*` if there is none.
     ids: Vec<String>,
     /// A tenth of the input and three rounds: a look, not a measurement.
     #[arg(long)]

@@ -60,7 +60,8 @@ pub(crate) fn run(bench: Bench, parallelism: u32, scale: Scale) -> Result<Vec<Ro
     let chosen = |c: &Contender| !scale.engine_only || c.role == Role::Engine;
     let contenders: Vec<Contender> = plan.contenders.into_iter().filter(chosen).collect();
     let mut cores = Vec::new();
-    let measured = interleaved(&contenders, scale.rounds, || {
+    let rounds = scale.rounds.min(bench.kind.most_rounds());
+    let measured = interleaved(&contenders, rounds, || {
         cores.push(machine::cores(parallelism));
     })?;
     let cores = median(cores);
@@ -69,7 +70,7 @@ pub(crate) fn run(bench: Bench, parallelism: u32, scale: Scale) -> Result<Vec<Ro
     }
     let mut params = plan.params;
     params["parallelism"] = json!(parallelism);
-    params["rounds"] = json!(scale.rounds);
+    params["rounds"] = json!(rounds);
     params["cores"] = json!(rounded(cores));
     let table = Table {
         id,
@@ -200,15 +201,16 @@ fn plan(kind: Kind, p: u32, scale: Scale) -> Plan {
                 expected: None,
             }
         }
-        Kind::RocksDbBeyondCache => {
+        Kind::RocksDbBeyondCache { keys, memory } => {
             let work = Updates {
-                keys: 10_000_000 / scale.divisor,
+                keys: keys / scale.divisor,
                 updates: 1_000_000 / scale.divisor * u64::from(p),
+                memory: memory / scale.divisor,
             };
             Plan {
                 contenders: beyond::contenders(p, work),
                 unit: RATE,
-                params: json!({"keys": work.keys, "updates": work.updates, "memory": work.memory()}),
+                params: json!({"keys": work.keys, "updates": work.updates, "memory": work.memory}),
                 expected: None,
             }
         }

@@ -4,10 +4,11 @@
 //! as it is, and the table notes the moment. The task then encodes the entries that were dirty at that moment
 //! in slices, between batches; an entry that is about to change is encoded first.
 //!
-//! A [`Delta`] has two parts. What has changed since the delta before is *fresh*: it stays dirty, and is stored with
-//! the checkpoint. So a value that changes all the time is never written to the store, which would be thrown away soon.
-//! What is dirty and has not changed since the delta before is *cold*: it is brought into the store before that is
-//! looked at. Store and fresh part together are the state of the barrier.
+//! A [`Delta`] has two parts. What changes from delta to delta is *fresh*: it stays dirty, and is stored with
+//! the checkpoint. So a value that changes all the time is not written to the store, which would be thrown away soon.
+//! What has rested is *cold*: it is brought into the store before that is looked at, and is stored once. It has not changed
+//! since the delta before, or has for the first time since then; a new key has its first delta to show what it is. Store and
+//! fresh part together are the state of the barrier.
 //!
 //! [`CachedTable::end_delta`] lets write-backs go on, when the cold part is in the store or never will be.
 
@@ -31,7 +32,7 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// What has changed since the delta before, in key-group order. An entry without a value is a deletion: no value
+    /// What the store is not to have yet, in key-group order. An entry without a value is a deletion: no value
     /// has zero bytes.
     pub fn fresh(&self) -> &EncodedEntries {
         &self.fresh

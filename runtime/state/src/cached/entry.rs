@@ -16,6 +16,8 @@ const COLD: u8 = 16;
 const FRESH: u8 = 32;
 /// Which delta it is in the cold part of: an even or an odd one.
 const ODD: u8 = 64;
+/// Had changed when the last delta began.
+const RECENT: u8 = 128;
 
 /// What became of the cold parts of the last two deltas.
 ///
@@ -56,9 +58,10 @@ impl Deltas {
 pub(super) enum Part {
     /// Nothing: the store has it.
     None,
-    /// It has changed since the delta before: it may well change again, so the store need not have it yet.
+    /// It has changed since the delta before and may well change again, so the store need not have it yet: it had changed
+    /// before that delta too, or is new.
     Fresh,
-    /// The delta before had it already. It is brought into the store.
+    /// It has rested, before this change or since. It is brought into the store.
     Cold,
 }
 
@@ -191,9 +194,8 @@ impl<V> Entry<V> {
 
     /// Takes the value out. A key that the store never had leaves nothing to delete there.
     pub(super) fn kill(&mut self, charged: u32) -> Option<V> {
-        let stored = self.has(STORED);
-        let marks = if stored {
-            USED | DIRTY | FRESH | STORED
+        let marks = if self.has(STORED) {
+            USED | DIRTY | FRESH | STORED | (self.marks().get() & RECENT)
         } else {
             USED
         };
@@ -225,11 +227,16 @@ impl<V> Entry<V> {
     /// Puts it into the delta that has begun, and says into which part.
     pub(super) fn save(&self, deltas: Deltas) -> Part {
         self.learn(deltas);
+        let (changed, again) = (self.has(FRESH), self.has(RECENT));
+        self.clear(FRESH | RECENT);
         if !self.is_dirty() {
             return Part::None;
-        } else if self.has(FRESH) {
-            self.clear(FRESH);
-            return Part::Fresh;
+        }
+        if changed {
+            self.add(RECENT);
+            if again || !self.has(STORED) {
+                return Part::Fresh;
+            }
         }
         self.clear(DIRTY | ODD);
         self.add(COLD | STORED | deltas.mark());

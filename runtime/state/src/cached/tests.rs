@@ -610,6 +610,40 @@ fn what_changes_all_the_time_is_not_written_to_the_store() {
     assert_eq!((get(&other, 1), get(&other, 2)), (None, Some("rests")));
 }
 
+/// Where keys change at random, each change is written once: into the store, not into the checkpoint as well.
+#[test]
+fn what_had_rested_before_it_changed_is_brought_into_the_store_at_once() {
+    let (_watched, store, _dir) = watched();
+    let state = store.open_state("names").unwrap();
+    let mut cache = open(&store, 1 << 20);
+    // Whether the change is in the checkpoint itself, and what the store has for the key.
+    let mut checkpoint = |change: Option<&str>| {
+        match change {
+            Some("") => drop(cache.remove(1_u64.stable_hash(), &1)),
+            Some(name) => upsert(&mut cache, 1, name),
+            None => {}
+        }
+        let delta = delta(&mut cache);
+        delta.settle(&*store, state).unwrap();
+        cache.end_delta(true).unwrap();
+        let stored = get(&open(&store, 0), 1).map(str::to_owned);
+        (!delta.fresh().is_empty(), stored)
+    };
+    let is = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        checkpoint(Some("a")),
+        (true, None),
+        "nothing is known of a new key"
+    );
+    assert_eq!(checkpoint(Some("b")), (true, None), "it changes all the time");
+    assert_eq!(checkpoint(None), (false, is("b")), "it has rested");
+    assert_eq!(checkpoint(Some("c")), (false, is("c")), "it had rested");
+    assert_eq!(checkpoint(Some("d")), (true, is("c")), "it changes again");
+    assert_eq!(checkpoint(None), (false, is("d")));
+    assert_eq!(checkpoint(None), (false, is("d")));
+    assert_eq!(checkpoint(Some("")), (false, None), "it is deleted there");
+}
+
 /// Encodes a delta to its end.
 fn delta(cache: &mut CachedTable<u64, String>) -> Delta {
     cache.begin_delta().unwrap();
@@ -640,9 +674,13 @@ fn a_cold_part_stays_in_the_cache_until_the_store_has_it() {
     let mut cache = open(&store, 0);
     for name in ["old", "new"] {
         upsert(&mut cache, 1, name);
-        delta(&mut cache).settle(&*store, state).unwrap();
-        cache.end_delta(true).unwrap();
+        if name == "old" {
+            // A new key is fresh once.
+            delta(&mut cache).settle(&*store, state).unwrap();
+            cache.end_delta(true).unwrap();
+        }
         let cold = delta(&mut cache);
+        assert!(cold.fresh().is_empty());
         (0..3).for_each(|_| cache.quiet_point().unwrap());
         assert_eq!(
             get(&cache, 1),
