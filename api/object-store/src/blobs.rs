@@ -5,7 +5,7 @@ use crate::worker::Worker;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use hurtig_storage::path::{check_folder, check_path};
-use hurtig_storage::{BlobStore, Result, StorageError};
+use hurtig_storage::{BlobStore, Fill, Result, StorageError};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt};
@@ -246,6 +246,10 @@ impl BlobStore for ObjectBlobs {
 
     fn put_new(&self, path: &str, bytes: &[u8]) -> Result<()> {
         crate::upload::put_new(self, path, bytes)
+    }
+
+    fn put_filled(&self, path: &str, fill: &mut Fill<'_>) -> Result<bool> {
+        crate::upload::put_filled(self, path, fill)
     }
 
     fn get(&self, path: &str) -> Result<Vec<u8>> {

@@ -52,7 +52,7 @@ pub use path::is_whole;
 pub use rescale::{Scale, redistribute};
 pub use state_file::{StateHandle, read_state, read_state_groups, write_state};
 pub use stop_record::{STOP_RECORD_NAME, StopRecord};
-pub use store::{BlobStore, LocalStore, MemoryStore, conformance};
+pub use store::{BlobStore, Fill, LocalStore, MemoryStore, conformance};
 pub use store_files::{
     NamedBytes, Reader, Reuse, SharedFolder, checkpoint_of, forget_files, has_store, save_store,
 };

@@ -27,6 +27,7 @@ use hurtig_state::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 
@@ -34,6 +35,9 @@ use std::path::Path;
 pub const STORE_SECTION: &str = "store/files";
 /// What the sections of entries begin with that a store did not have; the state's name follows.
 pub const FRESH_SECTION: &str = "store/fresh/";
+
+/// Files are copied in pieces of so many bytes.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// The files of one subtask's store, as they stand in a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,7 +214,7 @@ impl Uploads<'_> {
             let place = match kept.filter(|_| file.shared) {
                 Some(upload) => self.keep(&file.name, &path, upload),
                 None if file.shared => {
-                    let upload = self.write(&read(&path)?)?;
+                    let upload = self.write(&path)?;
                     self.keep(&file.name, &path, upload)
                 }
                 None => Place::Here(read(&path)?),
@@ -237,18 +241,31 @@ impl Uploads<'_> {
         place
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<Upload> {
-        // The store compresses its files itself.
-        let mut file = FileWriter::new(FileKind::StoreFile, Compression::None);
-        file.write(bytes);
-        let image = file.finish();
+    /// Copies a file.
+    fn write(&mut self, from: &Path) -> Result<Upload> {
         let path = self.shared.new_path();
         self.new.push(path.clone());
-        self.store.put_new(&path, &image.bytes)?;
-        Ok(Upload {
-            path,
-            checksum: image.checksum,
-        })
+        let mut checksum = 0;
+        self.store.put_filled(&path, &mut |sink| {
+            let shown = from.to_string_lossy();
+            let failed = |error| StorageError::io("read the store's file", &shown, error);
+            let mut input = std::fs::File::open(from).map_err(failed)?;
+            // The store compresses its files itself.
+            let mut file = FileWriter::new(FileKind::StoreFile, Compression::None);
+            let mut piece = vec![0; PIECE_BYTES];
+            loop {
+                match input.read(&mut piece).map_err(failed)? {
+                    0 => break,
+                    read => file.write(&piece[..read]),
+                }
+                file.hand_over(sink)?;
+            }
+            let image = file.finish();
+            checksum = image.checksum;
+            sink(&image.bytes)?;
+            Ok(true)
+        })?;
+        Ok(Upload { path, checksum })
     }
 
     fn forget(&self) {

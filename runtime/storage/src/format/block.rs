@@ -67,8 +67,12 @@ pub(crate) struct End {
     pub(crate) checksum: u64,
 }
 
-/// Appends a block and says how many bytes its body takes.
-pub(super) fn write(out: &mut Vec<u8>, kind: BlockKind, compression: Compression, raw: &[u8]) -> usize {
+/// Appends a block that lies at `offset` of its file and says how many bytes its body takes.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    offset: u64,
+    (kind, compression, raw): (BlockKind, Compression, &[u8]),
+) -> usize {
     assert!(
         raw.len() <= MAX_RAW_BYTES,
         "blocks hold at most {MAX_RAW_BYTES} bytes"
@@ -82,16 +86,16 @@ pub(super) fn write(out: &mut Vec<u8>, kind: BlockKind, compression: Compression
     // Both lengths are at most MAX_RAW_BYTES.
     out[start + 4..start + 8].copy_from_slice(&(stored as u32).to_le_bytes());
     out[start + 8..start + 12].copy_from_slice(&(raw.len() as u32).to_le_bytes());
-    let sum = block_checksum(start as u64, &out[start..]);
+    let sum = block_checksum(offset, &out[start..]);
     out[start + CHECKSUM_AT..start + BLOCK_HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
     stored
 }
 
-/// Appends the last block.
-pub(super) fn write_end(out: &mut Vec<u8>, end: End) {
+/// Appends the last block, which lies at `offset` of its file.
+pub(super) fn write_end(out: &mut Vec<u8>, offset: u64, end: End) {
     let numbers = [end.blocks, end.index_offset, end.checksum];
     let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-    write(out, BlockKind::End, Compression::None, &body);
+    write(out, offset, (BlockKind::End, Compression::None, &body));
 }
 
 /// The checksum of a block, its own checksum field left out.

@@ -72,7 +72,8 @@ fn forged(blocks: &[(BlockKind, &[u8])], change: impl Fn(&mut End)) -> Vec<u8> {
         if *kind == BlockKind::Index {
             index_offset.get_or_insert(bytes.len() as u64);
         }
-        block::write(&mut bytes, *kind, Compression::None, body);
+        let offset = bytes.len() as u64;
+        block::write(&mut bytes, offset, (*kind, Compression::None, body));
     }
     let mut end = End {
         blocks: blocks.len() as u64,
@@ -80,7 +81,8 @@ fn forged(blocks: &[(BlockKind, &[u8])], change: impl Fn(&mut End)) -> Vec<u8> {
         checksum: checksum(0, &bytes),
     };
     change(&mut end);
-    block::write_end(&mut bytes, end);
+    let offset = bytes.len() as u64;
+    block::write_end(&mut bytes, offset, end);
     bytes
 }
 

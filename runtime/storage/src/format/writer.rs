@@ -1,9 +1,13 @@
-//! Building a file: bytes in, blocks out.
+//! Building a file: bytes in, blocks out. A long one is handed over piece by piece as it grows.
 
 use super::block::{self, BlockKind, End, MAX_RAW_BYTES};
-use super::checksum;
 use super::codec::Compression;
 use super::header::{self, FileKind, WriterVersion};
+use crate::error::Result;
+use xxhash_rust::xxh3::Xxh3;
+
+/// A writer that holds more than this hands it over when asked to.
+const HELD_BYTES: usize = 4 << 20;
 
 /// How long a data block is, in the file (without its header) and uncompressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,10 +16,17 @@ pub(crate) struct BlockLengths {
     pub(crate) raw: u32,
 }
 
+/// What takes the bytes of an object one after the other.
+pub(crate) type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<()>;
+
 /// A file in the making. Data come first, then the index.
-#[derive(Debug)]
+#[allow(missing_debug_implementations, reason = "the checksum in the making has none")]
 pub(crate) struct FileWriter {
+    /// What was not handed over yet.
     out: Vec<u8>,
+    /// How many bytes were, and what they add to the checksum.
+    handed_over: u64,
+    sum: Xxh3,
     compression: Compression,
     pending: Vec<u8>,
     kind: BlockKind,
@@ -27,7 +38,10 @@ pub(crate) struct FileWriter {
 /// A finished file.
 #[derive(Debug)]
 pub(crate) struct FileImage {
+    /// All of it, or what is left to be handed over.
     pub(crate) bytes: Vec<u8>,
+    /// How long it is.
+    pub(crate) length: u64,
     /// Checksum of everything before the last block, which holds it.
     pub(crate) checksum: u64,
 }
@@ -43,6 +57,8 @@ impl FileWriter {
         header::write(&mut out, kind, writer);
         Self {
             out,
+            handed_over: 0,
+            sum: Xxh3::new(),
             compression,
             pending: Vec::with_capacity(MAX_RAW_BYTES),
             kind: BlockKind::Data,
@@ -65,25 +81,49 @@ impl FileWriter {
         }
     }
 
+    /// Hands over what can be, if that is much.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub(crate) fn hand_over(&mut self, to: Sink<'_>) -> Result<()> {
+        if self.out.len() <= HELD_BYTES {
+            return Ok(());
+        }
+        to(&self.out)?;
+        self.sum.update(&self.out);
+        self.handed_over += self.out.len() as u64;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// How long the file is by now.
+    fn length(&self) -> u64 {
+        self.handed_over + self.out.len() as u64
+    }
+
     /// Ends the data; what follows is index. Returns the lengths of all data blocks.
     pub(crate) fn begin_index(&mut self) -> Vec<BlockLengths> {
         assert!(self.index_offset.is_none(), "a file has one index");
         self.flush();
         self.kind = BlockKind::Index;
-        self.index_offset = Some(self.out.len() as u64);
+        self.index_offset = Some(self.length());
         std::mem::take(&mut self.data_blocks)
     }
 
     pub(crate) fn finish(mut self) -> FileImage {
         self.flush();
-        let checksum = checksum(0, &self.out);
+        // The checksum of the whole file is that of bytes at its beginning.
+        self.sum.update(&self.out);
+        let checksum = self.sum.digest();
         let end = End {
             blocks: self.blocks,
-            index_offset: self.index_offset.unwrap_or(self.out.len() as u64),
+            index_offset: self.index_offset.unwrap_or(self.length()),
             checksum,
         };
-        block::write_end(&mut self.out, end);
+        let offset = self.length();
+        block::write_end(&mut self.out, offset, end);
         FileImage {
+            length: self.length(),
             bytes: self.out,
             checksum,
         }
@@ -93,7 +133,9 @@ impl FileWriter {
         if self.pending.is_empty() {
             return;
         }
-        let stored = block::write(&mut self.out, self.kind, self.compression, &self.pending);
+        let offset = self.length();
+        let body = (self.kind, self.compression, &self.pending[..]);
+        let stored = block::write(&mut self.out, offset, body);
         self.blocks += 1;
         if self.kind == BlockKind::Data {
             // Both lengths are at most MAX_RAW_BYTES.

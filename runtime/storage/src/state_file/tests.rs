@@ -1,7 +1,7 @@
 //! State files come back as they were written, whole or by key groups.
 
 use super::index::Index;
-use super::write::state_image;
+use super::write::{state_image, state_pieces};
 use super::{StateHandle, read_state, read_state_groups, write_state};
 use crate::error::{Result, StorageError};
 use crate::format::header::FileKind;
@@ -481,6 +481,42 @@ impl BlobStore for Counting {
     fn sweep(&self, folder: &str) -> Result<usize> {
         self.inner.sweep(folder)
     }
+}
+
+/// A long file is handed over as it grows, and is the one that would have been made at once.
+#[test]
+fn a_long_file_is_handed_over_in_pieces() {
+    let store = MemoryStore::new();
+    let mut snapshot = OperatorSnapshot::default();
+    let large = |group: u16| entry(group, b"k", noise(u64::from(group), 200_000));
+    snapshot.put_keyed("s", (0..100).map(large).collect());
+    let snapshots = [snapshot];
+    let mut longest = 0;
+    let mut pieces = Vec::new();
+    let mut take = |piece: &[u8]| {
+        longest = longest.max(piece.len());
+        pieces.extend_from_slice(piece);
+        Ok(())
+    };
+    let image = state_pieces(
+        &snapshots,
+        FileWriter::new(FileKind::State, Compression::None),
+        &mut take,
+    )
+    .unwrap();
+    assert!(
+        longest < 5 << 20,
+        "a piece of {longest} bytes of {}",
+        pieces.len()
+    );
+    let handle = written(&store, &snapshots, Compression::None);
+    assert!(store.get(&handle.path).unwrap() == pieces, "it is another file");
+    assert_eq!((image.length, image.checksum), (handle.bytes, handle.checksum));
+    assert_eq!(
+        verify_file(&store, &handle.path).unwrap().checksum,
+        handle.checksum
+    );
+    assert_eq!(read_state(&store, &handle).unwrap(), snapshots);
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub const REQUIREMENTS: &[Requirement] = &[
         a_taken_path_is_refused_and_keeps_its_bytes,
     ),
     (
+        "an object is of all pieces, or there is none",
+        an_object_is_of_all_pieces_or_there_is_none,
+    ),
+    (
         "ranges end where the object ends",
         ranges_end_where_the_object_ends,
     ),
@@ -107,6 +111,48 @@ fn what_is_put_is_read(store: &dyn BlobStore) {
     assert_eq!(store.get("job/chk-1/a").unwrap(), bytes);
     assert_eq!(store.get("top").unwrap(), b"");
     assert!(store.exists("job/chk-1/a").unwrap() && store.exists("top").unwrap());
+}
+
+fn an_object_is_of_all_pieces_or_there_is_none(store: &dyn BlobStore) {
+    // Long enough for a store that sends several parts at a time.
+    let piece: Vec<u8> = (0..1_000_003_u32).map(|i| (i % 251) as u8).collect();
+    for (path, pieces) in [("filled/empty", 0), ("filled/short", 1), ("filled/long", 30)] {
+        let wanted = store.put_filled(path, &mut |take| {
+            (0..pieces).try_for_each(|_| take(&piece))?;
+            assert!(!store.exists(path).unwrap(), "it is seen before it is whole");
+            Ok(true)
+        });
+        assert!(wanted.unwrap());
+        assert!(
+            store.get(path).unwrap() == piece.repeat(pieces),
+            "'{path}' is not what was put"
+        );
+        let again = store.put_filled(path, &mut |take| {
+            take(b"new")?;
+            Ok(true)
+        });
+        assert!(
+            matches!(again, Err(StorageError::AlreadyExists { .. })),
+            "{again:?}"
+        );
+    }
+    for pieces in [1, 30] {
+        let unwanted = store.put_filled("unwanted", &mut |take| {
+            (0..pieces).try_for_each(|_| take(&piece))?;
+            Ok(false)
+        });
+        assert!(!unwanted.unwrap());
+        let failed = store.put_filled("unwanted", &mut |take| {
+            (0..pieces).try_for_each(|_| take(&piece))?;
+            Err(StorageError::Internal("it goes no further".to_owned()))
+        });
+        assert!(matches!(failed, Err(StorageError::Internal(_))), "{failed:?}");
+    }
+    assert_eq!(
+        store.list("").unwrap(),
+        ["filled/empty", "filled/long", "filled/short"]
+    );
+    assert_eq!(store.sweep("").unwrap(), 0, "something unfinished was left");
 }
 
 fn a_taken_path_is_refused_and_keeps_its_bytes(store: &dyn BlobStore) {

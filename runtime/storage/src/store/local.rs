@@ -1,6 +1,6 @@
 //! [`LocalStore`]: objects as files of a directory, durable when a write returns.
 
-use super::BlobStore;
+use super::{BlobStore, Fill};
 use crate::error::{Result, StorageError};
 use crate::path::{TEMPORARY, check_folder, check_path, join};
 use hurtig_core::steps::{Step, reached};
@@ -141,6 +141,11 @@ impl BlobStore for LocalStore {
     }
 
     fn put_new(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        self.put_filled(path, &mut |write| write(bytes).map(|()| true))
+            .map(drop)
+    }
+
+    fn put_filled(&self, path: &str, fill: &mut Fill<'_>) -> Result<bool> {
         let target = self.file(path)?;
         let dir = target.parent().unwrap_or(&self.root);
         let failed = |action| {
@@ -153,14 +158,26 @@ impl BlobStore for LocalStore {
             }
         };
         self.make_durable_dir(dir).map_err(failed("make the folder of"))?;
-        let temporary = write_temporary(dir, bytes).map_err(failed("write"))?;
+        let (temporary, mut file) = create_temporary(dir).map_err(failed("write"))?;
+        let filled = fill(&mut |piece| file.write_all(piece).map_err(failed("write")));
+        let written = filled.and_then(|wanted| {
+            if wanted {
+                file.sync_all().map_err(failed("write"))?;
+            }
+            Ok(wanted)
+        });
+        if !matches!(written, Ok(true)) {
+            // What went wrong tells more; what stays is swept.
+            let _ = fs::remove_file(&temporary);
+            return written;
+        }
         reached(Step::FileWritten);
         let published = fs::hard_link(&temporary, &target);
         reached(Step::FilePublished);
         // What cannot be removed now is invisible, and swept later.
         let _ = fs::remove_file(&temporary);
         match published {
-            Ok(()) => sync_dir(dir).map_err(failed("sync the folder of")),
+            Ok(()) => sync_dir(dir).map_err(failed("sync the folder of")).map(|()| true),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Err(StorageError::AlreadyExists {
                 path: path.to_owned(),
             }),
@@ -239,17 +256,7 @@ impl BlobStore for LocalStore {
     }
 }
 
-/// Writes and syncs a file under a name that no object has.
-fn write_temporary(dir: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
-    let (path, mut file) = create_temporary(dir)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    if written.is_err() {
-        // The error that is returned tells more; what stays is swept.
-        let _ = fs::remove_file(&path);
-    }
-    written.map(|()| path)
-}
-
+/// Creates a file under a name that no object has.
 fn create_temporary(dir: &Path) -> io::Result<(PathBuf, File)> {
     loop {
         let number = TEMPORARIES.fetch_add(1, Ordering::Relaxed);

@@ -14,6 +14,9 @@ pub use memory::MemoryStore;
 use crate::error::Result;
 use std::ops::Range;
 
+/// Hands bytes to what it is given, and says whether an object of them is wanted.
+pub type Fill<'a> = dyn FnMut(&mut dyn FnMut(&[u8]) -> Result<()>) -> Result<bool> + 'a;
+
 /// Where checkpoint files lie: whole objects by relative path, written once and never changed.
 ///
 /// Every call blocks until it is done, so callers use threads that may block. A *folder* is the part
@@ -43,6 +46,25 @@ pub trait BlobStore: Send + Sync {
     /// `AlreadyExists` when the path is taken; what is there stays as it is. After `Io` the object
     /// may exist or not: the caller deletes it, or reads it back.
     fn put_new(&self, path: &str, bytes: &[u8]) -> Result<()>;
+
+    /// Creates an object of the bytes that `fill` hands to what it is given, as [`Self::put_new`] does; none, and nothing
+    /// is left, when it answers that it is not wanted. Says whether it was.
+    ///
+    /// *Cost*: as long as this is not overridden, all bytes are held in memory.
+    ///
+    /// # Errors
+    /// Those of [`Self::put_new`] and of `fill`.
+    fn put_filled(&self, path: &str, fill: &mut Fill<'_>) -> Result<bool> {
+        let mut bytes = Vec::new();
+        let wanted = fill(&mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        if wanted {
+            self.put_new(path, &bytes)?;
+        }
+        Ok(wanted)
+    }
 
     /// All bytes of an object.
     ///
