@@ -12,7 +12,7 @@ use hurtig_state::{OperatorSnapshot, StoreBackend};
 use hurtig_storage::{
     BlobStore, BlobStores, CheckpointLayout, Compression, LocalCopies, NamedBytes, Reader, Reuse,
     SavepointFormat, Scale, SharedFolder, StateHandle, StorageError, forget_files, has_store,
-    read_state_groups, redistribute, save_store, write_state,
+    open_state_groups, redistribute, save_store, write_state,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -268,7 +268,7 @@ impl CheckpointStorage {
             let Some(operator) = operator else { return Ok(None) };
             let channels = if at == 0 { channels } else { &[] };
             let loaded = load_operator(
-                (&*store, self.stores.as_ref()),
+                ((&store, restore.store.as_deref()), self.stores.as_ref()),
                 task,
                 operator,
                 (channels, ignored),
@@ -296,7 +296,7 @@ impl CheckpointStorage {
 }
 
 fn load_operator(
-    (store, stores): (&dyn BlobStore, Option<&StoreFiles>),
+    (store, stores): ((&Arc<dyn BlobStore>, Option<&str>), Option<&StoreFiles>),
     task: &TaskDescriptor,
     operator: &OperatorRestore,
     (channels, without_in_flight): (&[ChannelName], bool),
@@ -308,7 +308,7 @@ fn load_operator(
     for (subtask, state) in &operator.subtasks {
         let Some(handle) = &state.handle else { continue };
         if !files.contains_key(handle.path.as_str()) {
-            let read = read_state_groups(store, handle, groups.clone())?;
+            let read = open_state_groups(store, handle, groups.clone())?;
             files.insert(&handle.path, read);
         }
         let mut state = snapshot_in(&mut files, handle, state.index_in_file)?;
@@ -316,7 +316,7 @@ fn load_operator(
         taken.map_err(|error| incompatible(&handle.path, error.chain()))?;
         path = &handle.path;
         if has_store(&state) {
-            hydrate(store, stores, (&mut state, handle), groups.clone())?;
+            hydrate(&**store.0, stores, (&mut state, handle), groups.clone())?;
             restored = state.restored.take().or(restored);
         }
         states.push((*subtask, state));

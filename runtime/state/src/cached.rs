@@ -254,20 +254,58 @@ impl<K: OwnedKey, V: 'static> CachedTable<K, V> {
     /// When keys cannot be read, the max parallelism was another, an entry comes twice, or the store fails.
     pub(crate) fn restore(&mut self, section: KeyedSection<'_>, times: (Stamps, i64)) -> Result<()> {
         self.run.clear();
-        let (mut group, one_by_one) = (Vec::new(), section.has_groups_in_one_piece());
-        section.visit(|entry| {
-            if read_key(&self.table, entry)?.is_none() {
-                return Ok(());
-            }
-            let begins = |first: &EntryRef<'_>| one_by_one && first.group != entry.group;
-            if group.first().is_some_and(|(_, first)| begins(first)) {
+        if section.has_groups_in_one_piece() {
+            self.restore_groups(section, times)?;
+        } else {
+            self.restore_together(section, times)?;
+        }
+        self.backing.ingest(&self.run.sort())
+    }
+
+    /// Puts the entries of a section into the store, one key group after the other.
+    fn restore_groups(&mut self, section: KeyedSection<'_>, times: (Stamps, i64)) -> Result<()> {
+        let mut group: Vec<(u64, EntryRef<'_>)> = Vec::new();
+        section.visit_held(|entry| {
+            if group.first().is_some_and(|(_, first)| first.group != entry.group) {
                 self.restore_sorted(&mut group, times)?;
             }
-            group.push((head(entry.key), entry));
-            Ok(())
+            self.add_own(&mut group, entry)
         })?;
         self.restore_sorted(&mut group, times)?;
-        self.backing.ingest(&self.run.sort())
+        let mut parts = section.away().iter();
+        parts.try_for_each(|part| {
+            part.read(|entries| {
+                let mut group = Vec::new();
+                entries
+                    .iter()
+                    .try_for_each(|entry| self.add_own(&mut group, entry?))?;
+                self.restore_sorted(&mut group, times)
+            })
+        })
+    }
+
+    /// The same with all of them in memory at once: several parts have entries of one key group.
+    fn restore_together(&mut self, section: KeyedSection<'_>, times: (Stamps, i64)) -> Result<()> {
+        let mut brought = Vec::new();
+        for part in section.away() {
+            part.read(|group| {
+                brought.push(group);
+                Ok(())
+            })?;
+        }
+        let mut all = Vec::new();
+        section.visit_held(|entry| self.add_own(&mut all, entry))?;
+        let mut entries = brought.iter().flat_map(EncodedEntries::iter);
+        entries.try_for_each(|entry| self.add_own(&mut all, entry?))?;
+        self.restore_sorted(&mut all, times)
+    }
+
+    /// Adds an entry, with the head of its key, if its key group is one of the table's.
+    fn add_own<'a>(&self, to: &mut Vec<(u64, EntryRef<'a>)>, entry: EntryRef<'a>) -> Result<()> {
+        if read_key(&self.table, entry)?.is_some() {
+            to.push((head(entry.key), entry));
+        }
+        Ok(())
     }
 
     /// Puts entries into the store, all of a group or of several, given with the heads of their keys; leaves none.

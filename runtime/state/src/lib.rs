@@ -12,6 +12,7 @@
 //! | [`operator`] | [`OperatorListState`] and [`BroadcastState`]: state without a key |
 //! | [`function`] | the functions that reducing and aggregating states are made of |
 //! | [`encoded`] | [`EncodedEntries`]: keyed entries as files hold them |
+//! | [`away`] | [`AwayEntries`]: the same where they lie, until they are restored |
 //! | [`store`] | [`ByteStore`]: stores of bytes that hold more than memory does, and what they must promise |
 //! | [`cached`] | [`CachedTable`]: one state of one subtask in a store, the recently used values in memory |
 //! | [`backend`] | [`StateBackend`]: which of both an operator's keyed states are in |
@@ -20,6 +21,7 @@
 //! | [`shape`] | [`Shape`]: what types of state look like in bytes, and whether one can be read as another |
 //! | [`snapshot`] | [`OperatorSnapshot`]: all of it as plain data |
 
+pub mod away;
 pub mod backend;
 pub mod cached;
 pub mod encoded;
@@ -36,6 +38,7 @@ pub mod table;
 pub mod ttl;
 mod uploads;
 
+pub use away::{AwayEntries, EntrySource};
 pub use backend::{RestoredStore, ScratchDir, StateBackend, StoreBackend};
 pub use cached::{CacheMemory, CacheOptions, CachedTable, Codec, Delta};
 pub use encoded::EncodedEntries;

@@ -4,6 +4,7 @@
 //! entries carry their key group, so that a snapshot can be cut and joined for another parallelism
 //! without knowing any type. Values are MessagePack with named fields, keys are `StableKey` bytes.
 
+use crate::away::AwayEntries;
 use crate::backend::RestoredStore;
 use crate::encoded::EncodedEntries;
 use crate::shape::{self, Asked, StateShape, StateShapes};
@@ -64,13 +65,14 @@ impl<'a> EntryRef<'a> {
 pub struct KeyedSection<'a> {
     entries: &'a [KeyedEntry],
     encoded: &'a [EncodedEntries],
+    away: &'a [AwayEntries],
 }
 
 impl<'a> From<&'a [KeyedEntry]> for KeyedSection<'a> {
     fn from(entries: &'a [KeyedEntry]) -> Self {
         Self {
             entries,
-            encoded: &[],
+            ..Self::default()
         }
     }
 }
@@ -79,13 +81,17 @@ impl<'a> KeyedSection<'a> {
     /// How many there are.
     pub fn len(self) -> usize {
         let encoded: u64 = self.encoded.iter().map(EncodedEntries::len).sum();
-        // They are all in memory.
-        self.entries.len() + usize::try_from(encoded).unwrap_or(usize::MAX)
+        let away: u64 = self.away.iter().map(AwayEntries::len).sum();
+        self.entries
+            .len()
+            .saturating_add(usize::try_from(encoded + away).unwrap_or(usize::MAX))
     }
 
     /// Whether there is none.
     pub fn is_empty(self) -> bool {
-        self.entries.is_empty() && self.encoded.iter().all(EncodedEntries::is_empty)
+        self.entries.is_empty()
+            && self.encoded.iter().all(EncodedEntries::is_empty)
+            && self.away.iter().all(AwayEntries::is_empty)
     }
 
     /// Whether the entries of each key group are handed out one behind the other.
@@ -93,21 +99,33 @@ impl<'a> KeyedSection<'a> {
         let mut groups = HashSet::new();
         let mut before = None;
         let entries = self.entries.iter().map(|entry| entry.group);
-        let runs = self.encoded.iter().flat_map(EncodedEntries::runs);
+        let encoded = self.encoded.iter().flat_map(EncodedEntries::runs);
+        let runs = encoded.chain(self.away.iter().flat_map(AwayEntries::runs));
         entries
             .chain(runs.map(|run| run.group))
             .all(|group| before.replace(group) == Some(group) || groups.insert(group))
     }
 
-    /// Hands out every entry; those of a part are in key-group order.
+    /// Hands out every entry; those of a part are in key-group order. What is not in memory is read, which blocks.
     ///
     /// # Errors
-    /// Those of `each`, after which it is not called again, and when the bytes are not those of entries, which is a
-    /// bug.
-    pub fn visit(self, mut each: impl FnMut(EntryRef<'a>) -> Result<()>) -> Result<()> {
+    /// Those of `each`, after which it is not called again; when entries cannot be read; and when the bytes are not those
+    /// of entries, which is a bug.
+    pub fn visit(self, mut each: impl FnMut(EntryRef<'_>) -> Result<()>) -> Result<()> {
+        self.visit_held(&mut each)?;
+        self.away.iter().try_for_each(|part| part.visit(&mut each))
+    }
+
+    /// [`Self::visit`] of what is in memory.
+    pub(crate) fn visit_held(self, mut each: impl FnMut(EntryRef<'a>) -> Result<()>) -> Result<()> {
         self.entries.iter().try_for_each(|entry| each(entry.view()))?;
         let mut encoded = self.encoded.iter().flat_map(EncodedEntries::iter);
         encoded.try_for_each(|entry| each(entry?))
+    }
+
+    /// What is not.
+    pub(crate) fn away(self) -> &'a [AwayEntries] {
+        self.away
     }
 }
 
@@ -139,6 +157,9 @@ pub struct OperatorSnapshot {
     /// Keyed sections as they stand in files, by state name: written while state changed, or read for a
     /// restore. A section has several parts when its entries are in several tables, each in key-group order.
     pub encoded: BTreeMap<String, Vec<EncodedEntries>>,
+    /// At a restore, keyed sections that stay in their files until they are asked for, by state name.
+    #[serde(skip)]
+    pub away: BTreeMap<String, Vec<AwayEntries>>,
     /// Keyed sections whose entries are in a store; they are read while the snapshot is written.
     #[serde(skip)]
     pub stored: Option<StoredStates>,
@@ -206,6 +227,14 @@ impl OperatorSnapshot {
                 self.put_encoded(name, settled.encode(name)?);
             }
         }
+        for (name, parts) in std::mem::take(&mut self.away) {
+            for part in parts {
+                part.read(|group| {
+                    self.put_encoded(&name, group);
+                    Ok(())
+                })?;
+            }
+        }
         for (name, parts) in std::mem::take(&mut self.encoded) {
             let mut entries = Vec::new();
             for part in parts {
@@ -219,7 +248,7 @@ impl OperatorSnapshot {
 
     /// Whether there is a keyed section of this name, if only an empty one.
     pub fn has_section(&self, name: &str) -> bool {
-        self.keyed.contains_key(name) || self.encoded.contains_key(name)
+        self.keyed.contains_key(name) || self.encoded.contains_key(name) || self.away.contains_key(name)
     }
 
     /// The names of the keyed sections that are in memory, each once.
@@ -233,6 +262,7 @@ impl OperatorSnapshot {
         KeyedSection {
             entries: self.keyed.get(name).map_or(&[], Vec::as_slice),
             encoded: self.encoded.get(name).map_or(&[], Vec::as_slice),
+            away: self.away.get(name).map_or(&[], Vec::as_slice),
         }
     }
 
@@ -301,7 +331,7 @@ impl OperatorSnapshot {
     #[must_use]
     pub fn for_key_groups(&self, groups: Range<u16>) -> Self {
         debug_assert!(
-            self.encoded.is_empty() && self.stored.is_none(),
+            self.encoded.is_empty() && self.away.is_empty() && self.stored.is_none(),
             "decode sections first"
         );
         let cut = |entries: &Vec<KeyedEntry>| {
@@ -319,6 +349,7 @@ impl OperatorSnapshot {
         Self {
             keyed,
             encoded: BTreeMap::new(),
+            away: BTreeMap::new(),
             stored: None,
             restored: self.restored.clone(),
             operator: self.operator.clone(),

@@ -9,7 +9,7 @@
 //! | [`store`] | [`BlobStore`]: objects by path; [`LocalStore`], [`MemoryStore`]; what every store must do |
 //! | [`stores`] | [`BlobStores`]: stores by their location |
 //! | [`format`](mod@format) | header, blocks and checksums of every file; [`verify_file`] |
-//! | [`state_file`] | [`write_state`], [`read_state`], [`read_state_groups`] |
+//! | [`state_file`] | [`write_state`], [`read_state`], [`read_state_groups`], [`open_state_groups`] |
 //! | [`metadata`] | [`CheckpointMetadata`]: what a checkpoint consists of |
 //! | [`description`] | [`SnapshotDescription`]: the same as it is shown |
 //! | [`folder`] | [`SnapshotFolder`]: a checkpoint or savepoint wherever it lies |
@@ -50,7 +50,7 @@ pub use metadata::{
 };
 pub use path::is_whole;
 pub use rescale::{Scale, redistribute};
-pub use state_file::{StateHandle, read_state, read_state_groups, write_state};
+pub use state_file::{StateHandle, open_state_groups, read_state, read_state_groups, write_state};
 pub use stop_record::{STOP_RECORD_NAME, StopRecord};
 pub use store::{BlobStore, Fill, LocalStore, MemoryStore, conformance};
 pub use store_files::{

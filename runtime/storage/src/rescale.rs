@@ -1,8 +1,10 @@
 //! Dealing the state of one operator out to its subtasks, at the same or another parallelism.
 
 use crate::error::{Result, StorageError};
-use hurtig_core::key::{KeyGroup, MAX_KEY_GROUPS, subtask_of_group};
-use hurtig_state::{EncodedEntries, KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution};
+use hurtig_core::key::{KeyGroup, KeyGroupRange, MAX_KEY_GROUPS, subtask_of_group};
+use hurtig_state::{
+    AwayEntries, EncodedEntries, KeyedEntry, OperatorSection, OperatorSnapshot, Redistribution,
+};
 use std::collections::BTreeMap;
 
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub fn redistribute(
     check_subtasks(&states, from)?;
     let mut keyed: Sections<Vec<KeyedEntry>> = BTreeMap::new();
     let mut encoded: Sections<Vec<EncodedEntries>> = BTreeMap::new();
+    let mut away: Sections<Vec<AwayEntries>> = BTreeMap::new();
     let mut operator: Sections<OperatorSection> = BTreeMap::new();
     for (index, state) in states {
         for (name, entries) in state.keyed {
@@ -52,6 +55,9 @@ pub fn redistribute(
         }
         for (name, parts) in state.encoded {
             encoded.entry(name).or_default().push((index, parts));
+        }
+        for (name, parts) in state.away {
+            away.entry(name).or_default().push((index, parts));
         }
         for (name, section) in state.operator {
             operator.entry(name).or_default().push((index, section));
@@ -67,6 +73,11 @@ pub fn redistribute(
     for (name, sections) in encoded {
         for (subtask, parts) in new.iter_mut().zip(deal_encoded(&name, sections, to)?) {
             subtask.encoded.insert(name.clone(), parts);
+        }
+    }
+    for (name, sections) in away {
+        for (subtask, parts) in new.iter_mut().zip(deal_away(&name, &sections, to)?) {
+            subtask.away.insert(name.clone(), parts);
         }
     }
     for (name, sections) in operator {
@@ -151,6 +162,25 @@ fn deal_encoded(
         }
     }
     Ok(parts)
+}
+
+fn deal_away(name: &str, sections: &[(u32, Vec<AwayEntries>)], to: Scale) -> Result<Vec<Vec<AwayEntries>>> {
+    let parts = sections
+        .iter()
+        .flat_map(|(index, parts)| parts.iter().map(move |part| (*index, part)));
+    for (index, part) in parts.clone() {
+        if let Some(last) = part.runs().last() {
+            check_group(name, index, last.group, to)?;
+        }
+    }
+    let own = |subtask: u32| {
+        let groups = KeyGroupRange::of_subtask(subtask, to.parallelism, to.max_parallelism);
+        // There are at most MAX_KEY_GROUPS.
+        let groups = groups.first().get() as u16..(groups.last().get() + 1) as u16;
+        let own = parts.clone().map(|(_, part)| part.within(groups.clone()));
+        own.filter(|part| !part.is_empty()).collect()
+    };
+    Ok((0..to.parallelism).map(own).collect())
 }
 
 fn check_group(name: &str, index: u32, group: u16, to: Scale) -> Result<()> {

@@ -7,6 +7,8 @@ use crate::format::reader::Blocks;
 use crate::format::writer::BlockLengths;
 use crate::store::BlobStore;
 use hurtig_core::varint;
+use hurtig_state::EncodedEntries;
+use hurtig_state::encoded::GroupRun;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -163,6 +165,17 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The entries of a key group, which come next.
+    pub(super) fn run(&mut self, run: &GroupRun, to: &mut EncodedEntries) -> Result<()> {
+        let bytes = self.take(run.bytes)?;
+        to.push_run(run.group, run.entries, bytes).map_err(|problem| {
+            let GroupRun { group, entries, .. } = run;
+            self.corrupt_before(format!(
+                "the bytes of key group {group} are not {entries} entries: {problem}"
+            ))
+        })
+    }
+
     /// The next `wanted` bytes of the range.
     pub(super) fn take(&mut self, mut wanted: u64) -> Result<Vec<u8>> {
         // What a range promises may not be there: room for more is made when blocks have brought it.
@@ -171,6 +184,11 @@ impl<'a> Cursor<'a> {
         while wanted > 0 {
             let available = self.available()?;
             let now = available.len().min(usize::try_from(wanted).unwrap_or(usize::MAX));
+            if part.capacity() - part.len() < now {
+                // Twice as much as there is, and never more than is to come.
+                let most = usize::try_from(wanted).unwrap_or(usize::MAX);
+                part.reserve_exact(part.len().clamp(now, most));
+            }
             part.extend_from_slice(&available[..now]);
             self.position += now as u64;
             wanted -= now as u64;
@@ -228,7 +246,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// An error in the bytes that were taken last.
-    pub(super) fn corrupt_before(&self, problem: String) -> StorageError {
+    fn corrupt_before(&self, problem: String) -> StorageError {
         let block = self.map.block_of(self.position.saturating_sub(1));
         StorageError::corrupt(self.path, self.map.places[block].file, problem)
     }

@@ -4,6 +4,7 @@
 //! keyed section in key-group order. The index says what the sections are and where each group
 //! begins, so that a reader can fetch some groups without the rest.
 
+mod away;
 mod cursor;
 mod index;
 mod read;
@@ -11,7 +12,7 @@ mod read;
 mod tests;
 mod write;
 
-pub use read::{read_state, read_state_groups};
+pub use read::{open_state_groups, read_state, read_state_groups};
 #[cfg(test)]
 pub(crate) use write::state_image as image_of;
 pub use write::write_state;

@@ -1,6 +1,7 @@
 //! Reading a state file, all of it or some key groups.
 
 use super::StateHandle;
+use super::away::{AwaySection, OpenFile};
 use super::cursor::{BlockMap, Cursor, Source};
 use super::index::{Index, Section, SectionKind};
 use crate::error::{Result, StorageError};
@@ -8,9 +9,14 @@ use crate::format::block::{BlockKind, END_BYTES, End};
 use crate::format::header::{FileKind, HEADER_BYTES};
 use crate::format::reader::{Blocks, ends, expect_kind, verify};
 use crate::store::BlobStore;
+use crate::store_files::FRESH_SECTION;
 use hurtig_state::encoded::GroupRun;
-use hurtig_state::{EncodedEntries, OperatorSection, OperatorSnapshot};
+use hurtig_state::{AwayEntries, EncodedEntries, OperatorSection, OperatorSnapshot};
 use std::ops::Range;
+use std::sync::Arc;
+
+/// Sections that are longer stay in their file.
+const HELD_BYTES: u64 = 4 << 20;
 
 /// Reads all snapshots of a state file, in the order in which they were written, their keyed sections decoded. Every
 /// byte of the file is checked first.
@@ -42,10 +48,37 @@ pub fn read_state_groups(
     handle: &StateHandle,
     groups: Range<u16>,
 ) -> Result<Vec<OperatorSnapshot>> {
+    check_end(store, handle)?;
+    read_from(Source::Store(store), handle, groups)
+}
+
+/// As [`read_state_groups`], with keyed sections that are large left in the file: a restore reads them key group by key
+/// group, as a state may be larger than memory. `location` is what the store is called in errors, where there are
+/// several.
+///
+/// # Errors
+/// As [`read_state`]; the blocks of what was left are checked when they are read.
+pub fn open_state_groups(
+    (store, location): (&Arc<dyn BlobStore>, Option<&str>),
+    handle: &StateHandle,
+    groups: Range<u16>,
+) -> Result<Vec<OperatorSnapshot>> {
+    check_end(&**store, handle)?;
+    let opened = open(Source::Store(&**store), handle)?;
+    let file = OpenFile {
+        store: store.clone(),
+        location: location.map(str::to_owned),
+        path: handle.path.clone(),
+        map: opened.map.clone(),
+    };
+    opened.read(groups, Some(Arc::new(file)))
+}
+
+/// Refuses a file of another length.
+fn check_end(store: &dyn BlobStore, handle: &StateHandle) -> Result<()> {
     // One byte more than there should be, to see that the file ends.
     let past = store.get_range(&handle.path, handle.bytes..handle.bytes.saturating_add(1))?;
-    check_length(handle, handle.bytes.saturating_add(past.len() as u64))?;
-    read_from(Source::Store(store), handle, groups)
+    check_length(handle, handle.bytes.saturating_add(past.len() as u64))
 }
 
 fn check_length(handle: &StateHandle, found: u64) -> Result<()> {
@@ -65,6 +98,18 @@ fn check_length(handle: &StateHandle, found: u64) -> Result<()> {
 }
 
 fn read_from(source: Source<'_>, handle: &StateHandle, groups: Range<u16>) -> Result<Vec<OperatorSnapshot>> {
+    open(source, handle)?.read(groups, None)
+}
+
+/// A file of which the index was read.
+struct Opened<'a> {
+    path: &'a str,
+    source: Source<'a>,
+    index: Index,
+    map: Arc<BlockMap>,
+}
+
+fn open<'a>(source: Source<'a>, handle: &'a StateHandle) -> Result<Opened<'a>> {
     let path = &handle.path;
     let end_offset = handle.bytes - END_BYTES as u64;
     let head = source.fetch(path, 0..HEADER_BYTES as u64)?;
@@ -86,16 +131,25 @@ fn read_from(source: Source<'_>, handle: &StateHandle, groups: Range<u16>) -> Re
     if total != Some(map.stream_bytes()) {
         return Err(bad_index());
     }
-    let mut reader = SectionReader {
-        cursor: Cursor::new(path, source, &map),
-        position: 0,
-        groups,
-    };
-    index
-        .snapshots
-        .iter()
-        .map(|sections| reader.snapshot(sections))
-        .collect()
+    Ok(Opened {
+        path,
+        source,
+        index,
+        map: Arc::new(map),
+    })
+}
+
+impl Opened<'_> {
+    fn read(&self, groups: Range<u16>, away: Option<Arc<OpenFile>>) -> Result<Vec<OperatorSnapshot>> {
+        let mut reader = SectionReader {
+            cursor: Cursor::new(self.path, self.source, &self.map),
+            position: 0,
+            groups,
+            away,
+        };
+        let snapshots = self.index.snapshots.iter();
+        snapshots.map(|sections| reader.snapshot(sections)).collect()
+    }
 }
 
 fn read_index(source: Source<'_>, path: &str, end: End, end_offset: u64) -> Result<Index> {
@@ -115,12 +169,19 @@ fn read_index(source: Source<'_>, path: &str, end: End, end_offset: u64) -> Resu
         .ok_or_else(|| StorageError::corrupt(path, end.index_offset, "the index cannot be read"))
 }
 
+/// Whether a section is left in its file. What a store did not have is not: it is small, and no section of a state.
+fn stays(name: &str, range: &Range<u64>) -> bool {
+    range.end - range.start > HELD_BYTES && !name.starts_with(FRESH_SECTION)
+}
+
 /// Reads sections in the order of their data.
 struct SectionReader<'a> {
     cursor: Cursor<'a>,
     /// Where in the stream the next section begins.
     position: u64,
     groups: Range<u16>,
+    /// The file, if large sections stay in it.
+    away: Option<Arc<OpenFile>>,
 }
 
 impl SectionReader<'_> {
@@ -130,7 +191,21 @@ impl SectionReader<'_> {
             let name = section.name.clone();
             match &section.kind {
                 SectionKind::Keyed(runs) => {
-                    snapshot.encoded.insert(name, vec![self.keyed(runs)?]);
+                    let (own, range) = self.own(runs);
+                    match self.away.clone().filter(|_| stays(&name, &range)) {
+                        Some(file) => {
+                            let section = AwaySection {
+                                file,
+                                runs: own.to_vec(),
+                                from: range.start,
+                            };
+                            let entries = AwayEntries::new(Arc::new(section));
+                            snapshot.away.insert(name, vec![entries]);
+                        }
+                        None => {
+                            snapshot.encoded.insert(name, vec![self.keyed(own, range)?]);
+                        }
+                    }
                 }
                 SectionKind::Operator {
                     redistribution,
@@ -148,24 +223,22 @@ impl SectionReader<'_> {
         Ok(snapshot)
     }
 
-    fn keyed(&mut self, runs: &[GroupRun]) -> Result<EncodedEntries> {
+    /// The runs of the wanted key groups, and where in the stream they are; the position moves behind the section.
+    fn own<'a>(&mut self, runs: &'a [GroupRun]) -> (&'a [GroupRun], Range<u64>) {
         let start = runs.partition_point(|run| run.group < self.groups.start);
         let end = runs.partition_point(|run| run.group < self.groups.end).max(start);
         let length = |runs: &[GroupRun]| runs.iter().map(|run| run.bytes).sum::<u64>();
         let from = self.position + length(&runs[..start]);
-        let to = from + length(&runs[start..end]);
+        let own = &runs[start..end];
         self.position += length(runs);
-        self.cursor.seek(from..to);
+        (own, from..from + length(own))
+    }
+
+    fn keyed(&mut self, own: &[GroupRun], range: Range<u64>) -> Result<EncodedEntries> {
+        self.cursor.seek(range);
         let mut entries = EncodedEntries::default();
-        for run in &runs[start..end] {
-            let bytes = self.cursor.take(run.bytes)?;
-            let pushed = entries.push_run(run.group, run.entries, bytes);
-            pushed.map_err(|problem| {
-                let GroupRun { group, entries, .. } = run;
-                self.cursor.corrupt_before(format!(
-                    "the bytes of key group {group} are not {entries} entries: {problem}"
-                ))
-            })?;
+        for run in own {
+            self.cursor.run(run, &mut entries)?;
         }
         self.cursor.expect_end()?;
         Ok(entries)

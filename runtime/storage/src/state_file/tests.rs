@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::write::{state_image, state_pieces};
-use super::{StateHandle, read_state, read_state_groups, write_state};
+use super::{StateHandle, open_state_groups, read_state, read_state_groups, write_state};
 use crate::error::{Result, StorageError};
 use crate::format::header::FileKind;
 use crate::format::writer::FileWriter;
@@ -13,6 +13,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const ALL: [Compression; 3] = [Compression::None, Compression::Lz4, Compression::Zstd];
@@ -517,6 +518,75 @@ fn a_long_file_is_handed_over_in_pieces() {
         handle.checksum
     );
     assert_eq!(read_state(&store, &handle).unwrap(), snapshots);
+}
+
+/// A file with a large section, which stays in it, and a small one.
+fn large_and_small(store: &Arc<dyn BlobStore>) -> ([OperatorSnapshot; 1], StateHandle) {
+    let mut snapshot = OperatorSnapshot::default();
+    let large = |n: u16| entry(n / 2, &n.to_be_bytes(), noise(u64::from(n), 50_000));
+    snapshot.put_keyed("large", (0..200).map(large).collect());
+    snapshot.put_keyed("small", vec![entry(3, b"k", vec![1])]);
+    let snapshots = [snapshot];
+    let handle = written(&**store, &snapshots, Compression::Lz4);
+    (snapshots, handle)
+}
+
+#[test]
+fn large_sections_stay_in_their_file_until_they_are_read() {
+    let counting = Arc::new(Counting::default());
+    let store: Arc<dyn BlobStore> = counting.clone();
+    let (snapshots, handle) = large_and_small(&store);
+    for groups in [0..u16::MAX, 7..98, 40..41] {
+        counting.read.store(0, Ordering::Relaxed);
+        let mut opened = open_state_groups((&store, None), &handle, groups.clone()).unwrap();
+        let read = counting.read.load(Ordering::Relaxed);
+        let is_large = groups.len() > 50;
+        assert_eq!(opened[0].away.contains_key("large"), is_large, "{groups:?}");
+        assert!(opened[0].encoded.contains_key("small"));
+        if is_large {
+            assert!(read < 500_000, "{read} bytes were read to open the file");
+            let entries = &opened[0].away["large"][0];
+            assert_eq!(entries.len() as usize, 2 * groups.len().min(100));
+            let mut seen = Vec::new();
+            let part = entries.within(50..60);
+            let read = part.read(|group| {
+                seen.extend(group.runs().iter().map(|run| run.group));
+                match seen.len() {
+                    5 => Err(hurtig_core::Error::internal("enough")),
+                    _ => Ok(()),
+                }
+            });
+            assert!(read.is_err_and(|e| e.to_string().contains("enough")));
+            assert_eq!(seen, (50..55).collect::<Vec<u16>>());
+        }
+        opened[0].decode_sections().unwrap();
+        assert_eq!(ordered(&opened), ordered(&filtered(&snapshots, &groups)));
+    }
+}
+
+/// It says where it is, and that no restart helps.
+#[test]
+fn damage_in_what_stayed_in_the_file_is_found_when_it_is_read() {
+    let intact: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
+    let (_, handle) = large_and_small(&intact);
+    let mut bytes = intact.get(&handle.path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let store: Arc<dyn BlobStore> = Arc::new(MemoryStore::new());
+    store.put_new(&handle.path, &bytes).unwrap();
+    let mut opened = open_state_groups((&store, Some("/savepoints/")), &handle, 0..128).unwrap();
+    let error = opened[0].decode_sections().unwrap_err();
+    let text = error.chain();
+    assert!(
+        text.contains("'/savepoints/") && text.contains("is damaged at byte"),
+        "{text}"
+    );
+    assert!(error.is_permanent());
+    store.delete(&handle.path).unwrap();
+    let mut opened = open_state_groups((&intact, None), &handle, 0..128).unwrap();
+    intact.delete(&handle.path).unwrap();
+    let error = opened[0].decode_sections().unwrap_err();
+    assert!(error.chain().contains("does not exist"), "{}", error.chain());
 }
 
 #[test]
