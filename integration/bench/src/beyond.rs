@@ -160,7 +160,9 @@ impl Prepared {
         let begun = *progress.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = begun.ok_or("no update arrived")?;
         let mut sample = sampled(work, begun.elapsed(), progress.sum.load(Ordering::SeqCst))?;
-        sample.details.extend(peak.map(|bytes| (PEAK_MIB, bytes as f64 / f64::from(1 << 20))));
+        sample
+            .details
+            .extend(peak.map(|bytes| (PEAK_MIB, bytes as f64 / f64::from(1 << 20))));
         Ok(sample)
     }
 }

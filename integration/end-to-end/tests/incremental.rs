@@ -266,6 +266,7 @@ fn measure_what_checkpoints_of_a_large_state_write() {
         };
         (0..keys).for_each(|key| set(key, key, key));
         let mut last = bench.checkpoint(&subtask, 1, 0);
+        settled(&bench.dir.path().join("state"));
         let full = bench.checkpoint(&subtask, 2, 0);
         forget_files(&bench.blobs, CheckpointId(1), &last.shared);
         let full_bytes = bench.written(&full, 2);
@@ -299,6 +300,34 @@ fn measure_what_checkpoints_of_a_large_state_write() {
             full_bytes as f64 / 1e9,
             percent.join(" ")
         );
+    }
+}
+
+/// Waits until a store has compacted what there was to compact.
+#[allow(clippy::disallowed_methods, reason = "a measurement has nothing else to do")]
+fn settled(dir: &std::path::Path) {
+    let tables = || {
+        let (mut folders, mut found) = (vec![dir.to_path_buf()], Vec::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => found.extend(path.metadata().ok().map(|of| (path, of.len()))),
+                }
+            }
+        }
+        found.retain(|(path, _)| path.extension().is_some_and(|kind| kind == "sst"));
+        found.sort();
+        found
+    };
+    let mut before = Vec::new();
+    for now in std::iter::repeat_with(tables) {
+        if now == before {
+            return;
+        }
+        before = now;
+        std::thread::sleep(std::time::Duration::from_secs(10));
     }
 }
 
