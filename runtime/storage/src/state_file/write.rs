@@ -33,6 +33,10 @@ pub fn write_state(
     snapshots: &[OperatorSnapshot],
     compression: Compression,
 ) -> Result<Option<StateHandle>> {
+    // Most tasks remember nothing: the store need not hear of them.
+    if snapshots.iter().all(has_nothing) {
+        return Ok(None);
+    }
     // At once, because the tasks hold back what they would write to their stores.
     let settled: Vec<_> = snapshots.iter().map(settle).collect::<Result<_>>()?;
     let mut handle = None;
@@ -52,6 +56,17 @@ pub fn write_state(
         Ok(true)
     })?;
     Ok(handle)
+}
+
+/// Whether there is no entry, as far as that can be told without a look into a store.
+fn has_nothing(snapshot: &OperatorSnapshot) -> bool {
+    snapshot.stored.is_none()
+        && snapshot.keyed.values().all(Vec::is_empty)
+        && snapshot.encoded.values().flatten().all(EncodedEntries::is_empty)
+        && snapshot
+            .operator
+            .values()
+            .all(|section| section.entries.is_empty())
 }
 
 /// The bytes of a state file.
