@@ -1,6 +1,6 @@
 //! State that is far larger than memory: random updates of keys in RocksDB, beside a get and a put for each in a
 //! RocksDB with the same options and the same memory. Both begin with files that were sorted and written at once, the
-//! job by a restore.
+//! job by a restore, and of which the system's cache of pages has nothing: RocksDB sees to that for files it takes in.
 
 use crate::engine::{Folder, environment};
 use crate::measure::{Contender, Failure, Role, Sample, now};
@@ -15,7 +15,10 @@ use hurtig_state::store::{ByteStore, ByteStoreFactory, RunBuilder, StateId};
 use serde::{Deserialize, Serialize};
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,15 +62,21 @@ impl Updates {
         hash_int(index) % self.keys
     }
 
+    /// The updates of the loop with this number: each has others, at its own places in its files.
+    fn of(self, number: u32) -> Range<u64> {
+        let first = u64::from(number) * self.updates;
+        first..first + self.updates
+    }
+
     /// The sum of the counts that updates lead to, as a map has them: every key begins with one.
-    fn checksum(self) -> u64 {
+    fn checksum(self, updates: Range<u64>) -> u64 {
         let mut counts = HashMap::new();
         let count = |index| {
             let count = counts.entry(self.key(index)).or_insert(1_u64);
             *count += 1;
             *count
         };
-        (0..self.updates).map(count).sum()
+        updates.map(count).sum()
     }
 }
 
@@ -88,7 +97,7 @@ pub(crate) fn contenders(parallelism: u32, work: Updates) -> Vec<Contender> {
         let filled = filled.clone();
         move || {
             if filled.get().is_none() {
-                let _ = filled.set(Filled::new(share)?);
+                let _ = filled.set(Filled::new(share, parallelism)?);
             }
             at_once(many, filled.get().ok_or("nothing was filled")?)
         }
@@ -159,7 +168,8 @@ impl Prepared {
         let peak = memory::peak();
         let begun = *progress.begun.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = begun.ok_or("no update arrived")?;
-        let mut sample = sampled(work, begun.elapsed(), progress.sum.load(Ordering::SeqCst))?;
+        let took = begun.elapsed();
+        let mut sample = sampled(work, 0, took, progress.sum.load(Ordering::SeqCst))?;
         sample
             .details
             .extend(peak.map(|bytes| (PEAK_MIB, bytes as f64 / f64::from(1 << 20))));
@@ -224,35 +234,27 @@ fn text_of(key: u64, count: u64, text: &mut [u8; TEXT_BYTES]) -> &str {
 /// One subtask's share, with its share of memory, as a store that was filled and put aside.
 struct Filled {
     work: Updates,
-    checkpoint: PathBuf,
-    /// Where it is, until this is gone.
+    /// One for each loop: two that had the same files would read each page of them once.
+    checkpoints: Vec<PathBuf>,
+    /// Where they are, until this is gone.
     folder: Folder,
 }
 
 impl Filled {
-    fn new(work: Updates) -> Result<Self, Failure> {
+    fn new(work: Updates, loops: u32) -> Result<Self, Failure> {
         let folder = Folder::new();
         std::fs::create_dir_all(&folder.0)?;
-        let dir = folder.0.join("filled");
-        let store = factory(work).create(&dir)?;
-        let state = store.open_state(STATE)?;
-        let mut run = RunBuilder::new();
-        let mut value = Vec::new();
-        for first in (0..work.keys).step_by(FILL as usize) {
-            run.clear();
-            for key in first..work.keys.min(first + FILL) {
-                set(&mut value, key, 1);
-                run.put(&key.to_be_bytes(), &value);
-            }
-            store.ingest(state, &run.sort())?;
+        let checkpoint = folder.0.join("filled-0");
+        fill(work, &folder.0.join("filling"), &checkpoint)?;
+        let mut checkpoints = vec![checkpoint];
+        for number in 1..loops {
+            let copy = folder.0.join(format!("filled-{number}"));
+            copy_files(&checkpoints[0], &copy)?;
+            checkpoints.push(copy);
         }
-        let checkpoint = folder.0.join("checkpoint");
-        store.checkpoint(&checkpoint)?;
-        drop(store);
-        std::fs::remove_dir_all(dir)?;
         Ok(Self {
             work,
-            checkpoint,
+            checkpoints,
             folder,
         })
     }
@@ -260,15 +262,62 @@ impl Filled {
     /// A store of its own that begins with every key.
     fn share(&self, number: u32) -> Result<Share, Failure> {
         let folder = Folder(self.folder.0.join(number.to_string()));
-        let store = factory(self.work).restore(&self.checkpoint, &folder.0)?;
+        let checkpoint = &self.checkpoints[number as usize];
+        forget_pages(checkpoint)?;
+        let store = factory(self.work).restore(checkpoint, &folder.0)?;
         let state = store.open_state(STATE)?;
         Ok(Share {
             work: self.work,
+            number,
             store,
             state,
             _folder: folder,
         })
     }
+}
+
+/// Makes a checkpoint of a store with every key, which is filled in another directory.
+fn fill(work: Updates, dir: &Path, checkpoint: &Path) -> Result<(), Failure> {
+    let store = factory(work).create(dir)?;
+    let state = store.open_state(STATE)?;
+    let mut run = RunBuilder::new();
+    let mut value = Vec::new();
+    for first in (0..work.keys).step_by(FILL as usize) {
+        run.clear();
+        for key in first..work.keys.min(first + FILL) {
+            set(&mut value, key, 1);
+            run.put(&key.to_be_bytes(), &value);
+        }
+        store.ingest(state, &run.sort())?;
+    }
+    store.checkpoint(checkpoint)?;
+    drop(store);
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let copy = to.join(entry.file_name());
+        std::fs::copy(entry.path(), &copy)?;
+        // What is not on the disk yet could not be forgotten.
+        File::open(copy)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Drops the files of a directory from the system's cache, where it can be asked to.
+fn forget_pages(dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let file = File::open(entry?.path())?;
+        #[cfg(target_os = "linux")]
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        #[cfg(not(target_os = "linux"))]
+        drop(file);
+    }
+    Ok(())
 }
 
 /// A factory with a share's memory; the least that a budget may be is less than any that is asked for here.
@@ -279,6 +328,7 @@ fn factory(work: Updates) -> RocksFactory {
 /// A store that one thread works on.
 struct Share {
     work: Updates,
+    number: u32,
     store: Arc<dyn ByteStore>,
     state: StateId,
     /// Where it is, until this is gone.
@@ -291,7 +341,7 @@ impl Share {
         let mut run = RunBuilder::new();
         let mut value = Vec::new();
         let mut sum = 0;
-        for index in 0..self.work.updates {
+        for index in self.work.of(self.number) {
             let number = self.work.key(index);
             let key = number.to_be_bytes();
             if !self.store.get(self.state, &key, &mut value)? {
@@ -323,9 +373,9 @@ fn at_once(many: u32, filled: &Filled) -> Result<Sample, Failure> {
     });
     let took = start.elapsed();
     let mut sample = Sample::default();
-    for sum in sums {
+    for (number, sum) in (0..).zip(sums) {
         let sum = sum.map_err(|_| "a thread of the loop panicked")??;
-        sample = sampled(filled.work, took, sum)?;
+        sample = sampled(filled.work, number, took, sum)?;
     }
     sample.value *= f64::from(many);
     Ok(sample)
@@ -337,9 +387,9 @@ fn set(value: &mut Vec<u8>, key: u64, count: u64) {
     value.extend_from_slice(text_of(key, count, &mut [0; TEXT_BYTES]).as_bytes());
 }
 
-/// The rate of these updates, when their counts add up to what they should.
-fn sampled(work: Updates, took: Duration, sum: u64) -> Result<Sample, Failure> {
-    let expected = work.checksum();
+/// The rate of the updates with this number, when their counts add up to what they should.
+fn sampled(work: Updates, number: u32, took: Duration, sum: u64) -> Result<Sample, Failure> {
+    let expected = work.checksum(work.of(number));
     if sum != expected {
         return Err(format!("the counts add up to {sum} instead of {expected}").into());
     }

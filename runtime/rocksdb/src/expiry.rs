@@ -77,8 +77,8 @@ impl CompactionFilter for Compaction {
 #[allow(clippy::unwrap_used, reason = "a test stops where it fails")]
 mod tests {
     use super::*;
+    use crate::RocksFactory;
     use crate::RocksMemory;
-    use crate::RocksSettings;
     use crate::options::Tuning;
     use crate::store::RocksStore;
     use hurtig_state::store::{ByteStore, RunBuilder, StateId};
@@ -100,7 +100,7 @@ mod tests {
     fn open(dir: &Path) -> RocksStore {
         RocksStore::open(
             dir,
-            Tuning::new(&RocksMemory::new(1 << 20), &RocksSettings::default(), dir).unwrap(),
+            Tuning::new(&RocksFactory::new(RocksMemory::new(1 << 20)), dir).unwrap(),
         )
         .unwrap()
     }

@@ -11,6 +11,7 @@
 //! | [`options`] | [`RocksMemory`], [`RocksFactory`]: how stores are tuned and bounded |
 //! | `settings` | [`RocksSettings`]: what a configuration says of them |
 //! | `store` | the store |
+//! | `reads` | look-ups for many keys, by several threads |
 //! | `expiry` | compactions that drop what has expired |
 //! | `files` | directories of stores and checkpoints |
 //! | [`error`] | [`RocksError`] |
@@ -19,6 +20,7 @@ pub mod error;
 mod expiry;
 mod files;
 pub mod options;
+mod reads;
 mod settings;
 mod store;
 

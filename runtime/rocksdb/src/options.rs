@@ -2,6 +2,7 @@
 
 use crate::error::{Result, RocksError};
 use crate::files;
+use crate::reads::Readers;
 use crate::settings::RocksSettings;
 use crate::store::RocksStore;
 use hurtig_state::store::{ByteStore, ByteStoreFactory};
@@ -79,6 +80,7 @@ impl std::fmt::Debug for RocksMemory {
 pub struct RocksFactory {
     memory: RocksMemory,
     settings: RocksSettings,
+    readers: Arc<Readers>,
 }
 
 impl RocksFactory {
@@ -89,14 +91,16 @@ impl RocksFactory {
 
     /// Stores within `memory`, tuned as `settings` say.
     pub fn with(memory: RocksMemory, settings: RocksSettings) -> Self {
-        Self { memory, settings }
+        let readers = Arc::new(Readers::new(settings.readers as usize));
+        Self {
+            memory,
+            settings,
+            readers,
+        }
     }
 
     fn open(&self, dir: &Path) -> Result<Arc<dyn ByteStore>> {
-        Ok(Arc::new(RocksStore::open(
-            dir,
-            Tuning::new(&self.memory, &self.settings, dir)?,
-        )?))
+        Ok(Arc::new(RocksStore::open(dir, Tuning::new(self, dir)?)?))
     }
 }
 
@@ -129,10 +133,12 @@ pub(crate) struct Tuning {
     /// For scans, which would push out of the cache what is read again.
     pub(crate) scan: fn() -> ReadOptions,
     pub(crate) write: WriteOptions,
+    pub(crate) readers: Arc<Readers>,
 }
 
 impl Tuning {
-    pub(crate) fn new(memory: &RocksMemory, settings: &RocksSettings, dir: &Path) -> Result<Self> {
+    pub(crate) fn new(factory: &RocksFactory, dir: &Path) -> Result<Self> {
+        let (memory, settings) = (&factory.memory, &factory.settings);
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         let taken_in = options(memory, settings).map_err(RocksError::rocks("set up a store", dir))?;
@@ -145,6 +151,7 @@ impl Tuning {
             read_past_cache: past_the_cache(),
             scan: past_the_cache,
             write,
+            readers: factory.readers.clone(),
         })
     }
 }

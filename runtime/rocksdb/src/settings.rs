@@ -13,6 +13,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq)]
 pub struct RocksSettings {
     threads: u32,
+    /// Threads of all stores together that look for many keys at once.
+    pub(crate) readers: u32,
     open_files: i32,
     pub(crate) write_buffer: ByteSize,
     write_buffers: u32,
@@ -92,6 +94,7 @@ impl RocksSettings {
         let merged = &options::ROCKSDB_MERGED_WRITE_BUFFERS;
         Self {
             threads: pick(config, &options::ROCKSDB_THREADS, profile.threads),
+            readers: config.get(&options::ROCKSDB_READERS),
             open_files: pick(config, &options::ROCKSDB_OPEN_FILES, profile.open_files),
             write_buffer: config.get(&options::ROCKSDB_WRITE_BUFFER_SIZE),
             write_buffers: pick(config, &options::ROCKSDB_WRITE_BUFFERS, profile.write_buffers),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-type Db = DBWithThreadMode<MultiThreaded>;
+pub(crate) type Db = DBWithThreadMode<MultiThreaded>;
 
 /// Stands before the names of states, since RocksDB has a family `default` of its own.
 const STATE: &str = "state.";
@@ -27,26 +27,18 @@ const EXPIRING: &str = "expiring.";
 const MOVED_FILE_BYTES: usize = 64 << 20;
 /// Where runs become files before RocksDB takes them in.
 const RUNS: &str = "runs";
-/// Keys looked up at a time: bounds the blocks that are held meanwhile. More take longer each (4,096 sorted keys in parts
-/// of 256: 5.5 us a key, of 1,024 or all at once: 6.5).
-const MULTI_GET_KEYS: usize = 256;
-/// One of so many such parts fills the cache of blocks.
-const FILLING: u64 = 16;
-
 /// A RocksDB in a directory of its own, without a log.
 ///
 /// Families are flushed one by one, so a checkpoint would not be a cut if it met a write: writes hold
 /// `cut` shared, a checkpoint holds it alone.
 pub(crate) struct RocksStore {
-    db: Db,
+    pub(crate) db: Db,
     dir: PathBuf,
-    tuning: Tuning,
+    pub(crate) tuning: Tuning,
     /// The family of each state by its number.
     families: RwLock<Vec<Family>>,
     cut: RwLock<()>,
     runs: AtomicU64,
-    /// Parts of look-ups for many keys.
-    chunks: AtomicU64,
 }
 
 /// The family of a state.
@@ -110,15 +102,14 @@ impl RocksStore {
             families: RwLock::new(families),
             cut: RwLock::new(()),
             runs: AtomicU64::new(0),
-            chunks: AtomicU64::new(0),
         })
     }
 
-    fn failed(&self, doing: &'static str) -> impl FnOnce(rocksdb::Error) -> RocksError + '_ {
+    pub(crate) fn failed(&self, doing: &'static str) -> impl FnOnce(rocksdb::Error) -> RocksError + '_ {
         RocksError::rocks(doing, &self.dir)
     }
 
-    fn family(&self, state: StateId) -> Result<Arc<BoundColumnFamily<'_>>> {
+    pub(crate) fn family(&self, state: StateId) -> Result<Arc<BoundColumnFamily<'_>>> {
         let families = self.families.read().unwrap_or_else(PoisonError::into_inner);
         let found = families
             .get(state.index())
@@ -186,30 +177,6 @@ impl RocksStore {
             let _ = fs::remove_file(&file);
         }
         ingested.map_err(self.failed("ingest a run"))
-    }
-
-    fn multi_get_chunk(
-        &self,
-        state: StateId,
-        (first, keys): (usize, &[&[u8]]),
-        found: &mut dyn FnMut(usize, Option<&[u8]>),
-    ) -> Result<()> {
-        let family = self.family(state)?;
-        let keys = keys.iter().copied();
-        // Indexes and filters come into the cache with the blocks of some.
-        let fills = self
-            .chunks
-            .fetch_add(1, Ordering::Relaxed)
-            .is_multiple_of(FILLING);
-        let read = match fills {
-            true => &self.tuning.read,
-            false => &self.tuning.read_past_cache,
-        };
-        let values = self.db.batched_multi_get_cf_opt(&family, keys, true, read);
-        for (at, value) in values.into_iter().enumerate() {
-            found(first + at, value.map_err(self.failed("read"))?.as_deref());
-        }
-        Ok(())
     }
 
     fn scan_prefix(
@@ -444,10 +411,7 @@ impl ByteStore for RocksStore {
         keys: &[&[u8]],
         found: &mut dyn FnMut(usize, Option<&[u8]>),
     ) -> CoreResult<()> {
-        for (number, chunk) in keys.chunks(MULTI_GET_KEYS).enumerate() {
-            self.multi_get_chunk(state, (number * MULTI_GET_KEYS, chunk), found)?;
-        }
-        Ok(())
+        Ok(self.read_many(state, keys, found)?)
     }
 
     fn write(&self, state: StateId, run: &Run<'_>) -> CoreResult<()> {

@@ -7,7 +7,7 @@
 
 use hurtig_core::config::Configuration;
 use hurtig_rocksdb::{RocksFactory, RocksMemory, RocksSettings};
-use hurtig_state::store::{ByteStoreFactory, conformance};
+use hurtig_state::store::{ByteStoreFactory, RunBuilder, conformance};
 
 const MEMORY: usize = 96 << 20;
 
@@ -198,5 +198,37 @@ fn a_store_keeps_its_promises_however_it_is_tuned() {
     ] {
         let scratch = tempfile::tempdir().unwrap();
         conformance::check(&factory(settings), scratch.path());
+    }
+}
+
+#[test]
+fn many_keys_are_answered_in_their_order_however_many_threads_read() {
+    for threads in ["0", "1", "4"] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = factory(&[&format!("read.thread.num: {threads}")])
+            .create(&folder.path().join("store"))
+            .unwrap();
+        let state = store.open_state("s").unwrap();
+        let mut run = RunBuilder::new();
+        // Of every third key there is nothing, and some values are empty.
+        let value_of = |key: u32| (key % 3 != 0).then(|| vec![7; key as usize % 5]);
+        for key in 0..5_000 {
+            if let Some(value) = value_of(key) {
+                run.put(&key.to_be_bytes(), &value);
+            }
+        }
+        store.ingest(state, &run.sort()).unwrap();
+        for count in [0, 1, 256, 257, 3_000, 5_000] {
+            let keys: Vec<_> = (0..count).map(u32::to_be_bytes).collect();
+            let keys: Vec<&[u8]> = keys.iter().map(|key| &key[..]).collect();
+            let mut answered = 0;
+            let read = store.multi_get(state, &keys, &mut |at, found| {
+                assert_eq!(at, answered as usize);
+                assert_eq!(found, value_of(answered).as_deref(), "{answered} with {threads}");
+                answered += 1;
+            });
+            read.unwrap();
+            assert_eq!(answered, count);
+        }
     }
 }

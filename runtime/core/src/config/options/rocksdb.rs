@@ -26,6 +26,16 @@ pub static ROCKSDB_THREADS: ConfigOption<u32> = ConfigOption::new(
 .flink("2")
 .accepting(|threads| (1..=256).contains(threads), "an integer from 1 to 256");
 
+/// Threads that read.
+pub static ROCKSDB_READERS: ConfigOption<u32> = ConfigOption::new(
+    "state.backend.rocksdb.read.thread.num",
+    Scope::Program,
+    || 4,
+    "Threads of a process that help its tasks when they look for many keys at once: more of them keep a disk busier. With 0 each \
+     task reads alone.",
+)
+.accepting(|threads| *threads <= 256, "an integer from 0 to 256");
+
 /// Open files.
 pub static ROCKSDB_OPEN_FILES: ConfigOption<i32> = ConfigOption::new(
     "state.backend.rocksdb.files.open",
@@ -223,6 +233,7 @@ pub static ROCKSDB_LOG_FILE_SIZE: ConfigOption<ByteSize> = ConfigOption::new(
 pub(super) static OPTIONS: &[&dyn AnyOption] = &[
     &ROCKSDB_PROFILE,
     &ROCKSDB_THREADS,
+    &ROCKSDB_READERS,
     &ROCKSDB_OPEN_FILES,
     &ROCKSDB_WRITE_BUFFER_SIZE,
     &ROCKSDB_WRITE_BUFFERS,
