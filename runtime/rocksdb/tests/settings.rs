@@ -205,7 +205,7 @@ fn a_store_keeps_its_promises_however_it_is_tuned() {
 fn many_keys_are_answered_in_their_order_however_many_threads_read() {
     for threads in ["0", "1", "4"] {
         let folder = tempfile::tempdir().unwrap();
-        let store = factory(&[&format!("read.thread.num: {threads}")])
+        let store = factory(&[&format!("read.thread.num={threads}")])
             .create(&folder.path().join("store"))
             .unwrap();
         let state = store.open_state("s").unwrap();
